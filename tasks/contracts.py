@@ -1,0 +1,404 @@
+"""The data dictionary: every record that crosses a task boundary, in pipeline order.
+
+All are frozen Pydantic models with ``extra="forbid"``, stored as JSON and about a kilobyte in size: data travels by
+reference, never by value. A stage's report carries the data set it produced, so that the next call reads
+``scrub.dataset`` and Prefect records the edge. This module's path is an address: stored results name it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DatasetKind = Literal["messages", "preferences", "quarantine", "table"]
+"""``messages`` and ``preferences`` are training rows (see :mod:`tasks.rows`); ``quarantine`` holds refused rows with
+their reason; ``table`` is any other tabular record (findings, issues, scores)."""
+
+
+class Contract(BaseModel):
+    """Base of every record that crosses a task boundary."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# ----------------------------------------------------------------------------------------------------------- references
+
+
+class DatasetRef(Contract):
+    """A Parquet data set in the store; the heart of lineage.
+
+    ``sha256`` covers the rows *and* ``kind``, ``parents`` and ``passed``, which are written into the file's own schema
+    metadata. The chain of parents is therefore tamper-evident, and two equal tables with different histories differ.
+    """
+
+    uri: str
+    sha256: str = Field(min_length=64, max_length=64)
+    num_rows: int = Field(ge=0)
+    kind: DatasetKind
+    parents: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+
+
+class FileRef(Contract):
+    """One file in the store."""
+
+    uri: str
+    sha256: str = Field(min_length=64, max_length=64)
+    size_bytes: int = Field(ge=0)
+
+
+class FolderRef(Contract):
+    """A folder in the store (a model, an adapter); ``sha256`` is that of its sorted list of file digests."""
+
+    uri: str
+    sha256: str = Field(min_length=64, max_length=64)
+    num_files: int = Field(ge=0)
+    size_bytes: int = Field(ge=0)
+
+
+class Measurement(Contract):
+    """A measured figure, with its interval where one is known. ``value`` is None when it was not measured (never 0)."""
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    num_samples: int | None = None
+    note: str = ""
+
+
+# -------------------------------------------------------------------------------------------------------------- prepare
+
+
+class StageReport(Contract):
+    """What one data stage did. Every row is accounted for: in = out + quarantined + dropped.
+
+    ``quarantined`` and ``dropped`` count rows by reason code. Quarantined rows lie in ``quarantine`` with their content,
+    so that nothing is lost; dropped rows (duplicates, rows that a policy excludes) are listed there too, by id and reason.
+    """
+
+    stage: str
+    dataset: DatasetRef
+    num_rows_in: int = Field(ge=0)
+    quarantine: DatasetRef | None = None
+    quarantined: Mapping[str, int] = {}
+    dropped: Mapping[str, int] = {}
+    measurements: tuple[Measurement, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def num_quarantined(self) -> int:
+        """Rows quarantined, over all reasons."""
+        return sum(self.quarantined.values())
+
+    @property
+    def num_dropped(self) -> int:
+        """Rows dropped, over all reasons."""
+        return sum(self.dropped.values())
+
+    @model_validator(mode="after")
+    def _every_row_is_accounted_for(self) -> Self:
+        found = self.dataset.num_rows + self.num_quarantined + self.num_dropped
+        if found != self.num_rows_in:
+            raise ValueError(
+                f"{self.stage}: {self.num_rows_in} rows came in, but {self.dataset.num_rows} went out, "
+                f"{self.num_quarantined} were quarantined and {self.num_dropped} dropped ({found} in all)"
+            )
+        return self
+
+
+class Snapshot(StageReport):
+    """Raw input, read once and frozen: canonical rows, plus what could not be parsed."""
+
+    source_uri: str
+    source_sha256: str
+    input_format: str
+
+
+class ValidationReport(StageReport):
+    """Outcome of the expectation suite; ``results`` is its JSON, without raw values."""
+
+    num_expectations: int
+    num_failed_expectations: int
+    results: FileRef
+
+
+class DeduplicationReport(StageReport):
+    """Exact and near duplicates; the surviving rows carry their cluster in ``split_group``."""
+
+    num_exact: int
+    num_near: int
+    num_clusters: int
+
+
+class ConfidentialReport(StageReport):
+    """Secrets and deny-listed terms; ``findings`` holds offsets and pattern names, never values."""
+
+    findings: DatasetRef
+    hits: Mapping[str, int] = {}
+
+
+class ScrubReport(StageReport):
+    """Personal data removed; ``findings`` holds offsets, entity, score, detector, operator and a keyed fingerprint."""
+
+    findings: DatasetRef
+    entities: Mapping[str, int] = {}
+    policy_sha256: str
+    key_id: str | None = None
+
+
+class ScrubVerification(Contract):
+    """Evidence that scrubbing worked, by means other than the detector itself."""
+
+    dataset: DatasetRef
+    num_canaries: int
+    num_canaries_leaked: int
+    canary_recall: Measurement
+    num_pattern_hits: int
+    passed: bool
+    measurements: tuple[Measurement, ...] = ()
+
+
+class LabelAuditReport(StageReport):
+    """Label noise and responses that do not fit; ``issues`` is a table (id, kind, score, given, suggested, action)."""
+
+    method: str
+    informative: bool
+    issues: DatasetRef
+    num_issues: Mapping[str, int] = {}
+    review_queue: FileRef | None = None
+
+
+class BiasReport(Contract):
+    """Representation and outcome differences across groups; ``table`` holds one row per group and measure."""
+
+    dataset: DatasetRef
+    table: DatasetRef
+    verdict: Literal["no_difference_found", "differences_found", "not_assessable"]
+    notes: tuple[str, ...] = ()
+
+
+class PreparedDataset(Contract):
+    """Everything that ``prepare_dataset`` did to one source, stage by stage.
+
+    ``frozen`` is the frozen evaluation set of the task: chosen once from the first snapshot, the same ever after.
+    ``decontamination`` takes out of the training rows what equals, or nearly equals, a row of it.
+    """
+
+    snapshot: Snapshot
+    validation: ValidationReport
+    deduplication: DeduplicationReport
+    confidential: ConfidentialReport
+    scrub: ScrubReport
+    verification: ScrubVerification
+    labels: LabelAuditReport
+    bias: BiasReport
+    frozen: DatasetRef
+    decontamination: StageReport
+
+    @property
+    def dataset(self) -> DatasetRef:
+        """The rows that may be trained on."""
+        return self.decontamination.dataset
+
+    @property
+    def stages(self) -> tuple[StageReport, ...]:
+        """The row-removing stages in order; each one's rows in are the previous one's rows out."""
+        return (
+            self.snapshot,
+            self.validation,
+            self.deduplication,
+            self.confidential,
+            self.scrub,
+            self.labels,
+            self.decontamination,
+        )
+
+
+class Split(Contract):
+    """Train and validation rows of a decontaminated data set; no ``split_group`` stands in both."""
+
+    train: DatasetRef
+    validation: DatasetRef
+    num_groups: int
+
+
+class TruthReport(Contract):
+    """Measured precision and recall of the stages against planted ground truth (None where no truth is configured)."""
+
+    measurements: tuple[Measurement, ...] = ()
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+class BaseLanguageModel(Contract):
+    """The base model, resolved to a folder in the store that transformers reads."""
+
+    name: str
+    folder: FolderRef
+    license: str
+    num_parameters: int
+    note: str = ""
+
+
+class TrainingPlan(Contract):
+    """What training will do, computed before it spends anything."""
+
+    method: str
+    num_rows: int
+    num_tokens: int
+    num_steps: int
+    micro_batch_size: int
+    accumulation_steps: int
+    max_length_tokens: int
+    num_truncated_rows: int
+    precision: str
+    device: str
+    num_parameters: int
+    num_trainable_parameters: int
+    memory_bytes: Mapping[str, int]
+    estimated_seconds: float
+    notes: tuple[str, ...] = ()
+
+
+class TrainingResult(Contract):
+    """A trained adapter (safetensors) with its manifest, curves and history of attempts."""
+
+    method: str
+    base: BaseLanguageModel
+    adapter: FolderRef
+    dataset: DatasetRef
+    plan: TrainingPlan
+    num_steps: int
+    num_tokens: int
+    seconds: float
+    curves: DatasetRef
+    measurements: tuple[Measurement, ...] = ()
+    num_attempts: int = 1
+    events: tuple[str, ...] = ()
+    mlflow_run_id: str | None = None
+
+
+# ------------------------------------------------------------------------------------------------------------ judgement
+
+
+class ArmScores(Contract):
+    """One model's aggregate scores on the benchmark; ``examples`` is a table with one row per example and metric column."""
+
+    arm: str
+    model_sha256: str
+    examples: DatasetRef
+    scores: tuple[Measurement, ...]
+
+    def score(self, name: str) -> Measurement | None:
+        """The named aggregate, or None when it was not measured."""
+        return next((score for score in self.scores if score.name == name), None)
+
+
+class BenchmarkReport(Contract):
+    """The same frozen examples answered by every arm (``base``, ``candidate``, ``champion`` when there is one)."""
+
+    dataset: DatasetRef
+    arms: tuple[ArmScores, ...]
+
+    def arm(self, name: str) -> ArmScores | None:
+        """The named arm, or None."""
+        return next((arm for arm in self.arms if arm.arm == name), None)
+
+
+class Comparison(Contract):
+    """A paired difference, candidate minus opponent, with its bootstrap interval and the rule that judged it."""
+
+    opponent: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    num_examples: int
+    rule: str
+    passed: bool
+
+
+class PromotionDecision(Contract):
+    """What to do with the candidate, and why, in plain words."""
+
+    outcome: Literal["PROMOTE", "HOLD", "NEEDS_HUMAN"]
+    primary_metric: str
+    comparisons: tuple[Comparison, ...]
+    reasons: tuple[str, ...]
+    minimum_detectable_effect: float | None = None
+    champion_version: str | None = None
+
+
+class RegisteredVersion(Contract):
+    """A model version in the MLflow registry."""
+
+    name: str
+    version: str
+    run_id: str
+    source_uri: str
+    aliases: tuple[str, ...] = ()
+
+
+class Champion(Contract):
+    """The reigning champion, with what is needed to benchmark it again."""
+
+    version: RegisteredVersion
+    base: BaseLanguageModel
+    adapter: FolderRef
+
+
+class PromotionRecord(Contract):
+    """What promotion did: the version that now holds ``champion``, and the one it replaced."""
+
+    candidate: RegisteredVersion
+    promoted: bool
+    champion_version: str | None
+    previous_version: str | None
+    reason: str
+
+
+class RunEvidence(Contract):
+    """Everything that one run knows about itself; the dossier is its rendering."""
+
+    run_name: str
+    model_name: str
+    settings: Mapping[str, Any]
+    examples: PreparedDataset
+    preferences: PreparedDataset | None
+    split: Split
+    sft: TrainingResult
+    dpo: TrainingResult | None
+    benchmark: BenchmarkReport
+    decision: PromotionDecision
+    candidate: RegisteredVersion
+    promotion: PromotionRecord
+    truth: TruthReport
+    flow_run_url: str | None = None
+
+    @property
+    def trained(self) -> TrainingResult:
+        """The last training step: its adapter is the candidate."""
+        return self.dpo or self.sft
+
+
+class Dossier(Contract):
+    """The evidence of one run: a self-contained HTML page and its JSON."""
+
+    html: FileRef
+    record: FileRef
+    run_name: str
+    mlflow_run_id: str | None = None
+
+
+class RetrainOutcome(Contract):
+    """What a retrain run leaves behind."""
+
+    run_name: str
+    decision: PromotionDecision
+    promotion: PromotionRecord
+    dossier: Dossier

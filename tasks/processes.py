@@ -1,0 +1,80 @@
+"""Child processes that never outlive their parent: servers of the embedded mode, trainers on a GPU.
+
+A child started here leads its own session, so that Ctrl-C in the terminal reaches the parent alone, which then ends the
+whole group; and it asks the kernel to be killed when its parent dies (``PR_SET_PDEATHSIG``), so that not even ``kill -9``
+of the parent leaves a GPU busy. The request is made by the child itself, before it runs anything else: this module run
+as a program is that first step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+
+
+def start_guarded(
+    module: str,
+    arguments: Sequence[str] = (),
+    *,
+    environment: Mapping[str, str] | None = None,
+    stdout: IO[bytes] | int | None = None,
+    stderr: IO[bytes] | int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Starts ``python -m module arguments…`` as a guarded child.
+
+    Call it from a thread that lives as long as the child may: the kernel ties the death signal to the creating *thread*.
+
+    Args:
+        module: Module to run as ``__main__``.
+        arguments: Its command line.
+        environment: The child's whole environment; the parent's when None.
+        stdout: As for :class:`subprocess.Popen`.
+        stderr: As for :class:`subprocess.Popen`.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", "tasks.processes", str(os.getpid()), module, *arguments],
+        env=None if environment is None else dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    )
+
+
+def stop_group(process: subprocess.Popen[bytes], *, grace_seconds: float = 10.0) -> int:
+    """Ends a guarded child and everything it started: SIGTERM, then SIGKILL after the grace time; returns its exit code."""
+    if process.poll() is None:
+        _signal_group(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=grace_seconds)
+    _signal_group(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Asks the kernel to kill this process when its parent dies; exits at once when it is dead already (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(0)
+
+
+def _signal_group(pid: int, signal_number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal_number)
+
+
+if __name__ == "__main__":
+    _, parent, name, *rest = sys.argv
+    die_with_parent(int(parent))
+    sys.argv = [name, *rest]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)

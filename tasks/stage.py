@@ -1,0 +1,125 @@
+"""How a pure function becomes a Prefect task: named, retried, cached by content, its progress and summary shown.
+
+The cache key of a stage is a hash of what its output depends on, and nothing else: the stage's name and version, and its
+parameters with every data set reduced to its hash. The same work is therefore found again after a crash, in another run,
+or next quarter. A recorded result whose files are gone is passed over, so that the stage runs again instead of handing on
+a dangling reference.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task
+from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
+from prefect.context import TaskRunContext
+from pydantic import BaseModel
+
+from tasks.contracts import DatasetRef, FileRef, FolderRef
+from tasks.storage import Store, sha256_of_json
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_REFERENCES = (DatasetRef, FileRef, FolderRef)
+
+
+@dataclass
+class ContentCachePolicy(CachePolicy):
+    """Keys a task by its stage name, the stage's version and the content of its parameters.
+
+    Args:
+        stage: The stage's name.
+        version: Raised whenever the stage's code would give another output for the same input.
+    """
+
+    stage: str = ""
+    version: int = 1
+
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        """The key of a record that still holds, or of one yet to be made.
+
+        Prefect never checks that what a record refers to still exists, and offers no way to remove a record; so each
+        record whose files are gone hands over to a successor, ``…-again1``, ``…-again2``.
+        """
+        content = {name: content_of(value) for name, value in sorted(inputs.items())}
+        first = key = f"{self.stage}-v{self.version}-{sha256_of_json(content)[:32]}"
+        store, attempt = task_ctx.result_store, 0
+        while store.exists(key) and not all(_is_there(ref) for ref in references_in(store.read(key).result)):
+            logger.warning("%s: the files of its recorded result are gone from the store; it runs again", self.stage)
+            attempt += 1
+            key = f"{first}-again{attempt}"
+        return key
+
+
+def stage_task(
+    name: str, *, version: int = 1, retries: int = 0, retry_delay_seconds: float = 10.0, cached: bool = True
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A decorator that makes a stage's function a Prefect task with the project's conventions.
+
+    Args:
+        name: The stage's name as the UI shows it.
+        version: See :class:`ContentCachePolicy`.
+        retries: Only for stages that reach out (a registry, a remote store); a pure stage fails the same way twice.
+        retry_delay_seconds: Pause before a retry.
+        cached: False for acts that must happen in every run, such as moving an alias.
+    """
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        return Task(
+            fn=function,
+            name=name,
+            retries=retries,
+            retry_delay_seconds=retry_delay_seconds,
+            persist_result=True,
+            result_serializer="json",
+            cache_policy=ContentCachePolicy(stage=name, version=version) if cached else INPUTS + RUN_ID,
+        )
+
+    return decorate
+
+
+def content_of(value: Any) -> Any:
+    """What a parameter contributes to a cache key: references by hash alone, models and containers by their parts.
+
+    A store's location (``store_uri``) and the time a stage took are not content.
+    """
+    if isinstance(value, _REFERENCES):
+        return value.sha256
+    if isinstance(value, BaseModel):
+        return {
+            name: content_of(getattr(value, name))
+            for name in type(value).model_fields
+            if name not in ("seconds", "store_uri")
+        }
+    if isinstance(value, Mapping):
+        return {str(name): content_of(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [content_of(item) for item in value]
+    return value
+
+
+def references_in(value: Any) -> Iterator[DatasetRef | FileRef | FolderRef]:
+    """Every reference inside a contract."""
+    if isinstance(value, _REFERENCES):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from references_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from references_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from references_in(item)
+
+
+def _is_there(ref: DatasetRef | FileRef | FolderRef) -> bool:
+    return Store.holding(ref).holds(ref)

@@ -1,0 +1,375 @@
+"""The only reader and writer of what a run leaves behind: content-addressed, atomic, verified on every read.
+
+A store is a folder, local or on object storage (``file``, ``s3``, ``gs``: anything fsspec opens)::
+
+    objects/ab/abcdef….parquet   data sets, and abcdef….json, the manifest for people
+    files/ab/abcdef….html        single files
+    folders/ab/abcdef…/          models and adapters, listed in their own MANIFEST.json
+    pointers/benchmarks/x.json   names for data sets, the only files that are ever replaced
+
+The name of a thing is the SHA-256 of its bytes, so writing it again is a no-op and a changed byte is found on reading.
+A local write goes to a temporary name in the same folder, is flushed, then renamed; object stores put whole objects.
+Local files and remote objects are read through the same calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.contracts import DatasetKind, DatasetRef, FileRef, FolderRef
+from tasks.errors import IntegrityError, LineageError, StoreError
+from tasks.rows import SCHEMAS, rows_to_table
+
+_LINEAGE_KEY = b"perennial.lineage"
+_MANIFEST = "MANIFEST.json"
+
+
+def sha256_of(data: bytes) -> str:
+    """The hexadecimal SHA-256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """The hexadecimal SHA-256 of a local file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """The SHA-256 of a JSON-able value in canonical form (sorted keys, no spaces)."""
+    return sha256_of(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
+
+
+class Store:
+    """A content-addressed store under one root.
+
+    Args:
+        root: A local path or an fsspec URL.
+
+    Raises:
+        StoreError: The store cannot be created or written.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self._fs, path = fsspec.core.url_to_fs(str(root))
+        self._root = path.rstrip("/")
+        self.is_local = "file" in _protocols(self._fs)
+
+    @classmethod
+    def holding(cls, ref: DatasetRef | FileRef | FolderRef) -> Store:
+        """The store that a reference points into, so that a stage writes its output beside its input."""
+        return cls(ref.uri.rsplit("/", 3)[0])
+
+    @property
+    def uri(self) -> str:
+        """The root as a URL."""
+        return str(self._fs.unstrip_protocol(self._root))
+
+    # -- data sets
+
+    def write_table(
+        self,
+        table: pa.Table,
+        *,
+        kind: DatasetKind,
+        parents: Iterable[DatasetRef | str] = (),
+        passed: Iterable[str] = (),
+    ) -> DatasetRef:
+        """Writes a table with its lineage and returns the reference.
+
+        Args:
+            table: Rows; for the canonical kinds, with exactly the schema of :data:`tasks.rows.SCHEMAS`.
+            kind: What the rows are.
+            parents: The data sets this one was made from (the first is the one it descends from, row by row), or the
+                SHA-256 of a raw source.
+            passed: Every gate that these rows went through, oldest first.
+        """
+        if kind in SCHEMAS and table.schema.names != SCHEMAS[kind].names:
+            raise AssertionError(f"{kind} rows have columns {table.schema.names}, not {SCHEMAS[kind].names}")
+        lineage = {
+            "kind": kind,
+            "parents": [parent if isinstance(parent, str) else parent.sha256 for parent in parents],
+            "passed": list(passed),
+        }
+        table = table.replace_schema_metadata({_LINEAGE_KEY: json.dumps(lineage, sort_keys=True).encode()})
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        data = buffer.getvalue()
+        sha256 = sha256_of(data)
+        uri = self._put(f"objects/{sha256[:2]}/{sha256}.parquet", data)
+        ref = DatasetRef(
+            uri=uri,
+            sha256=sha256,
+            num_rows=table.num_rows,
+            kind=kind,
+            parents=tuple(lineage["parents"]),
+            passed=tuple(lineage["passed"]),
+        )
+        self._put(f"objects/{sha256[:2]}/{sha256}.json", ref.model_dump_json(indent=2).encode())
+        return ref
+
+    def write_rows(
+        self,
+        rows: list[dict[str, Any]],
+        *,
+        kind: DatasetKind,
+        parents: Iterable[DatasetRef | str] = (),
+        passed: Iterable[str] = (),
+    ) -> DatasetRef:
+        """Writes canonical rows given as dictionaries; see :meth:`write_table`."""
+        return self.write_table(rows_to_table(rows, kind), kind=kind, parents=parents, passed=passed)
+
+    def read_table(self, ref: DatasetRef, columns: list[str] | None = None) -> pa.Table:
+        """Reads a data set whose bytes are first checked against its hash.
+
+        Raises:
+            IntegrityError: The file is gone, or its bytes or lineage are not what the reference says.
+        """
+        data = self._get(ref.uri, ref.sha256)
+        table = pq.read_table(io.BytesIO(data), columns=columns)
+        lineage = json.loads((table.schema.metadata or {}).get(_LINEAGE_KEY, b"{}"))
+        told = {"kind": ref.kind, "parents": list(ref.parents), "passed": list(ref.passed)}
+        if lineage != told:
+            raise IntegrityError(ref.uri, f"lineage {lineage}", f"{told}", "The reference was altered; run the stage again.")
+        return table
+
+    def read_rows(self, ref: DatasetRef) -> list[dict[str, Any]]:
+        """The rows of a data set as dictionaries; see :meth:`read_table`."""
+        rows: list[dict[str, Any]] = self.read_table(ref).to_pylist()
+        return rows
+
+    def find_dataset(self, sha256: str) -> DatasetRef | None:
+        """The data set with this hash, or None when this store does not hold it."""
+        path = f"{self._root}/objects/{sha256[:2]}/{sha256}.json"
+        if not self._fs.exists(path):
+            return None
+        return DatasetRef.model_validate_json(self._fs.cat_file(path))
+
+    def verify_lineage(self, ref: DatasetRef, *, descends_from: str, passed: Iterable[str]) -> None:
+        """Checks that a data set descends from a snapshot and went through the named gates.
+
+        The chain is walked along first parents, each link read back from its own hashed file, so that neither a stale
+        path nor an edited reference passes.
+
+        Args:
+            ref: The data set about to be trained on.
+            descends_from: SHA-256 of the snapshot that triggered the run.
+            passed: The gates it must have gone through.
+
+        Raises:
+            LineageError: The chain is broken, leads elsewhere, or misses a gate.
+        """
+        missing = [gate for gate in passed if gate not in ref.passed]
+        if missing:
+            raise LineageError(
+                f"data set {ref.sha256[:12]}",
+                f"gates {', '.join(ref.passed) or 'none'}",
+                f"also {', '.join(missing)}",
+                "Train on the output of prepare_dataset.",
+            )
+        self._check_lineage_metadata(ref)
+        sha256, seen = ref.sha256, [ref.sha256[:12]]
+        while sha256 != descends_from:
+            link = self.find_dataset(sha256)
+            if link is None or not link.parents:
+                raise LineageError(
+                    f"data set {ref.sha256[:12]}",
+                    f"a chain that ends at {' <- '.join(seen)}",
+                    f"a descendant of snapshot {descends_from[:12]}",
+                    "It was not made from the snapshot of this run; prepare that snapshot and train on the result.",
+                )
+            self._check_lineage_metadata(link)
+            sha256 = link.parents[0]
+            seen.append(sha256[:12])
+
+    def _check_lineage_metadata(self, ref: DatasetRef) -> None:
+        self.read_table(ref, columns=[])
+
+    # -- files and folders
+
+    def write_bytes(self, data: bytes, suffix: str) -> FileRef:
+        """Writes one file, named by its hash plus ``suffix`` (such as ``.html``)."""
+        sha256 = sha256_of(data)
+        uri = self._put(f"files/{sha256[:2]}/{sha256}{suffix}", data)
+        return FileRef(uri=uri, sha256=sha256, size_bytes=len(data))
+
+    def read_bytes(self, ref: FileRef) -> bytes:
+        """Reads a file whose bytes are checked against its hash.
+
+        Raises:
+            IntegrityError: The file is gone or altered.
+        """
+        return self._get(ref.uri, ref.sha256)
+
+    def add_folder(self, folder: Path) -> FolderRef:
+        """Copies a local folder into the store; its files keep their relative names.
+
+        The manifest with every file's digest is written last, so a folder without one is a torn write and is replaced.
+        """
+        digests = {
+            str(path.relative_to(folder)): sha256_of_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
+        }
+        digests.pop(_MANIFEST, None)
+        sha256 = sha256_of_json(digests)
+        size_bytes = sum((folder / name).stat().st_size for name in digests)
+        target = f"folders/{sha256[:2]}/{sha256}"
+        with _store_errors(f"{self.uri}/{target}"):
+            if not self._fs.exists(f"{self._root}/{target}/{_MANIFEST}"):
+                for name in digests:
+                    self._fs.makedirs(f"{self._root}/{target}/{name}".rsplit("/", 1)[0], exist_ok=True)
+                    self._fs.put_file(str(folder / name), f"{self._root}/{target}/{name}")
+                self._put(f"{target}/{_MANIFEST}", json.dumps(digests, indent=2, sort_keys=True).encode())
+        uri = str(self._fs.unstrip_protocol(f"{self._root}/{target}"))
+        return FolderRef(uri=uri, sha256=sha256, num_files=len(digests), size_bytes=size_bytes)
+
+    def fetch_folder(self, ref: FolderRef, cache: Path | None = None) -> Path:
+        """A local path that holds the folder: the store's own when it is local, else a verified copy under ``cache``.
+
+        Raises:
+            IntegrityError: A file is missing or altered.
+        """
+        _, path = fsspec.core.url_to_fs(ref.uri)
+        if self.is_local:
+            local = Path(path)
+        else:
+            local = (cache or Path(tempfile.gettempdir()) / "perennial-folders") / ref.sha256
+            if not (local / _MANIFEST).exists():
+                partial = local.with_suffix(".partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                self._fs.get(path, str(partial), recursive=True)
+                partial.rename(local)
+        _verify_folder(local, ref)
+        return local
+
+    # -- pointers: the only names in the store that may come to mean something else
+
+    def write_pointer(self, name: str, ref: DatasetRef) -> None:
+        """Makes ``name`` (such as ``benchmarks/support-desk``) point to a data set, atomically."""
+        self._put(f"pointers/{name}.json", ref.model_dump_json(indent=2).encode(), replace=True)
+
+    def read_pointer(self, name: str) -> DatasetRef | None:
+        """The data set that ``name`` points to, or None."""
+        path = f"{self._root}/pointers/{name}.json"
+        if not self._fs.exists(path):
+            return None
+        return DatasetRef.model_validate_json(self._fs.cat_file(path))
+
+    # -- whole objects
+
+    def holds(self, ref: DatasetRef | FileRef | FolderRef) -> bool:
+        """Whether the referenced thing still exists (its bytes are checked on reading)."""
+        _, path = fsspec.core.url_to_fs(ref.uri)
+        return bool(self._fs.exists(f"{path}/{_MANIFEST}" if isinstance(ref, FolderRef) else path))
+
+    def _put(self, name: str, data: bytes, *, replace: bool = False) -> str:
+        path = f"{self._root}/{name}"
+        with _store_errors(f"{self.uri}/{name}"):
+            if replace or not self._fs.exists(path) or self._fs.size(path) != len(data):
+                if self.is_local:
+                    _write_atomically(Path(path), data)
+                else:
+                    self._fs.pipe_file(path, data)
+        return str(self._fs.unstrip_protocol(path))
+
+    def _get(self, uri: str, sha256: str) -> bytes:
+        _, path = fsspec.core.url_to_fs(uri)
+        with _store_errors(uri):
+            try:
+                data: bytes = self._fs.cat_file(path)
+            except FileNotFoundError as error:
+                raise IntegrityError(
+                    uri, "no file", "the file written by an earlier stage", "Run again; the stage that made it re-runs."
+                ) from error
+        if sha256_of(data) != sha256:
+            raise IntegrityError(
+                uri,
+                f"bytes with SHA-256 {sha256_of(data)[:12]}",
+                sha256[:12],
+                "Delete the file and run again to make it anew.",
+            )
+        return data
+
+
+def write_file_atomically(path: Path, data: bytes) -> None:
+    """Writes a local file so that a reader sees the old bytes or the new ones, never a part.
+
+    Raises:
+        StoreError: The folder is read-only or the disk is full.
+    """
+    with _store_errors(str(path)):
+        _write_atomically(path, data)
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _store_errors(where: str) -> Iterator[None]:
+    """Turns the operating system's refusals into one clear :class:`StoreError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                where, "no space left", "room to write", "Free disk space, then run again; finished stages are kept."
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise StoreError(
+                where,
+                "a read-only location",
+                "a writable store",
+                "Check the folder's owner and mount, or set `store` elsewhere.",
+            ) from error
+        if isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
+            raise StoreError(
+                where,
+                "a file where a folder must be (or the reverse)",
+                "a folder of its own",
+                "Set `store` to another place.",
+            ) from error
+        raise
+
+
+def _verify_folder(local: Path, ref: FolderRef) -> None:
+    manifest = local / _MANIFEST
+    if not manifest.exists():
+        raise IntegrityError(ref.uri, "no manifest", "a complete folder", "Run again; the stage that made it re-runs.")
+    digests = json.loads(manifest.read_bytes())
+    if sha256_of_json(digests) != ref.sha256:
+        raise IntegrityError(ref.uri, "an altered manifest", ref.sha256[:12], "Delete the folder and run again.")
+    for name, digest in digests.items():
+        path = local / name
+        if not path.is_file() or sha256_of_file(path) != digest:
+            raise IntegrityError(
+                f"{ref.uri}/{name}", "a missing or altered file", digest[:12], "Delete the folder and run again."
+            )
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
