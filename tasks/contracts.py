@@ -283,6 +283,18 @@ class TrainingResult(Contract):
     mlflow_run_id: str | None = None
 
 
+class TrainedModel(Contract):
+    """SFT and, where there were preference pairs, DPO on top of it."""
+
+    sft: TrainingResult
+    dpo: TrainingResult | None
+
+    @property
+    def adapter(self) -> FolderRef:
+        """The adapter of the last training step."""
+        return (self.dpo or self.sft).adapter
+
+
 # ------------------------------------------------------------------------------------------------------------ judgement
 
 
@@ -362,8 +374,8 @@ class PromotionRecord(Contract):
     reason: str
 
 
-class RunEvidence(Contract):
-    """Everything that one run knows about itself; the dossier is its rendering."""
+class RunFindings(Contract):
+    """Everything that a run found out before the registry was asked; what promotion and the dossier work from."""
 
     run_name: str
     model_name: str
@@ -375,8 +387,6 @@ class RunEvidence(Contract):
     dpo: TrainingResult | None
     benchmark: BenchmarkReport
     decision: PromotionDecision
-    candidate: RegisteredVersion
-    promotion: PromotionRecord
     truth: TruthReport
     flow_run_url: str | None = None
 
@@ -384,6 +394,19 @@ class RunEvidence(Contract):
     def trained(self) -> TrainingResult:
         """The last training step: its adapter is the candidate."""
         return self.dpo or self.sft
+
+
+class RunEvidence(RunFindings):
+    """A run's findings and what the registry made of them; the dossier is its rendering."""
+
+    candidate: RegisteredVersion
+    promotion: PromotionRecord
+
+    @classmethod
+    def of(cls, findings: RunFindings, candidate: RegisteredVersion, promotion: PromotionRecord) -> Self:
+        """The evidence of a run whose candidate has been registered."""
+        fields = {name: getattr(findings, name) for name in RunFindings.model_fields}
+        return cls(**fields, candidate=candidate, promotion=promotion)
 
 
 class Dossier(Contract):

@@ -1,0 +1,130 @@
+"""Everything a retrain can be told, in one typed tree; each section belongs to the stage that reads it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.benchmark import BenchmarkConfig
+from tasks.bias import BiasConfig
+from tasks.confidential import ConfidentialConfig
+from tasks.deduplication import DeduplicationConfig
+from tasks.dossier import DossierConfig
+from tasks.errors import ConfigError
+from tasks.groundtruth import TruthConfig
+from tasks.ingest import SourceConfig
+from tasks.labels import LabelAuditConfig
+from tasks.pii import PiiConfig
+from tasks.promotion import PromotionConfig
+from tasks.registry import RegistryConfig
+from tasks.splitting import SplitConfig
+from tasks.training import TrainingConfig
+from tasks.validation import ValidationConfig
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and a key that does not exist is a fault, not a wish."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PrepareConfig(Section):
+    """How raw rows become rows that may be trained on; the same for examples and for preference pairs."""
+
+    validation: ValidationConfig = Field(ValidationConfig(), description="Great Expectations: what a row must look like.")
+    deduplication: DeduplicationConfig = Field(DeduplicationConfig(), description="Exact and near duplicates.")
+    confidential: ConfidentialConfig = Field(ConfidentialConfig(), description="Secrets and deny-listed terms.")
+    pii: PiiConfig = Field(PiiConfig(), description="Personal data: what is found and what replaces it.")
+    labels: LabelAuditConfig = Field(LabelAuditConfig(), description="Label noise and replies that do not fit.")
+    bias: BiasConfig = Field(BiasConfig(), description="Representation and outcome differences across groups.")
+    splitting: SplitConfig = Field(SplitConfig(), description="Frozen test set, decontamination, train and validation rows.")
+
+
+class RetrainConfig(Section):
+    """One retrain: where the rows come from, what happens to them, what is trained, and what it must prove."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="Name of the model: its registered model, its frozen benchmark and its MLflow experiment.",
+    )
+    store: str = Field(
+        ".perennial/store", description="Where data sets, models and dossiers are kept: a folder or an fsspec URL."
+    )
+    examples: SourceConfig = Field(description="The rows to learn from.")
+    preferences: SourceConfig | None = Field(None, description="Preference pairs for DPO; none skips DPO.")
+    prepare: PrepareConfig = Field(PrepareConfig(), description="The data stages.")
+    training: TrainingConfig = Field(TrainingConfig(), description="Base model, SFT and DPO.")
+    benchmark: BenchmarkConfig = Field(BenchmarkConfig(), description="How the models are compared.")
+    promotion: PromotionConfig = Field(PromotionConfig(), description="What a candidate must prove.")
+    registry: RegistryConfig = Field(RegistryConfig(), description="How versions are registered.")
+    truth: TruthConfig = Field(TruthConfig(), description="Planted ground truth to measure the stages against, if any.")
+    dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
+
+
+def load_config(path: Path) -> RetrainConfig:
+    """The configuration in a YAML file. Relative paths in it are relative to the current folder.
+
+    Raises:
+        ConfigError: The file is missing or is not YAML, or has faults; all of them are named, not the first.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            str(path), "no such file", "a YAML configuration", "See examples/ for configurations that run."
+        ) from error
+    except IsADirectoryError as error:
+        raise ConfigError(str(path), "a folder", "a YAML file", "Name the file itself.") from error
+    except PermissionError as error:
+        raise ConfigError(str(path), "a file that may not be read", "a readable file", "Check its permissions.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            str(path), f"bytes that are not UTF-8 at {error.start}", "UTF-8 text", "Save it as UTF-8."
+        ) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        raise ConfigError(where, str(getattr(error, "problem", error)), "valid YAML", "Mend the file there.") from error
+    if not isinstance(document, dict):
+        raise ConfigError(str(path), type(document).__name__, "a mapping of settings", "See examples/ for its shape.")
+    try:
+        return RetrainConfig.model_validate(document)
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors(include_url=False)]
+        listing = "\n".join(f"  - {fault}" for fault in faults)
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError(
+            str(path),
+            f"{count}:\n{listing}\n",
+            "every setting as docs/configuration.md describes it",
+            "Mend them and run again.",
+        ) from error
+
+
+def _describe(fault: Any) -> str:
+    """One validation fault in a line: the setting's path, what is wrong, and for an unknown key the nearest known one."""
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(fault["loc"][:-1]), n=1)
+        return f"{path}: there is no such setting" + (f"; did you mean `{near[0]}`?" if near else "")
+    if fault["type"] == "missing":
+        return f"{path}: is required and absent"
+    given = fault["input"]
+    shown = f" (given {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    return f"{path}: {fault['msg']}{shown}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    """The settings that exist at a place in the tree."""
+    model: Any = RetrainConfig
+    for part in location:
+        field = model.model_fields.get(str(part)) if hasattr(model, "model_fields") else None
+        if field is None:
+            return []
+        options = getattr(field.annotation, "__args__", (field.annotation,))
+        model = next((option for option in options if hasattr(option, "model_fields")), None)
+    return list(model.model_fields) if hasattr(model, "model_fields") else []

@@ -1,0 +1,187 @@
+"""The embedded default: with nothing configured, Prefect's server and MLflow run on SQLite files in one folder.
+
+Everything lies under ``.perennial/`` in the current folder (or ``PERENNIAL_HOME``): Prefect's database and results,
+MLflow's database and artifacts, the store, the servers' logs. A run starts a server of its own, or uses the one that
+``perennial server`` has running there; with ``PREFECT_API_URL`` set, neither happens. This module must be used before
+Prefect is imported, because Prefect reads its settings then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+
+from tasks.errors import PerennialError, StoreError
+from tasks.processes import start_guarded, stop_group
+
+START_TIMEOUT_SECONDS = 120.0
+"""A first start runs the database migrations, measured at 13 s on two cores; under load several times that."""
+
+
+def home() -> Path:
+    """The folder of the embedded state."""
+    return Path(os.environ.get("PERENNIAL_HOME", ".perennial")).absolute()
+
+
+def prepare_environment() -> None:
+    """Points Prefect, MLflow and the model libraries at the embedded folder, and turns off what would phone home.
+
+    Settings that the user has made stay as they are.
+
+    Raises:
+        StoreError: The folder cannot be made or written.
+    """
+    folder = home()
+    try:
+        (folder / "mlflow").mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            str(folder),
+            f"a folder that cannot be written ({error.strerror})",
+            "a writable folder for the embedded state",
+            "Run from another folder, or set PERENNIAL_HOME.",
+        ) from error
+    defaults = {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_CLI_COLORS": "false",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def prefect_api(say: Callable[[str], None]) -> Iterator[str]:
+    """The URL of the Prefect API to use: the configured one, the one ``perennial server`` runs, or one started for the block.
+
+    Args:
+        say: Told in one line what is being waited for.
+
+    Raises:
+        PerennialError: The server did not start in time; its log is named.
+    """
+    configured = os.environ.get("PREFECT_API_URL")
+    running = configured or running_server()
+    if running:
+        os.environ["PREFECT_API_URL"] = running
+        yield running
+        return
+    port = free_port()
+    server = start_prefect_server("127.0.0.1", port, ui=False)
+    url = f"http://127.0.0.1:{port}/api"
+    os.environ["PREFECT_API_URL"] = url
+    try:
+        say("Starting Prefect's server (10 to 30 s the first time)")
+        wait_until_healthy(f"{url}/health", server)
+        yield url
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        stop_group(server)
+
+
+def start_prefect_server(host: str, port: int, *, ui: bool) -> Popen[bytes]:
+    """Starts Prefect's server as a guarded child; its log is ``prefect-server.log`` in the embedded folder."""
+    environment = {
+        **os.environ,
+        "PREFECT_UI_ENABLED": "1" if ui else "0",
+        "PREFECT_SERVER_API_HOST": host,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_UI_API_URL": f"http://{host}:{port}/api",
+    }
+    environment.pop("PREFECT_API_URL", None)
+    arguments = ["--factory", "prefect.server.api.server:create_app", "--host", host, "--port", str(port)]
+    with log_path("prefect-server").open("ab") as log:
+        return start_guarded(
+            "uvicorn",
+            [*arguments, "--log-level", "warning", "--timeout-keep-alive", "10"],
+            environment=environment,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def start_mlflow_server(host: str, port: int) -> Popen[bytes]:
+    """Starts MLflow's server over the embedded database as a guarded child."""
+    folder = home() / "mlflow"
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    arguments = ["server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--host", host, "--port", str(port)]
+    arguments += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+    with log_path("mlflow-server").open("ab") as log:
+        return start_guarded("mlflow", arguments, environment=environment, stdout=log, stderr=log)
+
+
+def running_server() -> str | None:
+    """The API URL of the server that ``perennial server`` has running over this folder, or None."""
+    note = home() / "server.json"
+    try:
+        url = str(json.loads(note.read_text())["prefect_api_url"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return url if is_healthy(f"{url}/health") else None
+
+
+def wait_until_healthy(url: str, process: Popen[bytes], timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
+    """Waits until ``url`` answers 200.
+
+    Raises:
+        PerennialError: The process ended, or did not answer in time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        if is_healthy(url):
+            return
+        if process.poll() is not None:
+            raise PerennialError(
+                url,
+                f"a server that ended with code {process.returncode}",
+                "a running server",
+                f"Read {home()}/*-server.log.",
+            )
+        time.sleep(0.25)
+    raise PerennialError(
+        url, f"no answer within {timeout_seconds:.0f} s", "a healthy server", f"Read {home()}/*-server.log, then run again."
+    )
+
+
+def is_healthy(url: str) -> bool:
+    """Whether ``url`` answers 200 within two seconds."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def free_port() -> int:
+    """A TCP port on the loopback interface that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def log_path(name: str) -> Path:
+    """Where a server of the embedded mode writes its log."""
+    folder = home()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.log"

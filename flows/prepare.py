@@ -1,0 +1,43 @@
+"""From raw rows to rows that may be trained on: the data half of the DAG, once for examples, once for preference pairs."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.config import PrepareConfig
+from tasks import bias, confidential, deduplication, ingest, labels, pii, splitting, validation
+from tasks.contracts import PreparedDataset
+
+
+@flow(name="prepare-dataset", persist_result=True, result_serializer="json", flow_run_name="prepare-{benchmark}")
+def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_uri: str, benchmark: str) -> PreparedDataset:
+    """The prepared rows of one source, with the report of every stage they went through.
+
+    Args:
+        source: Where the raw rows are and how to read them.
+        settings: One section per stage.
+        store_uri: The store that everything is written to.
+        benchmark: Name of the frozen test set that must never be trained on.
+    """
+    snapshot = ingest.take_snapshot(source, store_uri)
+    validated = validation.validate(snapshot.dataset, settings.validation)
+    unique = deduplication.deduplicate(validated.dataset, settings.deduplication)
+    filtered = confidential.filter_confidential(unique.dataset, settings.confidential)
+    scrubbed = pii.scrub(filtered.dataset, settings.pii)
+    verified = pii.verify_scrub(scrubbed, settings.pii)
+    audited = labels.audit_labels(verified.dataset, settings.labels)
+    compared = bias.audit_bias(audited.dataset, settings.bias)
+    frozen = splitting.freeze_test_set(audited.dataset, settings.splitting, benchmark)
+    decontaminated = splitting.decontaminate(audited.dataset, frozen, settings.splitting)
+    return PreparedDataset(
+        snapshot=snapshot,
+        validation=validated,
+        deduplication=unique,
+        confidential=filtered,
+        scrub=scrubbed,
+        verification=verified,
+        labels=audited,
+        bias=compared,
+        frozen=frozen,
+        decontamination=decontaminated,
+    )

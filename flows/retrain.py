@@ -1,0 +1,68 @@
+"""The whole job on one page: a snapshot of raw examples becomes a judged, registered and explained model version.
+
+Every line is a node of the DAG; each stage's settings are one section of the configuration. A node that was done before
+on the same content is not done again, in this run or any other.
+"""
+
+from __future__ import annotations
+
+from prefect import flow, runtime
+
+from flows.benchmark import benchmark_models
+from flows.config import RetrainConfig
+from flows.prepare import prepare_dataset
+from flows.promote import promote_candidate
+from flows.train import train_adapter
+from tasks import groundtruth, promotion, registry, splitting, training
+from tasks.contracts import RetrainOutcome, RunFindings
+
+
+def _run_name() -> str:
+    """``<model>-<date and time the run was scheduled for>``: the name of the run, its dossier and its MLflow runs."""
+    start = runtime.flow_run.scheduled_start_time
+    return f"{runtime.flow_run.parameters['config'].name}-{start:%Y%m%d-%H%M%S}"
+
+
+@flow(name="retrain", flow_run_name=_run_name, persist_result=True, result_serializer="json")
+def retrain(config: RetrainConfig) -> RetrainOutcome:
+    """Retrains one model and promotes the result if it proves better; "no" is a normal, explained outcome.
+
+    Args:
+        config: The whole configuration; see docs/configuration.md.
+    """
+    # 1. Prepare: raw rows become rows that may be trained on; what is refused is kept, with its reason.
+    examples = prepare_dataset(config.examples, config.prepare, config.store, config.name)
+    pairs = prepare_dataset(config.preferences, config.prepare, config.store, config.name) if config.preferences else None
+
+    # 2. Split: no near-duplicate cluster stands on both sides; the frozen test set is already out of both.
+    rows = splitting.split(examples.dataset, config.prepare.splitting)
+    pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
+
+    # 3. Train: LoRA SFT on the rows, then DPO on the pairs, on top of the same adapter.
+    base = training.resolve_base_model(config.training.base_model, config.store)
+    trained = train_adapter(base, examples, rows, pairs, pair_rows, config.training, config.name)
+
+    # 4. Judge: the same frozen examples for base, candidate and champion; the difference must be proven.
+    champion = registry.find_champion(config.registry)
+    scores = benchmark_models(base, trained.adapter, champion, examples.frozen, config.benchmark)
+    decision = promotion.decide_promotion(scores, config.promotion, champion)
+
+    # 5. Measure the stages against planted ground truth, where the configuration names one.
+    truth = groundtruth.measure_against_truth(config.truth, examples, pairs)
+
+    # 6. Register, promote or hold, and leave the dossier behind.
+    findings = RunFindings(
+        run_name=runtime.flow_run.name or "",
+        model_name=config.name,
+        settings=config.model_dump(mode="json"),
+        examples=examples,
+        preferences=pairs,
+        split=rows,
+        sft=trained.sft,
+        dpo=trained.dpo,
+        benchmark=scores,
+        decision=decision,
+        truth=truth,
+        flow_run_url=runtime.flow_run.ui_url,
+    )
+    return promote_candidate(findings, config.registry, config.dossier)

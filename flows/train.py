@@ -1,0 +1,38 @@
+"""From prepared rows to an adapter: supervised fine-tuning, then preference training when there are pairs."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from tasks import training
+from tasks.contracts import BaseLanguageModel, PreparedDataset, Split, TrainedModel
+
+
+@flow(name="train-adapter", persist_result=True, result_serializer="json", flow_run_name="train-{experiment}")
+def train_adapter(
+    base: BaseLanguageModel,
+    examples: PreparedDataset,
+    rows: Split,
+    pairs: PreparedDataset | None,
+    pair_rows: Split | None,
+    settings: training.TrainingConfig,
+    experiment: str,
+) -> TrainedModel:
+    """The trained adapter and how it came about; training refuses rows that do not descend from their snapshot.
+
+    Args:
+        base: The resolved base model.
+        examples: Where the SFT rows come from; its snapshot is what they must descend from.
+        rows: SFT rows to train and to validate on.
+        pairs: Where the preference pairs come from, or None.
+        pair_rows: Preference pairs to train and to validate on, or None.
+        settings: SFT and DPO settings.
+        experiment: MLflow experiment that receives the curves.
+    """
+    snapshot = examples.snapshot.dataset.sha256
+    sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshot, experiment)
+    if pairs is None or pair_rows is None or settings.dpo is None:
+        return TrainedModel(sft=sft, dpo=None)
+    snapshot = pairs.snapshot.dataset.sha256
+    dpo = training.train_dpo(sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshot, experiment)
+    return TrainedModel(sft=sft, dpo=dpo)
