@@ -24,15 +24,17 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.contracts import DatasetKind, DatasetRef, FileRef, FolderRef
+from tasks.contracts import Contract, DatasetKind, DatasetRef, FileRef, FolderRef
 from tasks.errors import IntegrityError, LineageError, StoreError
 from tasks.rows import SCHEMAS, rows_to_table
+
+ContractT = TypeVar("ContractT", bound=Contract)
 
 _LINEAGE_KEY = b"perennial.lineage"
 _MANIFEST = "MANIFEST.json"
@@ -78,6 +80,11 @@ class Store:
     def uri(self) -> str:
         """The root as a URL."""
         return str(self._fs.unstrip_protocol(self._root))
+
+    @property
+    def local_path(self) -> Path | None:
+        """The root as a path on this machine, or None for object storage."""
+        return Path(self._root) if self.is_local else None
 
     # -- data sets
 
@@ -259,14 +266,22 @@ class Store:
 
     def write_pointer(self, name: str, ref: DatasetRef) -> None:
         """Makes ``name`` (such as ``benchmarks/support-desk``) point to a data set, atomically."""
-        self._put(f"pointers/{name}.json", ref.model_dump_json(indent=2).encode(), replace=True)
+        self.write_record(name, ref)
 
     def read_pointer(self, name: str) -> DatasetRef | None:
         """The data set that ``name`` points to, or None."""
+        return self.read_record(name, DatasetRef)
+
+    def write_record(self, name: str, record: Contract) -> None:
+        """Makes ``name`` (such as ``models/<digest>``) mean a contract, atomically."""
+        self._put(f"pointers/{name}.json", record.model_dump_json(indent=2).encode(), replace=True)
+
+    def read_record(self, name: str, kind: type[ContractT]) -> ContractT | None:
+        """The contract that ``name`` means, or None."""
         path = f"{self._root}/pointers/{name}.json"
         if not self._fs.exists(path):
             return None
-        return DatasetRef.model_validate_json(self._fs.cat_file(path))
+        return kind.model_validate_json(self._fs.cat_file(path))
 
     # -- whole objects
 
