@@ -1,0 +1,148 @@
+"""What is logged arrives in MLflow, outages cost neither the run nor its records, and wrong settings say so."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import tracking
+from tasks.contracts import DatasetRef
+from tasks.errors import ConfigError, RegistryError
+from tasks.storage import Store
+from tasks.tracking import connect, experiment_id, open_run
+
+
+@pytest.fixture(scope="module")
+def store_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One SQLite store for the module: creating its tables takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def _settings(store_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DatasetRef:
+    return Store(tmp_path / "store").write_rows([], kind="messages", parents=["a" * 64], passed=["ingested"])
+
+
+def test_everything_logged_is_there_and_nothing_in_the_current_folder(dataset: DatasetRef, tmp_path: Path) -> None:
+    with open_run("desk", "sft", {"stage": "sft"}) as run:
+        run.log_params({"learning_rate": 1e-3, "epochs": 3})
+        run.log_metrics({"loss": 2.0}, step=1)
+        run.log_metrics({"loss": 1.5}, step=2)
+        run.log_artifact_bytes("plots/loss.txt", b"a plot")
+        run.set_tags({"adapter": "abc"})
+        run.log_dataset(dataset, "training")
+    client = connect()
+    found = client.get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "sft"
+    assert found.data.params == {"learning_rate": "0.001", "epochs": "3"}
+    assert [(metric.step, metric.value) for metric in client.get_metric_history(run.run_id, "loss")] == [(1, 2.0), (2, 1.5)]
+    assert found.data.tags["stage"] == "sft"
+    assert found.data.tags["adapter"] == "abc"
+    [recorded] = found.inputs.dataset_inputs
+    assert json.loads(recorded.dataset.source)["sha256"] == dataset.sha256
+    assert recorded.tags[0].value == "training"
+    assert Path(client.download_artifacts(run.run_id, "plots/loss.txt")).read_bytes() == b"a plot"
+    assert {path.name for path in tmp_path.iterdir()} == {"store"}
+
+
+def test_a_raising_block_fails_the_run_and_an_interrupt_kills_it() -> None:
+    with pytest.raises(ZeroDivisionError), open_run("desk", "bad", {}) as failed:
+        _ = 1 / 0
+    with pytest.raises(KeyboardInterrupt), open_run("desk", "stopped", {}) as killed:
+        raise KeyboardInterrupt
+    assert connect().get_run(failed.run_id).info.status == "FAILED"
+    assert connect().get_run(killed.run_id).info.status == "KILLED"
+
+
+def test_a_continued_run_keeps_its_id_and_first_params(caplog: pytest.LogCaptureFixture) -> None:
+    with open_run("desk", "sft", {}) as run:
+        run.log_params({"micro_batch": 8})
+    with open_run("desk", "sft", {"attempt": "2"}, run_id=run.run_id) as again, caplog.at_level(logging.WARNING):
+        again.log_params({"micro_batch": 4, "accumulation": 2})
+    found = connect().get_run(run.run_id)
+    assert again.run_id == run.run_id
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"micro_batch": "8", "accumulation": "2"}
+    assert "micro_batch" in caplog.text
+
+
+class Unplugged:
+    """Stands before a real client and fails every call, as MLflow's client does, while unplugged."""
+
+    def __init__(self, client: Any) -> None:
+        self.client, self.unplugged, self.refused = client, False, 0
+
+    def __getattr__(self, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        if self.unplugged:
+            self.refused += 1
+            raise MlflowException("Connection refused")  # INTERNAL_ERROR, as measured against a closed port
+        return getattr(self.client, name)
+
+
+def test_an_outage_delays_records_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Unplugged(connect())
+    monkeypatch.setattr(tracking, "connect", lambda: client)
+    with open_run("desk", "long", {}) as run:
+        client.unplugged = True
+        for step in range(100):
+            run.log_metrics({"loss": 100.0 - step}, step=step)
+        assert client.refused == 1  # the other 99 did not even try
+        client.unplugged = False
+        run.log_metrics({"loss": 0.0}, step=100)
+    history = client.get_metric_history(run.run_id, "loss")
+    assert [metric.step for metric in history] == list(range(101))
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_an_outage_to_the_end_does_not_cost_the_work(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Unplugged(connect())
+    monkeypatch.setattr(tracking, "connect", lambda: client)
+    with open_run("desk", "unlucky", {}) as run:
+        client.unplugged = True
+        run.log_metrics({"loss": 1.0})
+    assert "did not come back" in caplog.text
+
+
+def test_a_refusal_is_an_error_at_once() -> None:
+    with pytest.raises(RegistryError, match="INVALID_PARAMETER_VALUE"), open_run("desk", "bad name", {}) as run:
+        run.log_metrics({"a metric; with\nforbidden characters": 1.0})
+
+
+def test_a_closed_port_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(RegistryError, match="MLFLOW_TRACKING_URI"), open_run("desk", "sft", {}):
+        pass
+
+
+@pytest.mark.parametrize("uri", ["", "sqlite:////proc/none/mlflow.db", "./mlruns"])
+def test_an_unusable_uri_is_a_config_error(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"), open_run("desk", "sft", {}):
+        pass
+
+
+def test_an_experiment_is_made_once() -> None:
+    client = connect()
+    assert experiment_id(client, "new one") == experiment_id(client, "new one")
+
+
+def test_importing_the_module_does_not_import_mlflow() -> None:
+    code = "import sys, tasks.tracking; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
