@@ -8,8 +8,10 @@ Prefect is imported, because Prefect reads its settings then.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import time
 import urllib.error
@@ -73,7 +75,7 @@ def prepare_environment() -> None:
 
 @contextmanager
 def prefect_api(say: Callable[[str], None]) -> Iterator[str]:
-    """The URL of the Prefect API to use: the configured one, the one ``perennial server`` runs, or one started for the block.
+    """The URL of the Prefect API: the configured one, the one ``perennial server`` runs, or one started for the block.
 
     Args:
         say: Told in one line what is being waited for.
@@ -185,3 +187,44 @@ def log_path(name: str) -> Path:
     folder = home()
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}.log"
+
+
+@contextmanager
+def servers(port: int, mlflow_port: int, say: Callable[[str], None]) -> Iterator[tuple[str, str]]:
+    """Prefect's and MLflow's servers over the embedded state; runs started meanwhile in this folder use them.
+
+    Raises:
+        PerennialError: A port is taken, or a server did not start.
+    """
+    for name, number in (("Prefect", port), ("MLflow", mlflow_port)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", number))
+            except OSError as error:
+                raise PerennialError(
+                    f"port {number}",
+                    "another program",
+                    f"a free port for {name}",
+                    "Stop it, or choose with --port/--mlflow-port.",
+                ) from error
+    note = home() / "server.json"
+    prefect, mlflow = start_prefect_server("127.0.0.1", port, ui=True), start_mlflow_server("127.0.0.1", mlflow_port)
+    try:
+        say("Starting the servers (up to a minute)")
+        wait_until_healthy(f"http://127.0.0.1:{port}/api/health", prefect)
+        wait_until_healthy(f"http://127.0.0.1:{mlflow_port}/health", mlflow)
+        note.write_text(json.dumps({"prefect_api_url": f"http://127.0.0.1:{port}/api"}))
+        yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}"
+    finally:
+        note.unlink(missing_ok=True)
+        stop_group(prefect)
+        stop_group(mlflow)
+
+
+def wait_for_interrupt() -> None:
+    """Sleeps until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)

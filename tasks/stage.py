@@ -15,10 +15,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
 from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
 from tasks.contracts import DatasetRef, FileRef, FolderRef
+from tasks.progress import report_progress
 from tasks.storage import Store, sha256_of_json
 
 logger = logging.getLogger(__name__)
@@ -81,9 +83,17 @@ def stage_task(
             persist_result=True,
             result_serializer="json",
             cache_policy=ContentCachePolicy(stage=name, version=version) if cached else INPUTS + RUN_ID,
+            on_completion=[_tell_when_kept],
         )
 
     return decorate
+
+
+def _tell_when_kept(stage: Task[Any, Any], run: TaskRun, state: State[Any]) -> None:
+    """Tells the progress listeners of a stage whose result an earlier run had left."""
+    if state.name == "Cached":
+        with report_progress(stage.name) as progress:
+            progress.finish("kept from an earlier run")
 
 
 def content_of(value: Any) -> Any:

@@ -1,0 +1,159 @@
+"""The command `perennial`: thin, each command calls a flow or prints a contract. Heavy imports wait for their command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tasks.errors import PerennialError
+
+app = typer.Typer(
+    name="perennial",
+    help="Keeps fine-tuned language models fresh: prepare, train, judge, promote, explain.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+errors = Console(stderr=True)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration; see examples/.")]
+
+
+@app.command()
+def retrain(config: ConfigOption) -> None:
+    """Runs the whole job: prepare, train, benchmark, decide, register, dossier."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows import embedded
+        from flows.terminal import StageLines
+
+        with embedded.prefect_api(_say):
+            from flows.retrain import retrain as retrain_flow
+
+            with StageLines(console).showing():
+                outcome = retrain_flow(settings)
+        _print_record(_read_record(settings.store, outcome.run_name), settings.store)
+
+
+@app.command()
+def plan(config: ConfigOption) -> None:
+    """Prints what `retrain` would do: rows, stages, steps, estimated time. Writes no model and moves no alias."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows.planning import plan_retrain
+
+        for title, lines in plan_retrain(settings):
+            _print_pairs(title, lines)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="Run name, or `latest`.")] = "latest",
+    store: Annotated[str, typer.Option(help="The store that the run wrote to.")] = ".perennial/store",
+) -> None:
+    """Prints a run's dossier: verdict, scores, reasons, where the page is."""
+    with _explained_errors():
+        _print_record(_read_record(store, run), store)
+
+
+@app.command()
+def rollback(
+    config: ConfigOption, reason: Annotated[str, typer.Option(help="Why; kept with the version, for the record.")]
+) -> None:
+    """Makes the previous champion the champion again, and records why."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows import embedded
+
+        with embedded.prefect_api(_say):
+            from flows.rollback import rollback as rollback_flow
+
+            record = rollback_flow(settings.registry, reason)
+        console.print(f"Champion of {settings.name} is now version {record.champion_version}. {record.reason}")
+
+
+@app.command()
+def server(
+    port: Annotated[int, typer.Option(help="Port of Prefect's page.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's page.")] = 5000,
+) -> None:
+    """Serves Prefect's and MLflow's pages over the embedded state, until Ctrl-C."""
+    with _explained_errors():
+        from flows import embedded
+
+        embedded.prepare_environment()
+        with embedded.servers(port, mlflow_port, _say) as (prefect_url, mlflow_url):
+            console.print(f"Prefect  {prefect_url}\nMLflow   {mlflow_url}\nCtrl-C stops both.")
+            embedded.wait_for_interrupt()
+
+
+def main() -> None:
+    """Entry point of the `perennial` command."""
+    app()
+
+
+# ------------------------------------------------------------------------------------------------------------- internals
+
+
+def _load(path: Path) -> Any:
+    from flows import embedded
+
+    embedded.prepare_environment()
+    from flows.config import load_config
+
+    return load_config(path)
+
+
+def _read_record(store_uri: str, run: str) -> dict[str, Any]:
+    from tasks.dossier.summary import read_record
+
+    return read_record(store_uri, run)
+
+
+def _print_record(record: dict[str, Any], store_uri: str) -> None:
+    from tasks.dossier.summary import summary_lines
+
+    for title, lines in summary_lines(record, store_uri):
+        _print_pairs(title, lines)
+
+
+def _print_pairs(title: str, lines: list[tuple[str, ...]]) -> None:
+    """Prints a titled block whose lines are aligned columns."""
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    for index in range(max((len(line) for line in lines), default=0)):
+        table.add_column(justify="left" if index == 0 else "right" if len(lines[0]) > 2 else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*(escape(cell) for cell in line))
+    console.print()
+    console.print(table, highlight=False)
+
+
+def _say(line: str) -> None:
+    console.print(f"[dim]{escape(line)} ...[/]", highlight=False)
+
+
+@contextmanager
+def _explained_errors() -> Iterator[None]:
+    """Turns the project's errors into one message and their exit code; anything else is a defect and shows its trace."""
+    try:
+        yield
+    except PerennialError as error:
+        errors.print(f"[red bold]{type(error).__name__}[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. Finished stages are kept; the same command continues from there.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
