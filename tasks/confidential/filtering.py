@@ -1,0 +1,146 @@
+"""Splits rows into those that may go on and those that hold confidential content."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.confidential.config import ConfidentialConfig, SecretPattern
+from tasks.confidential.secrets import Pattern, SecretMatcher, built_in_patterns
+from tasks.confidential.terms import Hit, TermMatcher
+from tasks.errors import ConfigError
+from tasks.progress import OnProgress
+from tasks.rows import Row, iter_texts
+
+FINDINGS_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("field", pa.string()),
+        pa.field("start", pa.int64()),
+        pa.field("end", pa.int64()),
+        pa.field("pattern", pa.string()),
+    ]
+)
+"""Where something confidential stands and which pattern found it; never the value."""
+
+
+@dataclass
+class Filtered:
+    """What :func:`filter_rows` made of its input; ``findings`` and ``refused`` are rows of their schemas."""
+
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+
+
+class ConfidentialMatcher:
+    """Finds secrets and denied terms in one text.
+
+    Args:
+        config: Which patterns to use.
+        file_terms: The terms of ``config.denied_terms_file``, already read.
+
+    Raises:
+        ConfigError: A disabled pattern does not exist.
+    """
+
+    def __init__(self, config: ConfidentialConfig, file_terms: Sequence[str] = ()) -> None:
+        patterns = built_in_patterns() if config.secrets else ()
+        unknown = sorted(set(config.disabled_patterns) - {pattern.name for pattern in built_in_patterns()})
+        if unknown:
+            raise ConfigError(
+                "confidential.disabled_patterns",
+                ", ".join(unknown),
+                f"names among {', '.join(pattern.name for pattern in built_in_patterns())}",
+                "Correct or remove them.",
+            )
+        chosen = [pattern for pattern in patterns if pattern.name not in config.disabled_patterns]
+        self._secrets = SecretMatcher([*chosen, *(_own(extra) for extra in config.extra_patterns)])
+        self._terms = TermMatcher([*config.denied_terms, *file_terms])
+
+    def find(self, text: str) -> list[Hit]:
+        """Every confidential span, ordered by position, then pattern; a span found by several patterns stands once each."""
+        hits = {*self._secrets.find(text), *self._terms.find(text)}
+        return sorted(hits, key=lambda hit: (hit.start, hit.end, hit.pattern))
+
+
+def filter_rows(
+    rows: Iterable[Row],
+    matcher: ConfidentialMatcher,
+    *,
+    action: str = "quarantine",
+    max_text_chars: int = 200_000,
+    on_progress: OnProgress | None = None,
+) -> Filtered:
+    """Rows without confidential content, and the others with their reason and findings; order is kept.
+
+    Args:
+        rows: Canonical rows.
+        matcher: What is confidential.
+        action: ``quarantine`` keeps the content of a refused row, ``drop`` only its id.
+        max_text_chars: Longer texts are quarantined as ``too_long`` whatever the action: unread is not known to be clean.
+        on_progress: Told after every thousand rows.
+    """
+    result = Filtered()
+    for number, row in enumerate(rows, start=1):
+        texts = list(iter_texts(row))
+        unreadable = next(_unreadable(texts, max_text_chars), None)
+        if unreadable is not None:
+            name, reason = unreadable
+            _refuse(result, row, name, reason, "quarantined")
+        else:
+            found = [(name, hit) for name, text in texts for hit in matcher.find(text)]
+            for name, hit in found:
+                result.findings.append(
+                    {"id": row["id"], "field": name, "start": hit.start, "end": hit.end, "pattern": hit.pattern}
+                )
+                result.hits[hit.pattern] += 1
+            if found:
+                is_secret = any(not hit.pattern.startswith("denied_term_") for _, hit in found)
+                reason = "secret" if is_secret else "denied_term"
+                _refuse(result, row, found[0][0], reason, "dropped" if action == "drop" else "quarantined")
+            else:
+                result.kept.append(dict(row))
+        if on_progress is not None and number % 1000 == 0:
+            on_progress(number, 0)
+    return result
+
+
+def _unreadable(texts: Iterable[tuple[str, Any]], max_text_chars: int) -> Iterator[tuple[str, str]]:
+    for name, text in texts:
+        if not isinstance(text, str):
+            yield name, "not_text"
+        elif len(text) > max_text_chars:
+            yield name, "too_long"
+
+
+def _refuse(result: Filtered, row: Row, name: str, reason: str, disposition: str) -> None:
+    result.refused.append(
+        {
+            "id": row["id"],
+            "stage": "confidential",
+            "reason": reason,
+            "field": name,
+            "disposition": disposition,
+            "content": _as_json(row) if disposition == "quarantined" else None,
+        }
+    )
+    result.reasons[reason] += 1
+
+
+def _as_json(row: Mapping[str, Any]) -> str:
+    """The row as ASCII JSON, which also holds characters that UTF-8 cannot (lone surrogates)."""
+    return json.dumps(row, sort_keys=True, default=str)
+
+
+def _own(extra: SecretPattern) -> Pattern:
+    regex = re.compile(extra.regex, re.IGNORECASE)
+    return Pattern(extra.name, (extra.keyword.lower(),), regex, lookback=1_000_000)

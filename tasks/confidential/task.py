@@ -1,0 +1,119 @@
+"""The confidential-content filter as a Prefect task."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import TaskRunContext
+
+from tasks.confidential.config import ConfidentialConfig
+from tasks.contracts import ConfidentialReport, DatasetRef
+from tasks.errors import InputError, QualityLimitError
+from tasks.progress import report_progress
+from tasks.stage import stage_task
+from tasks.storage import Store
+
+logger = logging.getLogger(__name__)
+
+
+@stage_task("filter_confidential", version=1)
+def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> ConfidentialReport:
+    """The rows that hold no secret and no denied term; the others are quarantined or dropped, by policy.
+
+    Raises:
+        InputError: The file of denied terms cannot be read.
+        QualityLimitError: More than ``max_removed_share`` of the rows were removed.
+    """
+    from tasks.confidential.filtering import FINDINGS_SCHEMA, ConfidentialMatcher, filter_rows
+
+    started = time.monotonic()
+    store = Store.holding(dataset)
+    matcher = ConfidentialMatcher(config, _file_terms(config.denied_terms_file))
+    logger.info("confidential: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
+    with report_progress("confidential", dataset.num_rows) as progress:
+        result = filter_rows(
+            store.read_rows(dataset),
+            matcher,
+            action=config.action,
+            max_text_chars=config.max_text_chars,
+            on_progress=progress,
+        )
+        progress.finish(f"{len(result.kept)} rows kept, {len(result.refused)} removed")
+    removed = len(result.refused)
+    if dataset.num_rows and removed / dataset.num_rows > config.max_removed_share:
+        raise QualityLimitError(
+            f"confidential filter on data set {dataset.sha256[:12]}",
+            f"{removed} of {dataset.num_rows} rows with confidential content ({_counts(result.hits)})",
+            f"at most {config.max_removed_share:.0%}",
+            "Disable the pattern or term that is too broad, or raise confidential.max_removed_share.",
+        )
+    refused = (
+        store.write_rows(result.refused, kind="quarantine", parents=[dataset], passed=dataset.passed)
+        if result.refused
+        else None
+    )
+    findings = store.write_table(
+        pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[dataset]
+    )
+    kept = store.write_rows(
+        result.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "confidential_filtered")
+    )
+    quarantined = _by_reason(result.refused, "quarantined")
+    dropped = _by_reason(result.refused, "dropped")
+    logger.info("confidential: %d rows kept, %d removed (%s)", kept.num_rows, removed, _counts(result.hits) or "no hits")
+    report = ConfidentialReport(
+        stage="confidential",
+        dataset=kept,
+        num_rows_in=dataset.num_rows,
+        quarantine=refused,
+        quarantined=quarantined,
+        dropped=dropped,
+        findings=findings,
+        hits=dict(sorted(result.hits.items())),
+        seconds=time.monotonic() - started,
+    )
+    if TaskRunContext.get() is not None:
+        create_markdown_artifact(_page(report), key="confidential", description="Secrets and denied terms")
+    return report
+
+
+def _file_terms(path: str | None) -> tuple[str, ...]:
+    from tasks.confidential.terms import read_terms
+
+    if path is None:
+        return ()
+    try:
+        return read_terms(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"confidential.denied_terms_file {path}",
+            type(error).__name__,
+            "a readable UTF-8 file with one term a line",
+            "Correct the path or the encoding.",
+        ) from error
+
+
+def _by_reason(refused: list[dict[str, object]], disposition: str) -> dict[str, int]:
+    reasons = sorted(str(row["reason"]) for row in refused if row["disposition"] == disposition)
+    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
+def _page(report: ConfidentialReport) -> str:
+    lines = [
+        f"{report.num_rows_in} rows in, {report.dataset.num_rows} out, {report.num_quarantined} quarantined, "
+        f"{report.num_dropped} dropped.",
+        "",
+        "| pattern | hits |",
+        "|---|---|",
+        *(f"| {name} | {count} |" for name, count in sorted(report.hits.items())),
+    ]
+    return "\n".join(lines)
