@@ -2,7 +2,7 @@
 
 Everything lies under ``.perennial/`` in the current folder (or ``PERENNIAL_HOME``): Prefect's database and results,
 MLflow's database and artifacts, the store, the servers' logs. A run starts a server of its own, or uses the one that
-``perennial server`` has running there; with ``PREFECT_API_URL`` set, neither happens. This module must be used before
+``perennial server`` has running there; with ``PREFECT_API_URL`` set, neither happens. ``prepare_environment`` comes before
 Prefect is imported, because Prefect reads its settings then.
 """
 
@@ -86,20 +86,38 @@ def prefect_api(say: Callable[[str], None]) -> Iterator[str]:
     configured = os.environ.get("PREFECT_API_URL")
     running = configured or running_server()
     if running:
-        os.environ["PREFECT_API_URL"] = running
+        _set_api_url(running)
         yield running
         return
     port = free_port()
     server = start_prefect_server("127.0.0.1", port, ui=False)
     url = f"http://127.0.0.1:{port}/api"
-    os.environ["PREFECT_API_URL"] = url
     try:
         say("Starting Prefect's server (10 to 30 s the first time)")
         wait_until_healthy(f"{url}/health", server)
+        _set_api_url(url)
         yield url
     finally:
-        del os.environ["PREFECT_API_URL"]
+        _flush_logs()
+        _set_api_url(None)
         stop_group(server)
+
+
+def _set_api_url(url: str | None) -> None:
+    """Sets or removes ``PREFECT_API_URL`` in the environment and in Prefect, which read its settings when imported."""
+    from prefect.context import refresh_global_settings_context
+
+    os.environ.pop("PREFECT_API_URL", None)
+    if url:
+        os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()
+
+
+def _flush_logs() -> None:
+    """Sends the log lines that Prefect still holds, before the server that should receive them goes."""
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
 
 
 def start_prefect_server(host: str, port: int, *, ui: bool) -> Popen[bytes]:

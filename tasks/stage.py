@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from prefect import Task
 from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
@@ -29,6 +29,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _REFERENCES = (DatasetRef, FileRef, FolderRef)
+
+
+@runtime_checkable
+class DependsOnOutside(Protocol):
+    """Settings that name something outside themselves: a deny-list file, a key, decisions that people have made.
+
+    What that something holds belongs to the cache key; else a changed deny list would find yesterday's result.
+    """
+
+    def outside_content(self) -> Mapping[str, str]:
+        """A digest of each outside thing by its name; never the thing itself."""
 
 
 @dataclass
@@ -104,11 +115,11 @@ def content_of(value: Any) -> Any:
     if isinstance(value, _REFERENCES):
         return value.sha256
     if isinstance(value, BaseModel):
-        return {
-            name: content_of(getattr(value, name))
-            for name in type(value).model_fields
-            if name not in ("seconds", "store_uri")
-        }
+        names = (name for name in type(value).model_fields if name not in ("seconds", "store_uri"))
+        content = {name: content_of(getattr(value, name)) for name in names}
+        if isinstance(value, DependsOnOutside):
+            content["outside"] = dict(value.outside_content())
+        return content
     if isinstance(value, Mapping):
         return {str(name): content_of(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

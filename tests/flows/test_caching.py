@@ -1,0 +1,78 @@
+"""A stage's result is kept by the content of what it depends on, and never when its files are gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from pydantic import BaseModel
+
+from tasks.contracts import DatasetRef
+from tasks.stage import content_of, references_in, stage_task
+from tasks.storage import Store
+
+calls: list[str] = []
+
+
+class Settings(BaseModel):
+    shout: bool = False
+
+
+@stage_task("copy-for-test")
+def copy(dataset: DatasetRef, settings: Settings) -> DatasetRef:
+    calls.append(dataset.sha256)
+    store = Store.holding(dataset)
+    return store.write_rows(store.read_rows(dataset), kind="messages", parents=[dataset], passed=["copied"])
+
+
+@flow
+def copy_flow(dataset: DatasetRef, settings: Settings) -> DatasetRef:
+    return copy(dataset, settings)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DatasetRef:
+    row = {"id": str(tmp_path), "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    return Store(tmp_path / "store").write_rows([row], kind="messages")
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_the_same_content_is_worked_on_once_and_changed_settings_again(dataset: DatasetRef) -> None:
+    calls.clear()
+    first = copy_flow(dataset, Settings())
+    assert copy_flow(dataset, Settings()) == first
+    assert len(calls) == 1
+    copy_flow(dataset, Settings(shout=True))
+    assert len(calls) == 2
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_a_kept_result_whose_file_is_gone_is_made_again(dataset: DatasetRef) -> None:
+    calls.clear()
+    first = copy_flow(dataset, Settings())
+    Path(first.uri.removeprefix("file://")).unlink()
+    assert copy_flow(dataset, Settings()) == first
+    assert len(calls) == 2
+    assert copy_flow(dataset, Settings()) == first
+    assert len(calls) == 2
+
+
+def test_what_a_setting_points_to_is_content(tmp_path: Path) -> None:
+    class DenyList(BaseModel):
+        path: str
+
+        def outside_content(self) -> dict[str, str]:
+            return {"terms": Path(self.path).read_text()}
+
+    terms = tmp_path / "terms.txt"
+    terms.write_text("falcon")
+    before = content_of(DenyList(path=str(terms)))
+    terms.write_text("falcon, heron")
+    assert content_of(DenyList(path=str(terms))) != before
+
+
+def test_content_is_hashes_not_places(dataset: DatasetRef) -> None:
+    moved = dataset.model_copy(update={"uri": "file:///elsewhere"})
+    assert content_of({"a": [dataset]}) == content_of({"a": [moved]})
+    assert list(references_in({"a": [dataset, {"b": moved}]})) == [dataset, moved]

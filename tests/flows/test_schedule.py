@@ -1,0 +1,73 @@
+"""The quarterly deployment on a real server: deployed twice, scheduled once. Freely resolved versions of Prefect's own
+dependencies give a server that looks healthy and never schedules a run; this is what the caps in pyproject.toml are for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import embedded
+
+ROOT = Path(__file__).parents[2]
+
+
+def post(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
+def prefect(*arguments: str, api: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PREFECT_API_URL": api},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=True,
+    )
+
+
+@pytest.mark.slow
+def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path))
+    for name in ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    embedded.prepare_environment()
+    with embedded.prefect_api(print) as api:
+        prefect("work-pool", "create", "perennial-cpu", "--type", "process", api=api)
+        for _ in range(2):
+            prefect("--prefect-file", "deployments/prefect.yaml", "deploy", "--all", api=api)
+        deployments = post(f"{api}/deployments/filter", {})
+        assert {deployment["name"] for deployment in deployments} == {"quarterly", "on-demand", "rollback"}
+        quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
+        assert len(quarterly["schedules"]) == 1
+        upcoming = upcoming_runs(api, quarterly["id"])
+    assert upcoming, "the server scheduled no run within two minutes"
+    first = min(datetime.fromisoformat(run["expected_start_time"]) for run in upcoming)
+    assert (first.month % 3, first.day, first.hour, first.minute) == (1, 1, 2, 0)
+
+
+def upcoming_runs(api: str, deployment_id: str) -> list[dict[str, Any]]:
+    """The scheduled runs of a deployment; the scheduler's loop wakes once a minute."""
+    query = {"flow_runs": {"deployment_id": {"any_": [deployment_id]}, "state": {"type": {"any_": ["SCHEDULED"]}}}}
+    for _ in range(120):
+        runs: list[dict[str, Any]] = post(f"{api}/flow_runs/filter", query)
+        if runs:
+            return runs
+        time.sleep(1)
+    return []
