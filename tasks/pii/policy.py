@@ -1,0 +1,71 @@
+"""The frozen rules of one scrubbing run, with the hash that names them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+from tasks.errors import ConfigError
+from tasks.pii.config import OperatorName, PiiConfig
+from tasks.storage import sha256_of_json
+
+CODE_VERSION = 1
+"""Raised when the detectors or operators change, so that the policy's hash does too."""
+_EXECUTION_FIELDS = {"batch_size", "num_workers", "key_env", "key_block", "key_id", "verification", "max_quarantined_share"}
+_KEYED: tuple[OperatorName, ...] = ("hash", "surrogate")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What to find and what to put in its place; equal policies give equal output for equal text.
+
+    Args:
+        config: The stage's settings.
+        key: Secret of the keyed operators and of the findings' fingerprints; never shown, stored or hashed into a name.
+
+    Raises:
+        ConfigError: A keyed operator is configured, but there is no key; or the key is not the expected one.
+    """
+
+    config: PiiConfig
+    key: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        keyed = sorted({self.config.operator, *self.config.operators.values()} & set(_KEYED))
+        if keyed and not self.key:
+            raise ConfigError(
+                "pii.operator",
+                f"operator {', '.join(keyed)} without a key",
+                f"a secret in the environment variable {self.config.key_env} or a Prefect Secret block in pii.key_block",
+                "Make one with `openssl rand -hex 32`, keep it as long as pseudonyms must stay the same.",
+            )
+        if self.config.key_id is not None and self.key_id != self.config.key_id:
+            raise ConfigError(
+                "pii.key_id",
+                f"a key with id {self.key_id}",
+                self.config.key_id,
+                "Supply the key that the id belongs to, or set pii.key_id to the new key's id to rotate it.",
+            )
+
+    @property
+    def key_id(self) -> str | None:
+        """A short name of the key, from which the key cannot be found."""
+        return hmac.new(self.key, b"perennial key id", hashlib.sha256).hexdigest()[:12] if self.key else None
+
+    @property
+    def sha256(self) -> str:
+        """The hash of everything that decides the output."""
+        rules = self.config.model_dump(mode="json", exclude=_EXECUTION_FIELDS)
+        return sha256_of_json({"code": CODE_VERSION, "rules": rules, "key_id": self.key_id})
+
+    def operator_for(self, entity: str) -> OperatorName:
+        """The operator of an entity."""
+        return self.config.operators.get(entity, self.config.operator)
+
+    def fingerprint(self, entity: str, value: str) -> str | None:
+        """A keyed, one-way name of a value, equal for equal values of an entity; None without a key."""
+        if self.key is None:
+            return None
+        folded = " ".join(value.casefold().split())
+        return hmac.new(self.key, f"{entity}\0{folded}".encode(), hashlib.sha256).hexdigest()[:16]

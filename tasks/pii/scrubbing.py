@@ -1,0 +1,175 @@
+"""Texts in, texts without personal data out: the pure heart of the stage.
+
+Fail closed: what cannot be scrubbed for any reason comes back as None with a reason code. A batch in which anything goes
+wrong is halved until the record that did it stands alone, so that one hostile record never takes its neighbours along.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tasks.pii.detection import Detector, detector_for
+from tasks.pii.operators import replace_value
+from tasks.pii.policy import Policy
+from tasks.pii.spans import Span
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One replaced value: where it stood and stands, what it was, and its keyed fingerprint; never the value."""
+
+    text_index: int
+    start: int
+    end: int
+    output_start: int
+    output_end: int
+    entity: str
+    score: float
+    detector: str
+    operator: str
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One text that could not be scrubbed, and why."""
+
+    text_index: int
+    reason: str
+
+
+@dataclass
+class ScrubStats:
+    """Counts of one batch."""
+
+    num_texts: int = 0
+    num_refused: int = 0
+    num_characters: int = 0
+    num_masked_characters: int = 0
+    entities: Counter[str] = field(default_factory=Counter)
+
+
+class Scrubbed(NamedTuple):
+    """What :func:`scrub_batch` returns."""
+
+    texts: list[str | None]
+    findings: list[Finding]
+    quarantine: list[Refusal]
+    stats: ScrubStats
+
+
+def scrub_batch(
+    texts: Sequence[object],
+    policy: Policy,
+    known_values: Sequence[Sequence[str]] | None = None,
+    *,
+    records: Sequence[int] | None = None,
+) -> Scrubbed:
+    """The texts with personal data replaced; None for each text that had to be quarantined.
+
+    The output for a record depends on its own texts and known values and on the policy, never on its neighbours.
+
+    Args:
+        texts: The texts; anything that is not a string is quarantined.
+        policy: The frozen rules.
+        known_values: For each text, values that are personal in it (the record's own customer name, account id).
+        records: For each text, the number of the record it belongs to, ascending; names found in one text of a record
+            are masked in its others. Without it each text is a record of its own.
+    """
+    values = known_values if known_values is not None else [()] * len(texts)
+    groups: dict[int, list[int]] = {}
+    for index, record in enumerate(records if records is not None else range(len(texts))):
+        groups.setdefault(record, []).append(index)
+    refusals: dict[int, str] = {}
+    for index, text in enumerate(texts):
+        reason = _refuse(text, policy.config.max_text_chars)
+        if reason is not None:
+            refusals[index] = reason
+    detector = detector_for(policy)
+    good = [group for group in groups.values() if not any(index in refusals for index in group)]
+    spans: dict[int, list[Span]] = {}
+    _detect(good, texts, values, detector, spans, refusals)
+
+    scrubbed: list[str | None] = [None] * len(texts)
+    findings: list[Finding] = []
+    stats = ScrubStats(num_texts=len(texts), num_refused=len(texts) - len(spans))
+    for index in sorted(spans):
+        text = str(texts[index])
+        scrubbed[index] = _splice(text, spans[index], policy, index, findings)
+        stats.num_characters += len(text)
+        stats.num_masked_characters += sum(span.end - span.start for span in spans[index])
+        stats.entities.update(span.entity for span in spans[index])
+    return Scrubbed(scrubbed, findings, [Refusal(index, refusals[index]) for index in sorted(refusals)], stats)
+
+
+def _refuse(text: object, max_text_chars: int) -> str | None:
+    if not isinstance(text, str):
+        return "not_text"
+    if len(text) > max_text_chars:
+        return "too_long"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "invalid_unicode"
+    return None
+
+
+def _detect(
+    groups: list[list[int]],
+    texts: Sequence[object],
+    values: Sequence[Sequence[str]],
+    detector: Detector,
+    spans: dict[int, list[Span]],
+    refusals: dict[int, str],
+) -> None:
+    """Fills ``spans`` for the texts of the groups, or ``refusals`` for those of a group that fails alone."""
+    if not groups:
+        return
+    indices = [index for group in groups for index in group]
+    try:
+        found = detector.detect([str(texts[index]) for index in indices], [values[index] for index in indices])
+    except Exception as error:  # fail closed: whatever went wrong, the record is not let through
+        if len(groups) == 1:
+            logger.warning("a record could not be scrubbed: %s", type(error).__name__)
+            refusals.update(dict.fromkeys(indices, f"scrub_error:{type(error).__name__}"))
+            return
+        half = len(groups) // 2
+        _detect(groups[:half], texts, values, detector, spans, refusals)
+        _detect(groups[half:], texts, values, detector, spans, refusals)
+    else:
+        spans.update(zip(indices, found, strict=True))
+
+
+def _splice(text: str, spans: Sequence[Span], policy: Policy, index: int, findings: list[Finding]) -> str:
+    parts: list[str] = []
+    position = length = 0
+    for span in spans:
+        value = text[span.start : span.end]
+        replacement = replace_value(span.entity, value, policy)
+        parts += (text[position : span.start], replacement)
+        length += span.start - position
+        findings.append(
+            Finding(
+                text_index=index,
+                start=span.start,
+                end=span.end,
+                output_start=length,
+                output_end=length + len(replacement),
+                entity=span.entity,
+                score=round(span.score, 4),
+                detector=span.detector,
+                operator=policy.operator_for(span.entity),
+                fingerprint=policy.fingerprint(span.entity, value),
+            )
+        )
+        length += len(replacement)
+        position = span.end
+    parts.append(text[position:])
+    return "".join(parts)

@@ -1,0 +1,42 @@
+"""Spans of a text, and how overlapping ones become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """A stretch of text that holds personal data: ``[start, end)``, what it is, how sure, and who found it."""
+
+    start: int
+    end: int
+    entity: str
+    score: float
+    detector: str
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """Disjoint spans that cover every character which any of the given spans covers, in order.
+
+    Overlapping spans become one, so that no character that any detector claimed is left over; it takes its entity, score
+    and detector from the best of its parts: the highest score, then the longest, then the first by name.
+    """
+    merged: list[Span] = []
+    group: list[Span] = []
+    end = -1
+    for span in sorted(spans):
+        if group and span.start >= end:
+            merged.append(_join(group, end))
+            group = []
+        group.append(span)
+        end = max(end, span.end) if len(group) > 1 else span.end
+    if group:
+        merged.append(_join(group, end))
+    return merged
+
+
+def _join(group: list[Span], end: int) -> Span:
+    best = min(group, key=lambda span: (-span.score, span.start - span.end, span.entity, span.detector))
+    return Span(group[0].start, end, best.entity, best.score, best.detector)

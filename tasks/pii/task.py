@@ -1,0 +1,161 @@
+"""Scrubbing and its verification as Prefect tasks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+
+import pyarrow as pa
+from prefect.artifacts import create_markdown_artifact
+from prefect.blocks.system import Secret
+from prefect.context import TaskRunContext
+
+from tasks.contracts import DatasetRef, Measurement, ScrubReport, ScrubVerification
+from tasks.errors import QualityLimitError, ScrubVerificationError
+from tasks.pii.config import PiiConfig
+from tasks.progress import report_progress
+from tasks.stage import stage_task
+from tasks.storage import Store
+
+logger = logging.getLogger(__name__)
+
+
+@stage_task("scrub", version=1)
+def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
+    """The rows with personal data replaced; rows that cannot be scrubbed are quarantined.
+
+    Raises:
+        ConfigError: A keyed operator without a key, or with another key than expected.
+        QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
+    """
+    from tasks.pii.policy import Policy
+    from tasks.pii.rows import FINDINGS_SCHEMA, scrub_rows
+
+    started = time.monotonic()
+    store = Store.holding(dataset)
+    policy = Policy(config, _key(config))
+    logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
+    with report_progress("scrub", dataset.num_rows) as progress:
+        result = scrub_rows(store.read_rows(dataset), policy, on_progress=progress)
+        progress.finish(f"{len(result.kept)} rows scrubbed, {len(result.refused)} quarantined")
+    if dataset.num_rows and len(result.refused) / dataset.num_rows > config.max_quarantined_share:
+        raise QualityLimitError(
+            f"scrubbing of data set {dataset.sha256[:12]}",
+            f"{len(result.refused)} of {dataset.num_rows} rows that cannot be scrubbed",
+            f"at most {config.max_quarantined_share:.0%}",
+            "Look at the reasons in the quarantine, or raise pii.max_quarantined_share.",
+        )
+    refused = (
+        store.write_rows(result.refused, kind="quarantine", parents=[dataset], passed=dataset.passed)
+        if result.refused
+        else None
+    )
+    findings = store.write_table(
+        pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[dataset]
+    )
+    kept = store.write_rows(result.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "scrubbed"))
+    reasons = [str(row["reason"]) for row in result.refused]
+    share = result.num_masked_characters / result.num_characters if result.num_characters else 0.0
+    logger.info(
+        "scrub: %d rows scrubbed, %d values replaced, %d quarantined", kept.num_rows, findings.num_rows, len(reasons)
+    )
+    report = ScrubReport(
+        stage="scrub",
+        dataset=kept,
+        num_rows_in=dataset.num_rows,
+        quarantine=refused,
+        quarantined={reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        findings=findings,
+        entities=dict(sorted(result.entities.items())),
+        policy_sha256=policy.sha256,
+        key_id=policy.key_id,
+        measurements=(Measurement(name="masked_character_share", value=share, num_samples=result.num_characters),),
+        seconds=time.monotonic() - started,
+    )
+    if TaskRunContext.get() is not None:
+        create_markdown_artifact(_scrub_page(report), key="scrub", description="Personal data replaced")
+    return report
+
+
+@stage_task("verify_scrub", version=1)
+def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
+    """Evidence that scrubbing worked: canary recall with its interval, independent patterns, a sample for a reviewer.
+
+    Raises:
+        ScrubVerificationError: Canary recall is below its gate, or an independent pattern matched.
+    """
+    from tasks.pii.policy import Policy
+    from tasks.pii.verification import find_leaks, measure_canaries, sample_rows
+
+    store = Store.holding(scrubbed.dataset)
+    rules = config.verification
+    with report_progress("verify scrub", scrubbed.dataset.num_rows) as progress:
+        recall, leaked = measure_canaries(Policy(config, _key(config)), rules.num_canaries, rules.seed)
+        rows = store.read_rows(scrubbed.dataset)
+        outputs: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for finding in store.read_table(scrubbed.findings).to_pylist():
+            place = (finding["id"], finding["field"])
+            outputs.setdefault(place, []).append((finding["output_start"], finding["output_end"]))
+        hits = find_leaks(rows, outputs)
+        progress.finish(f"{recall.value:.1%} of {rules.num_canaries} canaries caught, {len(hits)} pattern hits")
+    sample = sample_rows(rows, rules.sample_size, rules.seed)
+    sample_ref = store.write_bytes("".join(json.dumps(row, sort_keys=True) + "\n" for row in sample).encode(), ".jsonl")
+    passed = (recall.low or 0.0) >= rules.min_canary_recall and len(hits) <= rules.max_pattern_hits
+    logger.info("verify scrub: %d of %d canaries leaked, %d pattern hits", leaked, rules.num_canaries, len(hits))
+    verification = ScrubVerification(
+        dataset=scrubbed.dataset,
+        num_canaries=rules.num_canaries,
+        num_canaries_leaked=leaked,
+        canary_recall=recall,
+        num_pattern_hits=len(hits),
+        passed=passed,
+        measurements=(Measurement(name="review_sample", value=len(sample), note=sample_ref.uri),),
+    )
+    if TaskRunContext.get() is not None:
+        create_markdown_artifact(_verification_page(verification), key="verify-scrub", description="Scrubbing verified")
+    if not passed:
+        places = ", ".join(f"row {hit.row_id} {hit.field} [{hit.start}:{hit.end}] {hit.pattern}" for hit in hits[:5])
+        raise ScrubVerificationError(
+            f"verification of scrubbed data set {scrubbed.dataset.sha256[:12]}",
+            f"canary recall {recall.value:.1%} (95 % interval from {recall.low:.1%}), {len(hits)} pattern hits"
+            + (f": {places}" if places else ""),
+            f"an interval from {rules.min_canary_recall:.1%} up and at most {rules.max_pattern_hits} hits",
+            "Use a stricter pii.mode or a better pii.ner model, or report the rows above as a scrubber fault.",
+        )
+    return verification
+
+
+def _key(config: PiiConfig) -> bytes | None:
+    """The key, from the Prefect Secret block when one is named, else from the environment."""
+    if config.key_block is not None:
+        secret = Secret.load(config.key_block)
+        return str(secret.get()).encode()  # type: ignore[union-attr]
+    value = os.environ.get(config.key_env, "")
+    return value.encode() or None
+
+
+def _scrub_page(report: ScrubReport) -> str:
+    lines = [
+        f"{report.num_rows_in} rows in, {report.dataset.num_rows} scrubbed, {report.num_quarantined} quarantined.",
+        "",
+        "| entity | values replaced |",
+        "|---|---|",
+        *(f"| {name} | {count} |" for name, count in report.entities.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _verification_page(verification: ScrubVerification) -> str:
+    recall = verification.canary_recall
+    return "\n".join(
+        [
+            "| check | result |",
+            "|---|---|",
+            f"| canaries | {verification.num_canaries} planted, {verification.num_canaries_leaked} leaked |",
+            f"| recall, 95 % interval | {recall.value:.3f} ({recall.low:.3f} to {recall.high:.3f}) |",
+            f"| independent pattern hits | {verification.num_pattern_hits} |",
+            f"| passed | {'yes' if verification.passed else 'no'} |",
+        ]
+    )
