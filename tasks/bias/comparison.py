@@ -1,0 +1,199 @@
+"""Representation and outcomes by group: estimates, intervals, and whether a difference is more than chance and size allow.
+
+Each dimension (a declared group such as ``region``, or a demographic dimension found in instructions) parts the rows into
+groups. Per group: its share of the rows, the refusal rate, the length of the replies and the rate of each label. A
+difference is found when the bootstrap interval of "this group minus the rest" lies wholly beyond what is allowed.
+fairlearn's MetricFrame gives the estimates; its own bootstrap took a second per resample on 10,000 rows (0.15), so the
+intervals are drawn here, on sums per group.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from fairlearn.metrics import MetricFrame
+from numpy.typing import NDArray
+
+from tasks.bias.config import BiasConfig
+from tasks.bias.terms import DIMENSIONS, mentioned_values
+from tasks.refusals import is_refusal
+from tasks.rows import Row, prompt_messages, reply
+
+Verdict = Literal["no_difference_found", "differences_found", "not_assessable"]
+Floats = NDArray[np.float64]
+
+NOT_MENTIONED = "(not mentioned)"
+SEVERAL = "(several)"
+
+
+@dataclass(frozen=True)
+class GroupMeasure:
+    """One measure of one group; ``difference`` is the group minus the rest of its dimension (None: not assessable)."""
+
+    dimension: str
+    group: str
+    num_rows: int
+    measure: str
+    value: float
+    low: float | None
+    high: float | None
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    finding: Literal["no_difference", "difference", "not_assessable"]
+
+
+def compare_groups(rows: Sequence[Row], config: BiasConfig) -> tuple[list[GroupMeasure], Verdict, list[str]]:
+    """Every measure of every group, the verdict over all, and notes; independent of the order of the rows."""
+    ordered = sorted(rows, key=lambda row: str(row["id"]))
+    outcomes = outcome_columns(ordered)
+    measures: list[GroupMeasure] = []
+    for dimension, groups in _dimensions(ordered, config):
+        measures += _compare(dimension, groups, outcomes, config)
+    compared = [measure for measure in measures if measure.finding != "not_assessable"]
+    found = [measure for measure in compared if measure.finding == "difference"]
+    verdict: Verdict = "differences_found" if found else "no_difference_found" if compared else "not_assessable"
+    return measures, verdict, _notes(measures, config)
+
+
+def outcome_columns(rows: Sequence[Row]) -> dict[str, Floats]:
+    """The outcomes of each row: refusal (0 or 1), reply length relative to the mean, and one 0/1 column per common label."""
+    replies = [reply(row) for row in rows]
+    words = np.asarray([len(text.split()) for text in replies], dtype=np.float64)
+    columns = {
+        "refusal_rate": np.asarray([is_refusal(text) for text in replies], dtype=np.float64),
+        "relative_reply_length": words / max(float(words.mean()) if len(words) else 1.0, 1e-9),
+    }
+    labels = [row.get("label") for row in rows]
+    common = sorted(Counter(label for label in labels if label).items(), key=lambda item: (-item[1], item[0]))[:10]
+    for name, _ in common:
+        columns[f"label_rate:{name}"] = np.asarray([label == name for label in labels], dtype=np.float64)
+    return columns
+
+
+def _dimensions(rows: Sequence[Row], config: BiasConfig) -> Iterator[tuple[str, list[str]]]:
+    """Each dimension with the group of every row."""
+    if config.audit_declared_groups:
+        declared = [{item["name"]: item["value"] for item in row.get("groups") or ()} for row in rows]
+        for name in sorted({name for groups in declared for name in groups}):
+            yield f"declared:{name}", [groups.get(name) or "(not stated)" for groups in declared]
+    if config.audit_mentioned_terms:
+        prompts = [
+            " ".join(message["content"] for message in prompt_messages(row) if message["role"] != "system") for row in rows
+        ]
+        for dimension in DIMENSIONS:
+            mentioned = [mentioned_values(prompt, dimension) for prompt in prompts]
+            if any(mentioned):
+                yield (
+                    f"mentioned:{dimension}",
+                    [NOT_MENTIONED if not v else v[0] if len(v) == 1 else SEVERAL for v in mentioned],
+                )
+
+
+def _compare(dimension: str, groups: list[str], outcomes: dict[str, Floats], config: BiasConfig) -> Iterator[GroupMeasure]:
+    names, codes = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    sizes = np.bincount(codes)
+    estimates = _estimates(codes, outcomes)
+    rng = np.random.default_rng(config.seed)
+    resampled = {
+        code: _bootstrap_means(
+            np.column_stack([column[codes == code] for column in outcomes.values()]), config.num_resamples, rng
+        )
+        for code in range(len(names))
+        if sizes[code] >= config.min_group_size
+    }
+    for code, name in enumerate(names):
+        size = int(sizes[code])
+        low, high = wilson_interval(size, len(groups))
+        yield GroupMeasure(
+            dimension, str(name), size, "share", size / len(groups), low, high, None, None, None, "not_assessable"
+        )
+        others = [other for other in resampled if other != code]
+        for column, measure in enumerate(outcomes):
+            value = float(estimates[code, column])
+            if code not in resampled:
+                yield GroupMeasure(dimension, str(name), size, measure, value, *(None,) * 5, "not_assessable")
+                continue
+            own = resampled[code][:, column]
+            low, high = _interval(own)
+            if not others:
+                yield GroupMeasure(dimension, str(name), size, measure, value, low, high, *(None,) * 3, "not_assessable")
+                continue
+            weights = sizes[others] / sizes[others].sum()
+            rest = sum(w * resampled[other][:, column] for w, other in zip(weights, others, strict=True))
+            rest_value = float(np.average(estimates[others, column], weights=weights))
+            difference_low, difference_high = _interval(own - rest)
+            allowed = config.max_length_difference if measure == "relative_reply_length" else config.max_rate_difference
+            beyond = difference_low > allowed or difference_high < -allowed
+            yield GroupMeasure(
+                dimension,
+                str(name),
+                size,
+                measure,
+                value,
+                low,
+                high,
+                value - rest_value,
+                difference_low,
+                difference_high,
+                "difference" if beyond else "no_difference",
+            )
+
+
+def _estimates(codes: NDArray[np.int_], outcomes: dict[str, Floats]) -> Floats:
+    """Mean outcomes, ``(groups, measures)``."""
+    position = np.arange(len(codes))
+    metrics = {
+        name: (lambda y_true, y_pred, column=column: float(column[np.asarray(y_pred)].mean()))
+        for name, column in outcomes.items()
+    }
+    frame = MetricFrame(metrics=metrics, y_true=position, y_pred=position, sensitive_features=pd.Series(codes, name="group"))
+    return np.asarray(frame.by_group[list(outcomes)].sort_index(), dtype=np.float64)
+
+
+def _bootstrap_means(values: Floats, num_resamples: int, rng: np.random.Generator) -> Floats:
+    """Means of resampled rows, ``(num_resamples, columns)``."""
+    size = len(values)
+    return np.stack([rng.multinomial(size, np.full(size, 1 / size)) @ values / size for _ in range(num_resamples)])
+
+
+def _interval(samples: Floats) -> tuple[float, float]:
+    """The central 95 %."""
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share."""
+    if total == 0:
+        return 0.0, 1.0
+    z, share = 1.959964, count / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def _notes(measures: Sequence[GroupMeasure], config: BiasConfig) -> list[str]:
+    notes = []
+    found = [measure for measure in measures if measure.finding == "difference"]
+    if found:
+        worst = sorted(found, key=lambda m: (-abs(m.difference or 0.0), m.dimension, m.group, m.measure))[:5]
+        notes.append(
+            "Largest differences: "
+            + "; ".join(
+                f"{m.dimension}={m.group} {m.measure} {m.value:.2f} ({m.difference:+.2f} to the rest)" for m in worst
+            )
+            + "."
+        )
+    small = sorted({(m.dimension, m.group) for m in measures if m.num_rows < config.min_group_size})
+    if small:
+        notes.append(f"{len(small)} groups have fewer than {config.min_group_size} rows and are not assessable.")
+    if not measures:
+        notes.append("No row declares a group or mentions a demographic term: there is nothing to compare.")
+    notes.append("Groups are what rows declare and what instructions say; nothing is inferred from names.")
+    return notes

@@ -1,0 +1,25 @@
+"""Settings of the bias audit."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class BiasConfig(BaseModel):
+    """Which groups are compared, from which size on a group can be judged, and how far outcomes may lie apart."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    audit_declared_groups: bool = Field(True, description="Compare the groups that rows declare in their `groups` column.")
+    audit_mentioned_terms: bool = Field(
+        True, description="Compare rows by the demographic terms their instruction mentions."
+    )
+    min_group_size: int = Field(30, ge=10, le=100_000, description="Smaller groups are not assessable.")
+    num_resamples: int = Field(500, ge=100, le=10_000, description="Bootstrap resamples behind each interval.")
+    max_rate_difference: float = Field(
+        0.1, gt=0.0, le=1.0, description="Allowed difference of a refusal or label rate between a group and the rest."
+    )
+    max_length_difference: float = Field(
+        0.25, gt=0.0, le=10.0, description="Allowed difference of mean reply length, as a share of the overall mean."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")

@@ -1,0 +1,58 @@
+"""The bias audit as a Prefect task."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+
+import pyarrow as pa
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import TaskRunContext
+
+from tasks.bias.config import BiasConfig
+from tasks.contracts import BiasReport, DatasetRef
+from tasks.progress import report_progress
+from tasks.stage import stage_task
+from tasks.storage import Store
+
+logger = logging.getLogger(__name__)
+
+TABLE_SCHEMA = pa.schema(
+    [
+        pa.field("dimension", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("num_rows", pa.int64()),
+        pa.field("measure", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("difference", pa.float64()),
+        pa.field("difference_low", pa.float64()),
+        pa.field("difference_high", pa.float64()),
+        pa.field("finding", pa.string()),
+    ]
+)
+
+
+@stage_task("audit_bias", version=1)
+def audit_bias(dataset: DatasetRef, config: BiasConfig) -> BiasReport:
+    """How groups are represented and whether outcomes differ between them; the rows are passed on unchanged."""
+    from tasks.bias.comparison import compare_groups
+
+    store = Store.holding(dataset)
+    logger.info("bias: comparing groups in %d rows of %s", dataset.num_rows, dataset.sha256[:12])
+    with report_progress("audit_bias", dataset.num_rows) as progress:
+        measures, verdict, notes = compare_groups(store.read_rows(dataset), config)
+        progress.finish(verdict.replace("_", " "))
+    table = pa.Table.from_pylist([asdict(measure) for measure in measures], schema=TABLE_SCHEMA)
+    report = BiasReport(
+        dataset=dataset,
+        table=store.write_table(table, kind="table", parents=[dataset]),
+        verdict=verdict,
+        notes=tuple(notes),
+    )
+    logger.info("bias: %d measures, verdict %s", len(measures), verdict)
+    if TaskRunContext.get() is not None:
+        page = [f"Verdict: {verdict.replace('_', ' ')}.", "", *(f"- {note}" for note in notes)]
+        create_markdown_artifact("\n".join(page), key="bias-audit", description="Groups and outcomes")
+    return report

