@@ -36,7 +36,7 @@ MAX_SIMILARITY = 0.55
 """Clean rows stay below this Jaccard similarity of character 5-grams, well under the 0.7 that a near duplicate exceeds."""
 
 INSTRUCTION, RESPONSE = "messages.0.content", "messages.1.content"
-_DRAWS = 60
+_DRAWS = 25
 
 
 @dataclass

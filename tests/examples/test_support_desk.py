@@ -15,7 +15,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "support_desk" / "generate.py"
 FILES = ("tickets.jsonl", "preferences.jsonl", "truth.jsonl", "deny_list.txt")
-REPLY = re.compile(r"^\[([A-Z]+)\] .+(\n\d\. .+){2,3}\n- Your Veltrix crew$")
+REPLY = re.compile(r"^\[([A-Z]+)\] .+(\n\d\. .+){2,3}\nYours, the Veltrix crew\.$")
 
 
 @pytest.fixture(scope="module")
