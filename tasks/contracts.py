@@ -263,6 +263,13 @@ class TrainingPlan(Contract):
     memory_bytes: Mapping[str, int]
     estimated_seconds: float
     notes: tuple[str, ...] = ()
+    num_trained_tokens: int = 0
+    num_processes: int = 1
+    eval_steps: int = 1
+    gradient_checkpointing: bool = False
+    packing: bool = False
+    quantization: str = "none"
+    attn_implementation: str = "sdpa"
 
 
 class TrainingResult(Contract):
@@ -336,12 +343,13 @@ class Comparison(Contract):
 
 
 class PromotionDecision(Contract):
-    """What to do with the candidate, and why, in plain words."""
+    """What to do with the candidate, and why, in plain words; ``remedies`` says what would change the answer."""
 
     outcome: Literal["PROMOTE", "HOLD", "NEEDS_HUMAN"]
     primary_metric: str
     comparisons: tuple[Comparison, ...]
     reasons: tuple[str, ...]
+    remedies: tuple[str, ...] = ()
     minimum_detectable_effect: float | None = None
     champion_version: str | None = None
 

@@ -1,0 +1,71 @@
+"""The metrics: one line each, with the direction that is better. The benchmark measures them, the gate compares them.
+
+Named here, above all stages, so that a configuration which names an unknown metric is refused before anything is spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: Name of the score, and of the per-example column where there is one.
+        meaning: One line for people.
+        higher_is_better: None where neither direction is better in itself.
+        per_example: Whether the table of examples has a column of this name whose mean is the score. Only such metrics
+            can be compared example by example.
+        unit: ``share`` runs from 0 to 1.
+    """
+
+    name: str
+    meaning: str
+    higher_is_better: bool | None
+    per_example: bool = True
+    unit: str = "share"
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("chrf", "character n-gram F-score against the reference reply (sentence chrF2, sacrebleu)", True),
+        Metric("rouge_l", "longest common subsequence F1 against the reference reply (ROUGE-L, Unicode words)", True),
+        Metric("bleu", "word n-gram precision against the reference reply (smoothed sentence BLEU, sacrebleu)", True),
+        Metric("exact_match", "replies equal to the reference after Unicode, case and space normalisation", True),
+        Metric("label_accuracy", "replies that name the row's label", True),
+        Metric("format_valid", "replies that match the configured format", True),
+        Metric("completed", "replies that end by themselves within the token limit", True),
+        Metric("corpus_chrf", "chrF2 over all replies at once", True, per_example=False),
+        Metric("corpus_bleu", "BLEU over all replies at once (references of four words or more)", True, per_example=False),
+        Metric("label_macro_f1", "F1 of the named labels, every label weighing the same", True, per_example=False),
+        Metric("nll", "mean negative log-likelihood of the reference reply's tokens", False, unit="nats per token"),
+        Metric("perplexity", "exp of the mean nll over all reference tokens", False, per_example=False, unit="ratio"),
+        Metric("latency_seconds", "wall time of a batch over its rows", False, unit="seconds"),
+        Metric("latency_p50_seconds", "median of latency_seconds", False, per_example=False, unit="seconds"),
+        Metric("latency_p95_seconds", "95th percentile of latency_seconds", False, per_example=False, unit="seconds"),
+        Metric("tokens_per_second", "generated tokens over generation time", True, per_example=False, unit="tokens/s"),
+        Metric("tokens_in", "prompt tokens", None, unit="tokens"),
+        Metric("tokens_out", "generated tokens", None, unit="tokens"),
+        Metric("length_ratio", "characters of the reply over those of the reference", None, unit="ratio"),
+        Metric("length_error", "absolute log of length_ratio: 0 is the reference's length, 0.69 is half or double", False,
+               unit="nats"),
+    )
+}  # fmt: skip
+
+COMPARABLE = tuple(name for name, metric in METRICS.items() if metric.per_example and metric.higher_is_better is not None)
+"""Metrics that a gate can compare example by example."""
+
+
+def known_metric(name: str) -> str:
+    """``name`` when a gate can compare it; for Pydantic validators.
+
+    Raises:
+        ValueError: It is not one of :data:`COMPARABLE`, all of which the message names.
+    """
+    if name not in COMPARABLE:
+        raise ValueError(f"{name!r} cannot be compared example by example; choose one of {', '.join(COMPARABLE)}")
+    return name

@@ -1,0 +1,69 @@
+"""Settings of the promotion gate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from tasks.metrics import known_metric
+
+MetricName = Annotated[str, AfterValidator(known_metric)]
+
+
+class GuardConfig(BaseModel):
+    """One thing that a promotion must not cost: the candidate may be worse by at most ``max_worsening``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: MetricName = Field(description="A metric that is measured per example.")
+    max_worsening: float = Field(
+        ge=0.0, le=100.0, description="In the metric's unit; for `p95_ratio` a share: 0.2 allows 1.2 times the opponent's."
+    )
+    statistic: Literal["mean", "p95_ratio"] = Field(
+        "mean", description="What is compared: the mean difference, or the ratio of the 95th percentiles."
+    )
+    opponent: Literal["champion", "base"] = Field(
+        "champion", description="Against whom; a guard against the champion rests while none reigns."
+    )
+
+
+class PromotionConfig(BaseModel):
+    """What a candidate must prove, and how sure the proof must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: Literal["improve", "refresh"] = Field(
+        "improve",
+        description="`improve`: better than the base model and the champion. `refresh`: better than the base model, and not "
+        "worse than the champion by `refresh_margin`; for periodic refreshes, because `improve` blocks an equally good "
+        "model nearly always.",
+    )
+    primary_metric: MetricName = Field("chrf", description="The metric that must improve.")
+    min_examples: int = Field(
+        200,
+        ge=10,
+        le=1_000_000,
+        description="Fewer paired examples settle nothing: at 200, a difference of about 9 points is found 4 times in 5.",
+    )
+    confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of the two-sided intervals that every rule looks at.")
+    num_resamples: int = Field(10_000, ge=1_000, le=1_000_000, description="Bootstrap resamples.")
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
+    refresh_margin: float = Field(
+        0.02, ge=0.0, le=1.0, description="By how much `refresh` lets the primary metric fall, in the metric's unit."
+    )
+    guards: tuple[GuardConfig, ...] = Field(
+        (
+            GuardConfig(metric="nll", max_worsening=0.05),  # 5 % in perplexity
+            GuardConfig(metric="length_error", max_worsening=0.1),  # 10 % further from the reference's length
+            GuardConfig(metric="latency_seconds", statistic="p95_ratio", max_worsening=0.2),
+        ),
+        description="What a promotion must not cost.",
+    )
+    min_slice_examples: int = Field(50, ge=10, le=1_000_000, description="Labels with fewer examples are not judged alone.")
+    max_slice_drop: float = Field(
+        0.05,
+        ge=0.0,
+        le=1.0,
+        description="A label whose primary metric falls by more than this, beyond chance (Holm over all labels), blocks.",
+    )

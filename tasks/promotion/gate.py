@@ -1,0 +1,329 @@
+"""The gate: paired per-example scores in, a decision with its reasons out. Pure; no clock, no files.
+
+Means are never compared bare: with a per-row standard deviation of .30 and a correlation of .6, a bare mean over 50 rows
+promotes an identical model every second time. Every rule looks at the confidence interval of the paired difference
+between the candidate and one opponent on the same examples.
+
+All "must" rules are an intersection: each has to hold at the full level, so passing several needs no correction. The
+slices are the reverse, a search for harm in many places at once, and are corrected (Holm 1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.bootstrap import Interval, mean_interval, resampled_means, statistic_interval
+from tasks.contracts import Comparison, PromotionDecision
+from tasks.errors import IntegrityError
+from tasks.metrics import METRICS
+from tasks.promotion.config import GuardConfig, PromotionConfig
+
+Values = NDArray[np.float64]
+
+_POWER = 0.8
+_MAX_SLICES_SHOWN = 10
+
+
+@dataclass
+class _Findings:
+    """What the rules found, gathered on the way to a decision."""
+
+    comparisons: list[Comparison] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    remedies: list[str] = field(default_factory=list)
+    blocked: bool = False
+    unsettled: bool = False
+
+
+def judge(
+    arms: Mapping[str, pd.DataFrame],
+    config: PromotionConfig,
+    *,
+    champion_version: str | None = None,
+    reigns_already: bool = False,
+) -> PromotionDecision:
+    """The decision on ``candidate``; swapping two models mirrors every primary comparison.
+
+    Args:
+        arms: Per-example scores by arm: ``base``, ``candidate`` and, when one reigns, ``champion``. One row per example,
+            indexed by example id in any order, with a column per metric (null where not measured) and ``label``.
+        config: What must be proven.
+        champion_version: The reigning version, kept in the decision: promotion compares and sets against it.
+        reigns_already: The candidate is the very model that reigns.
+
+    Returns:
+        ``PROMOTE`` when every rule holds; ``HOLD`` when one is broken or superiority is not proven; ``NEEDS_HUMAN`` when
+        superiority is proven and nothing is broken, but a guard could not be settled by these examples.
+
+    Raises:
+        IntegrityError: The arms answered different examples.
+    """
+    arms = {name: frame.sort_index() for name, frame in arms.items()}
+    _check_same_examples(arms)
+    names = {"base": "the base model", "champion": f"the champion (version {champion_version})"}
+    opponents = [name for name in ("base", "champion") if name in arms]
+    findings = _Findings()
+    effects = []
+
+    if reigns_already:
+        findings.blocked = True
+        findings.reasons.append(f"This model already reigns as version {champion_version}; there is nothing to promote.")
+    if champion_version is not None and "champion" not in arms:
+        findings.blocked = True
+        findings.reasons.append(f"Champion version {champion_version} was not benchmarked, and missing evidence blocks.")
+        findings.remedies.append("Benchmark the champion on the same examples.")
+    for opponent in opponents:
+        if not (reigns_already and opponent == "champion"):
+            effects.append(_judge_primary(findings, arms, opponent, names[opponent], config))
+    if not reigns_already:
+        for guard in config.guards:
+            if guard.opponent in arms:
+                _judge_guard(findings, arms, guard, names[guard.opponent], config)
+        _judge_slices(findings, arms, opponents[-1], names[opponents[-1]], config)
+
+    measured = [effect for effect in effects if effect is not None]
+    return PromotionDecision(
+        outcome=_outcome(findings),
+        primary_metric=config.primary_metric,
+        comparisons=tuple(findings.comparisons),
+        reasons=tuple(findings.reasons),
+        remedies=tuple(dict.fromkeys(findings.remedies)),
+        minimum_detectable_effect=max(measured, default=None),
+        champion_version=champion_version,
+    )
+
+
+def _outcome(findings: _Findings) -> Literal["PROMOTE", "HOLD", "NEEDS_HUMAN"]:
+    if findings.blocked:
+        return "HOLD"
+    return "NEEDS_HUMAN" if findings.unsettled else "PROMOTE"
+
+
+def _judge_primary(
+    findings: _Findings, arms: Mapping[str, pd.DataFrame], opponent: str, name: str, config: PromotionConfig
+) -> float | None:
+    """Adds the verdict on the primary metric against one opponent; returns the minimum detectable effect."""
+    metric = config.primary_metric
+    candidate, other = _pairs(arms, opponent, metric)
+    if len(candidate) < config.min_examples:
+        findings.blocked = True
+        findings.reasons.append(
+            f"Only {len(candidate)} examples compare {metric} with {name}; "
+            f"at least {config.min_examples} are needed to settle anything."
+        )
+        findings.remedies.append(
+            f"Freeze a test set of {config.min_examples} examples or more, or lower promotion.min_examples knowingly."
+        )
+        if len(candidate) < 2:
+            return None
+    sign = _sign(metric)
+    interval = _interval(candidate - other, config)
+    gain = _signed(interval, sign)
+    margin = config.refresh_margin if config.policy == "refresh" and opponent == "champion" else None
+    passed = gain.low > (0.0 if margin is None else -margin)
+    rule = "superior: the interval lies above 0" if margin is None else f"not inferior: worse by less than {margin:g}"
+    findings.comparisons.append(_comparison(opponent, metric, interval, len(candidate), rule, passed))
+    figures = _figures(metric, float(candidate.mean()), float(other.mean()), interval, len(candidate), config)
+    if passed:
+        findings.reasons.append(f"{'Better than' if margin is None else 'Not worse than'} {name}: {figures}.")
+    else:
+        findings.blocked = True
+        verdict = "Worse than" if gain.high < 0 else "Not shown to be better than" if margin is None else "May be worse than"
+        findings.reasons.append(f"{verdict} {name}: {figures}.")
+        findings.remedies.extend(_primary_remedies(gain, candidate - other, margin, opponent, config))
+    return _detectable_effect(candidate - other, config)
+
+
+def _primary_remedies(
+    gain: Interval, differences: Values, margin: float | None, opponent: str, config: PromotionConfig
+) -> list[str]:
+    """What would turn a failed primary comparison."""
+    remedies = []
+    room = gain.estimate + (margin or 0.0)
+    if room > 0:
+        needed = math.ceil((_z(config) * float(differences.std(ddof=1)) / room) ** 2)
+        remedies.append(
+            f"If the gain of {gain.estimate:+.3f} over the {opponent} is real, about {max(needed, config.min_examples):,} "
+            f"examples would show it 4 times in 5 ({len(differences):,} were compared)."
+        )
+    else:
+        remedies.append(f"A candidate that scores higher than the {opponent}; more examples alone will not do.")
+    if opponent == "champion" and margin is None and gain.low > -config.refresh_margin:
+        remedies.append("Policy `refresh`, which promotes a candidate that is proven not to be worse.")
+    return remedies
+
+
+def _judge_guard(
+    findings: _Findings, arms: Mapping[str, pd.DataFrame], guard: GuardConfig, name: str, config: PromotionConfig
+) -> None:
+    """Adds the verdict on one guard: held, unsettled, or broken."""
+    candidate, other = _pairs(arms, guard.opponent, guard.metric)
+    if len(candidate) < 2:
+        findings.unsettled = True
+        findings.reasons.append(f"The guard on {guard.metric} could not be measured, and missing evidence is not consent.")
+        findings.remedies.append(f"Measure {guard.metric}, take its guard out of promotion.guards, or let a person approve.")
+        return
+    if guard.statistic == "p95_ratio":
+        interval = _p95_ratio_interval(candidate, other, config)
+    else:
+        interval = _interval(candidate - other, config)
+    gain = _signed(interval, _sign(guard.metric))
+    passed = gain.low >= -guard.max_worsening
+    what = "p95 of " + guard.metric if guard.statistic == "p95_ratio" else guard.metric
+    rule = f"guard: worse by at most {guard.max_worsening:g}" + (" of it" if guard.statistic == "p95_ratio" else "")
+    findings.comparisons.append(_comparison(guard.opponent, what, interval, len(candidate), rule, passed))
+    if passed:
+        return
+    bounds = f"{_interval_text(interval, config)} against {name}, allowed: worse by {guard.max_worsening:g}"
+    if gain.estimate < -guard.max_worsening:
+        findings.blocked = True
+        findings.reasons.append(f"The guard on {what} is broken: {bounds}.")
+        findings.remedies.append(f"A candidate that keeps {what} within its margin.")
+    else:
+        findings.unsettled = True
+        findings.reasons.append(f"The guard on {what} is not settled: {bounds}.")
+        findings.remedies.append(f"More examples would settle the guard on {what}; a person may decide instead.")
+
+
+def _judge_slices(
+    findings: _Findings, arms: Mapping[str, pd.DataFrame], opponent: str, name: str, config: PromotionConfig
+) -> None:
+    """Adds the labels on which the candidate is worse beyond chance and beyond the allowed drop."""
+    if "label" not in arms["candidate"]:
+        return
+    metric = config.primary_metric
+    gains = _sign(metric) * (arms["candidate"][metric] - arms[opponent][metric]).astype(float).dropna()
+    labels = arms["candidate"]["label"].reindex(gains.index)
+    slices = {
+        str(label): values.to_numpy() for label, values in gains.groupby(labels) if len(values) >= config.min_slice_examples
+    }
+    harmful = _holm_rejections(
+        {label: _p_no_harm(values, config) for label, values in slices.items()}, 1 - config.confidence
+    )
+    comparisons = []
+    for label, values in slices.items():
+        interval = _interval(_sign(metric) * values, config)
+        passed = not (label in harmful and values.mean() < -config.max_slice_drop)
+        rule = f"slice: no drop beyond chance and {config.max_slice_drop:g}"
+        comparisons.append(_comparison(opponent, f"{metric}[{label}]", interval, len(values), rule, passed))
+        if not passed:
+            findings.blocked = True
+            findings.reasons.append(
+                f"On label {label!r} the candidate is worse than {name}: {metric} {_interval_text(interval, config)}, "
+                f"{len(values)} examples, after correcting for {len(slices)} labels."
+            )
+            findings.remedies.append(f"Better or more training rows with label {label!r}.")
+    comparisons.sort(key=lambda comparison: (comparison.passed, _sign(metric) * comparison.difference))
+    findings.comparisons.extend(comparisons[:_MAX_SLICES_SHOWN])
+
+
+def _check_same_examples(arms: Mapping[str, pd.DataFrame]) -> None:
+    for name, frame in arms.items():
+        if not frame.index.is_unique or not frame.index.equals(arms["candidate"].index):
+            raise IntegrityError(
+                f"benchmark arm {name!r}",
+                f"{len(frame)} examples",
+                f"exactly the {len(arms['candidate'])} that the candidate answered, once each",
+                "Score all arms on the same frozen set.",
+            )
+
+
+def _pairs(arms: Mapping[str, pd.DataFrame], opponent: str, metric: str) -> tuple[Values, Values]:
+    """The candidate's and the opponent's scores on the examples that both were measured on."""
+    if metric not in arms["candidate"] or metric not in arms[opponent]:
+        return np.empty(0), np.empty(0)
+    both = pd.DataFrame({"candidate": arms["candidate"][metric], "other": arms[opponent][metric]}).astype(float).dropna()
+    return both["candidate"].to_numpy(), both["other"].to_numpy()
+
+
+def _sign(metric: str) -> int:
+    return 1 if METRICS[metric].higher_is_better else -1
+
+
+def _signed(interval: Interval, sign: int) -> Interval:
+    """The interval of the gain: a difference turned so that more is better."""
+    if sign > 0:
+        return interval
+    return Interval(-interval.estimate, -interval.high, -interval.low)
+
+
+def _interval(differences: Values, config: PromotionConfig) -> Interval:
+    return mean_interval(differences, confidence=config.confidence, num_resamples=config.num_resamples, seed=config.seed)
+
+
+def _p95_ratio_interval(candidate: Values, other: Values, config: PromotionConfig) -> Interval:
+    """The ratio of the 95th percentiles minus 1, by resampling pairs; on logarithms, so that swapping inverts it."""
+
+    def log_ratio(rows: Values) -> Values:
+        high: Values = np.log(np.maximum(np.quantile(rows, 0.95, axis=1), 1e-9))
+        return high[:, 0] - high[:, 1]
+
+    interval = statistic_interval(
+        np.column_stack([candidate, other]),
+        log_ratio,
+        confidence=config.confidence,
+        num_resamples=min(config.num_resamples, 2_000),  # quantiles cost more, and 2,000 place the ends well enough
+        seed=config.seed,
+    )
+    return Interval(math.expm1(interval.estimate), math.expm1(interval.low), math.expm1(interval.high))
+
+
+def _p_no_harm(gains: Values, config: PromotionConfig) -> float:
+    """Bootstrap p-value of "no harm was done": how often a resampled mean gain reaches 0."""
+    means = resampled_means(gains, num_resamples=config.num_resamples, seed=config.seed)
+    return float((1 + np.count_nonzero(means >= 0)) / (1 + len(means)))
+
+
+def _holm_rejections(p_values: Mapping[str, float], level: float) -> set[str]:
+    """The hypotheses that Holm's step-down procedure rejects at a family-wise level."""
+    rejected: set[str] = set()
+    for rank, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: (item[1], item[0]))):
+        if p_value > level / (len(p_values) - rank):
+            break
+        rejected.add(name)
+    return rejected
+
+
+def _z(config: PromotionConfig) -> float:
+    normal = NormalDist()
+    return normal.inv_cdf((1 + config.confidence) / 2) + normal.inv_cdf(_POWER)
+
+
+def _detectable_effect(differences: Values, config: PromotionConfig) -> float:
+    """The true difference that this many examples, this scattered, would prove 4 times in 5."""
+    return _z(config) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
+
+
+def _comparison(opponent: str, metric: str, interval: Interval, num_examples: int, rule: str, passed: bool) -> Comparison:
+    return Comparison(
+        opponent=opponent,
+        metric=metric,
+        difference=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        num_examples=num_examples,
+        rule=rule,
+        passed=passed,
+    )
+
+
+def _figures(
+    metric: str, candidate: float, other: float, interval: Interval, num_examples: int, config: PromotionConfig
+) -> str:
+    return (
+        f"{metric} {candidate:.3f} against {other:.3f}, difference {_interval_text(interval, config)}, "
+        f"{num_examples} examples"
+    )
+
+
+def _interval_text(interval: Interval, config: PromotionConfig) -> str:
+    low, high = f"{interval.low:+.3f}", f"{interval.high:+.3f}"
+    return f"{interval.estimate:+.3f} ({config.confidence:.0%} interval {low} to {high})"

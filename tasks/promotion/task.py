@@ -1,0 +1,63 @@
+"""The promotion gate as a Prefect task."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import TaskRunContext
+
+from tasks.contracts import BenchmarkReport, Champion, PromotionDecision
+from tasks.progress import report_progress
+from tasks.promotion.config import PromotionConfig
+from tasks.stage import stage_task
+from tasks.storage import Store
+
+logger = logging.getLogger(__name__)
+
+
+@stage_task("decide_promotion", version=1)
+def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion: Champion | None) -> PromotionDecision:
+    """``PROMOTE``, ``HOLD`` or ``NEEDS_HUMAN``, with reasons; moves nothing.
+
+    Args:
+        scores: The same examples answered by every arm.
+        config: What a candidate must prove.
+        champion: The reigning champion, or None.
+
+    Raises:
+        IntegrityError: The arms answered different examples.
+    """
+    from tasks.promotion.gate import judge
+
+    version = champion.version.version if champion else None
+    logger.info("decide: %s, policy %s, champion %s", config.primary_metric, config.policy, version or "none")
+    with report_progress("decide_promotion", len(scores.arms), "models") as progress:
+        frames = {
+            arm.arm: Store.holding(arm.examples).read_table(arm.examples).to_pandas().set_index("id") for arm in scores.arms
+        }
+        candidate, reigning = scores.arm("candidate"), scores.arm("champion")
+        decision = judge(
+            frames,
+            config,
+            champion_version=version,
+            reigns_already=bool(candidate and reigning and candidate.model_sha256 == reigning.model_sha256),
+        )
+        progress.finish(f"{decision.outcome}: {decision.reasons[0]}")
+    logger.info("decide: %s; %s", decision.outcome, " ".join(decision.reasons))
+    if TaskRunContext.get():
+        create_markdown_artifact(_markdown(decision), key="decision", description=decision.outcome)
+    return decision
+
+
+def _markdown(decision: PromotionDecision) -> str:
+    lines = [f"## {decision.outcome}", "", *(f"- {reason}" for reason in decision.reasons)]
+    if decision.remedies:
+        lines += ["", "What would change this:", "", *(f"- {remedy}" for remedy in decision.remedies)]
+    lines += ["", "| against | metric | difference | low | high | examples | passed |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row.opponent} | {row.metric} | {row.difference:+.3f} | {row.low:+.3f} | {row.high:+.3f} "
+        f"| {row.num_examples} | {'yes' if row.passed else 'no'} |"
+        for row in decision.comparisons
+    ]
+    return "\n".join(lines)

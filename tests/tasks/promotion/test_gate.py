@@ -1,0 +1,304 @@
+"""The gate proves what it says: simulated error rates, mirrored verdicts, and a reason for every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.contracts import PromotionDecision
+from tasks.errors import IntegrityError
+from tasks.promotion.config import GuardConfig, PromotionConfig
+from tasks.promotion.gate import judge
+
+FAST = PromotionConfig(num_resamples=1000, guards=())
+
+
+def frame(values: np.ndarray[Any, Any], **columns: Any) -> pd.DataFrame:
+    index = pd.Index([f"row-{number:06d}" for number in range(len(values))], name="id")
+    return pd.DataFrame({"chrf": values, **columns}, index=index)
+
+
+def correlated_scores(generator: np.random.Generator, num_examples: int, gain: float) -> tuple[Any, Any]:
+    """Scores of two models on the same rows: standard deviation .30, correlation .6, mean difference ``gain``."""
+    shared = generator.normal(0, 0.30 * np.sqrt(0.6), num_examples)
+    own = generator.normal(0, 0.30 * np.sqrt(0.4), (2, num_examples))
+    return 0.5 + gain + shared + own[0], 0.5 + shared + own[1]
+
+
+def binary_scores(generator: np.random.Generator, num_examples: int, gain: float) -> tuple[Any, Any]:
+    """Right or wrong answers of two models of which a fifth differ."""
+    differ = generator.random(num_examples) < 0.20
+    wins = generator.random(num_examples) < 0.5 + gain / 0.4
+    other = (generator.random(num_examples) < 0.7).astype(float)
+    candidate = np.where(differ, wins.astype(float), other)
+    return candidate, np.where(differ, 1 - candidate, other)
+
+
+Scores = Callable[[np.random.Generator, int, float], tuple[Any, Any]]
+
+
+def promotion_rate(scores: Scores, num_examples: int, gain: float, trials: int, config: PromotionConfig) -> float:
+    generator = np.random.default_rng(20)
+    promoted = 0
+    for _ in range(trials):
+        candidate, champion = scores(generator, num_examples, gain)
+        arms = {"base": frame(champion - 1.0), "candidate": frame(candidate), "champion": frame(champion)}
+        promoted += judge(arms, config, champion_version="1").outcome == "PROMOTE"
+    return promoted / trials
+
+
+@pytest.mark.parametrize("scores", [correlated_scores, binary_scores])
+@pytest.mark.parametrize(("gain", "limit"), [(0.0, 0.05), (-0.02, 0.01)])
+def test_false_promotions_are_rare(scores: Scores, gain: float, limit: float) -> None:
+    assert promotion_rate(scores, 200, gain, 200, FAST) <= limit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scores", [correlated_scores, binary_scores])
+@pytest.mark.parametrize("num_examples", [200, 500, 1000])
+@pytest.mark.parametrize(("gain", "limit"), [(0.0, 0.05), (-0.02, 0.01)])
+def test_false_promotions_are_rare_in_many_trials(scores: Scores, num_examples: int, gain: float, limit: float) -> None:
+    assert promotion_rate(scores, num_examples, gain, 2000, FAST) <= limit
+
+
+def test_a_bare_mean_would_have_promoted_half_of_the_identical_models() -> None:
+    generator = np.random.default_rng(20)
+    pairs = [correlated_scores(generator, 200, 0.0) for _ in range(300)]
+    assert 0.4 < np.mean([candidate.mean() > champion.mean() for candidate, champion in pairs]) < 0.6
+
+
+@pytest.mark.parametrize("scores", [correlated_scores, binary_scores])
+def test_the_stated_detectable_effect_is_detected_four_times_in_five(scores: Scores) -> None:
+    candidate, champion = scores(np.random.default_rng(0), 5000, 0.0)
+    effect = judge({"base": frame(champion), "candidate": frame(candidate)}, FAST).minimum_detectable_effect
+    assert effect is not None
+    at_400 = effect * np.sqrt(5000 / 400)
+    assert 0.72 <= promotion_rate(scores, 400, at_400, 200, FAST) <= 0.88
+
+
+def test_refresh_promotes_an_equal_model_that_improve_holds() -> None:
+    refresh = FAST.model_copy(update={"policy": "refresh", "refresh_margin": 0.05})
+    assert promotion_rate(correlated_scores, 500, 0.0, 50, FAST) < 0.06
+    assert promotion_rate(correlated_scores, 500, 0.0, 50, refresh) > 0.85
+    assert promotion_rate(correlated_scores, 500, -0.05, 100, refresh) <= 0.05
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), gain=st.floats(-0.2, 0.2), metric=st.sampled_from(["chrf", "nll"]))
+def test_swapping_candidate_and_champion_mirrors_the_comparison(seed: int, gain: float, metric: str) -> None:
+    one, other = correlated_scores(np.random.default_rng(seed), 200, gain)
+    frames = [frame(values).rename(columns={"chrf": metric}) for values in (one, other)]
+    base = frame(np.full(200, -5.0 if metric == "chrf" else 50.0)).rename(columns={"chrf": metric})
+    config = FAST.model_copy(update={"primary_metric": metric})
+    straight = judge({"base": base, "candidate": frames[0], "champion": frames[1]}, config, champion_version="1")
+    swapped = judge({"base": base, "candidate": frames[1], "champion": frames[0]}, config, champion_version="1")
+    ours, theirs = straight.comparisons[1], swapped.comparisons[1]
+    assert ours.opponent == "champion"
+    assert (ours.difference, ours.low, ours.high) == pytest.approx((-theirs.difference, -theirs.high, -theirs.low))
+    proven_better = [decision.outcome == "PROMOTE" for decision in (straight, swapped)]
+    assert not all(proven_better)
+    higher_is_better = metric == "chrf"
+    assert proven_better == [
+        ours.low > 0 if higher_is_better else ours.high < 0,
+        ours.high < 0 if higher_is_better else ours.low > 0,
+    ]
+
+
+def test_more_data_narrows_the_interval_on_average() -> None:
+    generator = np.random.default_rng(1)
+    widths = []
+    for num_examples in (200, 400, 800, 1600):
+        decisions = []
+        for _ in range(20):
+            candidate, base = correlated_scores(generator, num_examples, 0.1)
+            decisions.append(judge({"base": frame(base), "candidate": frame(candidate)}, FAST))
+        widths.append(np.mean([decision.comparisons[0].high - decision.comparisons[0].low for decision in decisions]))
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] / widths[2] == pytest.approx(2.0, rel=0.1)  # four times the data, half the width
+
+
+def test_row_order_changes_nothing() -> None:
+    candidate, base = correlated_scores(np.random.default_rng(1), 250, 0.05)
+    one = judge({"base": frame(base), "candidate": frame(candidate)}, FAST)
+    shuffled = judge({"base": frame(base).sample(frac=1, random_state=1), "candidate": frame(candidate)}, FAST)
+    assert one == shuffled
+
+
+# --------------------------------------------------------------------------------------------------------- the verdicts
+
+
+def better(num_examples: int = 300, gain: float = 0.3, **columns: Any) -> dict[str, pd.DataFrame]:
+    candidate, base = correlated_scores(np.random.default_rng(1), num_examples, gain)
+    return {"base": frame(base, **columns), "candidate": frame(candidate, **columns)}
+
+
+def test_the_first_candidate_must_beat_the_base_model() -> None:
+    decision = judge(better(), FAST)
+    assert decision.outcome == "PROMOTE"
+    assert decision.champion_version is None
+    assert decision.reasons[0].startswith("Better than the base model: chrf 0.779 against 0.463")
+    assert decision.remedies == ()
+    held = judge(better(gain=0.0), FAST)
+    assert held.outcome == "HOLD"
+    assert "Not shown to be better than the base model" in held.reasons[0]
+    assert held.remedies
+
+
+def test_a_worse_candidate_is_called_worse() -> None:
+    decision = judge(better(gain=-0.3), FAST)
+    assert decision.outcome == "HOLD"
+    assert decision.reasons[0].startswith("Worse than the base model")
+    assert "more examples alone will not do" in decision.remedies[0]
+
+
+def test_too_few_examples_hold_even_a_clear_winner() -> None:
+    decision = judge(better(num_examples=40), FAST)
+    assert decision.outcome == "HOLD"
+    assert "Only 40 examples" in decision.reasons[0]
+    demo = judge(better(num_examples=40), FAST.model_copy(update={"min_examples": 30}))
+    assert demo.outcome == "PROMOTE"
+
+
+def test_the_number_of_examples_that_would_settle_it_is_named() -> None:
+    candidate, base = correlated_scores(np.random.default_rng(3), 250, 0.02)
+    decision = judge({"base": frame(base), "candidate": frame(candidate)}, FAST)
+    assert decision.outcome == "HOLD"
+    assert "would show it 4 times in 5 (250 were compared)" in decision.remedies[0]
+
+
+def test_a_model_that_reigns_already_is_held() -> None:
+    arms = better()
+    arms["champion"] = arms["candidate"]
+    decision = judge(arms, FAST, champion_version="7", reigns_already=True)
+    assert decision.outcome == "HOLD"
+    assert "already reigns as version 7" in decision.reasons[0]
+    assert decision.champion_version == "7"
+
+
+def test_an_unbenchmarked_champion_blocks() -> None:
+    decision = judge(better(), FAST, champion_version="7")
+    assert decision.outcome == "HOLD"
+    assert "was not benchmarked" in decision.reasons[0]
+
+
+def test_an_unmeasured_primary_metric_blocks() -> None:
+    decision = judge(better(), FAST.model_copy(update={"primary_metric": "label_accuracy"}))
+    assert decision.outcome == "HOLD"
+    assert "Only 0 examples compare label_accuracy" in decision.reasons[0]
+
+
+def test_rows_without_a_measurement_are_left_out_of_the_pairs() -> None:
+    arms = better(num_examples=250)
+    arms["base"].iloc[:30, 0] = None
+    assert judge(arms, FAST).comparisons[0].num_examples == 220
+
+
+def test_different_examples_are_refused() -> None:
+    arms = better()
+    with pytest.raises(IntegrityError, match="299 examples"):
+        judge({"base": arms["base"].iloc[1:], "candidate": arms["candidate"]}, FAST)
+
+
+# ----------------------------------------------------------------------------------------------------- guards and slices
+
+
+def guarded(worsening: float, scatter: float, guard: GuardConfig) -> PromotionDecision:
+    """A candidate that is better on chrf and worse by ``worsening`` on the guard's metric."""
+    generator = np.random.default_rng(2)
+    candidate, champion = correlated_scores(generator, 300, 0.3)
+    cost = 1.0 + 0.2 * generator.random(300)
+    noise = generator.normal(0, scatter, 300)
+    arms = {
+        "base": frame(champion - 1, **{guard.metric: cost}),
+        "candidate": frame(candidate, **{guard.metric: cost + worsening + noise - noise.mean()}),
+        "champion": frame(champion, **{guard.metric: cost}),
+    }
+    return judge(arms, FAST.model_copy(update={"guards": (guard,)}), champion_version="1")
+
+
+NLL_GUARD = GuardConfig(metric="nll", max_worsening=0.05)
+
+
+def test_a_guard_holds_is_unsettled_or_is_broken() -> None:
+    assert guarded(0.0, 0.05, NLL_GUARD).outcome == "PROMOTE"
+    unsettled = guarded(0.02, 0.6, NLL_GUARD)
+    assert unsettled.outcome == "NEEDS_HUMAN"
+    assert "guard on nll is not settled" in unsettled.reasons[-1]
+    broken = guarded(0.2, 0.05, NLL_GUARD)
+    assert broken.outcome == "HOLD"
+    assert "guard on nll is broken" in broken.reasons[-1]
+
+
+def test_a_guard_on_a_share_looks_in_the_other_direction() -> None:
+    guard = GuardConfig(metric="completed", max_worsening=0.05)
+    assert guarded(0.2, 0.05, guard).outcome == "PROMOTE"  # more completed replies are no harm
+    assert guarded(-0.2, 0.05, guard).outcome == "HOLD"
+
+
+def test_the_latency_guard_compares_the_slow_tail() -> None:
+    guard = GuardConfig(metric="latency_seconds", statistic="p95_ratio", max_worsening=0.2)
+    assert guarded(0.1, 0.001, guard).outcome == "PROMOTE"
+    broken = guarded(0.6, 0.001, guard)
+    assert broken.outcome == "HOLD"
+    assert "p95 of latency_seconds" in broken.reasons[-1]
+
+
+def test_a_guard_that_was_not_measured_asks_a_person() -> None:
+    arms = better()
+    arms["champion"] = arms["base"]
+    decision = judge(arms, FAST.model_copy(update={"guards": (NLL_GUARD,)}), champion_version="1")
+    assert decision.outcome == "NEEDS_HUMAN"
+    assert "could not be measured" in decision.reasons[-1]
+
+
+def test_guards_against_the_champion_rest_while_none_reigns() -> None:
+    assert judge(better(), FAST.model_copy(update={"guards": (NLL_GUARD,)})).outcome == "PROMOTE"
+
+
+def sliced(num_labels: int, harm: float, seed: int = 0) -> PromotionDecision:
+    """Labels of 60 rows each; the candidate gains .1 everywhere, and loses ``harm`` on the first label."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat([f"label-{number:02d}" for number in range(num_labels)], 60)
+    candidate, base = correlated_scores(generator, len(labels), 0.1)
+    candidate = candidate - np.where(labels == "label-00", harm + 0.1 * (harm > 0), 0.0)
+    return judge({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
+
+
+def test_harm_to_one_label_blocks_and_chance_does_not() -> None:
+    assert sliced(8, 0.0).outcome == "PROMOTE"
+    decision = sliced(8, 0.4)
+    assert decision.outcome == "HOLD"
+    assert "On label 'label-00' the candidate is worse" in decision.reasons[-1]
+    assert any("slice" in comparison.rule and not comparison.passed for comparison in decision.comparisons)
+
+
+def test_many_equal_labels_raise_few_false_alarms() -> None:
+    def equal_on_all_labels(seed: int) -> PromotionDecision:
+        generator = np.random.default_rng(seed)
+        labels = np.repeat([f"label-{number:02d}" for number in range(40)], 60)
+        candidate, base = correlated_scores(generator, len(labels), 0.0)
+        return judge({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
+
+    alarms = sum(any("On label" in reason for reason in equal_on_all_labels(seed).reasons) for seed in range(20))
+    assert alarms <= 3
+
+
+def test_small_labels_are_not_judged_alone() -> None:
+    labels = ["rare"] * 40 + ["common"] * 260
+    candidate, base = correlated_scores(np.random.default_rng(0), 300, 0.4)
+    candidate[:40] -= 1.0
+    decision = judge({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
+    assert [row.metric for row in decision.comparisons if "slice" in row.rule] == ["chrf[common]"]
+
+
+def test_unknown_metrics_are_refused_by_the_configuration() -> None:
+    with pytest.raises(ValueError, match="choose one of chrf"):
+        PromotionConfig(primary_metric="rougeL")
+    with pytest.raises(ValueError, match="cannot be compared"):
+        GuardConfig(metric="perplexity", max_worsening=0.1)
