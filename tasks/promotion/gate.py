@@ -203,11 +203,12 @@ def _judge_slices(
     gains = _sign(metric) * (arms["candidate"][metric] - arms[opponent][metric]).astype(float).dropna()
     labels = arms["candidate"]["label"].reindex(gains.index)
     slices = {
-        str(label): values.to_numpy() for label, values in gains.groupby(labels) if len(values) >= config.min_slice_examples
+        str(label): np.asarray(values, dtype=np.float64)
+        for label, values in gains.groupby(labels)
+        if len(values) >= config.min_slice_examples
     }
-    harmful = _holm_rejections(
-        {label: _p_no_harm(values, config) for label, values in slices.items()}, 1 - config.confidence
-    )
+    p_values = {label: _p_no_harm(values, config) for label, values in slices.items()}
+    harmful = _holm_rejections(p_values, 1 - config.confidence)
     comparisons = []
     for label, values in slices.items():
         interval = _interval(_sign(metric) * values, config)
