@@ -1,0 +1,161 @@
+"""Which rows repeat another, and which rows belong together.
+
+Exact duplicates (same prompt, reply, context, label and annotations up to case and spacing) are dropped but for the one
+with the smallest id. Rows with nearly equal prompts form a cluster, named in ``split_group``. Within a cluster a row is a
+near duplicate of a kept one when its reply is nearly equal as well and its label and its quantities are the same. Rows
+that ask the same but are labelled or answered otherwise are kept: which of them is right is for the label audit to judge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tasks.reporting import refusal
+from tasks.rows import Row, iter_texts
+from tasks.similarity import components, is_near, near_pairs, numbers_in, prompt_text, prompt_views, reply_view, text_key
+
+STAGE = "deduplicate"
+MAX_COMPARED = 200
+"""A row is compared with at most so many kept rows of its cluster, which bounds the work in clusters of thousands."""
+
+
+@dataclass(frozen=True)
+class Deduplicated:
+    """``kept`` rows with their ``split_group``, in the order of the input; ``dropped`` rows as quarantine rows."""
+
+    kept: list[dict[str, Any]]
+    dropped: list[dict[str, Any]]
+    num_exact: int
+    num_near: int
+    num_clusters: int
+    num_contradicting: int
+
+
+def deduplicate_rows(
+    rows: Sequence[Row],
+    *,
+    threshold: float,
+    exact: bool = True,
+    near: Literal["drop", "group"] = "drop",
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Deduplicated:
+    """The rows without repetitions; which rows stay and how they are grouped does not depend on their order.
+
+    Args:
+        rows: Canonical rows of either kind.
+        threshold: Jaccard similarity of character 5-grams from which two texts are near duplicates.
+        exact: Whether exact duplicates are dropped.
+        near: Whether near duplicates are dropped or only grouped.
+        on_progress: Told the number of rows judged.
+    """
+    by_id = sorted(rows, key=lambda row: str(row["id"]))
+    repeated = find_exact(by_id) if exact else {}
+    unique = [row for index, row in enumerate(by_id) if index not in repeated]
+    on_progress(len(repeated), len(rows))
+    views = prompt_views(unique)
+    roots = components(len(unique), near_pairs(views, threshold))
+    clusters: dict[int, list[int]] = defaultdict(list)
+    for index, root in enumerate(roots):
+        clusters[root].append(index)
+    names = {root: _cluster_name(views[index] for index in members) for root, members in clusters.items()}
+    near_repeated: dict[int, int] = {}
+    if near == "drop":
+        for members in clusters.values():
+            near_repeated.update(_repetitions(unique, views, members, threshold))
+    group_of = {id(row): names[root] for row, root in zip(unique, roots, strict=True)}
+    reasons = {id(by_id[index]): "exact_duplicate" for index in repeated}
+    reasons.update({id(unique[index]): "near_duplicate" for index in near_repeated})
+    on_progress(len(rows), len(rows))
+    kept = [{**row, "split_group": group_of[id(row)]} for row in rows if id(row) not in reasons]
+    return Deduplicated(
+        kept=kept,
+        dropped=[
+            refusal(STAGE, str(row["id"]), reasons[id(row)], row, disposition="dropped")
+            for row in rows
+            if id(row) in reasons
+        ],
+        num_exact=len(repeated),
+        num_near=len(near_repeated),
+        num_clusters=sum(1 for count in Counter(row["split_group"] for row in kept).values() if count > 1),
+        num_contradicting=_count_contradicting(kept),
+    )
+
+
+def find_exact(rows: Sequence[Row]) -> dict[int, int]:
+    """For each row that repeats an earlier one exactly, the index of that earlier row."""
+    first: dict[str, int] = {}
+    repeated: dict[int, int] = {}
+    for index, row in enumerate(rows):
+        original = first.setdefault(content_key(row), index)
+        if original != index:
+            repeated[index] = original
+    return repeated
+
+
+def content_key(row: Row) -> str:
+    """A key equal for rows that are exact duplicates: roles, texts, label and annotations."""
+    roles = ",".join(
+        message["role"] for name in ("messages", "prompt", "chosen", "rejected") for message in row.get(name) or ()
+    )
+    votes = sorted((vote["annotator"], vote["label"]) for vote in row.get("annotations") or ())
+    texts = [text for _, text in iter_texts(row)]
+    return text_key(roles, row.get("label") or "", json.dumps(votes) if votes else "", *texts)
+
+
+def _repetitions(rows: Sequence[Row], views: Sequence[str], members: list[int], threshold: float) -> dict[int, int]:
+    """Near duplicates within one cluster, in order of id: each is near a row that was kept before it."""
+    repeated: dict[int, int] = {}
+    kept: list[int] = []
+    if len(members) == 1:
+        return repeated
+    answers = {index: _answers(rows[index]) for index in members}
+    for index in members:
+        original = next(
+            (
+                other
+                for other in kept[-MAX_COMPARED:]
+                if _same_judgement(rows[index], rows[other])
+                and numbers_in(views[index]) == numbers_in(views[other])
+                and is_near(views[index], views[other], threshold)
+                and all(_same_answer(one, two, threshold) for one, two in zip(answers[index], answers[other], strict=True))
+            ),
+            None,
+        )
+        if original is None:
+            kept.append(index)
+        else:
+            repeated[index] = original
+    return repeated
+
+
+def _same_judgement(one: Row, other: Row) -> bool:
+    return bool(one.get("label") == other.get("label") and not one.get("annotations") and not other.get("annotations"))
+
+
+def _answers(row: Row) -> tuple[str, ...]:
+    if "rejected" not in row:
+        return (reply_view(row),)
+    return (reply_view(row), reply_view({"chosen": row["rejected"], "known_values": row.get("known_values")}))
+
+
+def _same_answer(one: str, other: str, threshold: float) -> bool:
+    return numbers_in(one) == numbers_in(other) and is_near(one, other, threshold)
+
+
+def _cluster_name(views: Any) -> str:
+    """The cluster's name depends on its texts alone: it is the same in the next quarter, and in any order of rows."""
+    return "g-" + hashlib.blake2b(min(views).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _count_contradicting(rows: Sequence[Row]) -> int:
+    """Rows whose prompt is exactly another's, while their labels differ."""
+    labels: dict[str, set[str | None]] = defaultdict(set)
+    keys = [text_key(prompt_text(row), row.get("context") or "") for row in rows]
+    for key, row in zip(keys, rows, strict=True):
+        labels[key].add(row.get("label"))
+    return sum(1 for key in keys if len(labels[key]) > 1)

@@ -1,0 +1,69 @@
+"""Settings of ingestion: where the raw rows are, and which column means what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+InputFormat = Literal["alpaca", "prompt_completion", "chat", "classification", "tickets", "preferences"]
+ColumnRole = Literal[
+    "id", "instruction", "input", "output", "prompt", "completion", "messages", "text", "subject", "body", "reply",
+    "chosen", "rejected",
+]  # fmt: skip
+
+
+class SourceConfig(BaseModel):
+    """One source of raw rows and how to read it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(
+        min_length=1,
+        description="A JSONL, JSON, CSV, TSV or Parquet file (local, or a URL such as s3://...), a folder written by "
+        "`datasets.save_to_disk`, or a hub id such as PolyAI/banking77 (needs internet).",
+    )
+    format: InputFormat | Literal["auto"] = Field(
+        "auto", description="What the rows are; `auto` takes the format that most rows fit, and the report names it."
+    )
+    columns: Mapping[ColumnRole, str] = Field(
+        {}, description="Column names that differ from the customary ones, such as `{text: query}`."
+    )
+    label_column: str | None = Field(
+        None,
+        description="Column with the class label; none: the customary one for classification and tickets, else `label`.",
+    )
+    annotation_columns: tuple[str, ...] = Field((), description="Columns that each hold one annotator's label.")
+    context_column: str | None = Field(None, description="Column with text that the prompt refers to.")
+    group_columns: tuple[str, ...] = Field(
+        (), description="Columns (region, language) across which the bias audit compares."
+    )
+    known_value_columns: tuple[str, ...] = Field(
+        (),
+        description="Columns with the record's own personal values (customer name, account id), scrubbed from its texts.",
+    )
+    created_at_column: str | None = Field(None, description="Column with the time a row was made; none: `created_at`.")
+    system_prompt: str | None = Field(None, description="A system message put before every conversation that has none.")
+    prompt_template: str = Field(
+        "{text}", description="Classification: the user's message; `{text}` stands for the row's text."
+    )
+    reply_from_label: Literal["readable", "verbatim"] = Field(
+        "readable",
+        description="Classification: the reply is the label as words (`card arrival`) or as it stands (`card_arrival`).",
+    )
+    encoding: str = Field("utf-8", description="Text encoding of JSONL, JSON and CSV files.")
+    hub_split: str = Field("train", description="Split of a hub data set or of a saved `DatasetDict`.")
+    hub_revision: str | None = Field(None, description="Commit of a hub data set, so that the same rows are read again.")
+    max_rows: int | None = Field(None, ge=1, description="Keep a random sample of at most so many rows; none: all.")
+    seed: int = Field(0, ge=0, description="Another seed draws another sample.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if "{text}" not in self.prompt_template:
+            raise ValueError("prompt_template must hold `{text}`, the place of the row's text")
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise ValueError(f"encoding `{self.encoding}` is not known to Python; try utf-8, utf-16 or cp1252") from None
+        return self

@@ -1,0 +1,72 @@
+"""Ingestion as a Prefect task."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import TaskRunContext
+
+from tasks.contracts import Snapshot
+from tasks.ingest.config import SourceConfig
+from tasks.progress import report_progress
+from tasks.reporting import count_reasons, report_table
+from tasks.stage import stage_task
+from tasks.storage import Store
+
+logger = logging.getLogger(__name__)
+
+
+@stage_task("take_snapshot", version=1, cached=False)
+def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
+    """The source's rows in canonical form, frozen in the store.
+
+    It is never cached, because the source's content is not in its parameters; the same content gives the same snapshot.
+
+    Raises:
+        InputError: The source is missing, empty, in another encoding or format, or holds no usable row.
+        MissingDependencyError: A saved or hub data set is named and `datasets` is not installed.
+    """
+    from tasks.ingest.formats import kind_of
+    from tasks.ingest.reading import read_source
+    from tasks.ingest.snapshot import STAGE, make_snapshot
+
+    started = time.monotonic()
+    store = Store(store_uri)
+    logger.info("ingest: reading %s", source.path)
+    with report_progress(STAGE) as progress:
+        raw = read_source(
+            source.path, encoding=source.encoding, hub_split=source.hub_split, hub_revision=source.hub_revision
+        )
+        result = make_snapshot(raw, source, on_progress=progress)
+        progress.finish(f"{len(result.rows)} rows read, {len(result.refused)} refused")
+    kind = kind_of(result.input_format)
+    quarantine = (
+        store.write_rows(result.refused, kind="quarantine", parents=[raw.sha256], passed=()) if result.refused else None
+    )
+    report = Snapshot(
+        stage=STAGE,
+        dataset=store.write_rows(result.rows, kind=kind, parents=[raw.sha256], passed=("ingested",)),
+        num_rows_in=len(raw.records),
+        quarantine=quarantine,
+        quarantined=count_reasons(result.refused, "quarantined"),
+        dropped=count_reasons(result.refused, "dropped"),
+        notes=tuple(result.notes),
+        seconds=time.monotonic() - started,
+        source_uri=source.path,
+        source_sha256=raw.sha256,
+        input_format=result.input_format,
+    )
+    for note in result.notes:
+        logger.warning("ingest: %s", note)
+    logger.info(
+        "ingest: %d rows of format %s, %d quarantined, %d dropped",
+        len(result.rows),
+        result.input_format,
+        report.num_quarantined,
+        report.num_dropped,
+    )
+    if TaskRunContext.get() is not None:
+        create_markdown_artifact(report_table(report), key="snapshot", description="Rows read and refused")
+    return report

@@ -1,0 +1,308 @@
+"""Which texts say the same: exact keys, near-duplicate pairs and clusters, shared by deduplication and splitting.
+
+Texts are compared in a *placeholder view*: normalised, and with what looks like personal data (e-mails, links, phone
+numbers, ids) masked, so that two tickets that differ only in an account number are near duplicates. Candidates come from
+MinHash signatures (rensa, the only importer) of character 5-grams, cut into bands; each candidate is then verified on the
+texts themselves, so that a signature never decides. Nothing depends on the order of the texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rensa
+
+from tasks.rows import Row, prompt_messages, reply
+
+SHINGLE_CHARS = 5
+"""Lee et al. 2022 (Deduplicating Training Data Makes Language Models Better) compare word 5-grams; these are short texts."""
+NUM_PERMUTATIONS, NUM_BANDS = 128, 32
+"""32 bands of 4 make a pair with Jaccard .6 a candidate with probability .987, one with .7 with .9998 (1 - (1 - j^4)^32).
+Short records need it: two edits in a 47-character question leave a Jaccard of .6."""
+MAX_EDITS = 2
+"""Up to so many single-character edits are typing errors, not another text, whatever their share of a short text."""
+SHORT_CHARS, SHORT_WORDS = 30, 6
+"""Below both, one word is the message: such texts are near only when a single edit lies inside a word of four letters or
+more (``reset my pasword``), so that ``lost card`` and ``lost cord`` stay apart."""
+MIN_TEMPLATE_SHARE, MIN_TEMPLATE_CHARS = 0.9, 16
+_SEED = 20_260_101
+_MASK = "#"
+_MAX_NEIGHBOURS = 64
+_ESTIMATE_MARGIN = 0.15
+"""Three standard errors of an estimate from 128 permutations at Jaccard .7 are .12."""
+_MIN_EDIT_ESTIMATE = 0.25
+
+_PERSONAL = re.compile(
+    r"(?:https?://|www\.)\S+"
+    r"|[^\s@]+@[^\s@]+\.\w+"
+    r"|\+?\(?\d{1,4}\)?(?:[ ./:-]\(?\d{2,4}\)?){2,}(?!\w)"  # phones, cards, dates, social security and IP numbers
+    r"|(?=[^\W\d]*\d)(?=(?:\w*\d){3})[\w-]{6,}"  # account ids, order numbers, plates
+    r"|\d{5,}"
+)
+_NUMBER = re.compile(r"\d+")
+_WORD = re.compile(r"\w+")
+
+
+# ------------------------------------------------------------------------------------------------------------- one text
+
+
+def normalise(text: str) -> str:
+    """The text in NFKC, case-folded, with runs of white space collapsed: equal results are exact duplicates."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())
+
+
+def text_key(*texts: str) -> str:
+    """A 32-digit hexadecimal key that is equal for texts that are equal when normalised (BLAKE2b, 128 bits)."""
+    joined = "\x1f".join(normalise(text) for text in texts)
+    return hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def placeholder_view(text: str, known_values: Iterable[str] = ()) -> str:
+    """The normalised text with personal-looking parts masked.
+
+    Quantities stay (``45 kilometers`` is not ``60 kilometers``); ids, phones, dates, e-mails and links become ``#``.
+
+    Args:
+        text: Any text.
+        known_values: The record's own personal values (name, account), masked wherever they stand.
+    """
+    view = normalise(text)
+    for value in sorted({normalise(value) for value in known_values}, key=lambda value: (-len(value), value)):
+        if len(value) > 2:
+            view = view.replace(value, _MASK)
+    return _PERSONAL.sub(_MASK, view) if _may_be_personal(view) else view
+
+
+def _may_be_personal(view: str) -> bool:
+    return "@" in view or "www." in view or "://" in view or _NUMBER.search(view) is not None
+
+
+def numbers_in(view: str) -> list[str]:
+    """The quantities that a view still shows, in order; texts that differ in them are not the same text."""
+    return _NUMBER.findall(view)
+
+
+# ---------------------------------------------------------------------------------------------------------- rows of text
+
+
+def prompt_views(rows: Sequence[Row]) -> list[str]:
+    """The placeholder view of what each row asks: its prompt without system messages, and its context.
+
+    A head or tail that nine in ten prompts share is an instruction template, not content: it is cut away, else every pair
+    of short texts under a long template would be near. A row that asks nothing is represented by its reply.
+    """
+    asked = strip_template([prompt_text(row) for row in rows])
+    views = []
+    for row, text in zip(rows, asked, strict=True):
+        view = placeholder_view(f"{text}\n{row.get('context') or ''}", row.get("known_values") or ())
+        views.append(view or reply_view(row))
+    return views
+
+
+def prompt_text(row: Row) -> str:
+    """What a row asks, as one text: the contents of its prompt's messages but the system's."""
+    if not (row.get("messages") or row.get("prompt")):
+        return ""
+    return "\n".join(message["content"] for message in prompt_messages(row) if message["role"] != "system")
+
+
+def reply_view(row: Row) -> str:
+    """The placeholder view of what each row answers (empty for a row without messages)."""
+    if not (row.get("messages") or row.get("chosen")):
+        return ""
+    return placeholder_view(reply(row), row.get("known_values") or ())
+
+
+def strip_template(texts: Sequence[str]) -> list[str]:
+    """The texts without the head and the tail that at least nine in ten of them share word for word."""
+    heads = _without_common_head(list(texts))
+    return [text[::-1] for text in _without_common_head([text[::-1] for text in heads])]
+
+
+def _without_common_head(texts: list[str]) -> list[str]:
+    distinct = set(texts)
+    starts = Counter(text[:MIN_TEMPLATE_CHARS] for text in distinct if len(text) > MIN_TEMPLATE_CHARS)
+    start, count = max(starts.items(), key=lambda item: (item[1], item[0]), default=("", 0))
+    if count < 20 or count < MIN_TEMPLATE_SHARE * len(distinct):
+        return texts
+    sharing = [text for text in distinct if text.startswith(start)]
+    head = min(sharing)[: _num_shared(min(sharing), max(sharing))]
+    return [text.removeprefix(head) for text in texts]
+
+
+# ------------------------------------------------------------------------------------------------------------ near pairs
+
+
+def is_near(one: str, other: str, threshold: float) -> bool:
+    """Whether two views are near duplicates: Jaccard of their 5-grams at least ``threshold``, or a typing error or two.
+
+    See :data:`SHORT_CHARS` for the stricter rule on texts of a few words.
+    """
+    return one == other or _is_near(one, other, _shingles(one), _shingles(other), threshold)
+
+
+def near_pairs(views: Sequence[str], threshold: float) -> list[tuple[int, int]]:
+    """Pairs ``(i, j)``, i < j, that connect every cluster of near-duplicate views; equal views are near.
+
+    Equal views are chained rather than paired each with each, so the result is linear in their number. Among different
+    views every verified candidate pair is returned.
+
+    Args:
+        views: Placeholder views, in any order (the pairs found do not depend on it).
+        threshold: Jaccard similarity from which two views are near.
+    """
+    members: dict[str, list[int]] = {}
+    for index, view in enumerate(views):
+        members.setdefault(view, []).append(index)
+    pairs = [pair for same in members.values() for pair in pairwise(same)]
+    texts = sorted(members)
+    shingles: dict[int, frozenset[str]] = {}
+    for low, high in _candidates(texts, threshold):
+        for index in (low, high):
+            if index not in shingles:
+                shingles[index] = _shingles(texts[index])
+        if _is_near(texts[low], texts[high], shingles[low], shingles[high], threshold):
+            i, j = members[texts[low]][0], members[texts[high]][0]
+            pairs.append((min(i, j), max(i, j)))
+    return sorted(pairs)
+
+
+def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """For each of ``count`` nodes, the smallest node that pairs connect it to (union-find)."""
+    parents = list(range(count))
+
+    def root(node: int) -> int:
+        while parents[node] != node:
+            parents[node] = parents[parents[node]]
+            node = parents[node]
+        return node
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parents[high] = low
+    return [root(node) for node in range(count)]
+
+
+def _is_near(one: str, other: str, shingles: frozenset[str], others: frozenset[str], threshold: float) -> bool:
+    longest = max(len(one), len(other))
+    if longest < SHORT_CHARS and max(one.count(" "), other.count(" ")) + 1 < SHORT_WORDS:
+        return _is_one_typing_error(one, other)
+    shared = len(shingles & others)
+    union = len(shingles) + len(others) - shared
+    if union and shared >= threshold * union:
+        return True
+    # The q-gram lemma (Ukkonen 1992): each edit touches at most SHINGLE_CHARS shingles; a cheap test before the exact one.
+    most = max(len(shingles), len(others))
+    return shared >= most - SHINGLE_CHARS * MAX_EDITS and _within_edits(one, other, MAX_EDITS)
+
+
+def _is_one_typing_error(one: str, other: str) -> bool:
+    differing = Counter(_WORD.findall(one))
+    differing.subtract(Counter(_WORD.findall(other)))
+    words = [word for word, count in differing.items() if count]
+    if any(len(word) < 4 or not word.isalpha() for word in words):
+        return False
+    return len(words) <= 2 and _within_edits(one, other, 1)
+
+
+def _within_edits(one: str, other: str, edits: int) -> bool:
+    """Whether so many insertions, deletions or substitutions lead from one text to the other."""
+    if abs(len(one) - len(other)) > edits:
+        return False
+    start = _num_shared(one, other)
+    one, other = one[start:], other[start:]
+    if not one or not other:
+        return len(one) + len(other) <= edits
+    if not edits:
+        return False
+    left = edits - 1
+    return (
+        _within_edits(one[1:], other[1:], left) or _within_edits(one[1:], other, left) or _within_edits(one, other[1:], left)
+    )
+
+
+def _num_shared(one: str, other: str) -> int:
+    """The length of the head that two texts share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _shingles(view: str) -> frozenset[str]:
+    return frozenset(view[start : start + SHINGLE_CHARS] for start in range(len(view) - SHINGLE_CHARS + 1))
+
+
+# ------------------------------------------------------------------------------------------------------------ candidates
+
+
+def _candidates(texts: list[str], threshold: float) -> Iterator[tuple[int, int]]:
+    """Index pairs of distinct, sorted texts that share a band of their signatures and may be near by its estimate."""
+    long_enough = [index for index, text in enumerate(texts) if len(text) >= SHINGLE_CHARS]
+    if len(long_enough) < 2:
+        return
+    signatures = _signatures([texts[index] for index in long_enough])
+    count = len(signatures)
+    width = NUM_PERMUTATIONS // NUM_BANDS
+    codes = [_pairs_in_band(signatures[:, start : start + width]) for start in range(0, NUM_PERMUTATIONS, width)]
+    pairs = np.unique(np.concatenate(codes))
+    lengths = np.fromiter((len(texts[index]) for index in long_enough), np.int64, count)
+    for chunk in np.array_split(pairs, max(1, len(pairs) // 100_000)):
+        low, high = chunk // count, chunk % count
+        estimates = (signatures[low] == signatures[high]).mean(axis=1)
+        one_edit_away = np.abs(lengths[low] - lengths[high]) <= MAX_EDITS
+        likely = (estimates >= threshold - _ESTIMATE_MARGIN) | (one_edit_away & (estimates >= _MIN_EDIT_ESTIMATE))
+        for one, other in zip(low[likely].tolist(), high[likely].tolist(), strict=True):
+            yield long_enough[one], long_enough[other]
+
+
+def _pairs_in_band(band: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    """``low * count + high`` for rows with equal bands.
+
+    A bucket larger than the window pairs each text with its next neighbours in alphabetical order, which bounds the work
+    on data where thousands of rows share a phrase.
+    """
+    count = len(band)
+    keys = np.zeros(count, np.uint64)
+    for column in band.T:
+        keys = _mix(keys * np.uint64(0x9E3779B97F4A7C15) + column)
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    found = [np.empty(0, np.int64)]
+    for distance in range(1, min(_MAX_NEIGHBOURS, count - 1) + 1):
+        places = np.flatnonzero(ordered[distance:] == ordered[:-distance])
+        if not len(places):
+            break
+        found.append(order[places] * count + order[places + distance])
+    return np.concatenate(found)
+
+
+def _signatures(texts: list[str]) -> npt.NDArray[np.uint32]:
+    """MinHash signatures ``(len(texts), NUM_PERMUTATIONS)`` of texts with at least one shingle each."""
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    hashes = np.zeros(len(codes) - SHINGLE_CHARS + 1, np.uint64)
+    for offset in range(SHINGLE_CHARS):
+        hashes = hashes * np.uint64(0x100000001B3) + codes[offset : offset + len(hashes)]
+    ends = np.cumsum(lengths)
+    inside = np.ones(len(codes), dtype=bool)
+    for back in range(1, SHINGLE_CHARS):
+        inside[ends - back] = False  # these would run over into the next text
+    flat = np.ascontiguousarray(_mix(hashes)[inside[: len(hashes)]])
+    offsets = np.concatenate([[0], np.cumsum(lengths - SHINGLE_CHARS + 1)]).astype(np.uint64)
+    matrix: Any = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, num_perm=NUM_PERMUTATIONS, seed=_SEED)
+    return np.array(matrix.to_rows(), dtype=np.uint32)
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of MurmurHash3, which spreads nearby values over all bits."""
+    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    return values ^ (values >> np.uint64(33))

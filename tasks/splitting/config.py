@@ -1,0 +1,27 @@
+"""Settings of the frozen test set, of decontamination and of the train and validation split."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SplitConfig(BaseModel):
+    """How rows are shared out; whole near-duplicate groups go to one side."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    test_share: float = Field(
+        0.15, gt=0.0, le=0.5, description="Share of the first snapshot's rows that is frozen for testing."
+    )
+    validation_share: float = Field(0.1, gt=0.0, le=0.5, description="Share of the training rows kept for validation.")
+    max_test_rows: int | None = Field(None, ge=1, description="At most so many rows are frozen; none: no limit.")
+    max_validation_rows: int | None = Field(
+        None, ge=1, description="At most so many rows are for validation; none: no limit."
+    )
+    seed: int = Field(0, ge=0, description="Another seed shares the groups out differently.")
+    near_duplicate_threshold: float = Field(
+        0.7,
+        ge=0.5,
+        le=1.0,
+        description="Jaccard similarity of character 5-grams from which a prompt is too near a frozen one to train on.",
+    )

@@ -1,0 +1,74 @@
+"""Rows that meet the suite, rows that do not, and the suite's results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.reporting import refusal
+from tasks.rows import Row
+from tasks.validation.config import ValidationConfig
+from tasks.validation.features import row_features
+from tasks.validation.rules import make_rules, shares
+from tasks.validation.suite import Outcome, run_rules
+
+STAGE = "validate"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """``kept`` rows as they came, ``refused`` ones as quarantine rows, and every rule's outcome."""
+
+    kept: list[dict[str, Any]]
+    refused: list[dict[str, Any]]
+    outcomes: list[Outcome]
+
+    @property
+    def failed_tables(self) -> list[Outcome]:
+        """Rules about the whole table that failed and must not."""
+        return [o for o in self.outcomes if o.rule.about == "table" and not o.success and o.rule.severity == "critical"]
+
+    @property
+    def warnings(self) -> list[Outcome]:
+        """Rules that failed and are only noted."""
+        return [outcome for outcome in self.outcomes if not outcome.success and outcome.rule.severity == "warning"]
+
+
+def check_rows(rows: Sequence[Row], kind: str, config: ValidationConfig, previous: Sequence[Row] | None = None) -> Checked:
+    """Judges every row by the suite of its kind.
+
+    Args:
+        rows: Canonical rows.
+        kind: ``messages`` or ``preferences``.
+        config: What rows must look like.
+        previous: Rows of the previous snapshot, whose lengths and labels these should resemble.
+    """
+    expected = None
+    if previous:
+        before = row_features(previous, config.allowed_roles)
+        columns = ("length_band", "label")
+        expected = {name: found for name in columns if (found := shares(before[name].tolist()))}
+    outcomes = run_rules(row_features(rows, config.allowed_roles), make_rules(kind, config, expected))
+    reasons: dict[int, str] = {}
+    for outcome in outcomes:
+        for position in outcome.positions if outcome.rule.about == "rows" else ():
+            reasons.setdefault(position, outcome.rule.reason)
+    return Checked(
+        kept=[dict(row) for position, row in enumerate(rows) if position not in reasons],
+        refused=[
+            refusal(STAGE, str(rows[position]["id"]), reasons[position], rows[position]) for position in sorted(reasons)
+        ],
+        outcomes=outcomes,
+    )
+
+
+def results_document(checked: Checked, kind: str) -> dict[str, Any]:
+    """The suite's results as JSON: counts, limits and verdicts, no values and no ids."""
+    return {
+        "kind": kind,
+        "num_rows": len(checked.kept) + len(checked.refused),
+        "num_failed_rows": len(checked.refused),
+        "num_failed_expectations": sum(not outcome.success for outcome in checked.outcomes),
+        "expectations": [outcome.as_json() for outcome in checked.outcomes],
+    }
