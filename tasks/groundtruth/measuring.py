@@ -95,11 +95,12 @@ def measure_prepared(prepared: PreparedDataset, faults: Sequence[PlantedFault], 
 def _measure_malformed(prepared: PreparedDataset, by_kind: Mapping[str, list[PlantedFault]], tally: Tally) -> None:
     refused = _refused_ids(prepared.snapshot) | _refused_ids(prepared.validation)
     read = _ids(prepared.snapshot.dataset) | refused
+    left_out = _refused_ids(prepared.snapshot, "dropped")  # by a row limit
     planted, aliases = set(), {}
     for fault in by_kind["malformed"]:
         names = {fault.row_id, f"line-{fault.line}"}
         was_read = names & read or (fault.line or 0) <= prepared.snapshot.num_rows_in
-        if was_read:
+        if was_read and not names & left_out:
             planted.add(fault.row_id)
             aliases.update(dict.fromkeys(names, fault.row_id))
     found = {aliases.get(name, name) for name in refused}
@@ -108,7 +109,7 @@ def _measure_malformed(prepared: PreparedDataset, by_kind: Mapping[str, list[Pla
 
 def _measure_duplicates(prepared: PreparedDataset, by_kind: Mapping[str, list[PlantedFault]], tally: Tally) -> None:
     groups = _split_groups(prepared.deduplication.dataset)
-    reasons = _refused_reasons(prepared.deduplication)
+    reasons = _refused_reasons(prepared.deduplication, "dropped")
     came_in = groups.keys() | reasons.keys()
     partners: dict[str, str] = {}
     for kind in ("exact_duplicate", "near_duplicate"):
@@ -129,7 +130,7 @@ def _measure_duplicates(prepared: PreparedDataset, by_kind: Mapping[str, list[Pl
 
 
 def _measure_confidential(prepared: PreparedDataset, by_kind: Mapping[str, list[PlantedFault]], tally: Tally) -> None:
-    removed = _refused_ids(prepared.confidential)
+    removed = _refused_ids(prepared.confidential, "quarantined", "dropped")
     came_in = _ids(prepared.confidential.dataset) | removed
     for kind in ("secret", "code_name"):
         planted = _row_ids(by_kind, kind) & came_in
@@ -223,12 +224,12 @@ def _split_groups(ref: DatasetRef) -> dict[str, str | None]:
     return dict(zip(table["id"].to_pylist(), table["split_group"].to_pylist(), strict=True))
 
 
-def _refused_reasons(report: StageReport) -> dict[str, str]:
+def _refused_reasons(report: StageReport, *dispositions: str) -> dict[str, str]:
     if report.quarantine is None:
         return {}
-    table = Store.holding(report.quarantine).read_table(report.quarantine, columns=["id", "reason"])
-    return dict(zip(table["id"].to_pylist(), table["reason"].to_pylist(), strict=True))
+    refused = Store.holding(report.quarantine).read_table(report.quarantine, columns=["id", "reason", "disposition"])
+    return {str(row["id"]): str(row["reason"]) for row in refused.to_pylist() if row["disposition"] in dispositions}
 
 
-def _refused_ids(report: StageReport) -> set[str]:
-    return set(_refused_reasons(report))
+def _refused_ids(report: StageReport, *dispositions: str) -> set[str]:
+    return set(_refused_reasons(report, *(dispositions or ("quarantined",))))

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from tasks.contracts import Measurement, PreparedDataset
+from tasks.contracts import Measurement, PreparedDataset, Snapshot
 from tasks.errors import InputError
 from tasks.groundtruth import TruthConfig, measure_against_truth
 from tasks.groundtruth.measuring import Tally, measure_prepared
 from tasks.groundtruth.planted import PlantedFault, faults_of, read_truth
 from tasks.intervals import wilson_interval
+from tasks.reporting import refusal
 from tasks.storage import Store
 from tests.prepared import Flagged, Masked, prepare_by_hand, ticket
 
@@ -60,6 +61,18 @@ def test_malformed_lines_are_found_by_id_or_by_line(store: Store) -> None:
     )
     assert share(found["ingest.malformed.recall"]) == (3 / 4, 4)
     assert share(found["ingest.malformed.precision"]) == (3 / 4, 4), "row a was fine"
+
+
+def test_rows_beyond_a_row_limit_count_neither_way(store: Store) -> None:
+    snapshot = prepare_by_hand(store, rows("a", "b", "c"), unread={"line-2": "not_json"}).snapshot
+    dropped = [refusal("ingest", name, "not_sampled", "", disposition="dropped") for name in ("d", "e")]
+    quarantine = store.write_rows(dropped, kind="quarantine")
+    fields = {**snapshot.model_dump(), "num_rows_in": 5, "quarantined": {}, "dropped": {"not_sampled": 2}}
+    limited = Snapshot.model_validate({**fields, "quarantine": quarantine})
+    prepared = prepare_by_hand(store, rows("a", "b", "c")).model_copy(update={"snapshot": limited})
+    found = figures(prepared, fault("d", "malformed", line=4))
+    assert "ingest.malformed.recall" not in found
+    assert "ingest.malformed.precision" not in found
 
 
 def test_of_a_duplicate_pair_either_row_may_go_and_the_second_is_a_false_alarm(store: Store) -> None:
