@@ -68,6 +68,8 @@ def prepare_environment() -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "GX_ANALYTICS_ENABLED": "false",
         "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

@@ -56,7 +56,9 @@ class StageLines:
             bar, started = self._open.pop(state.stage)
             self._bars.remove_task(bar)
             seconds = f"{time.monotonic() - started:6.1f} s"
-        self._console.print(f"[green]✓[/] {state.stage:<22} {seconds}  {escape(state.detail)}", highlight=False)
+        self._console.print(
+            f"[green]✓[/] {state.stage:<22} {seconds}  {escape(state.detail)}", highlight=False, soft_wrap=True
+        )
 
     @contextmanager
     def showing(self) -> Iterator[None]:

@@ -11,7 +11,18 @@ import pytest
 
 import tasks
 
-HEAVY = ("torch", "transformers", "trl", "peft", "spacy", "presidio_analyzer", "cleanlab", "great_expectations", "mlflow", "sklearn")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "spacy",
+    "presidio_analyzer",
+    "cleanlab",
+    "great_expectations",
+    "mlflow",
+    "sklearn",
+)
 STAGES = [module.name for module in pkgutil.iter_modules(tasks.__path__) if module.ispkg and module.name != "modeling"]
 
 

@@ -1,0 +1,61 @@
+"""Configurations: the examples load, and every fault of a wrong one is named at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.config import load_config
+from tasks.errors import ConfigError
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_loads(path: Path) -> None:
+    assert load_config(path).name
+
+
+def test_there_are_examples() -> None:
+    assert {path.stem for path in EXAMPLES} >= {"support_desk", "banking77", "alpaca1100"}
+
+
+def test_all_faults_are_named_at_once_with_the_nearest_known_key(tmp_path: Path) -> None:
+    path = written(tmp_path, "name: Not Valid\nexamples: {path: a.jsonl}\ntraning: {}\nprepare: {splitting: {seeds: 1}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert "3 faults" in message
+    assert "did you mean `training`?" in message
+    assert "did you mean `seed`?" in message
+    assert "name:" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("- a\n- b\n", "a mapping of settings"),
+        ("name: [\n", "line 2"),
+        ("", "a mapping of settings"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_clear_error(tmp_path: Path, content: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config(written(tmp_path, content))
+
+
+def test_a_missing_file_a_folder_and_wrong_bytes_are_clear_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="a folder"):
+        load_config(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(ConfigError, match="not UTF-8 at 9"):
+        load_config(tmp_path / "latin.yaml")

@@ -1,0 +1,161 @@
+"""The main job through the real command with a tiny model: it ends, it repeats for free, it survives ``kill -9``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+KEPT = "kept from an earlier run"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder with sample data, a tiny model, a configuration and embedded state of its own."""
+
+    folder: Path
+    settings: dict[str, Any]
+
+    def write_config(self, **changes: Any) -> None:
+        """Writes the configuration; ``changes`` are top-level sections to merge in."""
+        merged = {**self.settings, **changes}
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(merged))
+
+    def start(self, *arguments: str, log: Path | None = None) -> subprocess.Popen[str]:
+        """Starts the command in this folder."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=self.folder,
+            env={
+                **environment,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONUNBUFFERED": "1",
+                "PERENNIAL_HOME": str(self.folder / "home"),
+            },
+            stdout=log.open("w") if log else subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """Runs the command to its end and returns what it printed; fails the test when it failed."""
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=900)
+        assert process.returncode == 0, output
+        return output
+
+    def retrain(self) -> dict[str, str]:
+        """Runs `retrain`; the summary of every finished stage, in order, by its name (pairs override examples)."""
+        return stages(self.run("retrain", "--config", "config.yaml"))
+
+    def record(self) -> dict[str, Any]:
+        """The newest dossier's record."""
+        paths = sorted((self.folder / "store" / "dossiers").glob("*/dossier.json"), key=lambda path: path.stat().st_mtime)
+        record: dict[str, Any] = json.loads(paths[-1].read_text())
+        return record
+
+
+def stages(output: str) -> dict[str, str]:
+    """Name and printed rest of each finished-stage line; a stage that ran twice keeps both, joined."""
+    found: dict[str, str] = {}
+    for line in output.splitlines():
+        if line.startswith("✓ "):
+            name, _, rest = line[2:].partition(" ")
+            found[name] = f"{found[name]} / {rest.strip()}" if name in found else rest.strip()
+    return found
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, tiny_model_dir: Path) -> Workplace:
+    generate = ROOT / "examples" / "support_desk" / "generate.py"
+    data = tmp_path / "data"
+    subprocess.run([sys.executable, str(generate), "--out", str(data), "--rows", "160"], check=True)
+    place = Workplace(
+        tmp_path,
+        {
+            "name": "desk",
+            "store": "store",
+            "examples": yaml.safe_load((ROOT / "examples" / "support_desk.yaml").read_text())["examples"]
+            | {"path": str(data / "tickets.jsonl")},
+            "preferences": {"path": str(data / "preferences.jsonl"), "format": "preferences"},
+            "truth": {"path": str(data / "truth.jsonl")},
+            "training": {
+                "base_model": {"source": str(tiny_model_dir), "license": "apache-2.0"},
+                "sft": {"num_train_epochs": 1, "learning_rate": 0.001},
+                "dpo": {"num_train_epochs": 1},
+            },
+            "benchmark": {"max_new_tokens": 16, "max_examples": 16},
+            "promotion": {"min_examples": 8},
+        },
+    )
+    place.write_config()
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_job_ends_repeats_for_free_and_reruns_from_a_changed_setting(workplace: Workplace) -> None:
+    first = workplace.retrain()
+    expected = [
+        "snapshot",
+        "validate",
+        "deduplicate",
+        "confidential",
+        "scrub",
+        "labels",
+        "sft",
+        "dpo",
+        "register",
+        "dossier",
+    ]
+    record = workplace.record()
+    assert record["decision"]["outcome"] in {"PROMOTE", "HOLD", "NEEDS_HUMAN"}
+    assert record["truth"]["measurements"]
+    assert len(first) >= len(expected)
+
+    again = workplace.retrain()
+    worked = {name for name, rest in again.items() if KEPT not in rest}
+    assert not worked & {"validate", "deduplicate", "confidential", "scrub", "labels", "sft", "dpo"}, again
+    repeated = workplace.record()
+    assert repeated["candidate"]["version"] == record["candidate"]["version"]
+
+    sft = {**workplace.settings["training"]["sft"], "learning_rate": 0.002}
+    workplace.write_config(training={**workplace.settings["training"], "sft": sft})
+    changed = workplace.retrain()
+    worked = {name for name, rest in changed.items() if KEPT not in rest}
+    assert not worked & {"validate", "deduplicate", "confidential", "scrub", "labels"}, changed
+    assert workplace.record()["sft"]["adapter"]["sha256"] != record["sft"]["adapter"]["sha256"]
+
+    shown = workplace.run("show", "--store", "store")
+    assert record["decision"]["outcome"] in shown or "HOLD" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("stage", ["validate", "scrub", "labels", "sft"])
+def test_a_killed_run_continues_after_its_last_finished_stage(workplace: Workplace, stage: str) -> None:
+    log = workplace.folder / "killed.log"
+    process = workplace.start("retrain", "--config", "config.yaml", log=log)
+    deadline = time.monotonic() + 600
+    while f"✓ {stage} " not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = stages(log.read_text())
+    continued = workplace.retrain()
+    for name in finished:
+        if name not in {"snapshot", "freeze-test-set"}:
+            assert KEPT in continued[name], (name, continued)
