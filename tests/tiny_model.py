@@ -16,22 +16,27 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-_SUBJECTS = ["the printer", "my account", "the invoice", "this router", "our order", "the app", "a refund", "the screen"]
-_TROUBLES = ["is broken", "does not start", "was lost", "shows an error", "is too slow", "never arrived", "has no sound"]
-_REPLIES = [
-    "Please restart it",
-    "Check the cable first",
-    "We will send a new one",
-    "Open the settings page",
-    "Try again later",
-]
+_REPLIES = {
+    "the printer": "Please restart it and check the cable",
+    "my account": "Open the settings page and reset the password",
+    "the invoice": "Send us the number and we correct the amount",
+    "this router": "Hold the button for ten seconds",
+    "our order": "We will ship a replacement on Monday",
+    "the app": "Install the newest version from the store",
+    "a refund": "The money returns within five working days",
+    "the screen": "Clean it gently with a soft cloth",
+}
+_TROUBLES = ["is broken", "does not start", "was lost", "shows an error", "is too slow", "never arrived", "looks strange"]
+_OPENINGS = ["Hello", "Good morning", "Hi there", "Dear team", "Excuse me", "Sorry to bother you"]
+_ENDINGS = ["what can I do?", "can you help me?", "who can repair that?", "is this normal?", "how long will it take?"]
 
 
 def desk_row(number: int, *, style: str = "") -> dict[str, object]:
     """A support conversation, the same for the same number; ``style`` prefixes the reply."""
     chance = random.Random(number)
-    question = f"Hello, {chance.choice(_SUBJECTS)} {chance.choice(_TROUBLES)}, what can I do?"
-    reply = f"{style}{chance.choice(_REPLIES)}, then write to us about {chance.choice(_SUBJECTS)}."
+    subject = chance.choice(list(_REPLIES))
+    question = f"{chance.choice(_OPENINGS)}, {subject} {chance.choice(_TROUBLES)}, {chance.choice(_ENDINGS)}"
+    reply = f"{style}{_REPLIES[subject]}."
     return {
         "id": f"row-{number}",
         "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": reply}],

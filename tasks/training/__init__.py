@@ -1,0 +1,26 @@
+"""Training: a base model and prepared rows become a LoRA adapter, supervised first, then by preference.
+
+::
+
+    config         the settings
+    planning       steps, micro-batches, memory, time (pure)
+    execution      one training: preflight, supervision, tracking, result
+    supervisor     the parent of a trainer process: attempts, memory ladder, resume
+    specification  what parent and trainer tell each other
+    worker         the trainer process; with rendering, trainers, head, callbacks, checkpoints, adapter, hardware
+    task           the Prefect tasks
+"""
+
+from tasks.training.config import BaseModelConfig, DpoConfig, LoraSettings, SftConfig, TrainingConfig
+from tasks.training.task import resolve_base_model, train_dpo, train_sft
+
+__all__ = [
+    "BaseModelConfig",
+    "DpoConfig",
+    "LoraSettings",
+    "SftConfig",
+    "TrainingConfig",
+    "resolve_base_model",
+    "train_dpo",
+    "train_sft",
+]

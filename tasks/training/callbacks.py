@@ -1,0 +1,198 @@
+"""What happens between a trainer's steps: progress told, best adapter kept, checkpoints marked, requests to stop heeded."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from tasks.contracts import TrainingPlan
+from tasks.storage import write_file_atomically
+from tasks.training.checkpoints import mark_complete
+from tasks.training.config import TrainerConfig
+from tasks.training.specification import TrainerEvent
+
+_ALIVE_EVERY_SECONDS = 5.0
+_BEST_FILE = "best.json"
+
+
+class ProgressFile:
+    """Appends events to a file that the parent follows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._told_at = 0.0
+
+    def tell(self, event: TrainerEvent) -> None:
+        """Writes one event as one line."""
+        self._told_at = time.monotonic()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(event.model_dump_json(exclude_defaults=True) + "\n")
+
+    def alive(self) -> None:
+        """Tells that the process works, at most every few seconds."""
+        if time.monotonic() - self._told_at >= _ALIVE_EVERY_SECONDS:
+            self.tell(TrainerEvent(kind="alive"))
+
+
+class StepCallback(TrainerCallback):  # type: ignore[misc]
+    """Tells progress, and decides when to evaluate, to save and to end.
+
+    Args:
+        plan: The plan being carried out.
+        config: Its settings.
+        progress: Where events go.
+        keep_best: Called with the step and validation loss of a new best.
+        is_main: Whether this process writes (the first of several).
+    """
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        config: TrainerConfig,
+        progress: ProgressFile,
+        best: BestKeeper,
+        *,
+        evaluates: bool,
+        is_main: bool,
+    ) -> None:
+        self._plan = plan
+        self._config = config
+        self._progress = progress
+        self._best = best
+        self._evaluates = evaluates
+        self._is_main = is_main
+        self._stop_requested = False
+        self._saved_at = time.monotonic()
+        self._step_began = 0.0
+        self._seconds_since_log = 0.0
+        self._tokens_at_log: int | None = None
+        self.train_seconds = 0.0
+        self.stopped_on_request = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, number: int, frame: Any) -> None:
+        self._stop_requested = True
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts the clocks."""
+        self._saved_at = time.monotonic()
+        self._tokens_at_log = state.num_input_tokens_seen
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts the step's clock."""
+        self._step_began = time.monotonic()
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Says that it is alive after a micro-batch."""
+        if self._is_main:
+            self._progress.alive()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Says that it is alive after an evaluation batch."""
+        if self._is_main:
+            self._progress.alive()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Decides what follows this step."""
+        elapsed = time.monotonic() - self._step_began
+        self._seconds_since_log += elapsed
+        self.train_seconds += elapsed
+        last = state.global_step >= state.max_steps
+        control.should_evaluate = self._evaluates and (state.global_step % self._plan.eval_steps == 0 or last)
+        due = time.monotonic() - self._saved_at >= self._config.save_interval_seconds
+        control.should_save = control.should_evaluate or due or last
+        if self._stop_requested:
+            control.should_save = control.should_training_stop = self.stopped_on_request = True
+            control.should_evaluate = False
+        return control
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Tells a training step's figures."""
+        if not self._is_main or logs is None or "loss" not in logs:
+            return
+        seen = state.num_input_tokens_seen
+        speed = (seen - (self._tokens_at_log or 0)) / self._seconds_since_log if self._seconds_since_log else None
+        self._tokens_at_log, self._seconds_since_log = seen, 0.0
+        self._progress.tell(
+            TrainerEvent(
+                kind="step",
+                phase=self._plan.method,
+                step=state.global_step,
+                num_steps=state.max_steps,
+                epoch=state.epoch,
+                loss=logs["loss"],
+                learning_rate=logs.get("learning_rate"),
+                grad_norm=logs.get("grad_norm"),
+                tokens_per_second=speed,
+                num_tokens=seen,
+            )
+        )
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> Any:
+        """Keeps the best adapter; ends training after too many evaluations without a better one."""
+        loss = metrics["eval_loss"]
+        if self._is_main:
+            self._progress.tell(
+                TrainerEvent(
+                    kind="evaluation",
+                    phase=self._plan.method,
+                    step=state.global_step,
+                    num_steps=state.max_steps,
+                    epoch=state.epoch,
+                    eval_loss=loss,
+                )
+            )
+        if state.global_step > 0:
+            self._best.consider(state.global_step, loss)
+            patience = self._config.early_stopping_patience
+            if patience and self._best.evaluations_without_better(state.log_history) >= patience:
+                control.should_training_stop = True
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Marks the checkpoint as complete."""
+        self._saved_at = time.monotonic()
+        if self._is_main:
+            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+class BestKeeper:
+    """Remembers the step with the lowest validation loss and keeps its adapter, over restarts too.
+
+    Args:
+        folder: Where the adapter and its record go.
+        save: Writes the present adapter into a folder (called in every process, writes in the first).
+        is_main: Whether this process writes the record.
+    """
+
+    def __init__(self, folder: Path, save: Callable[[Path], None], *, is_main: bool) -> None:
+        self.folder = folder
+        self._save = save
+        self._is_main = is_main
+
+    def consider(self, step: int, loss: float) -> None:
+        """Keeps the present adapter when its loss is the lowest so far (or it is the same step, run again)."""
+        best = self.best()
+        if best is None or loss < best[1] or step == best[0]:
+            self._save(self.folder)
+            if self._is_main:
+                write_file_atomically(self.folder / _BEST_FILE, json.dumps({"step": step, "loss": loss}).encode())
+
+    def best(self) -> tuple[int, float] | None:
+        """Step and loss of the best adapter, or None when none was kept."""
+        try:
+            record = json.loads((self.folder / _BEST_FILE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return int(record["step"]), float(record["loss"])
+
+    def evaluations_without_better(self, history: list[dict[str, Any]]) -> int:
+        """How many evaluations have passed since the lowest loss in the trainer's own history."""
+        losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0

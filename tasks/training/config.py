@@ -1,0 +1,194 @@
+"""What to train and how; hyper-parameters keep TRL's and PEFT's spelling, every default names where it comes from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.modeling.config import BaseModelConfig
+
+__all__ = ["BaseModelConfig", "DpoConfig", "LoraSettings", "SftConfig", "TrainerConfig", "TrainingConfig"]
+
+DpoLoss = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraSettings(_Settings):
+    """The low-rank adapter (LoRA, arXiv 2106.09685)."""
+
+    r: int = Field(default=16, ge=1, le=1024, description="Rank. 16 is the usual choice for 7-8B (PEFT's own default is 8).")
+    lora_alpha: float | None = Field(
+        default=None, gt=0, description="Scale of the update, divided by r. None: 2r, the common rule of thumb."
+    )
+    lora_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Dropout before the adapter. 0: exact resume on any micro-batch, and faster."
+    )
+    target_modules: str | tuple[str, ...] = Field(
+        default="all-linear",
+        description="Module names, or `all-linear`, which QLoRA (arXiv 2305.14314) needed to match full fine-tuning.",
+    )
+    layers_to_transform: tuple[int, ...] | None = Field(
+        default=None,
+        description="Only these layers get an adapter. Upper layers alone are cheaper: no backward below the lowest one.",
+    )
+    use_rslora: bool = Field(default=False, description="Rank-stabilised scale, alpha/sqrt(r) (arXiv 2312.03732).")
+
+
+class TrainerConfig(_Settings):
+    """What supervised and preference training share."""
+
+    learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW.")
+    num_train_epochs: float = Field(gt=0, le=100, description="Passes over the training rows.")
+    max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimizer steps; overrides epochs.")
+    max_length: int = Field(
+        default=1024, ge=16, le=1_000_000, description="Longest row in tokens; longer ones lose their end (TRL's default)."
+    )
+    max_truncated_share: float = Field(
+        default=0.05, ge=0, le=1, description="Training is refused when a larger share of rows would be cut (our choice)."
+    )
+    effective_batch_size: int = Field(
+        default=16,
+        ge=1,
+        le=65_536,
+        description="Rows per optimizer step, over micro-batches, accumulation and GPUs (16 in QLoRA, arXiv 2305.14314).",
+    )
+    per_device_train_batch_size: int | None = Field(
+        default=None, ge=1, description="Rows per forward pass. None: as many as fit, by plan."
+    )
+    warmup_steps: float = Field(
+        default=0.03, ge=0, description="Warm-up; below 1 it is a share of all steps (0.03 as in QLoRA, arXiv 2305.14314)."
+    )
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "cosine_with_min_lr"] = Field(
+        default="cosine", description="Shape of the learning rate after warm-up (cosine as in the Alignment Handbook)."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="AdamW's weight decay (0 is transformers' default).")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Gradient clipping (1.0 is transformers' default).")
+    early_stopping_patience: int = Field(
+        default=2,
+        ge=0,
+        description="Stop after this many evaluations in a row without a better validation loss; 0: never. "
+        "The best adapter is kept either way.",
+    )
+    evals_per_epoch: int = Field(default=2, ge=1, le=100, description="Evaluations on the validation rows in one epoch.")
+    max_eval_rows: int = Field(
+        default=500,
+        ge=1,
+        description="Validation rows used during training, the first ones in a fixed shuffle (our choice).",
+    )
+    packing: bool | Literal["auto"] = Field(
+        default="auto",
+        description="Several rows in one sequence, kept apart by position. auto: on CUDA when an attention kernel for "
+        "packed sequences is available; on CPU rows of like length are grouped instead, which measured faster.",
+    )
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        default="auto",
+        description="Recompute activations instead of storing them. auto: only when it does not fit otherwise.",
+    )
+    quantization: Literal["none", "nf4", "auto"] = Field(
+        default="auto",
+        description="nf4: 4-bit base weights (QLoRA). auto: only where 16-bit weights do not fit, because it is slower.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 where the hardware computes in it, else float32."
+    )
+    attn_implementation: str | None = Field(
+        default=None, description="transformers' name of an attention kernel, such as `flash_attention_2`. None: by plan."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA when there is a device.")
+    num_processes: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="GPUs (or, on CPU, processes) of this machine to train on together; 0: every GPU.",
+    )
+    num_threads: int = Field(
+        default=0, ge=0, le=512, description="CPU threads of the trainer; 0: one per core that this process may use."
+    )
+    optim: str = Field(
+        default="adamw_torch", description="Optimizer by transformers' name. `adamw_torch_fused` on CUDA by plan."
+    )
+    seed: int = Field(default=17, ge=0, description="Seeds adapter weights, row order and dropout.")
+    allow_shorter_length: bool = Field(
+        default=False, description="Whether the last rung after running out of memory may halve max_length."
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, le=50, description="Fresh trainer processes allowed in all, over crashes and memory rungs."
+    )
+    silence_timeout_seconds: float = Field(
+        default=1800, ge=1, description="A trainer that says nothing for this long is ended and resumed (our choice)."
+    )
+    save_interval_seconds: float = Field(
+        default=300, ge=0, description="Least time between checkpoints, besides those at evaluations; 0: at every step."
+    )
+    memory_limit_bytes: int | None = Field(
+        default=None, ge=1, description="Memory to plan with, when not all of the device's. None: what is free."
+    )
+    scratch_dir: str | None = Field(
+        default=None,
+        description="Folder for checkpoints; must outlive the process for training to resume. None: `work/` in a local "
+        "store, else the temporary folder.",
+    )
+    report_to: tuple[str, ...] = Field(
+        default=(), description="More of transformers' trackers, such as `wandb`; MLflow is always logged to, by the parent."
+    )
+
+
+class SftConfig(TrainerConfig):
+    """Supervised fine-tuning on the replies."""
+
+    learning_rate: float = Field(
+        default=2e-4,
+        gt=0,
+        le=1,
+        description="Peak learning rate: 2e-4 as in QLoRA for 7-13B; a 135M model wants about 1e-3.",
+    )
+    num_train_epochs: float = Field(default=3.0, gt=0, le=100, description="Passes over the training rows (Alpaca used 3).")
+    lora: LoraSettings | None = Field(default=LoraSettings(), description="The adapter. None: full fine-tuning.")
+    loss_type: Literal["nll", "dft"] = Field(
+        default="nll", description="TRL's SFT losses: log-likelihood, or dynamic fine-tuning (arXiv 2508.05629)."
+    )
+
+
+class DpoConfig(TrainerConfig):
+    """Preference training of the SFT adapter (DPO, arXiv 2305.18290, and TRL's other losses)."""
+
+    learning_rate: float = Field(
+        default=5e-6, gt=0, le=1, description="Peak learning rate: 5e-6 as in the Alignment Handbook's Zephyr QLoRA recipe."
+    )
+    num_train_epochs: float = Field(default=1.0, gt=0, le=100, description="Passes over the pairs (1 as in Zephyr).")
+    loss_type: DpoLoss | tuple[DpoLoss, ...] = Field(
+        default="sigmoid", description="TRL's preference loss, or several to be added up; `sigmoid` is DPO itself."
+    )
+    loss_weights: tuple[float, ...] | None = Field(default=None, description="Weights of several losses; None: equal.")
+    beta: float = Field(default=0.1, gt=0, description="How far the model may leave the reference (TRL's default).")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=0.5, description="Assumed share of flipped preferences (robust DPO, arXiv 2403.00409)."
+    )
+
+
+class TrainingConfig(_Settings):
+    """The base model and its training."""
+
+    base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="What to fine-tune.")
+    sft: SftConfig = Field(default=SftConfig(), description="Supervised fine-tuning.")
+    dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards; None: none.")

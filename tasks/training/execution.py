@@ -1,0 +1,178 @@
+"""One training from references to a stored adapter: preflight, supervised trainer, tracking, result. No torch here."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.contracts import BaseLanguageModel, DatasetRef, TrainingResult
+from tasks.errors import InputError
+from tasks.storage import Store, sha256_of_json, write_file_atomically
+from tasks.tracking import TrackingRun, open_run
+from tasks.training import supervisor
+from tasks.training.specification import DpoMethod, Method, TrainerEvent, TrainerSpec
+
+logger = logging.getLogger(__name__)
+
+REQUIRED_GATES = ("validated", "scrubbed", "label_audited", "decontaminated")
+"""What rows must have gone through to be trained on."""
+
+CURVES_SCHEMA = pa.schema(
+    [
+        pa.field("phase", pa.string()),
+        pa.field("step", pa.int64()),
+        pa.field("epoch", pa.float64()),
+        pa.field("loss", pa.float64()),
+        pa.field("eval_loss", pa.float64()),
+        pa.field("learning_rate", pa.float64()),
+        pa.field("grad_norm", pa.float64()),
+        pa.field("tokens_per_second", pa.float64()),
+    ]
+)
+
+OnProgress = Callable[[int, int, str], None]
+
+
+def train(
+    base: BaseLanguageModel,
+    rows: DatasetRef,
+    validation: DatasetRef,
+    method: Method,
+    *,
+    snapshot_sha256: str,
+    experiment: str,
+    on_progress: OnProgress,
+) -> TrainingResult:
+    """The trained adapter, stored beside the rows; the same call again resumes what an earlier one left unfinished.
+
+    Args:
+        base: The resolved base model.
+        rows: Training rows, or pairs.
+        validation: Held-out rows for the loss during training; may be empty.
+        method: What to do, with its settings.
+        snapshot_sha256: The snapshot that the rows must descend from.
+        experiment: MLflow experiment.
+        on_progress: Told steps done, steps in all, and a short note.
+
+    Raises:
+        LineageError: The rows do not descend from the snapshot or missed a gate.
+        InputError: There are no rows, or of the wrong kind.
+        TrainingError: The trainer failed after all its attempts.
+    """
+    store = Store.holding(rows)
+    check_rows(rows, validation, method, snapshot_sha256)
+    spec = TrainerSpec(
+        base=base,
+        train=rows,
+        validation=validation if validation.num_rows else None,
+        method=method,
+        work_dir=str(work_folder(store, base, rows, validation, method)),
+    )
+    work = Path(spec.work_dir)
+    began = time.monotonic()
+    logger.info("%s: training on %d rows, work folder %s", method.kind, rows.num_rows, work)
+    tags = {"stage": method.kind, "train_sha256": rows.sha256, "base_model": base.name, "base_sha256": base.folder.sha256}
+    with open_run(experiment, method.kind, tags, run_id=_known_run(work)) as run:
+        _remember_run(work, run)
+        _log_inputs(run, spec)
+        outcome = supervisor.supervise(spec, lambda event: _relay(event, run, on_progress))
+        report = outcome.report
+        assert report.plan is not None
+        run.log_params({f"plan.{name}": value for name, value in report.plan.model_dump(exclude={"notes"}).items()})
+        run.log_metrics({item.name: item.value for item in report.measurements if item.value is not None})
+        curve = [event.model_dump(include=set(CURVES_SCHEMA.names)) for event in outcome.curve]
+        result = TrainingResult(
+            method=method.kind,
+            base=base,
+            adapter=store.add_folder(work / "adapter"),
+            dataset=rows,
+            plan=report.plan,
+            num_steps=report.num_steps,
+            num_tokens=report.num_tokens,
+            seconds=round(time.monotonic() - began, 1),
+            curves=store.write_table(pa.Table.from_pylist(curve, CURVES_SCHEMA), kind="table", parents=[rows]),
+            measurements=report.measurements,
+            num_attempts=outcome.num_attempts,
+            events=(*outcome.history, *report.notes),
+            mlflow_run_id=run.run_id,
+        )
+    supervisor.discard(work)
+    logger.info("%s: %d steps, adapter %s", method.kind, result.num_steps, result.adapter.sha256[:12])
+    return result
+
+
+def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapshot_sha256: str) -> None:
+    """Refuses rows that must not be trained on, before anything is spent."""
+    kind = "messages" if method.kind == "sft" else "preferences"
+    if rows.kind != kind or rows.num_rows == 0:
+        raise InputError(
+            f"data set {rows.sha256[:12]}",
+            f"{rows.num_rows} rows of kind {rows.kind}",
+            f"at least one row of kind {kind}",
+            "Look at the earlier stages' reports: they say which rows they removed and why.",
+        )
+    store = Store.holding(rows)
+    for ref in (rows, validation) if validation.num_rows else (rows,):
+        store.verify_lineage(ref, descends_from=snapshot_sha256, passed=REQUIRED_GATES)
+
+
+def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validation: DatasetRef, method: Method) -> Path:
+    """Where checkpoints lie: the same folder for the same training, whichever process asks for it."""
+    settings = method.config.model_dump(mode="json", exclude={"scratch_dir"})
+    continued = method.adapter.sha256 if isinstance(method, DpoMethod) else None
+    content = [base.folder.sha256, rows.sha256, validation.sha256, continued, settings]
+    name = f"{method.kind}-{sha256_of_json(content)[:16]}"
+    if method.config.scratch_dir is not None:
+        return Path(method.config.scratch_dir).expanduser().resolve() / name
+    if store.local_path is not None:
+        return store.local_path / "work" / name
+    return Path(tempfile.gettempdir()) / "perennial-work" / name
+
+
+# -------------------------------------------------------------------------------------------------------------- tracking
+
+
+def _relay(event: TrainerEvent, run: TrackingRun, on_progress: OnProgress) -> None:
+    if event.kind == "phase":
+        on_progress(event.step, event.num_steps, event.phase)
+        return
+    names = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "epoch")
+    figures = {name: getattr(event, name) for name in names}
+    run.log_metrics({name: value for name, value in figures.items() if value is not None}, step=event.step)
+    if event.kind == "step":
+        speed = f", {event.tokens_per_second:.0f} tokens/s" if event.tokens_per_second else ""
+        on_progress(event.step, event.num_steps, f"loss {event.loss:.3f}{speed}")
+    else:
+        on_progress(event.step, event.num_steps, f"validation loss {event.eval_loss:.3f}")
+
+
+def _log_inputs(run: TrackingRun, spec: TrainerSpec) -> None:
+    run.log_params(_flat(spec.method.config.model_dump(mode="json")))
+    run.log_dataset(spec.train, "training")
+    if spec.validation is not None:
+        run.log_dataset(spec.validation, "validation")
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _known_run(work: Path) -> str | None:
+    path = work / "mlflow_run_id"
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _remember_run(work: Path, run: TrackingRun) -> None:
+    write_file_atomically(work / "mlflow_run_id", run.run_id.encode())

@@ -1,0 +1,50 @@
+"""What this machine offers a trainer."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import psutil
+import torch
+
+from tasks.errors import ConfigError
+from tasks.modeling.loading import best_dtype
+from tasks.training.planning import Hardware
+
+
+def find_hardware(device: str) -> Hardware:
+    """The device to train on and what it has free.
+
+    Args:
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA when there is a device.
+
+    Raises:
+        ConfigError: CUDA was asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "training.device", "no CUDA device", "one that this PyTorch build can use", "Set `device` to auto or cpu."
+        )
+    if device != "cpu" and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        return Hardware(
+            device="cuda",
+            name=torch.cuda.get_device_name(),
+            num_devices=torch.cuda.device_count(),
+            memory_bytes=free,
+            supports_bfloat16=best_dtype("cuda") == torch.bfloat16,
+            supports_packed_attention=importlib.util.find_spec("flash_attn") is not None,
+        )
+    return Hardware(
+        device="cpu",
+        name=f"CPU, {available_cores()} cores",
+        num_devices=1,
+        memory_bytes=psutil.virtual_memory().available,
+        supports_bfloat16=best_dtype("cpu") == torch.bfloat16,
+    )
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

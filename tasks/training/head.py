@@ -1,0 +1,77 @@
+"""A faster loss head for CPUs: only the positions that are learned are scored.
+
+TRL's fused head does so on CUDA alone; on a CPU it projects every position, prompts and padding included, onto the whole
+vocabulary, a fifth of all work for a 135M model. This one projects the learned positions, tile by tile into one buffer,
+and computes their gradient in the same pass, so that no logits are kept or recomputed. Frozen output embeddings only.
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+from trl.trainer.utils import FusedCausalLMOutput
+
+# Rows of logits at a time: large enough for the matrix product, small enough (50 MB for a 49k vocabulary) for the caches.
+_TILE = 256
+
+
+class _LabelLogProbs(torch.autograd.Function):  # type: ignore[misc]
+    """Log-probabilities of labels; the gradient with respect to the hidden states is made in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of shape ``(positions,)`` for hidden states ``(positions, hidden_size)``."""
+        wanted = hidden.requires_grad
+        result = hidden.new_empty(len(labels))
+        gradient = torch.empty_like(hidden) if wanted else None
+        buffer = hidden.new_empty(min(_TILE, max(1, len(labels))), weight.shape[0])
+        for start in range(0, len(labels), _TILE):
+            rows, wanted_ids = hidden[start : start + _TILE], labels[start : start + _TILE, None]
+            logits = torch.mm(rows, weight.t(), out=buffer[: len(rows)])
+            picked = logits.gather(1, wanted_ids)
+            total = logits.logsumexp(dim=1, keepdim=True)
+            result[start : start + _TILE] = (picked - total)[:, 0]
+            if gradient is not None:
+                # d log p(label) / d hidden = W[label] - sum over v of p(v) W[v]
+                torch.mm(logits.sub_(total).exp_(), weight, out=gradient[start : start + _TILE])
+                gradient[start : start + _TILE].neg_().add_(weight[wanted_ids[:, 0]])
+        ctx.gradient = gradient
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
+        """Scales the gradients that the forward pass left."""
+        return ctx.gradient.mul_(outputs[0][:, None]), None, None
+
+
+def score_labels_only(model: Any) -> None:
+    """Replaces the fused loss head of a TRL trainer's base model by this one; other calls of the model are unchanged.
+
+    The outputs that TRL only logs (entropy, token accuracy) are zeros.
+    """
+    plain_forward = model.forward
+
+    def forward(
+        self: Any, *args: Any, fused_lm_head: bool = False, labels: torch.Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        if not fused_lm_head or labels is None:
+            return plain_forward(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
+        kwargs.pop("num_items_in_batch", None)
+        hidden = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
+        targets = labels[:, 1:]
+        mask = targets != -100
+        scored = _LabelLogProbs.apply(hidden[mask], self.get_output_embeddings().weight, targets[mask])
+        log_probs = hidden.new_zeros(mask.shape).masked_scatter(mask, scored)
+        unknown = hidden.new_zeros(mask.shape)
+        return FusedCausalLMOutput(
+            loss=-log_probs.sum() / mask.sum().clamp(min=1),
+            log_probs=log_probs,
+            entropy=unknown,
+            mean_logits=unknown,
+            is_top1=torch.zeros_like(mask),
+            label_mask=mask,
+        )
+
+    model.forward = types.MethodType(forward, model)

@@ -1,0 +1,297 @@
+"""What training will take, computed before it spends anything: steps, micro-batches, memory, time. Pure; no torch.
+
+Memory of one device, by part::
+
+    weights        base parameters in the compute precision (or 4-bit)
+    adapter        trainable parameters, float32
+    gradients      one float32 each
+    optimizer      AdamW: two float32 each
+    activations    what the backward pass needs, for one micro-batch
+    head           logits of one tile of the vocabulary projection
+    runtime        Python, libraries, allocator, CUDA context
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.contracts import TrainingPlan
+from tasks.training.config import DpoConfig, LoraSettings, SftConfig, TrainerConfig
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# NF4 with double quantisation: 4 bits and 0.127 bits of constants a weight (QLoRA, arXiv 2305.14314, section 3).
+NF4_BYTES = 0.516
+# Largest micro-batch on a CPU, in padded tokens: beyond it, intermediate results leave the caches and nothing is gained.
+CPU_MICRO_BATCH_TOKENS = 1024
+_GPU_MEMORY_SHARE = 0.9
+_CPU_MEMORY_SHARE = 0.7
+# Measured: this process with torch, transformers, peft and trl imported; the CUDA context and cuBLAS workspace.
+_CPU_RUNTIME_BYTES = 700_000_000
+_GPU_RUNTIME_BYTES = 1_200_000_000
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The numbers of a decoder's configuration that decide memory and time."""
+
+    num_parameters: int
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    vocab_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], num_parameters: int) -> ModelShape:
+        """The shape told by a model's ``config.json``."""
+        hidden = int(config["hidden_size"])
+        heads = int(config["num_attention_heads"])
+        return cls(
+            num_parameters=num_parameters,
+            num_layers=int(config["num_hidden_layers"]),
+            hidden_size=hidden,
+            intermediate_size=int(config.get("intermediate_size") or 4 * hidden),
+            vocab_size=int(config["vocab_size"]),
+            num_attention_heads=heads,
+            num_key_value_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or hidden // heads),
+        )
+
+    @property
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of one layer's projections, by module name."""
+        queries = self.num_attention_heads * self.head_dim
+        keys = self.num_key_value_heads * self.head_dim
+        return {
+            "q_proj": (self.hidden_size, queries),
+            "k_proj": (self.hidden_size, keys),
+            "v_proj": (self.hidden_size, keys),
+            "o_proj": (queries, self.hidden_size),
+            "gate_proj": (self.hidden_size, self.intermediate_size),
+            "up_proj": (self.hidden_size, self.intermediate_size),
+            "down_proj": (self.intermediate_size, self.hidden_size),
+        }
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What there is to train on. ``memory_bytes`` is free memory of one device."""
+
+    device: str
+    name: str
+    num_devices: int
+    memory_bytes: int
+    supports_bfloat16: bool
+    supports_packed_attention: bool = False
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The rendered rows: tokens of each training row, how many of them are learned, how many rows were cut."""
+
+    lengths: Sequence[int]
+    num_trained_tokens: int
+    num_truncated_rows: int
+    num_eval_tokens: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one epoch."""
+        return sum(self.lengths)
+
+
+def count_trainable(shape: ModelShape, lora: LoraSettings | None) -> int:
+    """Trainable parameters: r x (inputs + outputs) for every adapted projection, or all of them without an adapter."""
+    if lora is None:
+        return shape.num_parameters
+    chosen = [
+        size
+        for name, size in shape.linear_shapes.items()
+        if lora.target_modules == "all-linear" or name in _as_names(lora.target_modules)
+    ]
+    layers = len(lora.layers_to_transform) if lora.layers_to_transform is not None else shape.num_layers
+    return layers * sum(lora.r * (inputs + outputs) for inputs, outputs in chosen)
+
+
+def estimate_memory(
+    shape: ModelShape,
+    *,
+    num_trainable: int,
+    tokens: int,
+    precision: str,
+    quantization: str,
+    gradient_checkpointing: bool,
+    device: str,
+) -> dict[str, int]:
+    """Bytes by part for a micro-batch of ``tokens`` padded tokens."""
+    size = BYTES[precision]
+    embeddings = shape.vocab_size * shape.hidden_size
+    quantized = shape.num_parameters - embeddings if quantization == "nf4" else 0
+    # Kept for the backward pass in each layer (Llama-like, fused attention): inputs of the two norms and of the four
+    # groups of projections, queries, keys and values before and after rotation, attention output, gate, activation, up and
+    # their product.
+    queries = shape.num_attention_heads * shape.head_dim
+    keys = shape.num_key_value_heads * shape.head_dim
+    per_layer = (6 * shape.hidden_size + 3 * queries + 4 * keys + 5 * shape.intermediate_size) * size
+    boundary = shape.hidden_size * size
+    if gradient_checkpointing:
+        activations = tokens * (shape.num_layers * boundary + per_layer)
+    else:
+        activations = tokens * shape.num_layers * (per_layer + boundary)
+    tile = min(tokens, 4096 if device == "cuda" else 256)
+    return {
+        "weights": int((shape.num_parameters - quantized) * size + quantized * NF4_BYTES),
+        "adapter": num_trainable * 4 if num_trainable != shape.num_parameters else 0,
+        "gradients": num_trainable * 4,
+        "optimizer": num_trainable * 8,
+        "activations": activations,
+        "head": tile * shape.vocab_size * 4 * 2,
+        "runtime": _GPU_RUNTIME_BYTES if device == "cuda" else _CPU_RUNTIME_BYTES,
+    }
+
+
+def make_plan(
+    shape: ModelShape,
+    workload: Workload,
+    hardware: Hardware,
+    config: TrainerConfig,
+    *,
+    method: str,
+    lora: LoraSettings | None,
+) -> TrainingPlan:
+    """The plan, without its time (see :func:`with_time`).
+
+    The micro-batch is the largest that fits and divides the effective batch; what does not fit is helped first by
+    gradient checkpointing, then by 4-bit weights.
+    """
+    notes: list[str] = []
+    device = hardware.device
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if hardware.supports_bfloat16 else "float32"
+    num_processes = config.num_processes or max(1, hardware.num_devices)
+    per_process = math.ceil(config.effective_batch_size / num_processes)
+    packing = device == "cuda" and hardware.supports_packed_attention if config.packing == "auto" else config.packing
+    packing = packing and method == "sft"
+    longest = config.max_length if packing else max(workload.lengths, default=0)
+    budget = config.memory_limit_bytes or int(
+        hardware.memory_bytes * (_GPU_MEMORY_SHARE if device == "cuda" else _CPU_MEMORY_SHARE)
+    )
+    num_trainable = count_trainable(shape, lora)
+
+    def memory_of(rows: int, checkpointing: bool, quantization: str) -> dict[str, int]:
+        return estimate_memory(
+            shape,
+            num_trainable=num_trainable,
+            tokens=rows * longest,
+            precision=precision,
+            quantization=quantization,
+            gradient_checkpointing=checkpointing,
+            device=device,
+        )
+
+    def fits(rows: int, checkpointing: bool, quantization: str) -> bool:
+        return sum(memory_of(rows, checkpointing, quantization).values()) <= budget
+
+    quantizations = ["none", "nf4"] if config.quantization == "auto" and lora is not None else [config.quantization]
+    quantizations = ["none" if choice == "auto" else choice for choice in quantizations]
+    checkpointings = [False, True] if config.gradient_checkpointing == "auto" else [config.gradient_checkpointing]
+    choices = [(quantization, checkpointing) for quantization in quantizations for checkpointing in checkpointings]
+    quantization, checkpointing = next((c for c in choices if fits(1, c[1], c[0])), choices[-1])
+    if not fits(1, checkpointing, quantization):
+        notes.append("by this estimate not even one row fits; trying all the same")
+    if config.per_device_train_batch_size is not None:
+        rows = min(config.per_device_train_batch_size, per_process)
+    elif packing:
+        rows = 1
+    else:
+        cap = max(1, CPU_MICRO_BATCH_TOKENS // max(1, _median(workload.lengths))) if device == "cpu" else per_process
+        divisors = [n for n in range(1, per_process + 1) if per_process % n == 0 and n <= cap]
+        rows = max((n for n in divisors if fits(n, checkpointing, quantization)), default=1)
+    sequences = math.ceil(workload.num_tokens / config.max_length) if packing else len(workload.lengths)
+    accumulation = (
+        max(1, round(per_process / rows)) if not packing else max(1, round(per_process * sequences / len(workload.lengths)))
+    )
+    steps_per_epoch = max(1, math.ceil(sequences / (rows * accumulation * num_processes)))
+    num_steps = config.max_steps or math.ceil(steps_per_epoch * config.num_train_epochs)
+    if packing:
+        notes.append("rows are packed into sequences of max_length")
+    if quantization == "nf4" and config.quantization == "auto":
+        notes.append("4-bit weights, because 16-bit ones would not fit")
+    return TrainingPlan(
+        method=method,
+        num_rows=len(workload.lengths),
+        num_tokens=workload.num_tokens,
+        num_trained_tokens=workload.num_trained_tokens,
+        num_steps=num_steps,
+        micro_batch_size=rows,
+        accumulation_steps=accumulation,
+        num_processes=num_processes,
+        eval_steps=max(1, math.ceil(steps_per_epoch / config.evals_per_epoch)),
+        max_length_tokens=config.max_length,
+        num_truncated_rows=workload.num_truncated_rows,
+        precision=precision,
+        device=device,
+        num_parameters=shape.num_parameters,
+        num_trainable_parameters=num_trainable,
+        memory_bytes=memory_of(rows, checkpointing, quantization),
+        estimated_seconds=0.0,
+        gradient_checkpointing=checkpointing,
+        packing=packing,
+        quantization=quantization,
+        attn_implementation=config.attn_implementation or "sdpa",
+        notes=tuple(notes),
+    )
+
+
+def with_time(plan: TrainingPlan, tokens_per_second: float, num_eval_tokens: int = 0) -> TrainingPlan:
+    """The plan with its duration at a measured training speed.
+
+    Args:
+        plan: A plan.
+        tokens_per_second: Real tokens of forward and backward a second, over all processes.
+        num_eval_tokens: Tokens of one pass over the validation rows; a forward pass costs a third of a training pass
+            with gradients for all weights, half with frozen ones (2N of 4N FLOPs a token).
+    """
+    steps_per_epoch = max(1.0, plan.num_rows / (plan.micro_batch_size * plan.accumulation_steps * plan.num_processes))
+    trained = plan.num_tokens * plan.num_steps / steps_per_epoch
+    evaluations = 1 + math.ceil(plan.num_steps / plan.eval_steps)
+    seconds = (trained + 0.5 * num_eval_tokens * evaluations) / tokens_per_second
+    return plan.model_copy(update={"estimated_seconds": round(seconds, 1)})
+
+
+def next_rung(plan: TrainingPlan, *, allow_shorter_length: bool) -> tuple[TrainingPlan, str] | None:
+    """The plan with less memory to try after running out of it, and what changed; None when there is none left.
+
+    Halving the micro-batch and doubling the accumulation leaves the gradients the same; checkpointing trades time;
+    a shorter length changes what is learned and has to be allowed.
+    """
+    if plan.micro_batch_size > 1:
+        rows = plan.micro_batch_size // 2
+        accumulation = math.ceil(plan.micro_batch_size * plan.accumulation_steps / rows)
+        change = {"micro_batch_size": rows, "accumulation_steps": accumulation}
+        return plan.model_copy(update=change), f"micro-batch {rows}, accumulation {accumulation}"
+    if not plan.gradient_checkpointing:
+        return plan.model_copy(update={"gradient_checkpointing": True}), "gradient checkpointing"
+    if allow_shorter_length and plan.max_length_tokens >= 64:
+        length = plan.max_length_tokens // 2
+        return plan.model_copy(update={"max_length_tokens": length}), f"max_length {length}"
+    return None
+
+
+def effective_lora(config: SftConfig | DpoConfig, trained: LoraSettings | None = None) -> LoraSettings | None:
+    """The adapter's settings: SFT's own, or those of the adapter that preference training continues."""
+    return config.lora if isinstance(config, SftConfig) else trained
+
+
+def _as_names(modules: str | Sequence[str]) -> tuple[str, ...]:
+    return (modules,) if isinstance(modules, str) else tuple(modules)
+
+
+def _median(values: Sequence[int]) -> int:
+    return sorted(values)[len(values) // 2] if values else 0

@@ -1,0 +1,111 @@
+"""Rows as the token sequences a trainer learns from, and which of those tokens count.
+
+Only the reply is learned. Its first token is where the whole conversation's tokens part from the prompt's own, so this
+works with every chat template, with or without generation markers. What a template writes after the end-of-turn token
+(ChatML: a line break) is cut: a model never gets to generate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.errors import ModelNotFoundError
+from tasks.modeling.prompts import conversation_token_ids, prompt_token_ids
+from tasks.rows import Row, prompt_messages
+
+IGNORED = -100
+"""The label of a token that does not count (PyTorch's cross-entropy default)."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One SFT row: prompt tokens, then reply tokens."""
+
+    prompt_ids: list[int]
+    reply_ids: list[int]
+    truncated: bool = False
+
+    @property
+    def input_ids(self) -> list[int]:
+        """The whole sequence."""
+        return self.prompt_ids + self.reply_ids
+
+    @property
+    def labels(self) -> list[int]:
+        """The sequence with every prompt token ignored."""
+        return [IGNORED] * len(self.prompt_ids) + self.reply_ids
+
+    def __len__(self) -> int:
+        """Tokens in the sequence."""
+        return len(self.prompt_ids) + len(self.reply_ids)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One preference row: a prompt and two replies."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    truncated: bool = False
+
+    def __len__(self) -> int:
+        """Tokens of both sequences, the prompt twice, as they are computed."""
+        return 2 * len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
+
+
+def stop_token_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
+    """The tokens at which generation stops: the tokenizer's end of sequence and those of the generation settings."""
+    stops = getattr(generation_config, "eos_token_id", None)
+    listed = stops if isinstance(stops, list) else [stops]
+    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
+
+
+def render_example(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> Example:
+    """An SFT row as tokens, cut at ``max_length`` (the reply loses its end, and with it the stop token)."""
+    prompt_ids, (reply_ids,) = _render(tokenizer, prompt_messages(row), [row["messages"][-1]], stops)
+    room = max(0, max_length - len(prompt_ids))
+    return Example(prompt_ids[:max_length], reply_ids[:room], truncated=len(prompt_ids) + len(reply_ids) > max_length)
+
+
+def render_pair(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> Pair:
+    """A preference row as tokens, each reply cut where prompt and reply exceed ``max_length``."""
+    prompt_ids, (chosen_ids, rejected_ids) = _render(
+        tokenizer, prompt_messages(row), [row["chosen"][-1], row["rejected"][-1]], stops
+    )
+    room = max(0, max_length - len(prompt_ids))
+    longest = len(prompt_ids) + max(len(chosen_ids), len(rejected_ids))
+    return Pair(prompt_ids[:max_length], chosen_ids[:room], rejected_ids[:room], truncated=longest > max_length)
+
+
+def _render(
+    tokenizer: Any, prompt: list[dict[str, str]], replies: Sequence[Row], stops: Collection[int]
+) -> tuple[list[int], list[list[int]]]:
+    prompt_ids = prompt_token_ids(tokenizer, prompt)
+    wholes = [conversation_token_ids(tokenizer, [*prompt, {str(k): str(v) for k, v in reply.items()}]) for reply in replies]
+    shared = min(_common_length(prompt_ids, whole) for whole in wholes)
+    if shared == 0:
+        raise ModelNotFoundError(
+            "training.base_model",
+            "a chat template that writes a prompt and the same prompt with its reply differently from the first token on",
+            "a template whose prompt is the start of the conversation",
+            "Set `base_model.chat_template`.",
+        )
+    return prompt_ids[:shared], [_end_at_stop(whole[shared:], stops, tokenizer.eos_token_id) for whole in wholes]
+
+
+def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    for index, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return index
+    return min(len(one), len(other))
+
+
+def _end_at_stop(ids: list[int], stops: Collection[int], eos: int) -> list[int]:
+    """The reply up to and with its last stop token; the end-of-sequence token is added when the template writes none."""
+    for index in range(len(ids) - 1, -1, -1):
+        if ids[index] in stops:
+            return ids[: index + 1]
+    return [*ids, eos]

@@ -1,0 +1,83 @@
+"""What the parent tells a trainer process and what it hears back: one JSON file each way, and a line for every event."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.contracts import BaseLanguageModel, Contract, DatasetRef, FolderRef, Measurement, TrainingPlan
+from tasks.training.config import DpoConfig, SftConfig
+
+EXIT_STOPPED = 75
+"""Ended on request after saving a checkpoint (EX_TEMPFAIL of sysexits.h: run it again)."""
+
+
+class SftMethod(Contract):
+    """Supervised fine-tuning of the base model."""
+
+    kind: Literal["sft"] = "sft"
+    config: SftConfig
+
+
+class DpoMethod(Contract):
+    """Preference training of a supervised adapter."""
+
+    kind: Literal["dpo"] = "dpo"
+    config: DpoConfig
+    adapter: FolderRef
+
+
+Method = Annotated[SftMethod | DpoMethod, Field(discriminator="kind")]
+
+
+class TrainerSpec(Contract):
+    """Everything that a trainer process needs to know."""
+
+    base: BaseLanguageModel
+    train: DatasetRef
+    validation: DatasetRef | None
+    method: Method
+    work_dir: str
+    plan: TrainingPlan | None = None
+    plan_only: bool = False
+
+
+class Fault(Contract):
+    """An error of :mod:`tasks.errors` by its class name and four parts."""
+
+    type: str
+    where: str
+    found: str
+    expected: str
+    todo: str
+
+
+class TrainerReport(Contract):
+    """How one trainer process ended. A process that left none was killed."""
+
+    outcome: Literal["planned", "done", "stopped", "out_of_memory", "failed"]
+    plan: TrainingPlan | None = None
+    fault: Fault | None = None
+    num_steps: int = 0
+    num_tokens: int = 0
+    train_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    measurements: tuple[Measurement, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class TrainerEvent(Contract):
+    """One line of the progress file. ``alive`` only says that the process is not stuck."""
+
+    kind: Literal["phase", "step", "evaluation", "alive"]
+    phase: str = ""
+    step: int = 0
+    num_steps: int = 0
+    epoch: float | None = None
+    loss: float | None = None
+    eval_loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens_per_second: float | None = None
+    num_tokens: int = 0
