@@ -1,47 +1,358 @@
-"""All detectors over a batch of texts."""
+"""All detectors over a batch of records: rules first, then one pass of the name model where rules leave a doubt.
+
+Detection is repeated on its own output until nothing more is found, so that scrubbing twice equals scrubbing once: what a
+name or a number hid from a pattern shows when it is gone. Later rounds are cheap: only changed texts are read again, and
+the name model's answer for an unchanged segment is remembered.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from tasks.pii.config import PiiConfig
-from tasks.pii.ner import load_names
-from tasks.pii.operators import PLACEHOLDER
-from tasks.pii.patterns import find_patterns, presidio_recognizers
+from tasks.pii.lexicon import lexicon, without_accents
+from tasks.pii.ner import Entities, NameModel, load_names
+from tasks.pii.operators import PLACEHOLDER, replace_value
+from tasks.pii.patterns import find_patterns, gated_recognizers
 from tasks.pii.policy import Policy
+from tasks.pii.reading import Reading, Token, View, make_view
+from tasks.pii.recognizers import (
+    AddressRecognizer,
+    ContactRecognizer,
+    IdentifierRecognizer,
+    NameRecognizer,
+    PersonalFactRecognizer,
+)
 from tasks.pii.spans import Span, union
+
+MAX_ROUNDS = 8
+MEMO_SIZE = 50_000
+_DIGIT = re.compile(r"\d")
+_SEGMENT = re.compile(r"[^\n|]+")
+_SENTENCE = re.compile(r"(?<=[a-z\d)\"'][.!?])\s+(?=[A-Z\"'])")
+_QUOTES = re.compile(r"[\"'`*_#~]")
+_NAME_SCORE = 0.7
+"""Names at least this sure are masked wherever else they stand in their record."""
+
+
+class UnstableTextError(Exception):
+    """A text in which every round finds something new; it is quarantined."""
+
+
+class TextTimeoutError(Exception):
+    """A text that took longer than the policy allows; it is quarantined."""
+
+
+@dataclass
+class _Text:
+    """One text on its way: what is masked so far, in the original's offsets."""
+
+    original: str
+    record: int
+    values: Sequence[str]
+    spans: list[Span] = field(default_factory=list)
+    found: list[Span] = field(default_factory=list)
+    reading: Reading | None = None
 
 
 class Detector:
-    """Finds personal data under one configuration; holds loaded models, so make one per process."""
+    """Finds personal data under one policy; holds loaded models, so make one per process."""
 
-    def __init__(self, config: PiiConfig) -> None:
-        self._config = config
-        self._recognizers = presidio_recognizers()
-        self._names = load_names(config.ner) if config.mode != "turbo" else None
+    def __init__(self, policy: Policy) -> None:
+        config: PiiConfig = policy.config
+        self._policy = policy
+        strict = config.mode != "balanced"
+        allowed_terms = {term.lower() for term in config.allowed_terms}
+        self._allowed = frozenset(word for term in allowed_terms for word in re.findall(r"[^\W_]+", term))
+        self._lexicon = lexicon()
+        self._patterns = gated_recognizers(strict=strict)
+        self._contacts = ContactRecognizer()
+        self._addresses = AddressRecognizer(self._allowed)
+        self._identifiers = IdentifierRecognizer()
+        self._names = NameRecognizer(strict=strict, allowed=self._allowed)
+        self._facts = PersonalFactRecognizer(strict=strict)
+        self._model: NameModel | None = load_names(config.ner) if config.mode != "turbo" else None
+        self._memo: OrderedDict[str, Entities] = OrderedDict()
+        self._strict = strict
 
-    def detect(self, texts: Sequence[str], known_values: Sequence[Sequence[str]]) -> list[list[Span]]:
-        """Disjoint spans of each text, in order."""
-        named = self._names.find(texts) if self._names is not None else [()] * len(texts)
+    def detect(
+        self, texts: Sequence[str], known_values: Sequence[Sequence[str]], records: Sequence[int]
+    ) -> list[list[Span]]:
+        """Disjoint spans of each text, in order.
+
+        Args:
+            texts: The texts.
+            known_values: For each text, values that are personal in it.
+            records: For each text, its record's number; names found in one text are masked in its record's others.
+
+        Raises:
+            UnstableTextError: Rounds did not come to an end.
+            TextTimeoutError: A text took too long.
+        """
+        every = [_Text(text, record, values) for text, record, values in zip(texts, records, known_values, strict=True)]
+        names: dict[int, set[str]] = {}
+        active = every
+        for _ in range(MAX_ROUNDS):
+            self._round(active, names)
+            changed = {text.record for text in active if text.found}
+            self._propagate([text for text in every if text.record in changed], names)
+            active = [text for text in every if text.found]
+            for text in active:
+                text.spans = union([*text.spans, *text.found])
+                text.found = []
+            if not active:
+                return [text.spans for text in every]
+        raise UnstableTextError
+
+    # -- one round
+
+    def _round(self, texts: Sequence[_Text], names: dict[int, set[str]]) -> None:
+        """Fills ``found`` with what the texts, masked so far, still show."""
+        wanted: list[tuple[_Text, _Masked, int, str]] = []
+        for text in texts:
+            masked = _mask(text, self._policy)
+            started = time.monotonic()
+            reading = Reading(masked.view.text)
+            spans = self._rules(reading)
+            if not text.spans and text.values:
+                spans.extend(_known_values(reading, text.values))
+            if time.monotonic() - started > self._policy.config.text_timeout_seconds:
+                raise TextTimeoutError
+            self._keep(text, masked, spans)
+            if self._model is not None:
+                for start, segment in self._doubtful_segments(reading, spans):
+                    wanted.append((text, masked, start, segment))
+        if self._model is not None and wanted:
+            answers = self._ask([segment for _, _, _, segment in wanted])
+            for (text, masked, start, segment), entities in zip(wanted, answers, strict=True):
+                spans = [
+                    Span(start + first, start + last, entity, score, "ner")
+                    for first, last, entity, score in entities
+                    if self._is_plausible(segment, first, last, entity)
+                ]
+                self._keep(text, masked, spans)
+        for text in texts:
+            for span in text.found:
+                if span.entity in ("PERSON", "KNOWN_VALUE") and span.score >= _NAME_SCORE:
+                    names.setdefault(text.record, set()).update(self._name_parts(text.original[span.start : span.end]))
+                elif span.entity == "EMAIL_ADDRESS":
+                    names.setdefault(text.record, set()).update(self._email_parts(text.original[span.start : span.end]))
+
+    def _rules(self, reading: Reading) -> list[Span]:
+        text = reading.text
+        num_digits = len(_DIGIT.findall(text))
+        spans = list(find_patterns(self._patterns, text, num_digits))
+        spans.extend(self._contacts.find(reading))
+        spans.extend(self._names.find(reading))
+        if num_digits:
+            spans.extend(self._identifiers.find(reading))
+            spans.extend(self._facts.find(reading))
+        spans.extend(self._addresses.find(reading))
+        return spans
+
+    def _keep(self, text: _Text, masked: _Masked, spans: Iterable[Span]) -> None:
+        """Adds spans of the masked text to ``found``, moved to the original's offsets, less what is kept or masked already."""
+        operators = self._policy.config.operators
+        for span in spans:
+            if operators.get(span.entity) == "keep":
+                continue
+            for start, end in masked.to_original(span.start, span.end):
+                if any(character.isalnum() for character in text.original[start:end]):
+                    text.found.append(Span(start, end, span.entity, span.score, span.detector))
+
+    # -- the name model
+
+    def _doubtful_segments(self, reading: Reading, spans: Sequence[Span]) -> list[tuple[int, str]]:
+        """Start and plain form of each segment with a word that rules left open."""
+        tokens = reading.tokens
+        covered = [span for span in union(spans)] if spans else []
+        open_places: list[int] = []
+        position = 0
+        for index, token in enumerate(tokens):
+            if token.is_number:
+                continue
+            while position < len(covered) and covered[position].end <= token.start:
+                position += 1
+            if position < len(covered) and covered[position].start < token.end:
+                continue
+            if self._is_open(reading, index, token):
+                open_places.append(token.start)
+        if not open_places:
+            return []
+        segments: list[tuple[int, str]] = []
+        for start, end in _segments(reading.text):
+            if any(start <= place < end for place in open_places):
+                segments.append((start, self._for_model(reading, start, end)))
+        return segments
+
+    def _is_open(self, reading: Reading, index: int, token: Token) -> bool:
+        """Whether a word might be a name that only its sentence tells."""
+        known, word = self._lexicon, token.lower
+        if len(word) < 2 or word in self._allowed:
+            return False
+        if not reading.has_case:
+            return len(word) > 3 and word not in known.english and not self._strict
+        if not token.is_capital or token.text.isupper() and len(word) <= 5:
+            return False
+        if word in known.proper or word in known.top and word not in known.maybe_first:
+            return False
+        if reading.starts_sentence(index):
+            return word in known.names or word not in known.english
+        return True
+
+    def _for_model(self, reading: Reading, start: int, end: int) -> str:
+        """The segment as the model reads best: quotes blanked; capitals restored where the writer used none, or only them."""
+        segment = _QUOTES.sub(" ", reading.text[start:end])
+        if reading.has_case:
+            return segment
+        letters = list(segment.lower())
+        for token in reading.tokens:
+            if start <= token.start < end and (
+                token.lower in self._lexicon.names or token.lower not in self._lexicon.english
+            ):
+                letters[token.start - start] = segment[token.start - start].upper()
+        restored = "".join(letters)
+        return restored if len(restored) == len(segment) else segment
+
+    def _ask(self, segments: Sequence[str]) -> list[Entities]:
+        """The model's entities of each segment, each distinct segment asked once."""
+        unknown = [segment for segment in dict.fromkeys(segments) if segment not in self._memo]
+        answers: dict[str, Entities] = {}
+        if unknown and self._model is not None:
+            answers = dict(zip(unknown, self._model.find(unknown), strict=True))
+        result = [answers[segment] if segment in answers else self._memo[segment] for segment in segments]
+        self._memo.update(answers)
+        while len(self._memo) > MEMO_SIZE:
+            self._memo.popitem(last=False)
+        return result
+
+    def _is_plausible(self, segment: str, start: int, end: int, entity: str) -> bool:
+        """Whether a model's entity is to be masked: people, unless made of plain words; places, unless a country."""
+        words = [word.lower() for word in re.findall(r"[^\W\d_]{2,}", segment[start:end])]
+        if not words or all(word in self._allowed for word in words):
+            return False
+        known = self._lexicon
+        if entity == "PERSON":
+            return any(word in known.names or word not in known.ordinary for word in words)
+        if entity == "LOCATION":
+            return " ".join(words) not in known.countries and any(word not in known.proper for word in words)
+        return entity not in ("ORGANIZATION", "NRP")
+
+    # -- propagation
+
+    def _propagate(self, texts: Sequence[_Text], names: dict[int, set[str]]) -> None:
+        """Masks, in every text of a record, the names found in any of them."""
+        for text in texts:
+            parts = names.get(text.record)
+            if not parts:
+                continue
+            masked = _mask(text, self._policy)
+            reading = Reading(masked.view.text)
+            spans = [
+                Span(token.start, token.end, "PERSON", 0.65, "own.propagated")
+                for token in reading.tokens
+                if token.lower in parts and (token.is_capital or token.lower not in self._lexicon.english)
+            ]
+            self._keep(text, masked, spans)
+
+    def _name_parts(self, value: str) -> set[str]:
+        known = self._lexicon
+        return {
+            word
+            for word in (part.lower() for part in re.findall(r"[^\W\d_]+", value))
+            if len(word) >= 3
+            and word not in self._allowed
+            and (word not in known.ordinary or word in known.names - known.top)
+        }
+
+    def _email_parts(self, value: str) -> set[str]:
+        local = value.split("@", 1)[0]
+        words = re.findall(r"[A-Z]?[a-z]{3,}", local)
+        known = self._lexicon
+        return {word.lower() for word in words if word.lower() not in known.ordinary and len(word) >= 4}
+
+
+# -- masked texts
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """A text with its findings replaced, and the way from it back to the original."""
+
+    view: View
+    pieces: tuple[tuple[int, int, int], ...]
+    """Unmasked stretches: start in the masked text, end there, start in the original."""
+
+    def to_original(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The original spans of a span of the view; parts that were replaced already are left out."""
+        if end <= start:
+            return []
+        start, end = self.view.to_original(start, end)
         return [
-            self._resolve(text, entities, values) for text, entities, values in zip(texts, named, known_values, strict=True)
+            (original + max(start, first) - first, original + min(end, last) - first)
+            for first, last, original in self.pieces
+            if first < end and start < last
         ]
 
-    def _resolve(self, text: str, entities: Sequence[tuple[int, int, str, float]], values: Sequence[str]) -> list[Span]:
-        spans = [Span(start, end, entity, score, "ner") for start, end, entity, score in entities if entity == "PERSON"]
-        spans.extend(find_patterns(self._recognizers, text))
-        for value in values:
-            if value.strip():
-                found = re.finditer(rf"(?<!\w){re.escape(value.strip())}(?!\w)", text, re.IGNORECASE)
-                spans.extend(Span(match.start(), match.end(), "KNOWN_VALUE", 1.0, "known_values") for match in found)
-        protected = [match.span() for match in PLACEHOLDER.finditer(text)]
-        return [
-            span
-            for span in union(spans)
-            if not any(start < span.end and span.start < end for start, end in protected)
-            and self._config.operators.get(span.entity) != "keep"
-        ]
+
+def _mask(text: _Text, policy: Policy) -> _Masked:
+    parts: list[str] = []
+    pieces: list[tuple[int, int, int]] = []
+    position = length = 0
+    for span in text.spans:
+        kept = text.original[position : span.start]
+        if kept:
+            pieces.append((length, length + len(kept), position))
+        replacement = replace_value(span.entity, text.original[span.start : span.end], policy, intermediate=True)
+        parts += (kept, replacement)
+        length += len(kept) + len(replacement)
+        position = span.end
+    rest = text.original[position:]
+    pieces.append((length, length + len(rest), position))
+    parts.append(rest)
+    masked = PLACEHOLDER.sub(lambda match: "|" * len(match.group()), "".join(parts))
+    return _Masked(make_view(masked), tuple(pieces))
+
+
+def _known_values(reading: Reading, values: Sequence[str]) -> list[Span]:
+    """Every occurrence of a record's own values, whole words, in any case; a name's parts count too."""
+    known = lexicon()
+    spans: list[Span] = []
+    for value in values:
+        plain = " ".join(make_view(value).text.split())
+        if not plain:
+            continue
+        expression = r"\s+".join(re.escape(part) for part in plain.split(" "))
+        head = r"(?<!\w)" if plain[0].isalnum() else ""
+        tail = r"(?!\w)" if plain[-1].isalnum() else ""
+        found = re.finditer(head + expression + tail, reading.text, re.IGNORECASE)
+        spans.extend(Span(match.start(), match.end(), "KNOWN_VALUE", 1.0, "known_values") for match in found)
+        parts = {part.lower() for part in re.findall(r"[^\W\d_]{3,}", plain)}
+        if len(plain.split(" ")) > 1 and plain.replace(" ", "").replace("-", "").isalpha():
+            bare = {without_accents(part) for part in parts}
+            spans.extend(
+                Span(token.start, token.end, "KNOWN_VALUE", 0.95, "known_values")
+                for token in reading.tokens
+                if (token.lower in parts or without_accents(token.lower) in bare)
+                and (token.is_capital or token.lower not in known.english)
+            )
+    return spans
+
+
+def _segments(text: str) -> list[tuple[int, int]]:
+    """Sentences within lines."""
+    segments: list[tuple[int, int]] = []
+    for line in _SEGMENT.finditer(text):
+        start = line.start()
+        for gap in _SENTENCE.finditer(text, line.start(), line.end()):
+            segments.append((start, gap.start()))
+            start = gap.end()
+        segments.append((start, line.end()))
+    return segments
 
 
 _detectors: dict[str, Detector] = {}
@@ -49,7 +360,8 @@ _detectors: dict[str, Detector] = {}
 
 def detector_for(policy: Policy) -> Detector:
     """The process's detector for a policy; models are loaded once."""
-    if policy.sha256 not in _detectors:
+    name = policy.sha256
+    if name not in _detectors:
         _detectors.clear()
-        _detectors[policy.sha256] = Detector(policy.config)
-    return _detectors[policy.sha256]
+        _detectors[name] = Detector(policy)
+    return _detectors[name]

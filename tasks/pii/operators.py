@@ -13,9 +13,19 @@ PLACEHOLDER = re.compile(r"<[A-Z][A-Z_]{2,30}(?::[0-9a-f]{12})?>")
 """What the scrubber itself writes; never scrubbed again, so that scrubbing twice equals scrubbing once."""
 
 
-def replace_value(entity: str, value: str, policy: Policy) -> str:
-    """The replacement of one value under the policy's operator for its entity; depends on nothing else."""
-    return _OPERATORS[policy.operator_for(entity)](entity, value, policy)
+def replace_value(entity: str, value: str, policy: Policy, *, intermediate: bool = False) -> str:
+    """The replacement of one value under the policy's operator for its entity; depends on nothing else.
+
+    Args:
+        entity: What the value is.
+        value: The value.
+        policy: The frozen rules.
+        intermediate: Whether the result is only read again by the detectors, which would take a surrogate for a value.
+    """
+    operator = policy.operator_for(entity)
+    if intermediate and operator == "surrogate":
+        operator = "placeholder"
+    return _OPERATORS[operator](entity, value, policy)
 
 
 def _placeholder(entity: str, value: str, policy: Policy) -> str:

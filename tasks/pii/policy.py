@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tasks.errors import ConfigError
 from tasks.pii.config import OperatorName, PiiConfig
+from tasks.pii.lexicon import lists_sha256
 from tasks.storage import sha256_of_json
 
 CODE_VERSION = 1
@@ -53,11 +55,11 @@ class Policy:
         """A short name of the key, from which the key cannot be found."""
         return hmac.new(self.key, b"perennial key id", hashlib.sha256).hexdigest()[:12] if self.key else None
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """The hash of everything that decides the output."""
         rules = self.config.model_dump(mode="json", exclude=_EXECUTION_FIELDS)
-        return sha256_of_json({"code": CODE_VERSION, "rules": rules, "key_id": self.key_id})
+        return sha256_of_json({"code": CODE_VERSION, "lists": lists_sha256(), "rules": rules, "key_id": self.key_id})
 
     def operator_for(self, entity: str) -> OperatorName:
         """The operator of an entity."""

@@ -134,7 +134,11 @@ def _detect(
         return
     indices = [index for group in groups for index in group]
     try:
-        found = detector.detect([str(texts[index]) for index in indices], [values[index] for index in indices])
+        found = detector.detect(
+            [str(texts[index]) for index in indices],
+            [values[index] for index in indices],
+            [number for number, group in enumerate(groups) for _ in group],
+        )
     except Exception as error:  # fail closed: whatever went wrong, the record is not let through
         if len(groups) == 1:
             logger.warning("a record could not be scrubbed: %s", type(error).__name__)

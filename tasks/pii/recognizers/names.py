@@ -1,0 +1,298 @@
+"""Names of people from dictionaries and from the words around them.
+
+A given name that is no English word is enough; one that is (Mark, Rose, Will) needs a family name, a title, a greeting or
+an introduction beside it. A name found grows over its initials, particles and family names. In strict mode every
+capitalised word that is not ordinary English is taken for a name too: on noisy real text, dictionaries of names miss
+most, and a dictionary of everything else misses least.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tasks.pii.lexicon import vocabulary
+from tasks.pii.reading import Reading, Token
+from tasks.pii.recognizers.base import OwnRecognizer
+from tasks.pii.spans import Span
+
+_PARTICLES = vocabulary("particles")
+_TITLES = vocabulary("titles")
+_SOFT_TITLES = vocabulary("soft_titles")
+_ACTING = vocabulary("acting")
+_NOT_INTRODUCED = vocabulary("not_after_introductions")
+_NOT_IN_NAMES = vocabulary("not_in_names")
+
+_INTRODUCTION = re.compile(
+    r"\b(?:my (?:full |first |last |maiden |real |legal )?name(?:'s| is| was|:)|name(?:'s| is|:)|names? (?:are|were)|"
+    r"(?:it|change it|correct it|changed) to|call(?:s|ed)? (?:me|him|her)|goes by|known as|named|in the name of|on behalf of|"
+    r"signed(?: by)?[:,]?|sincerely,?|regards,?|cheers,?|best wishes,?|yours truly,?|dear|attn[.:]?|attention:|c/o|"
+    r"(?:customer|patient|client|employee|user|agent|contact|account holder|card ?holder|beneficiary|recipient|passenger|"
+    r"guest|tenant|applicant|candidate|student|teacher|owner|manager|author|sender|spouse|from|to|cc)(?: name)?:)"
+    r"[\s\"'*-]{0,4}(?=\w)",
+    re.IGNORECASE,
+)
+"""What a name must follow; the next word is taken for a name unless it is frequent English."""
+
+_ADDRESSING = re.compile(
+    r"(?:\b(?:hi|hello|hey|hiya|howdy|greetings|good (?:morning|afternoon|evening|day)|thanks|thank you|thx|ty|welcome|bye|goodbye|"
+    r"congrats|congratulations|happy birthday|rip|i am|i'm|im|it's|this is|here is|ask(?:ed)?(?: for)?|tell|told|speak(?:ing)? (?:with|to)|"
+    r"spoke (?:with|to)|talk(?:ed|ing)? (?:with|to)|met(?: with)?|meet(?:ing)?(?: with)?|contact(?:ed)?|email(?:ed)?|phone[d]?|"
+    r"see(?:ing)?|saw|love|miss|with|by|from|and|son|daughter|wife|husband|mother|father|mom|mum|dad|brother|sister|friend|friends|boss|colleague|"
+    r"partner|girlfriend|boyfriend|fianc[eé]e?|uncle|aunt|cousin|nephew|niece|neighbou?r|named)\b[,:]?|[@#])\s{0,2}$",
+    re.IGNORECASE,
+)
+"""What makes an ambiguous capitalised word (Mark, Rose) a name when it follows."""
+
+_CAMEL = re.compile(r"[a-z][A-Z]")
+_NAME_PREFIX = re.compile(r"(?:Mc|Mac|De|Di|Da|Du|La|Le|Van|Von|Fitz|O'|D'|L')[A-Z][a-z]")
+_GAPS = {" ", "-", "\u00a0"}
+MAX_NAME_TOKENS = 6
+
+
+class NameRecognizer(OwnRecognizer):
+    """Names of people, and in strict mode every capitalised word that is not ordinary English.
+
+    Args:
+        strict: Whether unknown capitalised words count.
+        allowed: Lower-case words that are never personal.
+    """
+
+    def __init__(self, *, strict: bool, allowed: frozenset[str] = frozenset()) -> None:
+        super().__init__(("PERSON", "PROPER_NOUN"))
+        self._strict = strict
+        self._allowed = allowed
+
+    def find(self, reading: Reading) -> Iterator[Span]:
+        """See :class:`OwnRecognizer`."""
+        tokens = reading.tokens
+        introduced = _introduced(reading)
+        for index, token in enumerate(tokens):
+            if token.is_number or token.lower in self._allowed:
+                continue
+            found = self._judge(reading, index, token, token.start in introduced)
+            if found is not None:
+                score, detector = found
+                first, last = self._grow(reading, index)
+                entity = "PROPER_NOUN" if detector == "own.strict" else "PERSON"
+                yield Span(tokens[first].start, tokens[last].end, entity, score, detector)
+
+    def _judge(self, reading: Reading, index: int, token: Token, is_introduced: bool) -> tuple[float, str] | None:
+        """How sure, and by which rule, the token begins or belongs to a name; None when it does not."""
+        known = reading.lexicon
+        word = token.lower
+        follows_title = self._follows_title(reading, index)
+        if token.is_capital:
+            is_name = word in known.names
+            is_ordinary = word in known.ordinary
+            if follows_title and (not is_ordinary or is_name or not reading.starts_sentence(index)) and len(word) > 1:
+                return 0.9, "own.title"
+            if is_introduced and len(word) > 1 and (is_name or word not in known.top):
+                return 0.9, "own.introduction"
+            if word in known.sure_first and len(word) > 2:
+                if token.text.isupper() and len(word) <= 4 and reading.has_case:
+                    return (0.5, "own.strict") if self._strict and len(word) == 4 else None
+                return 0.85, "own.given_name"
+            if word in known.maybe_first and self._has_evidence(reading, index, token):
+                return 0.7, "own.ambiguous_name"
+            if self._strict and self._is_unknown(reading, index, token):
+                return 0.5, "own.strict"
+            return None
+        if follows_title and len(word) > 2 and word not in known.english:
+            return 0.8, "own.title"
+        if (
+            is_introduced
+            and len(word) > 2
+            and (word in known.sure_first or (word not in known.english and not word[0].isdigit()))
+        ):
+            return 0.8, "own.introduction"
+        if is_introduced and not reading.has_case and word in known.maybe_first and word not in _NOT_INTRODUCED:
+            return 0.7, "own.introduction"
+        if word in known.sure_first and len(word) > 3 and (self._strict or not reading.has_case):
+            return 0.55, "own.lower_case_name"
+        return None
+
+    def _grow(self, reading: Reading, index: int) -> tuple[int, int]:
+        """First and last token of the name that holds the token."""
+        tokens = reading.tokens
+        last = index
+        while last + 1 < len(tokens) and last - index < MAX_NAME_TOKENS:
+            step = self._next_part(reading, last)
+            if step is None:
+                break
+            last = step
+        first = index
+        while first > 0 and _is_initial(tokens[first - 1]) and tokens[first].before in (". ", " ", "."):
+            first -= 1
+        return first, last
+
+    def _next_part(self, reading: Reading, last: int) -> int | None:
+        """The token up to which a name that ends at ``last`` goes on, or None when it ends there."""
+        tokens, known = reading.tokens, reading.lexicon
+        token = tokens[last + 1]
+        gap = token.before
+        if tokens[last].full_end != tokens[last].end and gap != "-":
+            return None
+        after_initial = _is_initial(tokens[last]) or tokens[last].lower in ("st", "dr", "jr")
+        if (
+            gap not in _GAPS
+            and not (after_initial and gap in (". ", "."))
+            and not (gap == ", " and token.lower in ("jr", "sr"))
+        ):
+            return None
+        if token.is_capital and token.lower not in self._allowed:
+            if _is_initial(token):
+                follows = tokens[last + 2] if last + 2 < len(tokens) else None
+                is_middle = follows is not None and follows.is_capital and follows.before in (". ", " ", ".")
+                return last + 2 if is_middle else (last + 1 if token.lower != "i" else None)
+            if token.lower in known.last or token.lower in known.sure_first or token.lower not in known.ordinary:
+                return None if token.lower in _NOT_IN_NAMES else last + 1
+            return last + 1 if token.lower in known.maybe_first and gap == "-" else None
+        if token.lower in _PARTICLES:
+            for ahead in (last + 2, last + 3):
+                if ahead < len(tokens) and tokens[ahead].before in _GAPS:
+                    if tokens[ahead].is_capital and tokens[ahead].lower not in known.top:
+                        return ahead
+                    if tokens[ahead].lower not in _PARTICLES:
+                        return None
+            return None
+        if not reading.has_case or not tokens[last].is_capital:
+            is_family_name = token.lower in known.last and token.lower not in known.english
+            if (is_family_name or token.lower in known.sure_first) and len(token.lower) > 2:
+                return last + 1
+        return None
+
+    def _follows_title(self, reading: Reading, index: int) -> bool:
+        if index == 0:
+            return False
+        title = reading.tokens[index - 1]
+        token = reading.tokens[index]
+        if title.lower not in _TITLES or token.before not in (" ", ". ", ".", "  "):
+            return False
+        if title.lower in _SOFT_TITLES:
+            known = reading.lexicon
+            return (
+                title.is_capital and token.is_capital and (token.lower in known.names or token.lower not in known.ordinary)
+            )
+        return True
+
+    def _has_evidence(self, reading: Reading, index: int, token: Token) -> bool:
+        """Whether the words around an ambiguous capitalised given name make it a name."""
+        tokens, known = reading.tokens, reading.lexicon
+        if not reading.has_case and token.text.isupper():
+            return False
+        after = tokens[index + 1] if index + 1 < len(tokens) else None
+        if after is not None and after.is_capital and after.before == " " and not after.text.isupper():
+            if after.lower in known.last and (after.lower not in known.top or not reading.starts_sentence(index)):
+                return True
+            if after.lower not in known.ordinary and not _CAMEL.search(after.text):
+                return True
+        if after is not None and _is_initial(after) and after.lower != "i" and after.before == " ":
+            return True
+        before = reading.text[max(0, token.start - 30) : token.start]
+        in_heading = (index > 0 and tokens[index - 1].is_capital and not reading.starts_sentence(index - 1)) or (
+            after is not None and after.is_capital and after.before == " "
+        )
+        if _ADDRESSING.search(before) and not in_heading:
+            return True
+        if after is not None and after.before == " " and after.lower in _ACTING:
+            return True
+        if token.full_end != token.end and not reading.starts_sentence(index):
+            return True
+        return not reading.starts_sentence(index) and not in_heading and word_is_rare(token.lower, known.top)
+
+    def _is_unknown(self, reading: Reading, index: int, token: Token) -> bool:
+        """Whether a capitalised word is not ordinary English, whatever its inflection or form."""
+        known, word, text = reading.lexicon, token.lower, token.text
+        if len(word) < 3 or not text.isalpha() and not text.replace("'", "").isalpha():
+            return False
+        if word in known.ordinary or word in known.countries:
+            return False
+        if (
+            "'" in word
+            and all(part in known.ordinary or len(part) < 3 for part in word.split("'"))
+            and not _NAME_PREFIX.match(text)
+        ):
+            return False
+        if text.isupper():
+            if len(word) <= 5 and reading.has_case:
+                return False
+            return word not in known.english_rare and not _is_inflected(word, known.english)
+        if text[:-1].isupper() and text.endswith("s"):
+            return False
+        if _CAMEL.search(text) and not _NAME_PREFIX.match(text):
+            return False
+        if reading.starts_sentence(index) and (word in known.english_rare or _is_inflected(word, known.english)):
+            return False
+        return not _is_inflected(word, known.ordinary)
+
+
+def word_is_rare(word: str, frequent: frozenset[str]) -> bool:
+    """Whether a word is outside the most frequent ones."""
+    return word not in frequent
+
+
+_SUFFIXES = (
+    "s",
+    "es",
+    "ed",
+    "d",
+    "ing",
+    "er",
+    "ers",
+    "ly",
+    "ness",
+    "ish",
+    "less",
+    "able",
+    "ism",
+    "ist",
+    "ists",
+    "like",
+    "ies",
+    "ied",
+)
+_PREFIXES = (
+    "un",
+    "re",
+    "non",
+    "pre",
+    "anti",
+    "over",
+    "under",
+    "super",
+    "micro",
+    "multi",
+    "inter",
+    "sub",
+    "co",
+    "bio",
+    "cyber",
+    "eco",
+    "auto",
+)
+
+
+def _is_inflected(word: str, words: frozenset[str]) -> bool:
+    """Whether the word is an ordinary one with an English ending or beginning that the list leaves out."""
+    for suffix in _SUFFIXES:
+        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
+            stem = word[: -len(suffix)]
+            if (
+                stem in words
+                or (suffix in ("ies", "ied") and stem + "y" in words)
+                or (suffix in ("ing", "er", "able") and stem + "e" in words)
+            ):
+                return True
+    return any(
+        word.startswith(prefix) and word[len(prefix) :] in words and len(word) - len(prefix) >= 4 for prefix in _PREFIXES
+    )
+
+
+def _is_initial(token: Token) -> bool:
+    return len(token.text) == 1 and token.is_capital
+
+
+def _introduced(reading: Reading) -> set[int]:
+    """The places right after an introduction."""
+    return {match.end() for match in _INTRODUCTION.finditer(reading.text)}
