@@ -1,0 +1,80 @@
+"""What a training would take, told before anything is spent: the trainer's own plan, and its time from a short measurement.
+
+The trainer plans again, from the rows that are really left, and measures its own speed; this is the estimate that a person
+sees before the run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from tasks.contracts import TrainingPlan
+from tasks.modeling.loading import load_tokenizer
+from tasks.rows import Row
+from tasks.training import planning
+from tasks.training.config import DpoConfig, SftConfig
+from tasks.training.hardware import find_hardware
+from tasks.training.rendering import render_example, render_pair, stop_token_ids
+
+TRAINING_EFFICIENCY = {"cpu": 0.55, "cuda": 0.35}
+"""Share of a large matrix product's speed that training reaches. CPU: measured with 135M parameters on two AVX2 cores. CUDA:
+what published LoRA runs of 7-8B models reach; not measured by this project."""
+
+
+def forecast(
+    base: Path, num_parameters: int, rows: Sequence[Row], config: SftConfig | DpoConfig, *, flops_per_second: float
+) -> TrainingPlan:
+    """The plan for training on ``rows`` as they are, with its estimated time.
+
+    Args:
+        base: Folder of the base model.
+        num_parameters: Its parameters.
+        rows: Canonical rows, of ``messages`` kind for SFT, of ``preferences`` kind for DPO.
+        config: The training's settings.
+        flops_per_second: See :func:`measure_flops`.
+    """
+    tokenizer = load_tokenizer(base)
+    stops = stop_token_ids(tokenizer, None)
+    render = render_example if isinstance(config, SftConfig) else render_pair
+    examples = [render(tokenizer, row, stops=stops, max_length=config.max_length) for row in rows]
+    shape = planning.ModelShape.from_config(json.loads((base / "config.json").read_text(encoding="utf-8")), num_parameters)
+    workload = planning.Workload(
+        lengths=[len(example) for example in examples],
+        num_trained_tokens=sum(len(example) for example in examples),
+        num_truncated_rows=sum(example.truncated for example in examples),
+    )
+    hardware = find_hardware(config.device)
+    plan = planning.make_plan(
+        shape,
+        workload,
+        hardware,
+        config,
+        method="sft" if isinstance(config, SftConfig) else "dpo",
+        lora=planning.effective_lora(config),
+    )
+    # With frozen base weights a token costs 2N forward and 2N backward; DPO's reference adds one forward pass.
+    flops_per_token = (4 if isinstance(config, SftConfig) else 6) * num_parameters
+    efficiency = TRAINING_EFFICIENCY[hardware.device]
+    return planning.with_time(plan, efficiency * flops_per_second / flops_per_token)
+
+
+def measure_flops(device: str, *, size: int = 1024, seconds: float = 0.5) -> float:
+    """Floating-point operations a second of a large matrix product, in the precision that training would use."""
+    hardware = find_hardware(device)
+    dtype = torch.bfloat16 if hardware.supports_bfloat16 else torch.float32
+    if hardware.device == "cuda":
+        size = 8192
+    left = torch.ones(size, size, device=hardware.device, dtype=dtype)
+    left @ left  # the first product loads libraries
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        left @ left
+        if hardware.device == "cuda":
+            torch.cuda.synchronize()
+        count += 1
+    return 2 * size**3 * count / (time.perf_counter() - started)
