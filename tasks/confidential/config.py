@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -57,3 +60,10 @@ class ConfidentialConfig(BaseModel):
         le=1,
         description="The run fails when a larger share of rows is removed: a pattern or a term is too broad.",
     )
+
+    def outside_content(self) -> Mapping[str, str]:
+        """The digest of the file of denied terms, so that a changed list is a changed setting."""
+        path = Path(self.denied_terms_file) if self.denied_terms_file else None
+        if path is None or not path.is_file():
+            return {}
+        return {"denied_terms_file": hashlib.sha256(path.read_bytes()).hexdigest()}

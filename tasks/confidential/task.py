@@ -35,7 +35,7 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
     store = Store.holding(dataset)
     matcher = ConfidentialMatcher(config, _file_terms(config.denied_terms_file))
     logger.info("confidential: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
-    with report_progress("confidential", dataset.num_rows) as progress:
+    with report_progress("filter_confidential", dataset.num_rows) as progress:
         result = filter_rows(
             store.read_rows(dataset),
             matcher,

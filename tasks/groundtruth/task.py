@@ -16,7 +16,7 @@ from tasks.stage import stage_task
 logger = logging.getLogger(__name__)
 
 
-@stage_task("measure_truth", version=1)
+@stage_task("measure_against_truth", version=1)
 def measure_against_truth(
     config: TruthConfig, examples: PreparedDataset, preferences: PreparedDataset | None
 ) -> TruthReport:
@@ -34,7 +34,7 @@ def measure_against_truth(
     sources = [prepared for prepared in (examples, preferences) if prepared is not None]
     logger.info("truth: measuring the stages against %d planted faults", len(faults))
     tally = Tally()
-    with report_progress("measure_truth", len(sources), "data sets") as progress:
+    with report_progress("measure_against_truth", len(sources), "data sets") as progress:
         for number, prepared in enumerate(sources, start=1):
             planted = faults_of(faults, prepared.snapshot.source_uri)
             if not planted and prepared is examples:

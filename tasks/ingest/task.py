@@ -35,7 +35,7 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
     started = time.monotonic()
     store = Store(store_uri)
     logger.info("ingest: reading %s", source.path)
-    with report_progress(STAGE) as progress:
+    with report_progress("take_snapshot") as progress:
         raw = read_source(
             source.path, encoding=source.encoding, hub_split=source.hub_split, hub_revision=source.hub_revision
         )

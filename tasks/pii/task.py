@@ -91,7 +91,7 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
 
     store = Store.holding(scrubbed.dataset)
     rules = config.verification
-    with report_progress("verify scrub", scrubbed.dataset.num_rows) as progress:
+    with report_progress("verify_scrub", scrubbed.dataset.num_rows) as progress:
         recall, leaked = measure_canaries(Policy(config, _key(config)), rules.num_canaries, rules.seed)
         rows = store.read_rows(scrubbed.dataset)
         outputs: dict[tuple[str, str], list[tuple[int, int]]] = {}

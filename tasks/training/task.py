@@ -9,7 +9,7 @@ from tasks.stage import stage_task
 from tasks.training.config import DpoConfig, SftConfig
 
 
-@stage_task("resolve-base-model", cached=False)
+@stage_task("resolve_base_model", cached=False)
 def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageModel:
     """The base model in the store, converted or copied the first time.
 
@@ -21,7 +21,7 @@ def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageM
     return resolve(config, Store(store_uri))
 
 
-@stage_task("train-sft", version=1)
+@stage_task("train_sft", version=1)
 def train_sft(
     base: BaseLanguageModel,
     train: DatasetRef,
@@ -34,7 +34,7 @@ def train_sft(
     from tasks.training import execution
     from tasks.training.specification import SftMethod
 
-    with report_progress("train sft", unit="steps") as progress:
+    with report_progress("train_sft", unit="steps") as progress:
         result = execution.train(
             base,
             train,
@@ -48,7 +48,7 @@ def train_sft(
     return result
 
 
-@stage_task("train-dpo", version=1)
+@stage_task("train_dpo", version=1)
 def train_dpo(
     sft: TrainingResult,
     train: DatasetRef,
@@ -61,7 +61,7 @@ def train_dpo(
     from tasks.training import execution
     from tasks.training.specification import DpoMethod
 
-    with report_progress("train dpo", unit="steps") as progress:
+    with report_progress("train_dpo", unit="steps") as progress:
         result = execution.train(
             sft.base,
             train,
