@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast check bench server docs clean help
+.PHONY: help demo test test-fast check bench server docs clean
 
 help:  ## What each verb does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,12 @@ check: $(STAMP)  ## Lint, format, types, architecture
 
 server: $(STAMP)  ## Prefect's and MLflow's pages over the embedded state, until Ctrl-C
 	@$(BIN)/perennial server
+
+bench: $(STAMP)  ## Every benchmark script, each printing its table
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(STAMP)  ## Generated pages of docs/
+	@$(BIN)/python -m flows.reference > docs/configuration.md
 
 clean:  ## Removes the environment and the embedded state
 	rm -rf $(VENV) .perennial
