@@ -12,8 +12,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,28 +25,28 @@ SHINGLE_CHARS = 5
 """Lee et al. 2022 (Deduplicating Training Data Makes Language Models Better) compare word 5-grams; these are short texts."""
 NUM_PERMUTATIONS, NUM_BANDS = 128, 32
 """32 bands of 4 make a pair with Jaccard .6 a candidate with probability .987, one with .7 with .9998 (1 - (1 - j^4)^32).
-Short records need it: two edits in a 47-character question leave a Jaccard of .6."""
-MAX_EDITS = 2
-"""Up to so many single-character edits are typing errors, not another text, whatever their share of a short text."""
+Short records need it, see :data:`MIN_EDITS`."""
+MIN_EDITS, MAX_EDITS, CHARS_PER_EDIT = 2, 4, 20
+"""One edit in 20 characters, at least two and at most four, are typing errors and not another text, though each edit spoils
+up to five 5-grams: two of them bring a 47-character question down to a Jaccard of .6."""
 SHORT_CHARS, SHORT_WORDS = 30, 6
-"""Below both, one word is the message: such texts are near only when a single edit lies inside a word of four letters or
-more (``reset my pasword``), so that ``lost card`` and ``lost cord`` stay apart."""
+"""Below both, one word is the message: such texts are near only by a single typing error, in a word of five or more letters
+(``reset pasword``) or, from :data:`TERSE_CHARS` on, of two; ``lost card`` is not ``lost cord``."""
+TERSE_CHARS = 15
 MIN_TEMPLATE_SHARE, MIN_TEMPLATE_CHARS = 0.9, 16
 _SEED = 20_260_101
 _MASK = "#"
-_MAX_NEIGHBOURS = 64
+_MAX_NEIGHBOURS = 16
 _ESTIMATE_MARGIN = 0.15
 """Three standard errors of an estimate from 128 permutations at Jaccard .7 are .12."""
 _MIN_EDIT_ESTIMATE = 0.25
 
-_PERSONAL = re.compile(
-    r"(?:https?://|www\.)\S+"
-    r"|[^\s@]+@[^\s@]+\.\w+"
-    r"|\+?\(?\d{1,4}\)?(?:[ ./:-]\(?\d{2,4}\)?){2,}(?!\w)"  # phones, cards, dates, social security and IP numbers
-    r"|(?=[^\W\d]*\d)(?=(?:\w*\d){3})[\w-]{6,}"  # account ids, order numbers, plates
-    r"|\d{5,}"
-)
-_NUMBER = re.compile(r"\d+")
+_LINKS = re.compile(r"(?:https?://|www\.)\S+|(?<!\S)[^\s@]*+@\S+")
+_GROUPED_DIGITS = re.compile(r"(?<!\d)\+?\(?\d{1,4}\)?(?:[ ./:-]\(?\d{2,4}\)?){2,}+(?!\w)")
+"""Phones, cards, dates, social security and IP numbers."""
+_CODE = re.compile(r"(?<![\w-])(?:[^\W\d]|-)*+\d[\w-]*+")
+"""A token with a digit; possessive, so that a megabyte without a space takes no longer than one with spaces."""
+_DIGIT = re.compile(r"\d")
 _WORD = re.compile(r"\w+")
 
 
@@ -80,16 +79,16 @@ def placeholder_view(text: str, known_values: Iterable[str] = ()) -> str:
     for value in sorted({normalise(value) for value in known_values}, key=lambda value: (-len(value), value)):
         if len(value) > 2:
             view = view.replace(value, _MASK)
-    return _PERSONAL.sub(_MASK, view) if _may_be_personal(view) else view
+    if "@" in view or "www." in view or "://" in view:
+        view = _LINKS.sub(_MASK, view)
+    return _CODE.sub(_masked_code, _GROUPED_DIGITS.sub(_MASK, view)) if _DIGIT.search(view) else view
 
 
-def _may_be_personal(view: str) -> bool:
-    return "@" in view or "www." in view or "://" in view or _NUMBER.search(view) is not None
-
-
-def numbers_in(view: str) -> list[str]:
-    """The quantities that a view still shows, in order; texts that differ in them are not the same text."""
-    return _NUMBER.findall(view)
+def _masked_code(match: re.Match[str]) -> str:
+    """Masks account ids, order numbers and plates: five digits, or six characters with three digits among them."""
+    code = match.group()
+    digits = sum(map(str.isdigit, code))
+    return _MASK if digits >= 5 or (digits >= 3 and len(code) >= 6) else code
 
 
 # ---------------------------------------------------------------------------------------------------------- rows of text
@@ -151,46 +150,93 @@ def is_near(one: str, other: str, threshold: float) -> bool:
     return one == other or _is_near(one, other, _shingles(one), _shingles(other), threshold)
 
 
-def near_pairs(views: Sequence[str], threshold: float) -> list[tuple[int, int]]:
-    """Pairs ``(i, j)``, i < j, that connect every cluster of near-duplicate views; equal views are near.
+def near_clusters(views: Sequence[str], threshold: float) -> list[int]:
+    """For each view, the smallest index in its cluster: views that are equal or near, directly or through others."""
+    first: dict[str, int] = {}
+    for index, view in enumerate(views):
+        first.setdefault(view, index)
+    distinct = list(first)
+    clusters = _Clusters(len(distinct))
+    # A pair that others already connect need not be verified: in a dense cluster that is nearly all of them.
+    for one, other in near_pairs(distinct, threshold, wanted=lambda one, other: clusters.root(one) != clusters.root(other)):
+        clusters.join(one, other)
+    place = {view: first[distinct[clusters.root(number)]] for number, view in enumerate(distinct)}
+    return [place[view] for view in views]
 
-    Equal views are chained rather than paired each with each, so the result is linear in their number. Among different
-    views every verified candidate pair is returned.
+
+def near_across(views: Sequence[str], others: Sequence[str], threshold: float) -> list[list[int]]:
+    """For each view, the indices of the others that it equals or is near to."""
+    indices: dict[str, list[int]] = {}
+    for index, twin in enumerate(others):
+        indices.setdefault(twin, []).append(index)
+    distinct = sorted({*views, *others})
+    ours = set(views)
+    in_ours, in_theirs = [view in ours for view in distinct], [view in indices for view in distinct]
+
+    def straddles(one: int, other: int) -> bool:
+        return (in_ours[one] and in_theirs[other]) or (in_ours[other] and in_theirs[one])
+
+    near = {view: {view} for view in ours}
+    for one, other in near_pairs(distinct, threshold, wanted=straddles, anchors=in_theirs):
+        for view, twin in ((distinct[one], distinct[other]), (distinct[other], distinct[one])):
+            if view in near:
+                near[view].add(twin)
+    return [sorted(index for twin in near[view] for index in indices.get(twin, ())) for view in views]
+
+
+def near_pairs(
+    views: Sequence[str],
+    threshold: float,
+    *,
+    wanted: Callable[[int, int], bool] = lambda one, other: True,
+    anchors: Sequence[bool] | None = None,
+) -> Iterator[tuple[int, int]]:
+    """Yields the index pairs of near views; the views must differ from each other.
 
     Args:
-        views: Placeholder views, in any order (the pairs found do not depend on it).
+        views: Distinct placeholder views, in any order (the pairs do not depend on it).
         threshold: Jaccard similarity from which two views are near.
+        wanted: Asked before a pair is verified, when all pairs yielded before it have been dealt with.
+        anchors: Look only for pairs with at least one of the views marked here.
     """
-    members: dict[str, list[int]] = {}
-    for index, view in enumerate(views):
-        members.setdefault(view, []).append(index)
-    pairs = [pair for same in members.values() for pair in pairwise(same)]
-    texts = sorted(members)
+    order = sorted(range(len(views)), key=views.__getitem__)
     shingles: dict[int, frozenset[str]] = {}
-    for low, high in _candidates(texts, threshold):
-        for index in (low, high):
+    marked = None if anchors is None else np.array([anchors[index] for index in order])
+    for low, high in _candidates([views[index] for index in order], threshold, marked):
+        one, other = order[low], order[high]
+        if not wanted(one, other):
+            continue
+        for index in (one, other):
             if index not in shingles:
-                shingles[index] = _shingles(texts[index])
-        if _is_near(texts[low], texts[high], shingles[low], shingles[high], threshold):
-            i, j = members[texts[low]][0], members[texts[high]][0]
-            pairs.append((min(i, j), max(i, j)))
-    return sorted(pairs)
+                shingles[index] = _shingles(views[index])
+        if _is_near(views[one], views[other], shingles[one], shingles[other], threshold):
+            yield min(one, other), max(one, other)
 
 
 def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """For each of ``count`` nodes, the smallest node that pairs connect it to (union-find)."""
-    parents = list(range(count))
+    """For each of ``count`` nodes, the smallest node that the pairs connect it to."""
+    clusters = _Clusters(count)
+    for one, other in pairs:
+        clusters.join(one, other)
+    return [clusters.root(node) for node in range(count)]
 
-    def root(node: int) -> int:
+
+class _Clusters:
+    """Union-find whose roots are the smallest members."""
+
+    def __init__(self, count: int) -> None:
+        self._parents = list(range(count))
+
+    def root(self, node: int) -> int:
+        parents = self._parents
         while parents[node] != node:
             parents[node] = parents[parents[node]]
             node = parents[node]
         return node
 
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parents[high] = low
-    return [root(node) for node in range(count)]
+    def join(self, one: int, other: int) -> None:
+        low, high = sorted((self.root(one), self.root(other)))
+        self._parents[high] = low
 
 
 def _is_near(one: str, other: str, shingles: frozenset[str], others: frozenset[str], threshold: float) -> bool:
@@ -201,21 +247,27 @@ def _is_near(one: str, other: str, shingles: frozenset[str], others: frozenset[s
     union = len(shingles) + len(others) - shared
     if union and shared >= threshold * union:
         return True
+    if longest > MAX_EDITS * CHARS_PER_EDIT * 5:
+        return False  # so few edits in so long a text would have left the Jaccard high
     # The q-gram lemma (Ukkonen 1992): each edit touches at most SHINGLE_CHARS shingles; a cheap test before the exact one.
+    edits = min(max(longest // CHARS_PER_EDIT, MIN_EDITS), MAX_EDITS)
     most = max(len(shingles), len(others))
-    return shared >= most - SHINGLE_CHARS * MAX_EDITS and _within_edits(one, other, MAX_EDITS)
+    return shared >= most - SHINGLE_CHARS * edits and within_edits(one, other, edits)
 
 
 def _is_one_typing_error(one: str, other: str) -> bool:
+    if one.replace(" ", "") == other.replace(" ", ""):
+        return True
     differing = Counter(_WORD.findall(one))
     differing.subtract(Counter(_WORD.findall(other)))
     words = [word for word, count in differing.items() if count]
-    if any(len(word) < 4 or not word.isalpha() for word in words):
+    shortest = 5 if min(len(one), len(other)) < TERSE_CHARS else 2
+    if any(len(word) < shortest or not word.isalpha() for word in words):
         return False
-    return len(words) <= 2 and _within_edits(one, other, 1)
+    return len(words) <= 2 and within_edits(one, other, 1)
 
 
-def _within_edits(one: str, other: str, edits: int) -> bool:
+def within_edits(one: str, other: str, edits: int) -> bool:
     """Whether so many insertions, deletions or substitutions lead from one text to the other."""
     if abs(len(one) - len(other)) > edits:
         return False
@@ -226,9 +278,7 @@ def _within_edits(one: str, other: str, edits: int) -> bool:
     if not edits:
         return False
     left = edits - 1
-    return (
-        _within_edits(one[1:], other[1:], left) or _within_edits(one[1:], other, left) or _within_edits(one, other[1:], left)
-    )
+    return within_edits(one[1:], other[1:], left) or within_edits(one[1:], other, left) or within_edits(one, other[1:], left)
 
 
 def _num_shared(one: str, other: str) -> int:
@@ -244,31 +294,33 @@ def _shingles(view: str) -> frozenset[str]:
 # ------------------------------------------------------------------------------------------------------------ candidates
 
 
-def _candidates(texts: list[str], threshold: float) -> Iterator[tuple[int, int]]:
+def _candidates(texts: list[str], threshold: float, anchors: npt.NDArray[np.bool_] | None) -> Iterator[tuple[int, int]]:
     """Index pairs of distinct, sorted texts that share a band of their signatures and may be near by its estimate."""
     long_enough = [index for index, text in enumerate(texts) if len(text) >= SHINGLE_CHARS]
     if len(long_enough) < 2:
         return
     signatures = _signatures([texts[index] for index in long_enough])
     count = len(signatures)
-    width = NUM_PERMUTATIONS // NUM_BANDS
-    codes = [_pairs_in_band(signatures[:, start : start + width]) for start in range(0, NUM_PERMUTATIONS, width)]
-    pairs = np.unique(np.concatenate(codes))
     lengths = np.fromiter((len(texts[index]) for index in long_enough), np.int64, count)
-    for chunk in np.array_split(pairs, max(1, len(pairs) // 100_000)):
-        low, high = chunk // count, chunk % count
-        estimates = (signatures[low] == signatures[high]).mean(axis=1)
-        one_edit_away = np.abs(lengths[low] - lengths[high]) <= MAX_EDITS
-        likely = (estimates >= threshold - _ESTIMATE_MARGIN) | (one_edit_away & (estimates >= _MIN_EDIT_ESTIMATE))
-        for one, other in zip(low[likely].tolist(), high[likely].tolist(), strict=True):
-            yield long_enough[one], long_enough[other]
+    width = NUM_PERMUTATIONS // NUM_BANDS
+    marked = None if anchors is None else anchors[long_enough]
+    likely = []
+    for start in range(0, NUM_PERMUTATIONS, width):
+        pairs = _pairs_in_band(signatures[:, start : start + width], marked)
+        for chunk in np.array_split(pairs, len(pairs) // 100_000 + 1):
+            low, high = chunk // count, chunk % count
+            estimates = (signatures[low] == signatures[high]).mean(axis=1)
+            as_long = np.abs(lengths[low] - lengths[high]) <= MAX_EDITS
+            likely.append(chunk[(estimates >= threshold - _ESTIMATE_MARGIN) | (as_long & (estimates >= _MIN_EDIT_ESTIMATE))])
+    for pair in np.unique(np.concatenate(likely)).tolist():
+        yield long_enough[pair // count], long_enough[pair % count]
 
 
-def _pairs_in_band(band: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    """``low * count + high`` for rows with equal bands.
+def _pairs_in_band(band: npt.NDArray[np.uint32], anchors: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+    """``low * count + high`` for rows with equal bands; with anchors, for pairs of any row and an anchor.
 
-    A bucket larger than the window pairs each text with its next neighbours in alphabetical order, which bounds the work
-    on data where thousands of rows share a phrase.
+    In a bucket larger than the window each text is paired with its nearest neighbours in alphabetical order, which bounds
+    the work on data where thousands of rows share a phrase.
     """
     count = len(band)
     keys = np.zeros(count, np.uint64)
@@ -276,12 +328,19 @@ def _pairs_in_band(band: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
         keys = _mix(keys * np.uint64(0x9E3779B97F4A7C15) + column)
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
+    everyone = np.arange(count)
+    partners = everyone if anchors is None else np.flatnonzero(anchors[order])
+    following = np.searchsorted(partners, everyone, side="right")
     found = [np.empty(0, np.int64)]
-    for distance in range(1, min(_MAX_NEIGHBOURS, count - 1) + 1):
-        places = np.flatnonzero(ordered[distance:] == ordered[:-distance])
-        if not len(places):
+    for offset in range(0 if anchors is None else -_MAX_NEIGHBOURS - 1, _MAX_NEIGHBOURS):
+        at = following + offset
+        ours = everyone[(at >= 0) & (at < len(partners))]
+        theirs = partners[at[ours]]
+        same = (ordered[ours] == ordered[theirs]) & (ours != theirs)
+        if anchors is None and not same.any():
             break
-        found.append(order[places] * count + order[places + distance])
+        one, other = order[ours[same]], order[theirs[same]]
+        found.append(np.minimum(one, other) * count + np.maximum(one, other))
     return np.concatenate(found)
 
 

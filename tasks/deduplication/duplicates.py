@@ -13,11 +13,14 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import starmap
 from typing import Any, Literal
 
+from tasks.deduplication.sameness import says_the_same
 from tasks.reporting import refusal
 from tasks.rows import Row, iter_texts
-from tasks.similarity import components, is_near, near_pairs, numbers_in, prompt_text, prompt_views, reply_view, text_key
+from tasks.similarity import near_clusters, near_pairs, prompt_text, prompt_views, reply_view, text_key
 
 STAGE = "deduplicate"
 MAX_COMPARED = 200
@@ -58,15 +61,13 @@ def deduplicate_rows(
     unique = [row for index, row in enumerate(by_id) if index not in repeated]
     on_progress(len(repeated), len(rows))
     views = prompt_views(unique)
-    roots = components(len(unique), near_pairs(views, threshold))
+    roots = near_clusters(views, threshold)
     clusters: dict[int, list[int]] = defaultdict(list)
     for index, root in enumerate(roots):
         clusters[root].append(index)
     names = {root: _cluster_name(views[index] for index in members) for root, members in clusters.items()}
-    near_repeated: dict[int, int] = {}
-    if near == "drop":
-        for members in clusters.values():
-            near_repeated.update(_repetitions(unique, views, members, threshold))
+    several = [members for members in clusters.values() if len(members) > 1]
+    near_repeated = find_near(unique, views, several, threshold) if near == "drop" else {}
     group_of = {id(row): names[root] for row, root in zip(unique, roots, strict=True)}
     reasons = {id(by_id[index]): "exact_duplicate" for index in repeated}
     reasons.update({id(unique[index]): "near_duplicate" for index in near_repeated})
@@ -107,29 +108,36 @@ def content_key(row: Row) -> str:
     return text_key(roles, row.get("label") or "", json.dumps(votes) if votes else "", *texts)
 
 
-def _repetitions(rows: Sequence[Row], views: Sequence[str], members: list[int], threshold: float) -> dict[int, int]:
-    """Near duplicates within one cluster, in order of id: each is near a row that was kept before it."""
+def find_near(
+    rows: Sequence[Row], views: Sequence[str], clusters: Sequence[Sequence[int]], threshold: float
+) -> dict[int, int]:
+    """For each row that nearly repeats a row before it in its cluster, the index of that row, which is kept."""
+    same = partial(says_the_same, threshold=threshold)
+    answers = {index: _answers(rows[index]) for members in clusters for index in members}
+    distinct = sorted({answer[0] for answer in answers.values()})
+    near_answers: dict[str, list[str]] = {answer: [answer] for answer in distinct}
+    for one, other in near_pairs(distinct, threshold):
+        near_answers[distinct[one]].append(distinct[other])
+        near_answers[distinct[other]].append(distinct[one])
     repeated: dict[int, int] = {}
-    kept: list[int] = []
-    if len(members) == 1:
-        return repeated
-    answers = {index: _answers(rows[index]) for index in members}
-    for index in members:
-        original = next(
-            (
-                other
-                for other in kept[-MAX_COMPARED:]
-                if _same_judgement(rows[index], rows[other])
-                and numbers_in(views[index]) == numbers_in(views[other])
-                and is_near(views[index], views[other], threshold)
-                and all(_same_answer(one, two, threshold) for one, two in zip(answers[index], answers[other], strict=True))
-            ),
-            None,
-        )
-        if original is None:
-            kept.append(index)
-        else:
-            repeated[index] = original
+    for members in clusters:
+        kept: dict[str, list[int]] = defaultdict(list)  # by answer, since only rows with near answers can be the same
+        for index in members:
+            before = sorted(other for answer in near_answers[answers[index][0]] for other in kept[answer][-MAX_COMPARED:])
+            original = next(
+                (
+                    other
+                    for other in before[-MAX_COMPARED:]
+                    if _same_judgement(rows[index], rows[other])
+                    and same(views[index], views[other])
+                    and all(starmap(same, zip(answers[index], answers[other], strict=True)))
+                ),
+                None,
+            )
+            if original is None:
+                kept[answers[index][0]].append(index)
+            else:
+                repeated[index] = original
     return repeated
 
 
@@ -141,10 +149,6 @@ def _answers(row: Row) -> tuple[str, ...]:
     if "rejected" not in row:
         return (reply_view(row),)
     return (reply_view(row), reply_view({"chosen": row["rejected"], "known_values": row.get("known_values")}))
-
-
-def _same_answer(one: str, other: str, threshold: float) -> bool:
-    return numbers_in(one) == numbers_in(other) and is_near(one, other, threshold)
 
 
 def _cluster_name(views: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from tasks.errors import InputError
 from tasks.reporting import refusal
 from tasks.rows import Row, iter_texts
-from tasks.similarity import components, near_pairs, prompt_views, text_key
+from tasks.similarity import components, near_across, near_clusters, prompt_views, text_key
 
 FREEZE, DECONTAMINATE, SPLIT = "freeze_test_set", "decontaminate", "split"
 MIN_ROWS = 8
@@ -41,7 +41,7 @@ def groups_of(rows: Sequence[Row], threshold: float) -> list[str]:
     names = [row.get("split_group") or f"v-{text_key(view)}" for row, view in zip(rows, views, strict=True)]
     first: dict[str, int] = {}
     same_name = [(first.setdefault(name, index), index) for index, name in enumerate(names)]
-    roots = components(len(rows), [*same_name, *near_pairs(views, threshold)])
+    roots = components(len(rows), [*same_name, *enumerate(near_clusters(views, threshold))])
     smallest: dict[int, str] = {}
     for root, name in zip(roots, names, strict=True):
         smallest[root] = min(name, smallest.get(root, name))
@@ -100,7 +100,8 @@ def decontaminate_rows(rows: Sequence[Row], frozen: Sequence[Row], *, threshold:
     """
     frozen_groups = {row["split_group"] for row in frozen if row.get("split_group")}
     frozen_keys = {(row["id"], _content_key(row)) for row in frozen}
-    twins = _frozen_twins(prompt_views([*frozen, *rows]), len(frozen), threshold)
+    views = prompt_views([*frozen, *rows])
+    twins = near_across(views[len(frozen) :], views[: len(frozen)], threshold)
     kept: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     twinned: set[int] = set()
@@ -115,21 +116,6 @@ def decontaminate_rows(rows: Sequence[Row], frozen: Sequence[Row], *, threshold:
             continue
         dropped.append(refusal(DECONTAMINATE, str(row["id"]), reason, row, disposition="dropped"))
     return Decontaminated(kept, dropped, len(twinned))
-
-
-def _frozen_twins(views: Sequence[str], num_frozen: int, threshold: float) -> list[list[int]]:
-    """For each view after the frozen ones, which come first, the indices of the frozen views it equals or is near."""
-    frozen_with: dict[str, list[int]] = defaultdict(list)
-    for index, view in enumerate(views[:num_frozen]):
-        frozen_with[view].append(index)
-    distinct = sorted(set(views))
-    near: dict[str, set[str]] = defaultdict(set)
-    for one, other in near_pairs(distinct, threshold):
-        near[distinct[one]].add(distinct[other])
-        near[distinct[other]].add(distinct[one])
-    return [
-        [index for twin in (view, *sorted(near[view])) for index in frozen_with.get(twin, ())] for view in views[num_frozen:]
-    ]
 
 
 def _content_key(row: Mapping[str, Any]) -> str:
