@@ -1,0 +1,201 @@
+"""Greedy replies in batches, and the likelihood of reference replies: all that needs the model itself.
+
+Prompts are sorted by length, so that a batch holds prompts of similar length and little is padding, and padded on the
+left, so that every reply starts at the same position. Sixteen at once are about five times as fast as one by one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from tasks.modeling.loading import load_base, load_tokenizer, load_with_adapter
+from tasks.modeling.prompts import Messages, prompt_token_ids
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in memory with its tokenizer; ``max_tokens`` is its context length."""
+
+    model: Any
+    tokenizer: Any
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One generated reply.
+
+    Attributes:
+        text: Without special tokens.
+        num_prompt_tokens: After truncation to the model's context.
+        num_new_tokens: Including the end token, where there is one.
+        seconds: Wall time of the reply's batch over the batch's rows.
+        completed: Ended by itself, not by the limit.
+    """
+
+    text: str
+    num_prompt_tokens: int
+    num_new_tokens: int
+    seconds: float
+    completed: bool
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How surprised the model is by a reference reply: summed negative log-likelihood in nats, and its tokens."""
+
+    nll: float
+    num_tokens: int
+
+
+def load_model(base: Path, adapter: Path | None) -> LoadedModel:
+    """The model to score: the base, or the base with the adapter merged into it, as it would be served."""
+    model = load_base(base) if adapter is None else load_with_adapter(base, adapter, merge=True)
+    max_tokens = int(getattr(model.config, "max_position_embeddings", None) or 1_000_000)
+    return LoadedModel(model, load_tokenizer(base), max_tokens)
+
+
+def generate_replies(
+    loaded: LoadedModel,
+    prompts: Sequence[Messages],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    on_progress: OnProgress | None = None,
+) -> list[Reply]:
+    """Greedy replies, in the order of the prompts.
+
+    Args:
+        loaded: The model.
+        prompts: Conversations up to the reply. One that leaves no room for a reply in the context loses its beginning.
+        max_new_tokens: Limit of each reply.
+        batch_size: Prompts per batch; does not change the replies beyond rounding.
+        on_progress: Told how many replies are done.
+    """
+    room = max(1, loaded.max_tokens - max_new_tokens)
+    token_ids = [prompt_token_ids(loaded.tokenizer, prompt) for prompt in prompts]
+    num_cut = sum(len(ids) > room for ids in token_ids)
+    if num_cut:
+        logger.warning("benchmark: %d prompts exceed the context of %d tokens and lose their start", num_cut, room)
+    token_ids = [ids[-room:] for ids in token_ids]
+    settings = _greedy(loaded, max_new_tokens)
+    # `generate` fills what its settings leave open from the model's own: a sampling temperature must not slip in there.
+    loaded.model.generation_config = settings
+    if token_ids:  # one token for one prompt, so that the first batch's latency holds no one-time costs
+        _generate_batch(loaded, [token_ids[0][-8:]], _greedy(loaded, 1))
+    replies: dict[int, Reply] = {}
+    for batch in _batches_by_length([len(ids) for ids in token_ids], batch_size):
+        replies.update(zip(batch, _generate_batch(loaded, [token_ids[index] for index in batch], settings), strict=True))
+        if on_progress:
+            on_progress(len(replies), len(prompts))
+    return [replies[index] for index in range(len(prompts))]
+
+
+def reply_likelihoods(
+    loaded: LoadedModel,
+    prompts: Sequence[Messages],
+    references: Sequence[str],
+    *,
+    batch_size: int,
+    on_progress: OnProgress | None = None,
+) -> list[Likelihood]:
+    """The likelihood of each reference reply after its prompt, in order; an empty reference has no tokens.
+
+    Only the reply's own tokens count, not the prompt's and not the end of the turn. A pair longer than the context loses
+    the start of its prompt, then the end of its reply.
+    """
+    pairs = []
+    for prompt, reference in zip(prompts, references, strict=True):
+        reply = loaded.tokenizer(reference, add_special_tokens=False)["input_ids"][: loaded.max_tokens - 1]
+        pairs.append((prompt_token_ids(loaded.tokenizer, prompt)[-(loaded.max_tokens - len(reply)) :], reply))
+    likelihoods: dict[int, Likelihood] = {}
+    for batch in _batches_by_length([len(prompt) + len(reply) for prompt, reply in pairs], batch_size):
+        likelihoods.update(zip(batch, _likelihood_batch(loaded, [pairs[index] for index in batch]), strict=True))
+        if on_progress:
+            on_progress(len(likelihoods), len(pairs))
+    return [likelihoods[index] for index in range(len(pairs))]
+
+
+def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches, longest first: what does not fit into memory shows at once."""
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _greedy(loaded: LoadedModel, max_new_tokens: int) -> GenerationConfig:
+    """Greedy decoding without any of the settings that a model's own generation_config.json brings along."""
+    ends: set[int] = set()
+    for source in (loaded.model.generation_config, loaded.model.config, loaded.tokenizer):
+        ids = getattr(source, "eos_token_id", None)
+        ends.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=loaded.tokenizer.pad_token_id,
+    )
+
+
+def _left_padded(loaded: LoadedModel, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both of shape ``(batch_size, seq_len)``, on the model's device."""
+    width = max(len(row) for row in rows)
+    pad = loaded.tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    return ids.to(loaded.model.device), mask.to(loaded.model.device)
+
+
+def _generate_batch(loaded: LoadedModel, rows: Sequence[list[int]], settings: GenerationConfig) -> list[Reply]:
+    ids, mask = _left_padded(loaded, rows)
+    started = time.perf_counter()
+    with torch.inference_mode():
+        output = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    seconds = (time.perf_counter() - started) / len(rows)
+    ends = set(settings.eos_token_id or ())
+    replies = []
+    for row, tokens in zip(rows, output[:, ids.shape[1] :].tolist(), strict=True):
+        end = next((position for position, token in enumerate(tokens) if token in ends), None)
+        kept = tokens if end is None else tokens[:end]
+        replies.append(
+            Reply(
+                text=loaded.tokenizer.decode(kept, skip_special_tokens=True).strip(),
+                num_prompt_tokens=len(row),
+                num_new_tokens=len(kept) + (end is not None),
+                seconds=seconds,
+                completed=end is not None,
+            )
+        )
+    return replies
+
+
+def _likelihood_batch(loaded: LoadedModel, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Likelihood]:
+    ids, mask = _left_padded(loaded, [prompt + reply for prompt, reply in pairs])
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    longest = max(len(reply) for _, reply in pairs)
+    if longest == 0:
+        return [Likelihood(0.0, 0) for _ in pairs]
+    # Left-padded replies end together, so only the last positions pass through the vocabulary-wide head.
+    is_reply = torch.tensor(
+        [[False] * (longest - len(reply)) + [True] * len(reply) for _, reply in pairs], device=ids.device
+    )
+    with torch.inference_mode():
+        output = loaded.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=longest + 1
+        )
+        logits = output.logits[:, :-1][is_reply]  # (num_reply_tokens, vocabulary)
+        losses = torch.nn.functional.cross_entropy(logits.float(), ids[:, -longest:][is_reply], reduction="none")
+    sums = [float(part.double().sum()) for part in losses.cpu().split([len(reply) for _, reply in pairs])]
+    return [Likelihood(nll, len(reply)) for nll, (_, reply) in zip(sums, pairs, strict=True)]

@@ -1,0 +1,100 @@
+"""How good one reply is, given the reference and the row's label: the per-example metrics that need no model."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import Tokenizer
+from sacrebleu.metrics import BLEU, CHRF
+
+MIN_BLEU_WORDS = 4
+"""BLEU multiplies the precisions of 1- to 4-grams; a shorter reference has no 4-gram to match."""
+
+_WORDS = re.compile(
+    # Scripts written without spaces count by character: kana, Han, Thai, Lao, Khmer, Myanmar.
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+    r"|[^\W_]+"
+)
+_SEPARATORS = re.compile(r"[\s_\-]+")
+
+
+class UnicodeWords(Tokenizer):  # type: ignore[misc]
+    """Words of any script, for ROUGE.
+
+    The library's own tokenizer keeps ASCII only: identical Japanese texts score 0, and "für" equals "fär".
+    """
+
+    def tokenize(self, text: str) -> list[str]:
+        """The text's words, NFKC-normalised and case-folded."""
+        return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+_ROUGE = RougeScorer(["rougeL"], tokenizer=UnicodeWords())
+_CHRF = CHRF()
+_BLEU = BLEU(effective_order=True)
+
+
+def text_scores(reply: str, reference: str) -> dict[str, float | None]:
+    """``chrf``, ``rouge_l``, ``bleu``, ``exact_match``, ``length_ratio`` and ``length_error`` of one reply; shares of 1."""
+    ratio = len(reply) / len(reference) if reference else None
+    return {
+        "chrf": _CHRF.sentence_score(reply, [reference]).score / 100,
+        "rouge_l": float(_ROUGE.score(reference, reply)["rougeL"].fmeasure),
+        "bleu": _BLEU.sentence_score(reply, [reference]).score / 100 if _num_words(reference) >= MIN_BLEU_WORDS else None,
+        "exact_match": float(_normalised(reply) == _normalised(reference)),
+        "length_ratio": ratio,
+        "length_error": abs(math.log(max(len(reply), 1) / len(reference))) if reference else None,
+    }
+
+
+def corpus_scores(replies: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:
+    """``corpus_chrf`` and ``corpus_bleu`` of all replies at once; BLEU over the references of four words or more."""
+    long = [index for index, reference in enumerate(references) if _num_words(reference) >= MIN_BLEU_WORDS]
+    bleu: Any = BLEU().corpus_score([replies[i] for i in long], [[references[i] for i in long]]) if long else None
+    return {
+        "corpus_chrf": CHRF().corpus_score(list(replies), [list(references)]).score / 100 if replies else None,
+        "corpus_bleu": bleu.score / 100 if bleu else None,
+    }
+
+
+def format_valid(reply: str, pattern: str) -> float:
+    """1 when the whole reply matches the pattern, else 0."""
+    return float(re.fullmatch(pattern, reply, re.DOTALL) is not None)
+
+
+def named_label(reply: str, labels: Collection[str], pattern: str | None) -> str | None:
+    """The label that a reply names, or None when it names none of ``labels``.
+
+    Args:
+        reply: The reply.
+        labels: The labels that exist.
+        pattern: Finds the label's name in the reply (first group, or the whole match); None: its first line is the name.
+    """
+    if pattern is None:
+        first_line = reply.strip().split("\n", 1)[0]
+        name = first_line.strip().rstrip(".!").strip("\"'`*[]() ")
+    else:
+        match = re.search(pattern, reply)
+        if match is None:
+            return None
+        name = match.group(1) if match.re.groups else match.group(0)
+    wanted = _label_key(name or "")
+    return next((label for label in sorted(labels) if _label_key(label) == wanted), None)
+
+
+def _label_key(name: str) -> str:
+    """What two spellings of a label share: ``Card arrival`` and ``card_arrival`` are one."""
+    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
+def _normalised(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _num_words(text: str) -> int:
+    return len(_WORDS.findall(text))

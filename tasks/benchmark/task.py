@@ -1,0 +1,108 @@
+"""The benchmark of one model as a Prefect task."""
+
+from __future__ import annotations
+
+import logging
+
+import pyarrow as pa
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import TaskRunContext
+
+from tasks.benchmark.config import BenchmarkConfig
+from tasks.contracts import ArmScores, BaseLanguageModel, DatasetRef, FolderRef
+from tasks.errors import InputError
+from tasks.progress import StageProgress, report_progress
+from tasks.rows import Row, reply
+from tasks.stage import stage_task
+from tasks.storage import Store, sha256_of_json
+
+logger = logging.getLogger(__name__)
+
+_ANSWERS_VERSION = 1
+"""Raised when generation would give other answers for the same model, rows and settings."""
+
+
+@stage_task("score_model", version=1)
+def score_model(
+    arm: str, base: BaseLanguageModel, adapter: FolderRef | None, dataset: DatasetRef, config: BenchmarkConfig
+) -> ArmScores:
+    """One model's scores on the frozen examples: a table per example, and aggregates with intervals.
+
+    A model's answers are kept in the store under the model, the rows and the generation settings: a candidate that
+    becomes champion, or a metric that changes, is not generated again.
+
+    Args:
+        arm: The model's part in the comparison: ``base``, ``candidate`` or ``champion``.
+        base: The base model.
+        adapter: The adapter on top of it, or None for the base itself.
+        dataset: The frozen examples, conversations or preference pairs.
+        config: Generation and scoring.
+
+    Raises:
+        InputError: There is no example.
+    """
+    from tasks.benchmark.scoring import aggregate, choose_rows, score_answers
+
+    store = Store.holding(dataset)
+    rows = choose_rows(store.read_rows(dataset), config.max_examples)
+    if not rows:
+        raise InputError(
+            f"benchmark data set {dataset.sha256[:12]}",
+            "no rows",
+            "frozen examples",
+            "Set prepare.splitting to freeze more, or give it more rows.",
+        )
+    model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
+    logger.info("benchmark: %s model %s answers %d examples", arm, model_sha256[:12], len(rows))
+    with report_progress(f"score_model: {arm}", 2 * len(rows), "steps") as progress:
+        name = f"answers/{_answers_key(model_sha256, dataset, config)}"
+        kept = store.read_pointer(name)
+        if kept is None or not store.holds(kept):
+            kept = store.write_table(_answer(base, adapter, rows, config, progress), kind="table", parents=[dataset])
+            store.write_pointer(name, kept)
+        table = score_answers(rows, store.read_rows(kept), config)
+        scores = ArmScores(
+            arm=arm,
+            model_sha256=model_sha256,
+            examples=store.write_table(table, kind="table", parents=[dataset, kept]),
+            scores=aggregate(table, [reply(row) for row in rows], config),
+        )
+        progress.finish(_summary(scores, len(rows)))
+    logger.info("benchmark: %s, %s", arm, _summary(scores, len(rows)))
+    if TaskRunContext.get():
+        create_markdown_artifact(_markdown(scores), key=f"scores-{arm}", description=f"Scores of the {arm} model")
+    return scores
+
+
+def _answer(
+    base: BaseLanguageModel, adapter: FolderRef | None, rows: list[Row], config: BenchmarkConfig, progress: StageProgress
+) -> pa.Table:
+    """Loads the model and lets it answer."""
+    from tasks.benchmark.generation import load_model
+    from tasks.benchmark.scoring import answer_rows
+
+    base_folder = Store.holding(base.folder).fetch_folder(base.folder)
+    adapter_folder = Store.holding(adapter).fetch_folder(adapter) if adapter else None
+    return answer_rows(rows, load_model(base_folder, adapter_folder), config, progress)
+
+
+def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig) -> str:
+    """What the answers depend on, hashed."""
+    generation = config.model_dump(include={"max_new_tokens", "batch_size", "max_examples"})
+    return sha256_of_json(
+        {"version": _ANSWERS_VERSION, "model": model_sha256, "rows": dataset.sha256, "generation": generation}
+    )
+
+
+def _summary(scores: ArmScores, num_rows: int) -> str:
+    shown = [score for name in ("chrf", "rouge_l", "label_accuracy") if (score := scores.score(name))]
+    figures = ", ".join(f"{score.name} {score.value:.3f}" for score in shown if score.value is not None)
+    return f"{num_rows} examples, {figures}"
+
+
+def _markdown(scores: ArmScores) -> str:
+    lines = ["| metric | value | low | high | examples |", "|---|---|---|---|---|"]
+    for score in scores.scores:
+        low, value, high = ("" if figure is None else f"{figure:.4g}" for figure in (score.low, score.value, score.high))
+        lines.append(f"| {score.name} | {value or 'not measured'} | {low} | {high} | {score.num_samples or 0} |")
+    return "\n".join(lines)

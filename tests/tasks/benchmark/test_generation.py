@@ -1,0 +1,161 @@
+"""A tiny real model answers: batches, truncation and adapters change what they should and nothing else."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from tasks.benchmark.config import BenchmarkConfig
+from tasks.benchmark.generation import LoadedModel, generate_replies, load_model, reply_likelihoods
+from tasks.benchmark.task import score_model
+from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef
+from tasks.errors import InputError
+from tasks.modeling.loading import load_base
+from tasks.modeling.prompts import prompt_token_ids
+from tasks.rows import prompt_messages, reply
+from tasks.storage import Store
+from tests.tiny_model import desk_pair, desk_row
+
+ROWS = [desk_row(number) for number in range(12)]
+PROMPTS = [prompt_messages(row) for row in ROWS]
+REFERENCES = [reply(row) for row in ROWS]
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model_dir: Path) -> LoadedModel:
+    return load_model(tiny_model_dir, None)
+
+
+@pytest.fixture(scope="module")
+def adapter_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that changes the model visibly, without training one."""
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    model = get_peft_model(load_base(tiny_model_dir), lora)
+    folder = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_replies_do_not_depend_on_batch_size_or_order(tiny: LoadedModel) -> None:
+    one_by_one = generate_replies(tiny, PROMPTS, max_new_tokens=24, batch_size=1)
+    together = generate_replies(tiny, PROMPTS, max_new_tokens=24, batch_size=5)
+    reversed_order = generate_replies(tiny, PROMPTS[::-1], max_new_tokens=24, batch_size=5)[::-1]
+    assert [reply.text for reply in one_by_one] == [reply.text for reply in together] == [r.text for r in reversed_order]
+    assert [reply.num_new_tokens for reply in one_by_one] == [reply.num_new_tokens for reply in together]
+    assert len({reply.text for reply in one_by_one}) > 1
+
+
+def test_a_reply_ends_by_itself_or_at_the_limit(tiny: LoadedModel) -> None:
+    cut = generate_replies(tiny, PROMPTS, max_new_tokens=3, batch_size=4)
+    assert {(reply.completed, reply.num_new_tokens) for reply in cut} == {(False, 3)}
+    whole = generate_replies(tiny, PROMPTS, max_new_tokens=60, batch_size=4)
+    assert any(reply.completed and reply.num_new_tokens < 60 for reply in whole)
+    assert not any("<|im_end|>" in reply.text for reply in whole)
+
+
+def test_sampling_settings_of_the_model_do_not_leak_in(tiny: LoadedModel) -> None:
+    tiny.model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0)
+    replies = generate_replies(tiny, PROMPTS, max_new_tokens=16, batch_size=4)
+    assert replies[0].text == generate_replies(tiny, PROMPTS[:1], max_new_tokens=16, batch_size=1)[0].text
+
+
+def test_likelihoods_agree_with_a_plain_forward_pass(tiny: LoadedModel) -> None:
+    batched = reply_likelihoods(tiny, PROMPTS, REFERENCES, batch_size=5)
+    for prompt, reference, likelihood in zip(PROMPTS, REFERENCES, batched, strict=True):
+        start = prompt_token_ids(tiny.tokenizer, prompt)
+        end = tiny.tokenizer(reference, add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            logits = tiny.model(torch.tensor([start + end])).logits[0, len(start) - 1 : -1]
+        expected = -logits.log_softmax(-1)[range(len(end)), end].sum().item()
+        assert likelihood.nll == pytest.approx(expected, rel=1e-4)
+        assert likelihood.num_tokens == len(end)
+
+
+def test_an_empty_reference_has_no_likelihood(tiny: LoadedModel) -> None:
+    for references in ([""], ["", REFERENCES[0]]):
+        likelihood = reply_likelihoods(tiny, PROMPTS[: len(references)], references, batch_size=2)[0]
+        assert (likelihood.nll, likelihood.num_tokens) == (0.0, 0)
+
+
+def test_a_prompt_longer_than_the_context_loses_its_start(tiny: LoadedModel) -> None:
+    long = [{"role": "user", "content": "the printer is broken " * 400}]
+    [answer] = generate_replies(tiny, [long], max_new_tokens=4, batch_size=1)
+    assert answer.num_prompt_tokens == tiny.max_tokens - 4
+    [likelihood] = reply_likelihoods(tiny, [long], ["Please restart it"], batch_size=1)
+    assert math.isfinite(likelihood.nll)
+    assert likelihood.num_tokens > 0
+
+
+def test_an_adapter_is_merged_and_changes_the_model(tiny: LoadedModel, tiny_model_dir: Path, adapter_dir: Path) -> None:
+    adapted = load_model(tiny_model_dir, adapter_dir)
+    assert not hasattr(adapted.model, "peft_config")
+    assert reply_likelihoods(adapted, PROMPTS[:2], REFERENCES[:2], batch_size=2) != reply_likelihoods(
+        tiny, PROMPTS[:2], REFERENCES[:2], batch_size=2
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- the task
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def base(store: Store, tiny_model_dir: Path) -> BaseLanguageModel:
+    return BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
+
+
+@pytest.fixture
+def adapter(store: Store, adapter_dir: Path) -> FolderRef:
+    return store.add_folder(adapter_dir)
+
+
+@pytest.fixture
+def frozen(store: Store) -> DatasetRef:
+    return store.write_rows([dict(row) for row in ROWS], kind="messages", passed=["scrubbed"])
+
+
+CONFIG = BenchmarkConfig(max_new_tokens=24, batch_size=4, num_resamples=100)
+
+
+def test_a_model_is_scored_and_its_answers_are_kept(base: BaseLanguageModel, adapter: FolderRef, frozen: DatasetRef) -> None:
+    scores = score_model.fn("base", base, None, frozen, CONFIG)
+    tuned = score_model.fn("candidate", base, adapter, frozen, CONFIG)
+    assert scores.model_sha256 != tuned.model_sha256
+    assert scores.score("chrf").value > 0.2  # type: ignore[union-attr, operator]
+    assert scores.score("nll").value < tuned.score("nll").value  # type: ignore[union-attr, operator]
+    table = Store.holding(frozen).read_rows(scores.examples)
+    assert [row["id"] for row in table] == sorted(str(row["id"]) for row in ROWS)
+
+    crowned = score_model.fn("champion", base, adapter, frozen, CONFIG)  # the same model in another part
+    assert crowned.model_copy(update={"arm": "candidate"}) == tuned  # latencies included: nothing was generated again
+    patterned = score_model.fn("base", base, None, frozen, CONFIG.model_copy(update={"format_pattern": ".*"}))
+    assert patterned.score("format_valid").value == 1.0  # type: ignore[union-attr]
+    assert patterned.score("latency_seconds") == scores.score("latency_seconds")
+
+
+def test_lost_answers_are_generated_again(base: BaseLanguageModel, frozen: DatasetRef, store: Store) -> None:
+    config = CONFIG.model_copy(update={"max_examples": 4})
+    scores = score_model.fn("base", base, None, frozen, config)
+    answers = store.find_dataset(store.read_table(scores.examples, columns=[]) and scores.examples.parents[1])
+    assert answers is not None
+    Path(answers.uri.removeprefix("file://")).unlink()
+    again = score_model.fn("base", base, None, frozen, config)
+    assert again.score("chrf") == scores.score("chrf")
+
+
+def test_preference_pairs_are_scored_on_their_chosen_reply(base: BaseLanguageModel, store: Store) -> None:
+    pairs = store.write_rows([dict(desk_pair(number)) for number in range(4)], kind="preferences", passed=["scrubbed"])
+    assert score_model.fn("base", base, None, pairs, CONFIG).score("chrf").num_samples == 4  # type: ignore[union-attr]
+
+
+def test_no_examples_are_an_error_and_not_a_score(base: BaseLanguageModel, store: Store) -> None:
+    with pytest.raises(InputError, match="no rows"):
+        score_model.fn("base", base, None, store.write_rows([], kind="messages"), CONFIG)

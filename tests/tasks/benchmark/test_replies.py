@@ -1,0 +1,81 @@
+"""Scores of single replies: known values, other scripts, labels and formats."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.benchmark.replies import corpus_scores, format_valid, named_label, text_scores
+from tasks.metrics import METRICS
+
+
+def test_an_equal_reply_scores_full_and_an_unrelated_one_nearly_nothing() -> None:
+    same = text_scores("Please restart the printer now.", "Please restart the printer now.")
+    assert same == pytest.approx(
+        {"chrf": 1.0, "rouge_l": 1.0, "bleu": 1.0, "exact_match": 1.0, "length_ratio": 1.0, "length_error": 0.0}
+    )
+    other = text_scores("Nope!", "Please restart the printer now.")
+    assert other["exact_match"] == other["rouge_l"] == 0.0
+    assert other["chrf"] < 0.05  # type: ignore[operator]
+    assert other["length_error"] == pytest.approx(1.82, abs=0.01)  # |log(5 / 31)|
+
+
+def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
+    # the cat sat | the cat on the mat: 2 common words of 3 and of 5
+    assert text_scores("the cat sat", "the cat on the mat")["rouge_l"] == pytest.approx(
+        2 * (2 / 3 * 2 / 5) / (2 / 3 + 2 / 5)
+    )
+
+
+def test_rouge_l_reads_every_script() -> None:
+    assert text_scores("こんにちは世界", "こんにちは世界")["rouge_l"] == 1.0
+    assert text_scores("ありがとう世界", "こんにちは世界")["rouge_l"] == pytest.approx(2 / 7, abs=0.15)
+    assert text_scores("fär", "für")["rouge_l"] == 0.0
+    assert text_scores("Straße", "STRASSE")["rouge_l"] == 1.0
+
+
+def test_short_references_have_no_bleu() -> None:
+    assert text_scores("card arrival", "card arrival")["bleu"] is None
+    assert corpus_scores(["card arrival"], ["card arrival"])["corpus_bleu"] is None
+    mixed = corpus_scores(["card arrival", "Please restart it right now."], ["lost card", "Please restart it right now."])
+    assert mixed["corpus_bleu"] == pytest.approx(1.0)
+    assert mixed["corpus_chrf"] < 1.0  # type: ignore[operator]
+
+
+def test_exact_match_looks_past_case_space_and_unicode_form() -> None:
+    assert text_scores("  Cafe\u0301 OPEN\n", "café open")["exact_match"] == 1.0
+
+
+@given(st.text(max_size=60), st.text(min_size=1, max_size=60))
+def test_every_score_is_within_its_range_on_any_text(reply: str, reference: str) -> None:
+    for name, value in text_scores(reply, reference).items():
+        assert name in METRICS
+        if value is not None and METRICS[name].unit == "share":
+            assert -1e-9 <= value <= 1 + 1e-9
+
+
+LABELS = {"card_arrival", "lost_card", "SETUP"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "pattern", "label"),
+    [
+        ("card_arrival", None, "card_arrival"),
+        ("Card arrival.\nBecause you ask when it comes.", None, "card_arrival"),
+        ("**lost card**", None, "lost_card"),
+        ("I think it is card_arrival", None, None),
+        ("", None, None),
+        ("[SETUP] Open the app.", r"^\[(\w+)\]", "SETUP"),
+        ("[OTHER] Open the app.", r"^\[(\w+)\]", None),
+        ("Open the app.", r"^\[(\w+)\]", None),
+        ("The label: setup", r"\w+$", "SETUP"),
+    ],
+)
+def test_the_label_that_a_reply_names(reply: str, pattern: str | None, label: str | None) -> None:
+    assert named_label(reply, LABELS, pattern) == label
+
+
+def test_a_format_must_match_from_start_to_end() -> None:
+    assert format_valid("[SETUP] Hello.\nYours, the crew.", r"\[\w+\] .*Yours, the crew\.") == 1.0
+    assert format_valid("[SETUP] Hello.\nYours, the crew. And more", r"\[\w+\] .*Yours, the crew\.") == 0.0

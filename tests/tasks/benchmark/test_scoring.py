@@ -1,0 +1,111 @@
+"""From answers to a table and aggregates: what is measured, what is not, and how sure it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from tasks.benchmark.config import BenchmarkConfig
+from tasks.benchmark.scoring import EXAMPLES_SCHEMA, aggregate, choose_rows, score_answers
+from tasks.contracts import Measurement
+from tasks.metrics import METRICS
+
+CONFIG = BenchmarkConfig(num_resamples=200)
+
+
+def row(number: int, reference: str, label: str | None = None) -> dict[str, Any]:
+    turn = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": reference}]
+    return {"id": f"r{number:03d}", "messages": turn, "label": label}
+
+
+def answer(number: int, reply: str, **values: Any) -> dict[str, Any]:
+    defaults = {"completed": True, "tokens_in": 10, "tokens_out": 5, "latency_seconds": 0.1}
+    return {"id": f"r{number:03d}", "reply": reply, "reference_nll": 4.0, "reference_tokens": 2, **defaults, **values}
+
+
+def measured(
+    rows: list[dict[str, Any]], answers: list[dict[str, Any]], config: BenchmarkConfig = CONFIG
+) -> dict[str, Measurement]:
+    references = [row["messages"][-1]["content"] for row in rows]
+    return {score.name: score for score in aggregate(score_answers(rows, answers, config), references, config)}
+
+
+def test_every_metric_is_reported_once_and_unmeasured_ones_have_no_value() -> None:
+    scores = measured(
+        [row(1, "Please restart it."), row(2, "Try again later.")], [answer(1, "Restart it."), answer(2, "No.")]
+    )
+    assert tuple(scores) == tuple(METRICS)
+    unmeasured = {name for name, score in scores.items() if score.value is None}
+    assert unmeasured == {"label_accuracy", "label_macro_f1", "format_valid", "bleu", "corpus_bleu"}
+    assert "format_pattern" in scores["format_valid"].note
+    assert "wall time" in scores["latency_p95_seconds"].note
+
+
+def test_a_score_of_zero_is_a_score() -> None:
+    scores = measured(
+        [row(1, "Please restart it at once."), row(2, "Try again later today.")], [answer(1, ""), answer(2, "")]
+    )
+    assert [scores[name].value for name in ("chrf", "rouge_l", "bleu", "exact_match", "corpus_chrf", "corpus_bleu")] == [
+        0.0
+    ] * 6
+
+
+def test_labels_agree_with_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    given = generator.choice(["alpha", "beta", "gamma"], 80, p=[0.6, 0.3, 0.1])
+    named = np.where(generator.random(80) < 0.6, given, generator.choice(["alpha", "beta", "gamma", "nonsense"], 80))
+    rows = [row(number, label, label) for number, label in enumerate(given)]
+    scores = measured(rows, [answer(number, name) for number, name in enumerate(named)])
+    assert scores["label_accuracy"].value == pytest.approx(np.mean(given == named))
+    expected = f1_score(given, named, labels=["alpha", "beta", "gamma"], average="macro")
+    macro = scores["label_macro_f1"]
+    assert macro.value == pytest.approx(expected)
+    assert macro.low < macro.value < macro.high  # type: ignore[operator]
+
+
+def test_labels_that_references_do_not_name_are_not_measured() -> None:
+    rows = [row(1, "Please restart it.", "hardware"), row(2, "billing", "billing")]
+    table = score_answers(rows, [answer(1, "hardware"), answer(2, "billing")], CONFIG).to_pylist()
+    assert [entry["label_accuracy"] for entry in table] == [None, 1.0]
+
+
+def test_a_label_pattern_finds_tags_in_prose() -> None:
+    config = BenchmarkConfig(label_pattern=r"^\[(\w+)\]", num_resamples=200)
+    rows = [row(1, "[SETUP] Open the app.", "SETUP"), row(2, "[PLANS] Tap cancel.", "PLANS")]
+    scores = measured(rows, [answer(1, "[SETUP] Close it."), answer(2, "[SETUP] Close it.")], config)
+    assert scores["label_accuracy"].value == 0.5
+
+
+def test_perplexity_weighs_tokens_and_latency_is_told_by_quantile() -> None:
+    answers = [
+        answer(1, "a", reference_nll=2.0, reference_tokens=1, latency_seconds=1.0),
+        answer(2, "b", reference_nll=9.0, reference_tokens=9, latency_seconds=3.0),
+        answer(3, "c", reference_nll=0.0, reference_tokens=0, latency_seconds=2.0),
+    ]
+    scores = measured([row(number, "some text") for number in (1, 2, 3)], answers)
+    assert scores["perplexity"].value == pytest.approx(np.exp(11 / 10))
+    assert scores["nll"].value == pytest.approx(1.5)
+    assert scores["nll"].num_samples == 2
+    assert scores["latency_p50_seconds"].value == 2.0
+    assert scores["tokens_per_second"].value == pytest.approx(15 / 6)
+
+
+def test_row_order_changes_no_score_and_no_choice() -> None:
+    rows = [row(number, f"answer number {number}") for number in range(50)]
+    chosen = choose_rows(rows, 20)
+    assert chosen == choose_rows(reversed(rows), 20)
+    assert [entry["id"] for entry in chosen] == sorted(entry["id"] for entry in chosen)
+    assert {entry["id"] for entry in choose_rows(rows, 10)} < {entry["id"] for entry in chosen}
+    assert choose_rows(rows, None) == rows
+
+
+def test_the_table_has_a_column_for_every_per_example_metric() -> None:
+    assert {name for name, metric in METRICS.items() if metric.per_example} < set(EXAMPLES_SCHEMA.names)
+
+
+def test_patterns_are_checked_by_the_configuration() -> None:
+    with pytest.raises(ValueError, match="not a regular expression"):
+        BenchmarkConfig(label_pattern="[")
