@@ -195,7 +195,7 @@ class Detector:
         if len(word) < 2 or word in self._allowed:
             return False
         if not reading.has_case:
-            return len(word) > 3 and word not in known.english and not self._strict
+            return len(word) > 2 and word not in known.english and word not in known.proper
         if not token.is_capital or token.text.isupper() and len(word) <= 5:
             return False
         if word in known.proper or word in known.top and word not in known.maybe_first:

@@ -14,7 +14,7 @@ from tasks.pii.recognizers.base import OwnRecognizer
 from tasks.pii.spans import Span
 
 _RUN = re.compile(
-    r"(?<![\w.,])[+(]{0,2}\d(?:[\d()]|[ ./-]{1,2}(?=[\d(]))*\d(?:\s?(?:x|ext\.?|extension)\s?\d{1,6})?(?![\w])",
+    r"(?<!\w)(?<!\d[.,])[+(]{0,2}\d(?:[\d()]|[ ./-]{1,2}(?=[\d(]))*\d(?:\s?(?:x|ext\.?|extension)\s?\d{1,6})?(?![\w])",
     re.IGNORECASE,
 )
 _DATE_LIKE = re.compile(
@@ -22,8 +22,10 @@ _DATE_LIKE = re.compile(
     r"|(?:1[5-9]|20)\d\d\s?[-/]\s?(?:1[5-9]|20)\d\d)"
 )
 _THOUSANDS = re.compile(r"\d{1,3}(?:[. ]000)+|\d{1,3}(?:\.\d{3})+|\d+\.\d+")
+_NUMBER_WORD = re.compile(r"\b(?:number|nummer|nr|no)\.?(?: is| was|:)?\s?$")
+_DOTTED_QUAD = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _ROUND = re.compile(r"[1-9]\d?0{5,}")
-_MONEY_BEFORE = re.compile(r"(?:[$€£¥₹#]|\b(?:usd|eur|gbp|chf|inr|rs)\.?)\s?$", re.IGNORECASE)
+_MONEY_BEFORE = re.compile(r"(?:[$€£¥₹]|\b(?:usd|eur|gbp|chf|inr|rs)\.?)\s?$", re.IGNORECASE)
 _UNIT_AFTER = re.compile(
     r"\s?(?:%|[$€£¥₹]|°|(?:usd|eur|gbp|dollars?|euros?|pounds?|percent|people|inhabitants|miles|km|kilomet|met(?:er|re)s?"
     r"|years?|square|times|bytes|bits|[kmg]b|units|tons?|lightyears?|light)\b)",
@@ -61,7 +63,7 @@ _LABELLED = re.compile(
     r"permit|badge|chart|record|serial|routing|sort code|customer|patient|member|subscriber|claim|case|booking|nhs|medicare))"
     r"(?:\s(?:card|plate))?(?:\s?(?:number|numbers|no\.?|nr\.?|num|code|id|\#))?"
     r"(?:\s?[:=#]{1,2}\s?|\s(?:is|was|are|of|it's)\s(?:now\s)?|\s)[#\"'(]?"
-    r"(?P<value>[A-Za-z]{0,5}[ -]?\d[A-Za-z0-9]*(?:[ /-][A-Za-z0-9]*\d[A-Za-z0-9]*){0,4})(?![\w])",
+    r"(?P<value>[A-Za-z]{0,5}[ -]?\d[A-Za-z0-9]*(?:[ /-][A-Za-z0-9]*\d[A-Za-z0-9]*){0,4}(?:-[A-Za-z])?)(?![\w])",
     re.IGNORECASE,
 )
 _LETTERED = re.compile(
@@ -111,7 +113,9 @@ class IdentifierRecognizer(OwnRecognizer):
         yield from self._runs(text, lower)
         for match in _LABELLED.finditer(text):
             value = match.group("value")
-            if sum(character.isdigit() for character in value) >= 4 and not _DATE_LIKE.fullmatch(value):
+            if sum(character.isdigit() for character in value) >= 4 and (
+                "sort" in match.group("label").lower() or not _DATE_LIKE.fullmatch(value)
+            ):
                 entity = _entity_of(match.group("label").lower()) or "ID_NUMBER"
                 yield Span(match.start("value"), match.end("value"), entity, 0.75, "own.labelled_id")
         for match in _LETTERED.finditer(text):
@@ -131,7 +135,7 @@ class IdentifierRecognizer(OwnRecognizer):
             yield Span(match.start("value"), match.end("value"), "CREDIT_CARD", 0.5, "own.last_digits")
         for match in _IBAN_LIKE.finditer(text):
             value = match.group()
-            if sum(character.isdigit() for character in value) >= 8 and any(character.isdigit() for character in value[4:8]):
+            if sum(character.isdigit() for character in value) >= 8:
                 yield Span(match.start(), match.end(), "IBAN_CODE", 0.7, "own.iban_like")
 
     def _runs(self, text: str, lower: str) -> Iterator[Span]:
@@ -143,10 +147,13 @@ class IdentifierRecognizer(OwnRecognizer):
             start, end = match.span()
             before = lower[max(0, start - _CONTEXT_REACH) : start]
             entity = _entity_of(before)
-            if _is_amount_or_date(value, text, end, before):
+            if _DOTTED_QUAD.fullmatch(value) or _is_amount_or_date(value, text, end, before):
                 continue
             if entity is None:
-                if _THOUSANDS.fullmatch(value) or _ROUND.fullmatch(value) or not _is_grouped_like_an_identifier(value):
+                is_announced = _NUMBER_WORD.search(before) is not None
+                if _THOUSANDS.fullmatch(value) or _ROUND.fullmatch(value):
+                    continue
+                if not is_announced and not _is_grouped_like_an_identifier(value):
                     continue
                 entity = _untyped(value, len(digits))
             if value.endswith(")") and value.count("(") < value.count(")"):

@@ -20,6 +20,7 @@ _PARTICLES = vocabulary("particles")
 _TITLES = vocabulary("titles")
 _SOFT_TITLES = vocabulary("soft_titles")
 _ACTING = vocabulary("acting")
+_SOMETIMES_NAMES = frozenset(("april", "august", "june", "may", "summer", "will", "young"))
 _NOT_INTRODUCED = vocabulary("not_after_introductions")
 _NOT_IN_NAMES = vocabulary("not_in_names")
 
@@ -46,6 +47,11 @@ _ADDRESSING = re.compile(
 
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _NAME_PREFIX = re.compile(r"(?:Mc|Mac|De|Di|Da|Du|La|Le|Van|Von|Fitz|O'|D'|L')[A-Z][a-z]")
+_PART_OF_JOINED = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_DETERMINERS = frozenset("the a an this that these those our your my his her their its of every each any no some".split())
+_AUXILIARIES = frozenset(
+    "is was has had will would can could does did must should isn't wasn't hasn't doesn't didn't".split()
+)
 _GAPS = {" ", "-", "\u00a0"}
 MAX_NAME_TOKENS = 6
 
@@ -95,6 +101,10 @@ class NameRecognizer(OwnRecognizer):
                 return 0.85, "own.given_name"
             if word in known.maybe_first and self._has_evidence(reading, index, token):
                 return 0.7, "own.ambiguous_name"
+            if word in _SOMETIMES_NAMES and self._acts_or_has_surname(reading, index):
+                return 0.7, "own.ambiguous_name"
+            if _CAMEL.search(token.text) and self._is_joined_name(reading, token):
+                return 0.6, "own.joined_name"
             if self._strict and self._is_unknown(reading, index, token):
                 return 0.5, "own.strict"
             return None
@@ -110,7 +120,19 @@ class NameRecognizer(OwnRecognizer):
             return 0.7, "own.introduction"
         if word in known.sure_first and len(word) > 3 and (self._strict or not reading.has_case):
             return 0.55, "own.lower_case_name"
+        if not reading.has_case and self._is_pair(reading, index):
+            return 0.55, "own.lower_case_pair"
         return None
+
+    def _is_pair(self, reading: Reading, index: int) -> bool:
+        """Whether, in text without capitals, a given and a family name that are no common words stand side by side."""
+        tokens, known = reading.tokens, reading.lexicon
+        if index + 1 >= len(tokens) or tokens[index + 1].before != " ":
+            return False
+        first, second = tokens[index].lower, tokens[index + 1].lower
+        if min(len(first), len(second)) < 3 or second in known.top or first in known.top:
+            return False
+        return first in known.first and second in known.names and not (first in known.english and second in known.english)
 
     def _grow(self, reading: Reading, index: int) -> tuple[int, int]:
         """First and last token of the name that holds the token."""
@@ -122,9 +144,43 @@ class NameRecognizer(OwnRecognizer):
                 break
             last = step
         first = index
-        while first > 0 and _is_initial(tokens[first - 1]) and tokens[first].before in (". ", " ", "."):
+        while first > 0 and index - first < 3 and self._leads(reading, first):
             first -= 1
         return first, last
+
+    def _leads(self, reading: Reading, first: int) -> bool:
+        """Whether the token before a name belongs to it: an initial, an abbreviation, a given name that is also a word."""
+        tokens, known = reading.tokens, reading.lexicon
+        token, gap = tokens[first - 1], tokens[first].before
+        if not token.is_capital or token.is_number or token.lower in self._allowed or token.full_end != token.end:
+            return False
+        if len(token.text) <= 2 and token.lower != "i" and token.lower not in _TITLES:
+            return gap in (". ", ".") or (gap == " " and token.lower not in known.top and len(token.text) == 1)
+        if gap not in _GAPS or token.lower in _NOT_IN_NAMES or token.lower in _TITLES:
+            return False
+        if token.lower in known.names and token.lower not in known.proper:
+            return (
+                token.lower not in known.top
+                or not reading.starts_sentence(first - 1)
+                or self._is_own_line(reading, first - 1)
+            )
+        return token.lower not in known.ordinary or self._is_own_line(reading, first - 1)
+
+    def _is_own_line(self, reading: Reading, index: int) -> bool:
+        """Whether a line holds nothing but two to four capitalised words, from this token on."""
+        tokens = reading.tokens
+        if (index > 0 and "\n" not in tokens[index].before) or (index == 0 and "\n" not in reading.text):
+            return False
+        last = index
+        while (
+            last + 1 < len(tokens)
+            and tokens[last + 1].before in (" ", ". ", "-")
+            and tokens[last + 1].is_capital
+            and last - index < 4
+        ):
+            last += 1
+        after = reading.text[tokens[last].full_end : tokens[last].full_end + 2].strip(" ,.")
+        return 1 <= last - index <= 3 and (after == "" or after.startswith("\n"))
 
     def _next_part(self, reading: Reading, last: int) -> int | None:
         """The token up to which a name that ends at ``last`` goes on, or None when it ends there."""
@@ -133,6 +189,8 @@ class NameRecognizer(OwnRecognizer):
         gap = token.before
         if tokens[last].full_end != tokens[last].end and gap != "-":
             return None
+        if gap == "-" and not token.is_number and token.lower not in known.top and len(token.text) > 1:
+            return last + 1
         after_initial = _is_initial(tokens[last]) or tokens[last].lower in ("st", "dr", "jr")
         if (
             gap not in _GAPS
@@ -156,9 +214,15 @@ class NameRecognizer(OwnRecognizer):
                     if tokens[ahead].lower not in _PARTICLES:
                         return None
             return None
+        if not reading.has_case and len(tokens[last].text) > 1 and last + 2 < len(tokens) and len(token.text) == 1:
+            # "eric g. samoylova" in text without capitals
+            surname = tokens[last + 2]
+            if surname.before in (". ", " ") and token.lower not in "ai" and surname.lower not in known.english:
+                return last + 2
         if not reading.has_case or not tokens[last].is_capital:
             is_family_name = token.lower in known.last and token.lower not in known.english
-            if (is_family_name or token.lower in known.sure_first) and len(token.lower) > 2:
+            is_unknown = not reading.has_case and token.lower not in known.english and token.lower not in known.english_rare
+            if (is_family_name or is_unknown or token.lower in known.sure_first) and len(token.lower) > 2:
                 return last + 1
         return None
 
@@ -175,6 +239,26 @@ class NameRecognizer(OwnRecognizer):
                 title.is_capital and token.is_capital and (token.lower in known.names or token.lower not in known.ordinary)
             )
         return True
+
+    def _acts_or_has_surname(self, reading: Reading, index: int) -> bool:
+        """Whether what follows a very frequent word (Will, May) makes it a name: what people do, or a family name."""
+        tokens, known = reading.tokens, reading.lexicon
+        if index + 1 >= len(tokens) or tokens[index + 1].before != " ":
+            return False
+        after = tokens[index + 1]
+        if after.lower in _ACTING:
+            return True
+        return (
+            after.is_capital
+            and (after.lower in known.last or after.lower not in known.ordinary)
+            and after.lower not in known.top
+        )
+
+    def _is_joined_name(self, reading: Reading, token: Token) -> bool:
+        """Whether a word such as ``JustinBieber`` (a hashtag, a handle) has a name among its parts."""
+        known = reading.lexicon
+        parts = [part.lower() for part in _PART_OF_JOINED.findall(token.text)]
+        return any(len(part) > 2 and part in known.sure_first for part in parts)
 
     def _has_evidence(self, reading: Reading, index: int, token: Token) -> bool:
         """Whether the words around an ambiguous capitalised given name make it a name."""
@@ -197,9 +281,13 @@ class NameRecognizer(OwnRecognizer):
             return True
         if after is not None and after.before == " " and after.lower in _ACTING:
             return True
-        if token.full_end != token.end and not reading.starts_sentence(index):
+        is_possessive = token.full_end != token.end
+        if reading.starts_sentence(index):
+            is_subject = after is not None and after.before == " " and after.lower in _AUXILIARIES
+            return (is_possessive or is_subject) and token.lower not in known.top
+        if is_possessive:
             return True
-        return not reading.starts_sentence(index) and not in_heading and word_is_rare(token.lower, known.top)
+        return not in_heading and tokens[index - 1].lower not in _DETERMINERS
 
     def _is_unknown(self, reading: Reading, index: int, token: Token) -> bool:
         """Whether a capitalised word is not ordinary English, whatever its inflection or form."""
@@ -225,11 +313,6 @@ class NameRecognizer(OwnRecognizer):
         if reading.starts_sentence(index) and (word in known.english_rare or _is_inflected(word, known.english)):
             return False
         return not _is_inflected(word, known.ordinary)
-
-
-def word_is_rare(word: str, frequent: frozenset[str]) -> bool:
-    """Whether a word is outside the most frequent ones."""
-    return word not in frequent
 
 
 _SUFFIXES = (
