@@ -5,7 +5,8 @@ A store is a folder, local or on object storage (``file``, ``s3``, ``gs``: anyth
     objects/ab/abcdef….parquet   data sets, and abcdef….json, the manifest for people
     files/ab/abcdef….html        single files
     folders/ab/abcdef…/          models and adapters, listed in their own MANIFEST.json
-    pointers/benchmarks/x.json   names for data sets, the only files that are ever replaced
+    pointers/benchmarks/x.json   names for data sets
+    dossiers/<run>/dossier.html  readable copies for people; with the pointers the only files that are ever replaced
 
 The name of a thing is the SHA-256 of its bytes, so writing it again is a no-op and a changed byte is found on reading.
 A local write goes to a temporary name in the same folder, is flushed, then renamed; object stores put whole objects.
@@ -282,6 +283,25 @@ class Store:
         if not self._fs.exists(path):
             return None
         return kind.model_validate_json(self._fs.cat_file(path))
+
+    # -- readable copies: files under names that people look for
+
+    def write_named(self, name: str, data: bytes) -> str:
+        """Writes a file under a readable name (``dossiers/<run>/dossier.html``), replacing it atomically; returns its URI."""
+        return self._put(name, data, replace=True)
+
+    def read_named(self, name: str) -> bytes | None:
+        """The bytes under a readable name, or None. They carry no hash, so nothing that is trained on is read this way."""
+        path = f"{self._root}/{name}"
+        with _store_errors(f"{self.uri}/{name}"):
+            return bytes(self._fs.cat_file(path)) if self._fs.isfile(path) else None
+
+    def names_in(self, folder: str) -> list[str]:
+        """The sorted names of what lies in a folder of the store; empty when there is no such folder."""
+        path = f"{self._root}/{folder}"
+        if not self._fs.isdir(path):
+            return []
+        return sorted(str(found).rstrip("/").rsplit("/", 1)[-1] for found in self._fs.ls(path, detail=False))
 
     # -- whole objects
 

@@ -264,6 +264,16 @@ def open_run(experiment: str, run_name: str, tags: Mapping[str, str], run_id: st
         run._close(status)
 
 
+def run_page(run_id: str) -> str | None:
+    """The address of a run's page on the tracking server, or None where no server shows one (a bare database)."""
+    uri = tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        return None
+    with registry_errors(f"MLflow run {run_id}"):
+        experiment = connect().get_run(run_id).info.experiment_id
+    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+
+
 def experiment_id(client: Any, name: str) -> str:
     """The id of the experiment called ``name``, created when absent (also when two processes do so at once)."""
     from mlflow.exceptions import MlflowException

@@ -1,0 +1,161 @@
+"""Sections for the record: model card, data card, hash chain, settings, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from tasks.contracts import RunEvidence
+from tasks.dossier.blocks import Bullets, Cell, Chain, Code, Details, Facts, Row, Section, Table
+from tasks.dossier.config import DossierConfig
+from tasks.dossier.gathering import Gathered
+from tasks.dossier.notation import count, magnitude, measured, metric_name, metric_unit, percent, short, size, words
+from tasks.dossier.preparation import STAGE_NAMES
+from tasks.dossier.training import method_name
+
+PACKAGES = (
+    "perennial-llm",
+    "prefect",
+    "mlflow",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "great-expectations",
+    "presidio-analyzer",
+    "spacy",
+    "cleanlab",
+    "scikit-learn",
+    "fairlearn",
+    "sacrebleu",
+    "rouge-score",
+    "pyarrow",
+    "numpy",
+)
+_MAX_LABELS = 12
+_PRIVATE_LISTS = ("denied_terms",)
+_PRIVATE_WORDS = ("password", "secret_key", "api_key", "access_key", "auth_token")
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that do the work, those not installed left out."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def public_settings(settings: Any) -> Any:
+    """The settings without what must not be shown: deny-listed terms, and values of keys that name a credential."""
+    if isinstance(settings, Mapping):
+        return {str(name): _public_value(str(name), value) for name, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [public_settings(item) for item in settings]
+    return settings
+
+
+def _public_value(name: str, value: Any) -> Any:
+    if name in _PRIVATE_LISTS and value:
+        return f"({len(value)} terms, not shown)"
+    if value and isinstance(value, str) and any(word in name.lower() for word in _PRIVATE_WORDS):
+        return "(not shown)"
+    return public_settings(value)
+
+
+def model_card(evidence: RunEvidence, config: DossierConfig) -> Section:
+    """What the model is, what it is for and what is known about its limits."""
+    base, candidate = evidence.sft.base, evidence.candidate
+    steps = " and ".join(method_name(result) for result in (evidence.sft, evidence.dpo) if result)
+    arm = evidence.benchmark.arm("candidate")
+    metric = evidence.decision.primary_metric
+    score = measured(arm.score(metric) if arm else None, metric_unit(metric))
+    facts = [
+        ("Model", f"{candidate.name}, version {candidate.version}"),
+        ("Base model", f"{base.name} ({magnitude(base.num_parameters)} parameters, licence {base.license})"),
+        ("Method", f"LoRA adapter by {steps}, {size(evidence.trained.adapter.size_bytes)}"),
+        ("Trained on", f"{count(evidence.split.train.num_rows)} rows {short(evidence.split.train.sha256)}"),
+        ("Evaluation", f"{metric_name(metric)} {score} on {count(evidence.benchmark.dataset.num_rows)} held-out examples"),
+        ("Intended use", config.intended_use or "not stated (set dossier.intended_use)"),
+        ("Contact", config.contact or "not stated (set dossier.contact)"),
+        ("MLflow run", candidate.run_id),
+    ]
+    limits = [*([base.note] if base.note else []), *config.limitations]
+    limits.append("Automatic metrics compare wording with reference replies; they do not check facts.")
+    return Section("model-card", "Model card", [Facts(facts), Bullets(limits, title="Limits")])
+
+
+def data_card(evidence: RunEvidence, gathered: Gathered) -> Section:
+    """Where the rows came from and what they look like."""
+    snapshot, facts = evidence.examples.snapshot, gathered.facts
+    items = [
+        ("Source", f"{snapshot.source_uri} ({snapshot.input_format})"),
+        ("Source digest", short(snapshot.source_sha256)),
+        ("Rows read", count(snapshot.num_rows_in)),
+        ("Rows trained on", count(evidence.split.train.num_rows)),
+        ("Gates passed", ", ".join(words(gate).lower() for gate in evidence.split.train.passed)),
+    ]
+    if facts.first_day:
+        items.append(("Rows dated", f"{facts.first_day} to {facts.last_day}"))
+    if evidence.preferences:
+        pairs = evidence.preferences
+        items.append(("Preference pairs", f"{count(pairs.dataset.num_rows)} of {count(pairs.snapshot.num_rows_in)}"))
+    tables = []
+    for title, counts in (("Label", facts.labels), *((words(name), counts) for name, counts in facts.groups.items())):
+        if counts:
+            tables.append(_distribution(title, counts))
+    return Section("data-card", "Data card", [Facts(items), *([Row(tables)] if tables else [])])
+
+
+def _distribution(title: str, counts: Mapping[str, int]) -> Table:
+    total = sum(counts.values())
+    shown = list(counts.items())[:_MAX_LABELS]
+    top = max(counts.values())
+    rows = [(Cell(name, bar=number / top), Cell(count(number)), Cell(percent(number / total))) for name, number in shown]
+    if len(counts) > len(shown):
+        rest = total - sum(number for _, number in shown)
+        rows.append((Cell(f"{len(counts) - len(shown)} more"), Cell(count(rest)), Cell(percent(rest / total))))
+    return Table((title, "Rows", "Share"), rows)
+
+
+def lineage_section(evidence: RunEvidence, gathered: Gathered) -> Section:
+    """The hash chain from the raw file to the model version."""
+    names = (*STAGE_NAMES, "Training rows")
+    links = [
+        ("Raw file", evidence.examples.snapshot.source_sha256, evidence.examples.snapshot.source_uri.rsplit("/", 1)[-1])
+    ]
+    links += [(name, ref.sha256, f"{count(ref.num_rows)} rows") for name, ref in zip(names, gathered.chain, strict=False)]
+    for result in (evidence.sft, evidence.dpo):
+        if result:
+            links.append((f"{method_name(result)} adapter", result.adapter.sha256, size(result.adapter.size_bytes)))
+    beside = [
+        ("Base model", f"{short(evidence.sft.base.folder.sha256)}, {evidence.sft.base.name}"),
+        (
+            "Frozen test set",
+            f"{short(evidence.benchmark.dataset.sha256)}, {count(evidence.benchmark.dataset.num_rows)} rows",
+        ),
+    ]
+    fault = gathered.lineage_fault
+    return Section("lineage", "Lineage", [*([Bullets([fault])] if fault else []), Chain(links), Facts(beside)])
+
+
+def settings_section(evidence: RunEvidence, versions: Mapping[str, str], times: Sequence[tuple[str, str]]) -> Section:
+    """Everything needed to run it again."""
+    settings = yaml.safe_dump(public_settings(evidence.settings), sort_keys=False, allow_unicode=True)
+    return Section(
+        "record",
+        "For the record",
+        [
+            Details("Versions", [Facts(list(versions.items()))]),
+            Details("Time per data stage", [Facts(times)]),
+            Details("Settings", [Code(settings)]),
+        ],
+        short="Record",
+    )

@@ -1,0 +1,19 @@
+"""Settings of the dossier."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DossierConfig(BaseModel):
+    """What the evidence page says beyond the evidence, and where it goes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_answers: int = Field(
+        5, ge=0, le=5, description="Answers of base and candidate shown side by side, from the scrubbed frozen set only."
+    )
+    intended_use: str | None = Field(None, max_length=2000, description="What the model is for; goes to the model card.")
+    limitations: tuple[str, ...] = Field((), description="Known limits of the model, for the model card.")
+    contact: str | None = Field(None, max_length=200, description="Whom to ask about the model; goes to the model card.")
+    attach_to_mlflow: bool = Field(True, description="Attach page and JSON to the candidate's MLflow run.")

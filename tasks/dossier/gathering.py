@@ -1,0 +1,169 @@
+"""What the page needs beyond the contracts, read from the store by reference: tables, counts, a few scrubbed answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.contracts import ArmScores, BenchmarkReport, DatasetRef, PreparedDataset, RunEvidence, TrainingResult
+from tasks.errors import GateError, IntegrityError
+from tasks.rows import prompt_messages, reply
+from tasks.storage import Store
+
+GATES = ("ingested", "validated", "deduplicated", "confidential_filtered", "scrubbed", "label_audited", "decontaminated")
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss by step."""
+
+    train: Sequence[Point]
+    held_out: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """What the rows that were trained on look like, in counts."""
+
+    labels: Mapping[str, int]
+    groups: Mapping[str, Mapping[str, int]]
+    first_day: str | None
+    last_day: str | None
+
+
+@dataclass(frozen=True)
+class AnsweredExample:
+    """One frozen example: the question, the reference reply, and each arm's reply with its primary score."""
+
+    row_id: str
+    question: str
+    reference: str
+    replies: Mapping[str, tuple[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything read from the store for one dossier; ``lineage_fault`` is None when the chain holds."""
+
+    curves: Mapping[str, Curve]
+    issue_actions: Mapping[str, Mapping[str, int]]
+    differences: Sequence[Mapping[str, Any]]
+    facts: RowFacts
+    chain: Sequence[DatasetRef]
+    lineage_fault: str | None
+    answers: Sequence[AnsweredExample] = field(default_factory=tuple)
+
+
+def gather(evidence: RunEvidence, num_answers: int) -> Gathered:
+    """Reads what the page shows, each table checked against its hash."""
+    store = Store.holding(evidence.examples.dataset)
+    results = {"sft": evidence.sft} | ({"dpo": evidence.dpo} if evidence.dpo else {})
+    table = store.read_table(evidence.examples.labels.issues, columns=["kind", "action"])
+    actions: dict[str, Counter[str]] = {}
+    for issue in table.to_pylist():
+        actions.setdefault(str(issue["kind"]), Counter())[str(issue["action"])] += 1
+    return Gathered(
+        curves={name: _curve(store, result) for name, result in results.items()},
+        issue_actions=actions,
+        differences=_differences(store, evidence.examples),
+        facts=_facts(store, evidence.split.train),
+        chain=_chain(evidence),
+        lineage_fault=lineage_fault(store, evidence),
+        answers=_answers(store, evidence.benchmark, evidence.decision.primary_metric, num_answers),
+    )
+
+
+def lineage_fault(store: Store, evidence: RunEvidence) -> str | None:
+    """Why the rows trained on do not descend from the snapshot through every gate; None when they do."""
+    try:
+        store.verify_lineage(evidence.split.train, descends_from=evidence.examples.snapshot.dataset.sha256, passed=GATES)
+    except (GateError, IntegrityError) as error:
+        return str(error)
+    return None
+
+
+def _chain(evidence: RunEvidence) -> list[DatasetRef]:
+    examples = evidence.examples
+    refs = [stage.dataset for stage in examples.stages] + [evidence.split.train]
+    return list(dict.fromkeys(refs))
+
+
+def _curve(store: Store, result: TrainingResult) -> Curve:
+    table = store.read_table(result.curves)
+    return Curve(_points(table, "loss"), _points(table, "eval_loss"))
+
+
+def _points(table: pa.Table, name: str) -> list[Point]:
+    if name not in table.column_names or "step" not in table.column_names:
+        return []
+    pairs = zip(table["step"].to_pylist(), table[name].to_pylist(), strict=True)
+    return [(float(step), float(value)) for step, value in pairs if step is not None and value is not None]
+
+
+def _differences(store: Store, prepared: PreparedDataset) -> list[dict[str, Any]]:
+    """The groups whose outcomes differ, largest difference first."""
+    table = store.read_table(prepared.bias.table)
+    if "finding" not in table.column_names:
+        return []
+    found = [row for row in table.to_pylist() if row["finding"] == "difference"]
+    return sorted(found, key=lambda row: (-abs(row["difference"] or 0.0), row["dimension"], row["group"], row["measure"]))
+
+
+def _facts(store: Store, rows: DatasetRef) -> RowFacts:
+    table = store.read_table(rows, columns=["label", "groups", "created_at"])
+    groups: dict[str, Counter[str]] = {}
+    for row_groups in table["groups"].to_pylist():
+        for group in row_groups or ():
+            groups.setdefault(group["name"], Counter())[group["value"]] += 1
+    days = sorted(str(moment)[:10] for moment in table["created_at"].to_pylist() if moment)
+    labels = Counter(label for label in table["label"].to_pylist() if label)
+    return RowFacts(
+        labels=dict(labels.most_common()),
+        groups={name: dict(counts.most_common()) for name, counts in groups.items()},
+        first_day=days[0] if days else None,
+        last_day=days[-1] if days else None,
+    )
+
+
+def _answers(store: Store, benchmark: BenchmarkReport, metric: str, count: int) -> list[AnsweredExample]:
+    """Answers spread evenly from the candidate's largest gain to its largest loss, so that none are hand-picked.
+
+    Only from a data set that went through scrubbing; else none.
+    """
+    arms = [arm for name in ("base", "champion", "candidate") if (arm := benchmark.arm(name))]
+    if not count or "scrubbed" not in benchmark.dataset.passed or not {"base", "candidate"} <= {arm.arm for arm in arms}:
+        return []
+    replies = {arm.arm: _replies(store, arm, metric) for arm in arms}
+    rows = {str(row["id"]): row for row in store.read_rows(benchmark.dataset)}
+    shared = [name for name in rows if all(name in answered for answered in replies.values())]
+
+    def gain(name: str) -> float:
+        return (replies["candidate"][name][1] or 0.0) - (replies["base"][name][1] or 0.0)
+
+    ordered = sorted(shared, key=lambda name: (-gain(name), name))
+    places = {round(step * (len(ordered) - 1) / max(1, count - 1)) for step in range(count)} if ordered else set()
+    return [
+        AnsweredExample(
+            row_id=ordered[place],
+            question="\n\n".join(message["content"] for message in prompt_messages(rows[ordered[place]])),
+            reference=reply(rows[ordered[place]]),
+            replies={arm.arm: replies[arm.arm][ordered[place]] for arm in arms},
+        )
+        for place in sorted(places)
+    ]
+
+
+def _replies(store: Store, arm: ArmScores, metric: str) -> dict[str, tuple[str, float | None]]:
+    table = store.read_table(arm.examples)
+    if "reply" not in table.column_names:
+        return {}
+    scores = table[metric].to_pylist() if metric in table.column_names else [None] * table.num_rows
+    return {
+        str(name): (str(text or ""), score)
+        for name, text, score in zip(table["id"].to_pylist(), table["reply"].to_pylist(), scores, strict=True)
+    }

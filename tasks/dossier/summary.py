@@ -1,0 +1,102 @@
+"""What `perennial show` prints about a run, read from the dossier's JSON; plain data, no rich, nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.contracts import RunEvidence
+from tasks.dossier.notation import interval, measured, metric_name, metric_unit, signed
+from tasks.dossier.verdict import verdict_of
+from tasks.errors import InputError
+from tasks.storage import Store
+
+LATEST = "dossiers/latest.txt"
+"""Names the run whose dossier was written last."""
+_ARMS = ("base", "champion", "candidate")
+_SHOWN = ("rouge_l", "chrf", "bleu", "exact_match", "label_accuracy", "label_macro_f1", "perplexity", "latency_p95_seconds")
+
+Lines = list[tuple[str, ...]]
+
+
+def folder_of(run: str) -> str:
+    """Where the readable copies of a run's dossier lie in the store; nothing in a run's name can lead elsewhere."""
+    return "dossiers/" + (re.sub(r"[^\w.-]+", "-", run).strip(".-") or "unnamed")
+
+
+def read_record(store_uri: str, run: str = "latest") -> dict[str, Any]:
+    """The evidence of a run as its dossier's JSON says it.
+
+    Args:
+        store_uri: The store that the run wrote to.
+        run: The run's name, or ``latest`` for the dossier written last.
+
+    Raises:
+        InputError: There is no such run in this store.
+    """
+    store = Store(store_uri)
+    name = run
+    if run == "latest":
+        name = (store.read_named(LATEST) or b"").decode()
+    data = store.read_named(f"{folder_of(name)}/dossier.json") if name else None
+    if data is None:
+        known = [found for found in store.names_in("dossiers") if "." not in found or not found.endswith(".txt")]
+        raise InputError(
+            f"run {run}",
+            f"no dossier in {store.uri}",
+            f"one of {', '.join(known[-5:])}" if known else "a finished run",
+            "Name one of them, or the store with --store." if known else "Run `perennial retrain` first, or name --store.",
+        )
+    record: dict[str, Any] = json.loads(data)
+    return record
+
+
+def summary_lines(record: Mapping[str, Any], store_uri: str | None = None) -> list[tuple[str, Lines]]:
+    """Titled blocks of aligned lines: verdict, scores, reasons, where to read on.
+
+    Args:
+        record: What :func:`read_record` returned.
+        store_uri: The store it came from; with it the page's address is told.
+    """
+    evidence = RunEvidence.model_validate(record)
+    verdict = verdict_of(evidence)
+    blocks: list[tuple[str, Lines]] = [
+        (f"{evidence.run_name}: {verdict.label}", [(verdict.sentence,)]),
+        ("Scores on the frozen examples", _scores(evidence)),
+        ("Why", [(reason,) for reason in evidence.decision.reasons]),
+    ]
+    if evidence.decision.remedies:
+        blocks.append(("What would change it", [(remedy,) for remedy in evidence.decision.remedies]))
+    places: Lines = [("model", f"{evidence.candidate.name}, version {evidence.candidate.version}")]
+    champion = evidence.promotion.champion_version
+    places.append(("champion", f"version {champion}" if champion else "none"))
+    if store_uri is not None:
+        store = Store(store_uri)
+        folder = store.local_path or store.uri
+        places.append(("dossier", f"{folder}/{folder_of(evidence.run_name)}/dossier.html"))
+    blocks.append(("Where", places))
+    return blocks
+
+
+def _scores(evidence: RunEvidence) -> Lines:
+    arms = [arm for name in _ARMS if (arm := evidence.benchmark.arm(name))]
+    primary = evidence.decision.primary_metric
+    names = [primary, *(name for name in _SHOWN if name != primary)]
+    names = [name for name in names if any((score := arm.score(name)) and score.value is not None for arm in arms)]
+    differences = {
+        comparison.metric: f"{signed(comparison.difference)} ({interval(comparison.low, comparison.high)})"
+        for comparison in evidence.decision.comparisons
+        if comparison.opponent == "base"
+    }
+    lines: Lines = [("metric", *(arm.arm for arm in arms), "candidate \u2212 base (95 %)")]
+    lines += [
+        (
+            metric_name(name),
+            *(measured(arm.score(name), metric_unit(name)) for arm in arms),
+            differences.get(name, ""),
+        )
+        for name in names
+    ]
+    return lines

@@ -1,0 +1,69 @@
+"""The dossier as a Prefect task."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.context import TaskRunContext
+
+from tasks.contracts import Dossier, RunEvidence
+from tasks.dossier.config import DossierConfig
+from tasks.progress import report_progress
+from tasks.stage import stage_task
+from tasks.storage import Store
+from tasks.tracking import open_run, run_page
+
+logger = logging.getLogger(__name__)
+
+
+@stage_task("write_dossier", version=1, cached=False)
+def write_dossier(evidence: RunEvidence, config: DossierConfig) -> Dossier:
+    """The evidence of a run as one HTML page and its JSON: in the store, under the run's name, and in MLflow.
+
+    Raises:
+        IntegrityError: A table that the evidence refers to is gone or altered.
+        RegistryError: MLflow does not take the files.
+    """
+    from tasks.dossier.cards import installed_versions, public_settings
+    from tasks.dossier.gathering import gather
+    from tasks.dossier.page import compose_page
+    from tasks.dossier.rendering import render_page
+    from tasks.dossier.summary import LATEST, folder_of
+
+    store = Store.holding(evidence.examples.dataset)
+    logger.info("dossier: writing the evidence of %s", evidence.run_name)
+    evidence = evidence.model_copy(update={"settings": public_settings(evidence.settings)})
+    with report_progress("write_dossier", 3, "files") as progress:
+        gathered = gather(evidence, config.num_answers)
+        written = dt.datetime.now(dt.UTC).strftime("%-d %B %Y, %H:%M UTC")
+        html = render_page(compose_page(evidence, gathered, config, installed_versions(), written))
+        record = evidence.model_dump_json(indent=2).encode()
+        progress(1)
+        files = {"html": store.write_bytes(html, ".html"), "record": store.write_bytes(record, ".json")}
+        folder = folder_of(evidence.run_name)
+        page_uri = store.write_named(f"{folder}/dossier.html", html)
+        store.write_named(f"{folder}/dossier.json", record)
+        store.write_named(LATEST, evidence.run_name.encode())
+        progress(2)
+        run_id = evidence.candidate.run_id if config.attach_to_mlflow else None
+        if run_id:
+            with open_run(evidence.model_name, evidence.run_name, {"perennial.dossier": page_uri}, run_id=run_id) as run:
+                run.log_artifact_bytes("dossier/dossier.html", html)
+                run.log_artifact_bytes("dossier/dossier.json", record)
+        progress.finish(f"{len(html) // 1000} kB at {page_uri}")
+    logger.info("dossier: %d kB at %s", len(html) // 1000, page_uri)
+    if TaskRunContext.get() is not None:
+        _publish(evidence, page_uri, run_page(run_id) if run_id else None)
+    return Dossier(run_name=evidence.run_name, mlflow_run_id=run_id, **files)
+
+
+def _publish(evidence: RunEvidence, page_uri: str, mlflow_url: str | None) -> None:
+    """The verdict and the way to the page, as artifacts of the Prefect run."""
+    from tasks.dossier.verdict import verdict_of
+
+    verdict = verdict_of(evidence)
+    lines = [f"## {verdict.label}", "", verdict.sentence, "", *(f"- {reason}" for reason in evidence.decision.reasons)]
+    create_markdown_artifact("\n".join(lines), key="verdict", description=verdict.label)
+    create_link_artifact(mlflow_url or page_uri, link_text=f"Dossier of {evidence.run_name}", key="dossier")

@@ -1,0 +1,69 @@
+"""Section on training: the split, the plan against what happened, the loss curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tasks.contracts import RunEvidence, TrainingResult
+from tasks.dossier.blocks import Block, Bullets, Cell, Details, Plot, Row, Section, Table, Text
+from tasks.dossier.gathering import Gathered
+from tasks.dossier.notation import count, duration, magnitude, measured, size, words
+from tasks.dossier.plots import plot_curves
+
+METHOD_NAMES = {"sft": "SFT", "dpo": "DPO"}
+
+
+def training_section(evidence: RunEvidence, gathered: Gathered) -> Section:
+    """Rows, plan against actual, and the curves of every training step."""
+    results = [result for result in (evidence.sft, evidence.dpo) if result]
+    split = evidence.split
+    intro = (
+        f"{count(split.train.num_rows)} rows to train on, {count(split.validation.num_rows)} for validation, in "
+        f"{count(split.num_groups)} groups of near duplicates, none of which stands on both sides."
+    )
+    blocks: list[Block] = [Text(intro)]
+    plots = []
+    for result in results:
+        name, curve = method_name(result), gathered.curves[result.method]
+        if curve.train or curve.held_out:
+            plots.append(Plot(plot_curves(curve.train, curve.held_out, f"{name} loss by step"), f"{name}: loss by step."))
+    if plots:
+        blocks.append(Row(plots))
+    blocks.append(_plan_table(results))
+    for result in results:
+        figures = [f"{words(figure.name)}: {measured(figure, 'ratio')}." for figure in result.measurements]
+        notes = [*result.plan.notes, *result.events]
+        if figures or notes:
+            inner: list[Block] = [Bullets(figures)] if figures else []
+            inner += [Bullets(notes)] if notes else []
+            blocks.append(Details(f"{method_name(result)}: figures and events", inner))
+    return Section("training", "Training", blocks)
+
+
+def method_name(result: TrainingResult) -> str:
+    """``SFT`` or ``DPO``."""
+    return METHOD_NAMES.get(result.method, result.method.upper())
+
+
+def _plan_table(results: list[TrainingResult]) -> Table:
+    lines: list[tuple[str, Callable[[TrainingResult], str], Callable[[TrainingResult], str]]] = [
+        ("Steps", lambda r: count(r.plan.num_steps), lambda r: count(r.num_steps)),
+        ("Tokens", lambda r: count(r.plan.num_tokens), lambda r: count(r.num_tokens)),
+        ("Time", lambda r: duration(r.plan.estimated_seconds), lambda r: duration(r.seconds)),
+    ]
+    planned_only: list[tuple[str, Callable[[TrainingResult], str]]] = [
+        ("Rows", lambda r: count(r.plan.num_rows)),
+        ("Rows cut to length", lambda r: f"{count(r.plan.num_truncated_rows)} at {count(r.plan.max_length_tokens)} tokens"),
+        ("Batch", lambda r: f"{r.plan.micro_batch_size} \u00d7 {r.plan.accumulation_steps}"),
+        ("Trainable", lambda r: f"{magnitude(r.plan.num_trainable_parameters)} of {magnitude(r.plan.num_parameters)}"),
+        ("Device", lambda r: f"{r.plan.device}, {r.plan.precision}"),
+        ("Memory, planned", lambda r: size(sum(r.plan.memory_bytes.values())) if r.plan.memory_bytes else "\u2013"),
+        ("Attempts", lambda r: count(r.num_attempts)),
+        ("Adapter", lambda r: size(r.adapter.size_bytes)),
+    ]
+    rows: list[list[Cell]] = [
+        [Cell(name), *(Cell(actual(result), f"planned {planned(result)}") for result in results)]
+        for name, planned, actual in lines
+    ]
+    rows += [[Cell(name), *(Cell(value(result)) for result in results)] for name, value in planned_only]
+    return Table(("Plan and actual", *(method_name(result) for result in results)), rows)

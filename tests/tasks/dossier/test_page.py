@@ -1,0 +1,253 @@
+"""The page says what the evidence says, asks the network for nothing, and shows no text that it should not."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tasks.contracts import RunEvidence, TruthReport
+from tasks.dossier.cards import installed_versions, public_settings
+from tasks.dossier.config import DossierConfig
+from tasks.dossier.gathering import gather
+from tasks.dossier.notation import interval, with_names, words
+from tasks.dossier.page import compose_page
+from tasks.dossier.rendering import render_page
+from tasks.dossier.verdict import verdict_of
+from tasks.storage import Store
+from tests.evidence import make_evidence
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+def render(evidence: RunEvidence, config: DossierConfig | None = None) -> str:
+    config = config or DossierConfig()
+    page = compose_page(evidence, gather(evidence, config.num_answers), config, {"python": "3.11"}, "1 July 2026")
+    return render_page(page).decode()
+
+
+class Document(HTMLParser):
+    """Collects what a test asks about, and fails on tags that do not match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.anchors: list[str] = []
+        self.sources: list[str] = []
+        self.tags: set[str] = set()
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        given = dict(attrs)
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        if tag == "a":
+            self.anchors.append(str(given["href"]))
+        self.sources += [str(value) for name, value in attrs if name in ("src", "srcset", "xlink:href") and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> RunEvidence:
+    return make_evidence(tmp_path_factory.mktemp("run") / "store", champion=True)
+
+
+@pytest.fixture(scope="module")
+def html(evidence: RunEvidence) -> str:
+    return render(evidence)
+
+
+@pytest.fixture(scope="module")
+def document(html: str) -> Document:
+    return Document(html)
+
+
+def test_the_page_is_one_file_without_requests(html: str, document: Document) -> None:
+    assert not document.tags & {"script", "img", "iframe", "object", "embed", "video", "audio", "form"}
+    assert all(source.startswith("#") for source in document.sources), "only references inside the page"
+    assert not re.findall(r"url\((?!#)|@import|@font-face", html)
+    assert re.findall(r'<link [^>]*href="([^"]*)"', html) == ["data:,"]
+    assert "default-src 'none'" in html, "the browser enforces it"
+
+
+def test_ids_are_unique_and_every_anchor_leads_somewhere(document: Document) -> None:
+    assert len(document.ids) == len(set(document.ids))
+    inside = [anchor[1:] for anchor in document.anchors if anchor.startswith("#")]
+    assert inside
+    assert set(inside) <= set(document.ids)
+    assert [anchor for anchor in document.anchors if not anchor.startswith("#")] == [
+        "http://localhost:4200/runs/flow-run/0a1b"
+    ]
+
+
+def test_every_section_is_there(document: Document) -> None:
+    assert [name for name in document.ids if "-" not in name or name.endswith("-card")] == [
+        "decision", "scores", "answers", "compliance", "data", "truth", "privacy", "labels", "bias", "training",
+        "model-card", "data-card", "lineage", "record",
+    ]  # fmt: skip
+
+
+def test_figures_of_the_evidence_stand_on_the_page(document: Document, evidence: RunEvidence) -> None:
+    text = document.text
+    assert "0.710 0.650–0.760" in text.replace(" , ", ", "), "the candidate's score with its interval"
+    assert "+0.570 +0.531 to +0.604" in text
+    assert "Malformed JSON 1" in text
+    assert "In frozen set 12" in text
+    assert "Email address 31" in text
+    assert "0.942" in text, "measured recall of personal data"
+    assert "240 made-up identities scrubbed with the data, 3 leaked" in text
+    assert "Wrong label 1 1" in text, "one removed, one for review"
+    assert evidence.split.train.sha256[:12] in text
+    assert "planned 2 min 31 s" in text
+    assert "Rows dated 2026-01-11 to 2026-03-11" in text
+    assert "rouge_l" not in text.split("For the record")[0], "metrics go by their names"
+
+
+def test_plots_are_drawn_in_the_page_s_own_colours_with_text_as_text(html: str) -> None:
+    plots = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
+    assert len(plots) == 5  # scores, two funnels, two loss curves
+    for plot in plots:
+        assert "<text" in plot
+        assert "var(--" in plot
+        assert "var(--sans)" in plot
+        assert not re.search(r"#0[1-8]0[1-8]0[1-8]", plot), "a stand-in colour was left"
+        assert 'role="img" aria-label="' in plot
+    assert ">ROUGE-L</text>" in plots[0].replace("\n", "")
+
+
+def test_the_same_evidence_gives_the_same_bytes(evidence: RunEvidence, html: str) -> None:
+    assert render(evidence) == html
+
+
+def test_at_most_five_answers_and_none_when_asked_for_none(evidence: RunEvidence, html: str) -> None:
+    assert html.count('<article class="answer">') == 5
+    assert "<article" not in render(evidence, DossierConfig(num_answers=0))
+
+
+def test_answers_run_from_the_largest_gain_to_the_largest_loss(evidence: RunEvidence) -> None:
+    answers = gather(evidence, 5).answers
+    store = Store.holding(evidence.benchmark.dataset)
+    arms = {arm.arm: {row["id"]: row["rouge_l"] for row in store.read_rows(arm.examples)} for arm in evidence.benchmark.arms}
+    gains = {name: arms["candidate"][name] - arms["base"][name] for name in arms["base"]}
+    shown = [gains[answer.row_id] for answer in answers]
+    assert shown == sorted(shown, reverse=True)
+    assert (shown[0], shown[-1]) == (max(gains.values()), min(gains.values()))
+
+
+def test_an_unscrubbed_benchmark_shows_no_answer(evidence: RunEvidence) -> None:
+    store = Store.holding(evidence.benchmark.dataset)
+    raw = store.write_rows(store.read_rows(evidence.benchmark.dataset), kind="messages", passed=["ingested"])
+    benchmark = evidence.benchmark.model_copy(update={"dataset": raw})
+    assert gather(evidence.model_copy(update={"benchmark": benchmark}), 5).answers == []
+
+
+def test_text_from_the_data_cannot_become_markup(evidence: RunEvidence) -> None:
+    hostile = '<script>alert(1)</script><b onclick="x">'
+    decision = evidence.decision.model_copy(update={"reasons": (hostile,)})
+    html = render(evidence.model_copy(update={"decision": decision, "model_name": hostile, "run_name": hostile}))
+    assert "<script" not in html
+    assert "<b onclick" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_no_training_text_stands_on_the_page(evidence: RunEvidence, document: Document) -> None:
+    store = Store.holding(evidence.split.train)
+    for row in store.read_rows(evidence.split.train):
+        assert row["messages"][0]["content"] not in document.text
+
+
+def test_confidential_settings_are_not_shown(document: Document) -> None:
+    assert "Bluefinch" not in document.text
+    assert "denied_terms: (2 terms, not shown)" in document.text
+    settings = {"a": [{"api_key": "k", "denied_terms": []}], "tokens": 5, "password": None}
+    assert public_settings(settings) == {
+        "a": [{"api_key": "(not shown)", "denied_terms": []}],
+        "tokens": 5,
+        "password": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "label", "tone"),
+    [("PROMOTE", "Promoted", "good"), ("HOLD", "Held", "hold"), ("NEEDS_HUMAN", "Needs a person", "ask")],
+)
+def test_the_banner_names_the_outcome(tmp_path: Path, outcome: str, label: str, tone: str) -> None:
+    evidence = make_evidence(tmp_path / "store", outcome, champion=True)  # type: ignore[arg-type]
+    verdict = verdict_of(evidence)
+    assert (verdict.label, verdict.tone) == (label, tone)
+    assert "on 12 held-out examples it scores" in verdict.sentence
+    assert "for the base model (difference" in verdict.sentence
+    assert "for the champion (difference" in verdict.sentence
+    assert f'<div class="verdict {tone}">' in render(evidence)
+
+
+def test_a_passed_gate_without_promotion_is_not_called_promoted(evidence: RunEvidence) -> None:
+    moved = evidence.promotion.model_copy(update={"promoted": False, "reason": "the champion changed meanwhile."})
+    verdict = verdict_of(evidence.model_copy(update={"promotion": moved}))
+    assert verdict.tone == "hold"
+    assert verdict.sentence.endswith("but the champion changed meanwhile.")
+
+
+def test_a_decision_without_comparisons_falls_back_on_its_reason(evidence: RunEvidence) -> None:
+    decision = evidence.decision.model_copy(update={"outcome": "HOLD", "comparisons": (), "reasons": ("Only 3 examples.",)})
+    assert "Only 3 examples." in verdict_of(evidence.model_copy(update={"decision": decision})).sentence
+
+
+def test_a_broken_chain_fails_the_lineage_check_and_says_where(evidence: RunEvidence) -> None:
+    other = Store.holding(evidence.split.train).write_rows([], kind="messages", passed=evidence.split.train.passed)
+    split = evidence.split.model_copy(update={"train": other})
+    broken = evidence.model_copy(update={"split": split})
+    assert "a descendant of snapshot" in (gather(broken, 0).lineage_fault or "")
+    html = render(broken)
+    assert re.search(r'<li class="fail">.{0,200}Lineage holds', html, flags=re.DOTALL)
+
+
+def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
+    evidence = make_evidence(tmp_path / "store", truth=False)
+    bare = evidence.model_copy(update={"preferences": None, "dpo": None, "flow_run_url": None, "truth": TruthReport()})
+    text = Document(render(bare)).text
+    assert "What the stages found, measured" not in text
+    assert "Preference pairs" not in text
+    assert "DPO" not in text
+    assert "LoRA adapter by SFT," in text
+
+
+def test_notation() -> None:
+    assert words("US_SSN") == "US SSN"
+    assert words("near_duplicate") == "Near duplicate"
+    assert interval(0.1, 0.2) == "0.100–0.200"
+    assert interval(-0.1, 0.2) == "\u22120.100 to 0.200"
+    assert interval(None, 0.2) == ""
+    assert (
+        with_names("rouge_l 0.7, corpus_chrf 0.2, completed replies") == "ROUGE-L 0.7, chrF, corpus 0.2, completed replies"
+    )
+
+
+def test_versions_name_the_libraries_that_are_installed() -> None:
+    versions = installed_versions()
+    assert versions["prefect"].startswith("3.")
+    assert "python" in versions

@@ -1,0 +1,153 @@
+"""The dossier lands in the store, under the run's name and in MLflow, and `perennial show` reads it back."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.contracts import RunEvidence
+from tasks.dossier import DossierConfig, write_dossier
+from tasks.dossier.summary import folder_of, read_record, summary_lines
+from tasks.errors import InputError
+from tasks.storage import Store
+from tests.evidence import make_evidence
+
+ALONE = DossierConfig(attach_to_mlflow=False)
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> RunEvidence:
+    return make_evidence(tmp_path / "store", champion=True)
+
+
+def test_it_is_written_by_hash_and_under_the_run_s_name(evidence: RunEvidence, tmp_path: Path) -> None:
+    dossier = write_dossier.fn(evidence, ALONE)
+    store = Store(tmp_path / "store")
+    html = store.read_bytes(dossier.html)
+    folder = tmp_path / "store" / "dossiers" / evidence.run_name
+    assert (folder / "dossier.html").read_bytes() == html
+    assert (folder / "dossier.json").read_bytes() == store.read_bytes(dossier.record)
+    assert html.startswith(b"<!doctype html>")
+    assert len(html) < 400_000, "small enough for a mail"
+
+
+def test_the_record_is_the_evidence_without_confidential_settings(evidence: RunEvidence, tmp_path: Path) -> None:
+    write_dossier.fn(evidence, ALONE)
+    record = read_record(str(tmp_path / "store"), evidence.run_name)
+    assert "Bluefinch" not in json.dumps(record)
+    again = RunEvidence.model_validate(record)
+    assert again.model_copy(update={"settings": evidence.settings}) == evidence
+
+
+def test_mlflow_gets_both_files_on_the_candidate_s_run(
+    evidence: RunEvidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.tracking import connect, open_run, run_page
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with open_run(evidence.model_name, "candidate", {}) as run:
+        run_id = run.run_id
+    candidate = evidence.candidate.model_copy(update={"run_id": run_id})
+    dossier = write_dossier.fn(evidence.model_copy(update={"candidate": candidate}), DossierConfig())
+    assert dossier.mlflow_run_id == run_id
+    client = connect()
+    assert {item.path for item in client.list_artifacts(run_id, "dossier")} == {
+        "dossier/dossier.html",
+        "dossier/dossier.json",
+    }
+    assert client.get_run(run_id).data.tags["perennial.dossier"].endswith(f"{evidence.run_name}/dossier.html")
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert run_page(run_id) is None, "a bare database has no page"
+
+
+def test_latest_is_the_run_written_last(evidence: RunEvidence, tmp_path: Path) -> None:
+    write_dossier.fn(evidence, ALONE)
+    later = evidence.model_copy(update={"run_name": "support-desk-20261001-020000"})
+    write_dossier.fn(later, ALONE)
+    assert read_record(str(tmp_path / "store"))["run_name"] == later.run_name
+    assert read_record(str(tmp_path / "store"), evidence.run_name)["run_name"] == evidence.run_name
+
+
+def test_an_unknown_run_is_one_clear_error(evidence: RunEvidence, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Run `perennial retrain` first"):
+        read_record(str(tmp_path / "store"))
+    write_dossier.fn(evidence, ALONE)
+    with pytest.raises(InputError, match=rf"expected one of {evidence.run_name}\. Name one of them"):
+        read_record(str(tmp_path / "store"), "support-desk-1999")
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc", "a/b", "..", "", "a b\n"])
+def test_a_run_s_name_cannot_lead_out_of_the_store(name: str) -> None:
+    folder = folder_of(name)
+    assert folder.startswith("dossiers/")
+    rest = folder.removeprefix("dossiers/")
+    assert rest not in ("", ".", "..")
+    assert "/" not in rest
+
+
+def test_a_store_without_local_files_keeps_readable_copies_too() -> None:
+    store = Store("memory://dossiers-test/store")
+    uri = store.write_named("dossiers/a/dossier.html", b"one")
+    assert store.write_named("dossiers/a/dossier.html", b"two") == uri
+    assert store.read_named("dossiers/a/dossier.html") == b"two"
+    assert store.read_named("dossiers/b/dossier.html") is None
+    assert store.names_in("dossiers") == ["a"]
+    assert store.names_in("nothing") == []
+
+
+def test_the_summary_has_verdict_scores_reasons_and_places(evidence: RunEvidence, tmp_path: Path) -> None:
+    blocks = dict(summary_lines(evidence.model_dump(mode="json"), str(tmp_path / "store")))
+    titles = list(blocks)
+    assert titles == [f"{evidence.run_name}: Promoted", "Scores on the frozen examples", "Why", "Where"]
+    header, first, *_ = blocks["Scores on the frozen examples"]
+    assert header == ("metric", "base", "champion", "candidate", "candidate \u2212 base (95 %)")
+    assert first == ("ROUGE-L", "0.140", "0.630", "0.710", "+0.570 (0.531–0.604)")
+    assert all(len(line) == len(header) for line in blocks["Scores on the frozen examples"])
+    places = dict(line for line in blocks["Where"] if len(line) == 2)
+    assert places["model"] == "support-desk, version 3"
+    assert places["champion"] == "version 3"
+    assert places["dossier"] == f"{tmp_path / 'store'}/dossiers/{evidence.run_name}/dossier.html"
+
+
+def test_the_summary_says_what_would_change_a_no(tmp_path: Path) -> None:
+    evidence = make_evidence(tmp_path / "store", "HOLD")
+    blocks = dict(summary_lines(evidence.model_dump(mode="json")))
+    assert blocks["What would change it"] == [(evidence.decision.remedies[0],)]
+    assert ("champion", "none") in blocks["Where"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+def test_a_real_browser_shows_it_and_asks_the_network_for_nothing(evidence: RunEvidence, tmp_path: Path) -> None:
+    write_dossier.fn(evidence, ALONE)
+    page = tmp_path / "store" / "dossiers" / evidence.run_name / "dossier.html"
+    size, console, requests = browse(page, tmp_path)
+    assert size > 20_000, "not an empty page"
+    assert "CONSOLE" not in console, console
+    assert requests == set()
+    chatty = tmp_path / "chatty.html"
+    chatty.write_text('<img src="http://127.0.0.1:9/x.png"><script>console.log("hello")</script>')
+    _, console, requests = browse(chatty, tmp_path)
+    assert "CONSOLE" in console, "else the check above proves nothing"
+    assert requests == {"http://127.0.0.1:9/x.png"}
+
+
+def browse(page: Path, folder: Path) -> tuple[int, str, set[str]]:
+    """The size of a phone's screenshot, what the browser said, and the addresses that the page asked for."""
+    image, log = folder / "page.png", folder / "network.json"
+    quiet = ["--disable-background-networking", "--disable-sync", "--disable-component-update", "--no-first-run"]
+    window = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=390,900"]
+    places = [f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", f"--screenshot={image}", page.as_uri()]
+    command = ["chromium", *window, *quiet, "--enable-logging=stderr", *places]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    document = json.loads(log.read_text())
+    kinds = {number: name for name, number in document["constants"]["logEventTypes"].items()}
+    started = [event for event in document["events"] if kinds[event["type"]] == "URL_REQUEST_START_JOB"]
+    urls = {event["params"]["url"] for event in started if "url" in event.get("params", {})}
+    own = re.compile(r"(file|data|chrome[\w-]*):|https://[\w.-]*\.(googleapis|google)\.com/")  # the browser's own updates
+    return image.stat().st_size, done.stderr, {url for url in urls if not own.match(url)}
