@@ -149,5 +149,5 @@ def browse(page: Path, folder: Path) -> tuple[int, str, set[str]]:
     kinds = {number: name for name, number in document["constants"]["logEventTypes"].items()}
     started = [event for event in document["events"] if kinds[event["type"]] == "URL_REQUEST_START_JOB"]
     urls = {event["params"]["url"] for event in started if "url" in event.get("params", {})}
-    own = re.compile(r"(file|data|chrome[\w-]*):|https://[\w.-]*\.(googleapis|google)\.com/")  # the browser's own updates
+    own = re.compile(r"(file|data|chrome[\w-]*):|https?://[\w.-]*\.(googleapis|google)\.com/")  # the browser's own updates
     return image.stat().st_size, done.stderr, {url for url in urls if not own.match(url)}
