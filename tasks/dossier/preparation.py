@@ -93,7 +93,7 @@ def truth_section(evidence: RunEvidence) -> Section | None:
         "95\u202f% interval and the number it rests on. Rows that an earlier stage removed do not count."
     )
     blocks: list[Block] = [Text(intro), Table(("Fault", "Recall", "Precision"), rows)]
-    entities = [figure for name, figure in figures.items() if name.startswith("pii.recall.")]
+    entities = [figures[name] for name in sorted(figures) if name.startswith("pii.recall.")]
     if entities:
         headers = ("Personal data by type", "Recall")
         by_entity = [(Cell(words(figure.name.removeprefix("pii.recall."))), _share(figure)) for figure in entities]
