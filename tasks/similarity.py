@@ -42,8 +42,8 @@ _ESTIMATE_MARGIN = 0.15
 _MIN_EDIT_ESTIMATE = 0.25
 
 _LINKS = re.compile(r"(?:https?://|www\.)\S+|(?<!\S)[^\s@]*+@\S+")
-_GROUPED_DIGITS = re.compile(r"(?<!\d)\+?\(?\d{1,4}\)?(?:[ ./:-]\(?\d{2,4}\)?){2,}+(?!\w)")
-"""Phones, cards, dates, social security and IP numbers."""
+_GROUPED_DIGITS = re.compile(r"(?<!\d)(?:\d{1,3}(?:\.\d{1,3}){3}|\+?\(?\d{1,4}\)?(?:[ ./:-]\(?\d{2,4}\)?){2,}+)(?!\w)")
+"""IP addresses; phones, cards, dates, social security numbers."""
 _CODE = re.compile(r"(?<![\w-])(?:[^\W\d]|-)*+\d[\w-]*+")
 """A token with a digit; possessive, so that a megabyte without a space takes no longer than one with spaces."""
 _DIGIT = re.compile(r"\d")

@@ -21,8 +21,8 @@ class SourceConfig(BaseModel):
 
     path: str = Field(
         min_length=1,
-        description="A JSONL, JSON, CSV, TSV or Parquet file (local, or a URL such as s3://...), a folder written by "
-        "`datasets.save_to_disk`, or a hub id such as PolyAI/banking77 (needs internet).",
+        description="A JSONL, JSON, CSV, TSV or Parquet file, also as .gz (local, or a URL such as s3://...), a folder "
+        "written by `datasets.save_to_disk`, or a hub id such as PolyAI/banking77 (needs internet).",
     )
     format: InputFormat | Literal["auto"] = Field(
         "auto", description="What the rows are; `auto` takes the format that most rows fit, and the report names it."

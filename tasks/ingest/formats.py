@@ -24,7 +24,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "messages": ("messages", "conversations", "conversation"),
     "text": ("text", "sentence", "utterance", "query"),
     "subject": ("subject", "title"),
-    "body": ("body", "description", "customer_message", "message", "question"),
+    "body": ("body", "description", "customer_message", "message"),
     "reply": ("reply", "agent_reply", "resolution", "response", "answer"),
     "chosen": ("chosen",),
     "rejected": ("rejected",),

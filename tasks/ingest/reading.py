@@ -7,10 +7,12 @@ a file that cannot be read as a whole is an error.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import re
 import sys
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -64,10 +66,10 @@ def read_source(path: str, *, encoding: str = "utf-8", hub_split: str = "train",
             return _read_hub(path, hub_split, hub_revision)
         raise InputError(path, "no such file", "a data file", "Correct the path; it is relative to the current folder.")
     data = _read_file(path if "://" in path else str(local))
-    if not data.strip():
+    content = _decompress(path, data) if data[:2] == b"\x1f\x8b" else data
+    if not content.strip():
         raise InputError(path, "an empty file", "at least one row", "Check the export that wrote it.")
-    name = PurePosixPath(path).name
-    return Source(name, sha256_of(data), list(_read_records(path, data, encoding)))
+    return Source(PurePosixPath(path).name, sha256_of(data), list(_read_records(path, content, encoding)))
 
 
 def _read_file(path: str) -> bytes:
@@ -85,8 +87,17 @@ def _read_file(path: str) -> bytes:
     return data
 
 
+def _decompress(path: str, data: bytes) -> bytes:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            path, "a file that is not readable as gzip", "a complete .gz file", "Copy or write it again."
+        ) from error
+
+
 def _read_records(path: str, data: bytes, encoding: str) -> Iterator[Record]:
-    suffix = PurePosixPath(path).suffix.lower()
+    suffix = PurePosixPath(path.removesuffix(".gz")).suffix.lower()
     if data[:4] == b"PAR1" or suffix == ".parquet":
         return _read_parquet(path, data)
     text = _decode(path, data, encoding)

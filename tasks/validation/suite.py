@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from great_expectations.core import ExpectationValidationResult
 from tasks.errors import PerennialError
 from tasks.validation.rules import Rule
 
+logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it announces each context's temporary folder
 _LOCK = threading.Lock()
 """Great Expectations keeps its context for the whole process."""
 

@@ -1,0 +1,187 @@
+"""Repeated rows go, contradicting and merely similar ones stay, and the result is the same in any order."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.deduplication import DeduplicationConfig, deduplicate
+from tasks.deduplication.duplicates import Deduplicated, deduplicate_rows
+from tasks.deduplication.sameness import says_the_same
+from tasks.errors import QualityLimitError
+from tasks.storage import Store
+
+SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
+
+
+def row(name: str, ask: str, reply: str, label: str | None = None, **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": ask}, {"role": "assistant", "content": reply}]
+    return {"id": name, "messages": messages, "label": label, **more}
+
+
+def pair(name: str, ask: str, chosen: str, rejected: str) -> dict[str, Any]:
+    sides = {side: [{"role": "assistant", "content": text}] for side, text in (("chosen", chosen), ("rejected", rejected))}
+    return {"id": name, "prompt": [{"role": "user", "content": ask}], **sides}
+
+
+def ids(result: Deduplicated) -> set[str]:
+    return {kept["id"] for kept in result.kept}
+
+
+ASK, REPLY = "My new card has still not arrived, where is it?", "It takes five working days to reach you by post."
+
+
+def test_the_smallest_id_of_exact_duplicates_stays() -> None:
+    rows = [row("c", ASK, REPLY), row("a", ASK.upper(), REPLY), row("b", ASK.replace(" ", "  "), REPLY)]
+    result = deduplicate_rows(rows, threshold=0.7)
+    assert ids(result) == {"a"}
+    assert result.num_exact == 2
+    assert {dropped["reason"] for dropped in result.dropped} == {"exact_duplicate"}
+
+
+def test_near_duplicates_go_or_are_grouped_by_policy() -> None:
+    rows = [row("a", ASK, REPLY), row("b", ASK.replace("arrived", "arived") + " Thanks.", REPLY)]
+    assert ids(deduplicate_rows(rows, threshold=0.7)) == {"a"}
+    grouped = deduplicate_rows(rows, threshold=0.7, near="group")
+    assert ids(grouped) == {"a", "b"}
+    assert len({kept["split_group"] for kept in grouped.kept}) == 1
+    assert grouped.num_clusters == 1
+
+
+def test_rows_that_differ_only_in_personal_data_are_near_duplicates() -> None:
+    rows = [
+        row(
+            "a",
+            "I am Ada Lovelace (VX-123456, ada@example.com). Where is my parcel?",
+            "Dear Ada Lovelace, soon.",
+            known_values=["Ada Lovelace"],
+        ),
+        row(
+            "b",
+            "I am Bo Li (VX-654321, bo.li@mail.example). Where is my parcel?",
+            "Dear Bo Li, soon.",
+            known_values=["Bo Li"],
+        ),
+    ]
+    assert ids(deduplicate_rows(rows, threshold=0.7)) == {"a"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        row("b", ASK, REPLY, "lost"),
+        row("b", ASK, "Please order a replacement in the app and destroy the old one.", "arrival"),
+        row("b", ASK.replace("card", "cheque book"), REPLY, "arrival"),
+        row("b", ASK, REPLY.replace("five", "5"), "arrival"),
+        row("b", ASK, REPLY.replace("takes", "never takes"), "arrival"),
+        row("b", ASK, REPLY, "arrival", context="Another context altogether, with other facts in it."),
+        row("b", ASK, REPLY, "arrival", annotations=[{"annotator": "x", "label": "lost"}]),
+    ],
+)
+def test_another_label_reply_quantity_negation_context_or_vote_is_kept(other: dict[str, Any]) -> None:
+    assert ids(deduplicate_rows([row("a", ASK, REPLY, "arrival"), other], threshold=0.7)) == {"a", "b"}
+
+
+def test_contradicting_labels_are_counted_and_share_a_group() -> None:
+    result = deduplicate_rows([row("a", ASK, "arrival", "arrival"), row("b", ASK, "lost", "lost")], threshold=0.7)
+    assert result.num_contradicting == 2
+    assert len({kept["split_group"] for kept in result.kept}) == 1
+
+
+def test_pairs_are_the_same_only_when_both_sides_are() -> None:
+    rows = [
+        pair("a", ASK, REPLY, "Wait."),
+        pair("b", ASK, REPLY, "wait."),
+        pair("c", ASK, REPLY, "I could not care less about it."),
+    ]
+    assert ids(deduplicate_rows(rows, threshold=0.7)) == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("what is the melting point of gold in degrees", "what is the melting point of iron in degrees", False),
+        ("how loong does the refund take? i see the same hing", "how long does the refund take? i see the same thing", True),
+        ("which cards do you support in the shop today", "what cards do you support in the shop today", True),
+        ("can i pay for it with a card from my bank", "can i not pay for it with a card from my bank", False),
+        ("is it possible to cancel a transaction?", "is it possible to cancel transactions?", True),
+        ("keep it in the fridge for 3 days at the most", "keep it in the fridge for 5 days at the most", False),
+    ],
+)
+def test_what_says_the_same(one: str, other: str, same: bool) -> None:
+    assert says_the_same(one, other, 0.7) is same
+    assert says_the_same(other, one, 0.7) is same
+
+
+_WORD = st.sampled_from(
+    ["card", "cash", "refund", "arrived", "never", "5", "60", "Ada", "lost,", "where", "is", "my", "the"]
+)
+_TEXT = st.lists(_WORD, min_size=0, max_size=14).map(" ".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(_TEXT, st.sampled_from(["Yes.", "It takes five days.", ""]), st.sampled_from([None, "x", "y"])),
+        max_size=25,
+    ),
+    st.randoms(),
+)
+def test_order_changes_nothing_and_nothing_is_lost(drawn: list[tuple[str, str, str | None]], rng: random.Random) -> None:
+    rows = [row(f"r{number:02}", *values) for number, values in enumerate(drawn)]
+    result = deduplicate_rows(rows, threshold=0.7)
+    rng.shuffle(rows)
+    again = deduplicate_rows(rows, threshold=0.7)
+    assert {kept["id"]: kept["split_group"] for kept in result.kept} == {
+        kept["id"]: kept["split_group"] for kept in again.kept
+    }
+    assert sorted(dropped["id"] for dropped in result.dropped) == sorted(dropped["id"] for dropped in again.dropped)
+    assert len(result.kept) + len(result.dropped) == len(rows)
+    once_more = deduplicate_rows(result.kept, threshold=0.7)
+    assert once_more.num_exact == 0
+
+
+def test_a_group_keeps_its_name_in_the_next_quarter() -> None:
+    first = deduplicate_rows([row("a", ASK, REPLY), row("b", "Something else that was asked.", "No.")], threshold=0.7)
+    second = deduplicate_rows([row("z", ASK, REPLY), row("y", "A third thing, not asked before.", "No.")], threshold=0.7)
+    name = {kept["id"]: kept["split_group"] for kept in (*first.kept, *second.kept)}
+    assert name["a"] == name["z"]
+
+
+def test_the_task_accounts_for_every_row(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    rows = [row("a", ASK, REPLY), row("b", ASK, REPLY), row("c", "Where can I see the exchange rate?", "In the app.")]
+    dataset = store.write_rows(rows, kind="messages", parents=["f" * 64], passed=["ingested", "validated"])
+    report = deduplicate.fn(dataset, DeduplicationConfig())
+    assert (report.num_rows_in, report.dataset.num_rows, dict(report.dropped)) == (3, 2, {"exact_duplicate": 1})
+    assert report.dataset.passed == ("ingested", "validated", "deduplicated")
+    assert report.dataset.parents == (dataset.sha256,)
+    assert report.quarantine is not None
+    assert [(r["id"], r["disposition"]) for r in store.read_rows(report.quarantine)] == [("b", "dropped")]
+
+
+def test_too_many_duplicates_stop_the_run(tmp_path: Path) -> None:
+    dataset = Store(tmp_path).write_rows([row(f"r{n}", ASK, REPLY) for n in range(9)], kind="messages")
+    with pytest.raises(QualityLimitError, match="8 exact and 0 near duplicates in 9 rows"):
+        deduplicate.fn(dataset, DeduplicationConfig())
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the development data are not here")
+def test_real_questions_with_different_labels_survive() -> None:
+    import csv
+
+    with (SHARED / "banking77" / "train.csv").open(encoding="utf-8") as file:
+        drawn = random.Random(1).sample(list(csv.DictReader(file)), 3_000)
+    rows = [
+        row(f"r{n:04}", item["text"], item["category"].replace("_", " "), item["category"]) for n, item in enumerate(drawn)
+    ]
+    result = deduplicate_rows(rows, threshold=0.7)
+    assert 1 <= len(result.dropped) <= 0.05 * len(rows)
+    by_id = {item["id"]: item for item in rows}
+    first = {item["split_group"]: item["label"] for item in reversed(result.kept)}
+    assert {by_id[item["id"]]["label"] for item in result.dropped} <= set(first.values())
