@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from tasks.contracts import TrainingPlan
+from tasks.errors import TrainingError
 from tasks.storage import write_file_atomically
 from tasks.training.checkpoints import mark_complete
 from tasks.training.config import TrainerConfig
@@ -22,15 +24,22 @@ _BEST_FILE = "best.json"
 
 
 class ProgressFile:
-    """Appends events to a file that the parent follows."""
+    """Appends events to a file that the parent follows; of several processes only the first writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, silent: bool = False) -> None:
         self._path = path
+        self._silent = silent
         self._told_at = 0.0
+
+    def phase(self, name: str) -> None:
+        """Tells what the trainer does now."""
+        self.tell(TrainerEvent(kind="phase", phase=name))
 
     def tell(self, event: TrainerEvent) -> None:
         """Writes one event as one line."""
         self._told_at = time.monotonic()
+        if self._silent:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(event.model_dump_json(exclude_defaults=True) + "\n")
 
@@ -47,8 +56,8 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         plan: The plan being carried out.
         config: Its settings.
         progress: Where events go.
-        keep_best: Called with the step and validation loss of a new best.
-        is_main: Whether this process writes (the first of several).
+        best: Keeps the best adapter.
+        evaluates: Whether there are validation rows.
     """
 
     def __init__(
@@ -59,14 +68,12 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         best: BestKeeper,
         *,
         evaluates: bool,
-        is_main: bool,
     ) -> None:
         self._plan = plan
         self._config = config
         self._progress = progress
         self._best = best
         self._evaluates = evaluates
-        self._is_main = is_main
         self._stop_requested = False
         self._saved_at = time.monotonic()
         self._step_began = 0.0
@@ -90,13 +97,11 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Says that it is alive after a micro-batch."""
-        if self._is_main:
-            self._progress.alive()
+        self._progress.alive()
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Says that it is alive after an evaluation batch."""
-        if self._is_main:
-            self._progress.alive()
+        self._progress.alive()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Decides what follows this step."""
@@ -114,8 +119,15 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Tells a training step's figures."""
-        if not self._is_main or logs is None or "loss" not in logs:
+        if logs is None or "loss" not in logs:
             return
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"training.{self._plan.method}.learning_rate",
+                f"a loss of {logs['loss']} at step {state.global_step}",
+                "a finite one",
+                "Lower the learning rate or raise warmup_steps.",
+            )
         seen = state.num_input_tokens_seen
         speed = (seen - (self._tokens_at_log or 0)) / self._seconds_since_log if self._seconds_since_log else None
         self._tokens_at_log, self._seconds_since_log = seen, 0.0
@@ -137,17 +149,16 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> Any:
         """Keeps the best adapter; ends training after too many evaluations without a better one."""
         loss = metrics["eval_loss"]
-        if self._is_main:
-            self._progress.tell(
-                TrainerEvent(
-                    kind="evaluation",
-                    phase=self._plan.method,
-                    step=state.global_step,
-                    num_steps=state.max_steps,
-                    epoch=state.epoch,
-                    eval_loss=loss,
-                )
+        self._progress.tell(
+            TrainerEvent(
+                kind="evaluation",
+                phase=self._plan.method,
+                step=state.global_step,
+                num_steps=state.max_steps,
+                epoch=state.epoch,
+                eval_loss=loss,
             )
+        )
         if state.global_step > 0:
             self._best.consider(state.global_step, loss)
             patience = self._config.early_stopping_patience
@@ -158,7 +169,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Marks the checkpoint as complete."""
         self._saved_at = time.monotonic()
-        if self._is_main:
+        if state.is_world_process_zero:
             mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
@@ -167,22 +178,18 @@ class BestKeeper:
 
     Args:
         folder: Where the adapter and its record go.
-        save: Writes the present adapter into a folder (called in every process, writes in the first).
-        is_main: Whether this process writes the record.
+        save: Writes the present weights into a folder; called in every process, tells whether this one wrote.
     """
 
-    def __init__(self, folder: Path, save: Callable[[Path], None], *, is_main: bool) -> None:
+    def __init__(self, folder: Path, save: Callable[[Path], bool]) -> None:
         self.folder = folder
         self._save = save
-        self._is_main = is_main
 
     def consider(self, step: int, loss: float) -> None:
         """Keeps the present adapter when its loss is the lowest so far (or it is the same step, run again)."""
         best = self.best()
-        if best is None or loss < best[1] or step == best[0]:
-            self._save(self.folder)
-            if self._is_main:
-                write_file_atomically(self.folder / _BEST_FILE, json.dumps({"step": step, "loss": loss}).encode())
+        if (best is None or loss < best[1] or step == best[0]) and self._save(self.folder):
+            write_file_atomically(self.folder / _BEST_FILE, json.dumps({"step": step, "loss": loss}).encode())
 
     def best(self) -> tuple[int, float] | None:
         """Step and loss of the best adapter, or None when none was kept."""

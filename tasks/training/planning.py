@@ -289,6 +289,12 @@ def effective_lora(config: SftConfig | DpoConfig, trained: LoraSettings | None =
     return config.lora if isinstance(config, SftConfig) else trained
 
 
+def checkpoint_bytes(plan: TrainingPlan) -> int:
+    """Disk room that training needs at its fullest: three checkpoints (one being written) and two sets of weights."""
+    weights = plan.num_trainable_parameters * 4
+    return 3 * 3 * weights + 2 * weights + 100_000_000
+
+
 def _as_names(modules: str | Sequence[str]) -> tuple[str, ...]:
     return (modules,) if isinstance(modules, str) else tuple(modules)
 

@@ -54,11 +54,15 @@ class Fault(Contract):
 
 
 class TrainerReport(Contract):
-    """How one trainer process ended. A process that left none was killed."""
+    """How one trainer process ended. A process that left none was killed.
 
-    outcome: Literal["planned", "done", "stopped", "out_of_memory", "failed"]
+    ``refused`` comes with the fault that the user has to mend; ``crashed`` with a detail: the exception's class and place.
+    """
+
+    outcome: Literal["planned", "done", "stopped", "out_of_memory", "refused", "crashed"]
     plan: TrainingPlan | None = None
     fault: Fault | None = None
+    detail: str = ""
     num_steps: int = 0
     num_tokens: int = 0
     train_seconds: float = 0.0

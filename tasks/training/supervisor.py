@@ -17,9 +17,9 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -30,7 +30,7 @@ from tasks.errors import OutOfMemoryError, PerennialError, TrainingError
 from tasks.processes import start_guarded, stop_group
 from tasks.storage import write_file_atomically
 from tasks.training.planning import next_rung
-from tasks.training.specification import EXIT_STOPPED, TrainerEvent, TrainerReport, TrainerSpec
+from tasks.training.specification import EXIT_STOPPED, Fault, TrainerEvent, TrainerReport, TrainerSpec
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ _STOP_GRACE_SECONDS = 5.0
 _ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    # Threads that spin while they wait starve each other when cores are shared (3.5 times slower, measured on two).
+    "OMP_WAIT_POLICY": "PASSIVE",
     # glibc gives large blocks back to the kernel after every use, which then has to hand out zeroed pages again.
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -49,57 +51,56 @@ _ENVIRONMENT = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class SupervisedRun:
     """How training went, over all attempts."""
 
     report: TrainerReport
     num_attempts: int
     history: tuple[str, ...]
-    curve: tuple[TrainerEvent, ...] = field(default=())
+    curve: tuple[TrainerEvent, ...] = ()
 
 
-def supervise(spec: TrainerSpec, on_event: OnEvent) -> SupervisedRun:
+@dataclass(frozen=True)
+class _Ending:
+    """How one trainer process ended: in words, with its report if it left one."""
+
+    words: str
+    report: TrainerReport | None = None
+    killed: bool = False
+
+
+def supervise(spec: TrainerSpec, on_event: OnEvent, *, worker: str = "tasks.training.worker") -> SupervisedRun:
     """Trains in child processes until done; the adapter then lies in ``<work_dir>/adapter``.
 
     Args:
         spec: What to train; its work folder must be the same whenever the same training is asked for.
         on_event: Told every new step, evaluation and phase, each step once.
+        worker: The module that is the trainer process.
 
     Raises:
         OutOfMemoryError: Every rung of the ladder was tried.
-        TrainingError: Every allowed attempt failed.
+        TrainingError: Every allowed attempt failed, or one failed twice in the same way at the same place.
         PerennialError: The trainer refused its data or settings, as it says.
     """
     work = Path(spec.work_dir)
     work.mkdir(parents=True, exist_ok=True)
     with _locked(work):
         ledger = _Ledger(work)
-        finished = _read_report(work)
-        if finished is not None and finished.outcome == "done" and (work / "adapter").is_dir():
-            return SupervisedRun(finished, ledger.num_attempts, ledger.history, _curve(work))
-        told = _Relay(on_event)
-        for attempt in range(1, spec.method.config.max_attempts + 1):
-            plan = _read_plan(work)
-            report, ending = _run_once(spec.model_copy(update={"plan": plan}), work, told)
-            if report is not None and report.outcome in ("done", "planned"):
-                ledger.note(None)
-                return SupervisedRun(report, ledger.num_attempts, ledger.history, _curve(work))
-            if report is not None and report.fault is not None:
-                raise _as_error(report)
-            no_memory = report is not None and report.outcome == "out_of_memory"
-            stuck = ending == "killed" and ledger.last == (ending, told.last_step)
-            ledger.note((ending, told.last_step))
-            if no_memory or stuck:
-                _step_down(work, spec, ledger)
-            else:
-                ledger.tell(f"attempt {attempt} {ending} at step {told.last_step}; resumed from the last checkpoint")
-        raise TrainingError(
-            f"training in {work}",
-            f"{spec.method.config.max_attempts} attempts that ended early, the last one {ending} at step {told.last_step}",
-            "one that reaches its end",
-            f"Read {work / 'trainer.log'}; running again resumes from the last checkpoint.",
-        )
+        report = _read_report(work)
+        if report is None or report.outcome != "done" or not (work / "adapter").is_dir():
+            told = _Relay(on_event, _curve(work))
+            if spec.method.config.num_processes != 1 and _read_plan(work) is None:
+                _plan_first(spec, work, told, worker)
+            report = _train(spec, work, ledger, told, worker)
+        return SupervisedRun(report, ledger.num_attempts, ledger.history, _curve(work))
+
+
+def make_plan(spec: TrainerSpec, on_event: OnEvent) -> TrainingPlan:
+    """The plan that training would follow, made in a child process of its own, with a timed step and nothing trained."""
+    work = Path(spec.work_dir)
+    work.mkdir(parents=True, exist_ok=True)
+    return _plan_first(spec, work, _Relay(on_event, ()), _WORKER)
 
 
 def discard(work: Path) -> None:
@@ -107,22 +108,61 @@ def discard(work: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
 
 
+def _train(spec: TrainerSpec, work: Path, ledger: _Ledger, told: _Relay, worker: str) -> TrainerReport:
+    """Attempts until one reaches its end."""
+    failures, previous = 0, ("", -1)
+    while True:
+        ending = _run_once(spec.model_copy(update={"plan": _read_plan(work)}), work, told, worker)
+        ledger.count()
+        report, place = ending.report, (ending.words, told.last_step)
+        if report is not None and report.outcome == "done":
+            return report
+        if report is not None and report.fault is not None:
+            raise _as_error(report.fault)
+        repeated, previous = place == previous, place
+        out_of_memory = report is not None and report.outcome == "out_of_memory"
+        if out_of_memory or (ending.killed and repeated):
+            _step_down(work, spec, ledger)
+            continue
+        failures += 1
+        if failures == spec.method.config.max_attempts or (report is not None and repeated):
+            raise TrainingError(
+                f"training in {work}",
+                f"a trainer that {ending.words} at step {told.last_step}, after {failures} failed attempts",
+                "one that reaches its end",
+                f"Read {work / 'trainer.log'}; running again resumes from the last checkpoint.",
+            )
+        ledger.tell(f"the trainer {ending.words} at step {told.last_step}; it resumes from its last checkpoint")
+
+
+def _plan_first(spec: TrainerSpec, work: Path, told: _Relay, worker: str) -> TrainingPlan:
+    ending = _run_once(spec.model_copy(update={"plan": None, "plan_only": True}), work, told, worker)
+    report = ending.report
+    if report is not None and report.fault is not None:
+        raise _as_error(report.fault)
+    if report is None or report.plan is None:
+        raise TrainingError(
+            f"planning in {work}", f"a process that {ending.words}", "a plan", f"Read {work / 'trainer.log'}."
+        )
+    write_file_atomically(work / "plan.json", report.plan.model_dump_json(indent=2).encode())
+    return report.plan
+
+
 # ----------------------------------------------------------------------------------------------------------- one process
 
 
-def _run_once(spec: TrainerSpec, work: Path, told: _Relay) -> tuple[TrainerReport | None, str]:
-    """One trainer process to its end: its report, if it left one, and in a word how it ended."""
+def _run_once(spec: TrainerSpec, work: Path, told: _Relay, worker: str) -> _Ending:
+    """One trainer process, started and followed to its end."""
     (work / "report.json").unlink(missing_ok=True)
     progress = work / "progress.jsonl"
     _cut_torn_line(progress)
     write_file_atomically(work / "spec.json", spec.model_dump_json(indent=2).encode())
-    module, arguments = _WORKER, [str(work / "spec.json")]
-    num_processes = spec.plan.num_processes if spec.plan else spec.method.config.num_processes
-    if num_processes > 1:
-        launcher = ["--standalone", "--nproc_per_node", str(num_processes), "-m", _WORKER]
+    module, arguments = worker, [str(work / "spec.json")]
+    if spec.plan is not None and spec.plan.num_processes > 1:
+        launcher = ["--standalone", "--nproc_per_node", str(spec.plan.num_processes), "-m", worker]
         module, arguments = "torch.distributed.run", [*launcher, *arguments]
-    environment = {**_ENVIRONMENT, **os.environ}
     with (work / "trainer.log").open("ab") as log:
+        environment = {**_ENVIRONMENT, **os.environ}
         process = start_guarded(module, arguments, environment=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             silent = _follow(process, progress, told, spec.method.config.silence_timeout_seconds)
@@ -130,13 +170,12 @@ def _run_once(spec: TrainerSpec, work: Path, told: _Relay) -> tuple[TrainerRepor
             code = stop_group(process, grace_seconds=_STOP_GRACE_SECONDS)
     report = _read_report(work)
     if silent:
-        return None, f"silent for {spec.method.config.silence_timeout_seconds:g} s"
-    if report is None or report.outcome == "stopped":
-        return (
-            None,
-            "stopped" if code == EXIT_STOPPED else "killed" if code == -signal.SIGKILL else f"exited with code {code}",
-        )
-    return report, report.outcome.replace("_", " ")
+        return _Ending(f"was silent for {spec.method.config.silence_timeout_seconds:g} s")
+    if report is not None and report.outcome != "stopped":
+        return _Ending(report.detail or f"ended ({report.outcome})", report)
+    if code == EXIT_STOPPED:
+        return _Ending("was asked to stop")
+    return _Ending("was killed" if code == -signal.SIGKILL else f"exited with code {code}", killed=code == -signal.SIGKILL)
 
 
 def _follow(process: subprocess.Popen[bytes], progress: Path, told: _Relay, timeout_seconds: float) -> bool:
@@ -175,9 +214,11 @@ def _cut_torn_line(path: Path) -> None:
 class _Relay:
     """Hands each step and evaluation on once, although a resumed trainer tells some of them again."""
 
-    def __init__(self, on_event: OnEvent) -> None:
+    def __init__(self, on_event: OnEvent, told_before: Iterable[TrainerEvent]) -> None:
         self._on_event = on_event
         self._seen: dict[str, int] = {}
+        for event in told_before:
+            self._seen[event.kind] = max(event.step, self._seen.get(event.kind, -1))
 
     @property
     def last_step(self) -> int:
@@ -198,7 +239,7 @@ class _Relay:
 
 
 class _Ledger:
-    """What happened over the attempts of one work folder; outlives this process."""
+    """How many attempts one work folder has seen, and what went wrong in them; outlives this process."""
 
     def __init__(self, work: Path) -> None:
         self._path = work / "attempts.json"
@@ -208,12 +249,10 @@ class _Ledger:
             record = {}
         self.num_attempts: int = record.get("num_attempts", 0)
         self.history: tuple[str, ...] = tuple(record.get("history", ()))
-        self.last: tuple[str, int] | None = None
 
-    def note(self, ending: tuple[str, int] | None) -> None:
+    def count(self) -> None:
         """Counts an attempt."""
         self.num_attempts += 1
-        self.last = ending
         self._write()
 
     def tell(self, what: str) -> None:
@@ -266,9 +305,7 @@ def _curve(work: Path) -> tuple[TrainerEvent, ...]:
     return tuple(events[key] for key in sorted(events, key=lambda key: (key[0], key[1] != "step")))
 
 
-def _as_error(report: TrainerReport) -> PerennialError:
-    assert report.fault is not None
-    fault = report.fault
+def _as_error(fault: Fault) -> PerennialError:
     kind = getattr(errors, fault.type, TrainingError)
     error: PerennialError = kind(fault.where, fault.found, fault.expected, fault.todo)
     return error

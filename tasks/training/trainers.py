@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from tasks.contracts import TrainingPlan
 from tasks.modeling.loading import load_base
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig, TrainerConfig
 from tasks.training.head import score_labels_only
+from tasks.training.planning import with_time
+from tasks.training.preflight import Rows
 from tasks.training.rendering import Example, Pair
 
-logger = logging.getLogger(__name__)
-
+_PROBE_TOKENS_ON_CPU = 256
 # Curves of a long run keep about this many points.
 _MAX_LOGGED_STEPS = 1000
 
@@ -67,8 +68,8 @@ def sft_trainer(
         model=load_model(base, plan),
         args=arguments,
         processing_class=tokenizer,
-        train_dataset=_examples(train),
-        eval_dataset=_examples(validation) if validation else None,
+        train_dataset=_dataset(train),
+        eval_dataset=_dataset(validation) if validation else None,
         peft_config=None if config.lora is None else lora_config(config.lora),
     )
     return _finished(trainer, plan)
@@ -100,8 +101,8 @@ def dpo_trainer(
         model=model,
         args=arguments,
         processing_class=tokenizer,
-        train_dataset=_pairs(train),
-        eval_dataset=_pairs(validation) if validation else None,
+        train_dataset=_dataset(train),
+        eval_dataset=_dataset(validation) if validation else None,
     )
     return _finished(trainer, plan)
 
@@ -120,9 +121,67 @@ def lora_config(settings: LoraSettings) -> LoraConfig:
     )
 
 
-def load_adapter_weights(model: Any, folder: Path) -> None:
-    """Puts the adapter kept in ``folder`` back into the model."""
-    set_peft_model_state_dict(model, load_file(str(folder / "adapter_model.safetensors")), adapter_name="default")
+def save_weights(trainer: Any, folder: Path) -> bool:
+    """Writes the trained adapter (not the frozen reference beside it), or all weights after full fine-tuning.
+
+    Called in every process; True in the one that wrote.
+    """
+    if not trainer.is_world_process_zero():
+        return False
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    options = {"selected_adapters": ["default"]} if isinstance(model, PeftModel) else {}
+    model.save_pretrained(str(folder), **options)
+    return True
+
+
+def load_weights(trainer: Any, folder: Path) -> None:
+    """Puts the weights that :func:`save_weights` wrote back into the model."""
+    trainer.accelerator.wait_for_everyone()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel):
+        weights = load_file(str(folder / "adapter_model.safetensors"))
+        set_peft_model_state_dict(model, weights, adapter_name="default")
+    else:
+        for path in sorted(folder.glob("*.safetensors")):
+            # Tied weights are stored once.
+            model.load_state_dict(load_file(str(path)), strict=False)
+
+
+def with_measured_time(plan: TrainingPlan, trainer: Any, rows: Rows) -> TrainingPlan:
+    """The plan with its duration, from one timed forward and backward pass; no weight and no random state changes.
+
+    On CUDA the longest rows go first, so that a micro-batch that does not fit is found now and not an hour later.
+    """
+    on_cpu = plan.device == "cpu"
+    ordered = sorted(rows.train, key=len)
+    middle = len(ordered) // 2
+    count = plan.micro_batch_size
+    if on_cpu:
+        count = max(1, min(count, _PROBE_TOKENS_ON_CPU // len(ordered[middle])))
+    typical = ordered[max(0, middle - count // 2) :][:count]
+    first = typical[:1] if on_cpu else ordered[-count:]
+    with torch.random.fork_rng():
+        _forward_and_backward(trainer, first)
+        seconds = _forward_and_backward(trainer, typical)
+    trainer.model.zero_grad(set_to_none=True)
+    speed = sum(len(row) for row in typical) / seconds * plan.num_processes
+    return with_time(plan, speed, rows.num_eval_tokens)
+
+
+def _forward_and_backward(trainer: Any, rows: Sequence[Example | Pair]) -> float:
+    features = [_columns(row) for row in rows]
+    if rows and isinstance(rows[0], Pair):
+        features = [{**feature, "ref_chosen_logps": 0.0, "ref_rejected_logps": 0.0} for feature in features]
+    batch = {
+        name: value.to(trainer.args.device) if isinstance(value, torch.Tensor) else value
+        for name, value in trainer.data_collator(features).items()
+    }
+    began = time.perf_counter()
+    with trainer.accelerator.autocast():
+        trainer.compute_loss(trainer.model, batch).backward()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
 
 
 def preference_rates(trainer: Any, pairs: Sequence[Pair], *, with_base: bool) -> dict[str, float]:
@@ -150,7 +209,7 @@ def _preference_rate(trainer: Any, model: Any, pairs: Sequence[Pair]) -> float:
     ordered = sorted(pairs, key=len, reverse=True)
     preferred = 0
     for start in range(0, len(ordered), size):
-        rows = [_pair_columns(pair) for pair in ordered[start : start + size]]
+        rows = [_columns(pair) for pair in ordered[start : start + size]]
         batch = {name: value.to(trainer.args.device) for name, value in trainer.data_collator(rows).items()}
         labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
         scores = model(**batch, labels=labels, fused_lm_head=True, use_cache=False).log_probs.sum(dim=1)
@@ -205,19 +264,11 @@ def _common_arguments(plan: TrainingPlan, config: TrainerConfig, output_dir: Pat
     }
 
 
-def _examples(rows: Sequence[Example]) -> Any:
-    return datasets.Dataset.from_dict(
-        {
-            "input_ids": [row.input_ids for row in rows],
-            "labels": [row.labels for row in rows],
-            "length": [len(row) for row in rows],
-        }
-    )
+def _dataset(rows: Sequence[Example] | Sequence[Pair]) -> Any:
+    return datasets.Dataset.from_list([{**_columns(row), "length": len(row)} for row in rows])
 
 
-def _pairs(rows: Sequence[Pair]) -> Any:
-    return datasets.Dataset.from_list([{**_pair_columns(row), "length": len(row)} for row in rows])
-
-
-def _pair_columns(pair: Pair) -> dict[str, list[int]]:
-    return {"prompt_ids": pair.prompt_ids, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids}
+def _columns(row: Example | Pair) -> dict[str, Any]:
+    if isinstance(row, Example):
+        return {"input_ids": row.input_ids, "labels": row.labels}
+    return {"prompt_ids": row.prompt_ids, "chosen_ids": row.chosen_ids, "rejected_ids": row.rejected_ids}

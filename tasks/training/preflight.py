@@ -1,0 +1,128 @@
+"""What is checked before a trainer spends anything: rows as tokens, the plan, lengths against the limit, disk room."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig
+
+from tasks.contracts import TrainingPlan
+from tasks.errors import InputError, QualityLimitError, StoreError
+from tasks.storage import Store
+from tasks.training import planning
+from tasks.training.config import LoraSettings
+from tasks.training.hardware import find_hardware
+from tasks.training.rendering import Example, Pair, render_example, render_pair, stop_token_ids
+from tasks.training.specification import SftMethod, TrainerSpec
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows, and the validation rows that are used during training, as tokens."""
+
+    train: list[Any]
+    validation: list[Any]
+
+    @property
+    def num_eval_tokens(self) -> int:
+        """Tokens of one pass over the validation rows."""
+        return sum(len(row) for row in self.validation)
+
+
+def render_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) -> Rows:
+    """The rows that have room for a reply within ``max_length``; a prompt that fills it alone teaches nothing."""
+    config = spec.method.config
+    path = base / "generation_config.json"
+    stops = stop_token_ids(tokenizer, GenerationConfig.from_pretrained(base) if path.is_file() else None)
+    render = render_example if isinstance(spec.method, SftMethod) else render_pair
+    train = Store.holding(spec.train).read_rows(spec.train)
+    held_out = [] if spec.validation is None else Store.holding(spec.validation).read_rows(spec.validation)
+    if len(held_out) > config.max_eval_rows:
+        held_out = random.Random(config.seed).sample(held_out, config.max_eval_rows)
+    rendered = [
+        [row for row in (render(tokenizer, row, stops=stops, max_length=max_length) for row in rows) if count_learned(row)]
+        for rows in (train, held_out)
+    ]
+    if not rendered[0]:
+        raise InputError(
+            f"data set {spec.train.sha256[:12]}",
+            f"no row with room for a reply within {max_length} tokens",
+            "training rows",
+            "Raise `max_length`, or look at what the earlier stages removed.",
+        )
+    return Rows(*rendered)
+
+
+def count_learned(row: Example | Pair) -> int:
+    """How many tokens of a row are learned."""
+    if isinstance(row, Example):
+        return len(row.reply_ids)
+    return len(row.chosen_ids) + len(row.rejected_ids) if row.chosen_ids and row.rejected_ids else 0
+
+
+def plan_training(spec: TrainerSpec, base: Path, rows: Rows) -> TrainingPlan:
+    """The plan for these rows on this machine, still without its time."""
+    config = spec.method.config
+    settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    workload = planning.Workload(
+        lengths=[len(row) for row in rows.train],
+        num_trained_tokens=sum(count_learned(row) for row in rows.train),
+        num_truncated_rows=sum(row.truncated for row in rows.train) + spec.train.num_rows - len(rows.train),
+    )
+    return planning.make_plan(
+        planning.ModelShape.from_config(settings, spec.base.num_parameters),
+        workload,
+        find_hardware(config.device),
+        config,
+        method=spec.method.kind,
+        lora=_lora_of(spec),
+    )
+
+
+def check_truncation(plan: TrainingPlan, limit: float) -> None:
+    """Refuses to train when too many rows would lose their end.
+
+    Raises:
+        QualityLimitError: More than ``limit`` (a share) of the rows are too long.
+    """
+    share = plan.num_truncated_rows / (plan.num_rows or 1)
+    if share > limit:
+        raise QualityLimitError(
+            "training.max_length",
+            f"{plan.num_truncated_rows} of {plan.num_rows} rows ({share:.1%}) longer than {plan.max_length_tokens} tokens",
+            f"at most {limit:.1%}",
+            "Raise `max_length`, shorten the rows, or raise `max_truncated_share`.",
+        )
+
+
+def check_disk(plan: TrainingPlan, work: Path) -> None:
+    """Refuses to train where the checkpoints would not fit.
+
+    Raises:
+        StoreError: There is too little room.
+    """
+    needed = planning.checkpoint_bytes(plan)
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise StoreError(
+            str(work),
+            f"{free / 1e9:.2f} GB free",
+            f"{needed / 1e9:.2f} GB for checkpoints",
+            "Free disk space, or set `scratch_dir` to a larger disk.",
+        )
+
+
+def _lora_of(spec: TrainerSpec) -> LoraSettings | None:
+    if isinstance(spec.method, SftMethod):
+        return spec.method.config.lora
+    folder = Store.holding(spec.method.adapter).fetch_folder(spec.method.adapter)
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    modules = settings["target_modules"]
+    if not isinstance(modules, str):
+        modules = tuple(sorted({name.rsplit(".", 1)[-1] for name in modules}))
+    return LoraSettings(r=settings["r"], target_modules=modules, layers_to_transform=settings["layers_to_transform"])
