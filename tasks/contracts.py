@@ -159,6 +159,7 @@ class ScrubVerification(Contract):
     canary_recall: Measurement
     num_pattern_hits: int
     passed: bool
+    sample: FileRef | None = None
     measurements: tuple[Measurement, ...] = ()
 
 
@@ -380,6 +381,16 @@ class PromotionRecord(Contract):
     champion_version: str | None
     previous_version: str | None
     reason: str
+
+
+class ChampionEvent(Contract):
+    """One change of champion, as the registry remembers it; ``at`` is ISO 8601 in UTC."""
+
+    action: Literal["promote", "rollback"]
+    version: str
+    replaced: str | None
+    reason: str
+    at: str
 
 
 class RunFindings(Contract):

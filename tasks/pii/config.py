@@ -35,7 +35,7 @@ class VerificationConfig(_Section):
     num_canaries: int = Field(240, ge=200, le=20_000, description="Made-up identities scrubbed with every run.")
     seed: int = Field(20_240_501, ge=0, description="Seed of the canaries and of the reviewer's sample.")
     min_canary_recall: float = Field(
-        0.7, ge=0, le=1, description="The Wilson lower bound of canary recall must reach it, else the run fails."
+        0.9, ge=0, le=1, description="The Wilson lower bound of canary recall must reach it, else the run fails."
     )
     max_pattern_hits: int = Field(
         0, ge=0, description="Hits of the independent patterns in scrubbed text above which the run fails."

@@ -108,6 +108,10 @@ class Detector:
                 return [text.spans for text in every]
         raise UnstableTextError
 
+    def forget(self) -> None:
+        """Empties the memory of segments (for measurements)."""
+        self._memo.clear()
+
     # -- one round
 
     def _round(self, texts: Sequence[_Text], names: dict[int, set[str]]) -> None:
@@ -167,9 +171,9 @@ class Detector:
     # -- the name model
 
     def _doubtful_segments(self, reading: Reading, spans: Sequence[Span]) -> list[tuple[int, str]]:
-        """Start and plain form of each segment with a word that rules left open."""
+        """Start and plain form of each segment with a word that rules left open, or found unknown without telling what it is."""
         tokens = reading.tokens
-        covered = [span for span in union(spans)] if spans else []
+        covered = union(span for span in spans if span.entity != "PROPER_NOUN")
         open_places: list[int] = []
         position = 0
         for index, token in enumerate(tokens):
@@ -266,7 +270,7 @@ class Detector:
             for word in (part.lower() for part in re.findall(r"[^\W\d_]+", value))
             if len(word) >= 3
             and word not in self._allowed
-            and (word not in known.ordinary or word in known.names - known.top)
+            and (word not in known.ordinary or (word in known.names and word not in known.top))
         }
 
     def _email_parts(self, value: str) -> set[str]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 from tasks.pii.policy import Policy
+from tasks.pii.surrogates import surrogate
 
 PLACEHOLDER = re.compile(r"<[A-Z][A-Z_]{2,30}(?::[0-9a-f]{12})?>")
 """What the scrubber itself writes; never scrubbed again, so that scrubbing twice equals scrubbing once."""
@@ -46,10 +47,15 @@ def _hash(entity: str, value: str, policy: Policy) -> str:
     return f"<{entity}:{digest[:12]}>"
 
 
+def _surrogate(entity: str, value: str, policy: Policy) -> str:
+    made = surrogate(entity, value, policy.key or b"")
+    return _placeholder(entity, value, policy) if made is None else made
+
+
 _OPERATORS: dict[str, Callable[[str, str, Policy], str]] = {
     "placeholder": _placeholder,
     "redact": _redact,
     "mask": _mask,
     "hash": _hash,
-    "surrogate": _hash,
+    "surrogate": _surrogate,
 }

@@ -15,6 +15,8 @@ from tasks.pii.lexicon import Lexicon, lexicon
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
 _CONTRACTED = ("'s", "'m", "'ll", "'re", "'ve", "'d")
+_ODD = re.compile(r"[^\t\n\r\x20-\x7e\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]")
+"""Anything but plain ASCII and accented Latin letters."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PLAIN = {
     "‘": "'", "’": "'", "‛": "'", "′": "'", "ʼ": "'", "`": "'", "´": "'",
@@ -41,7 +43,7 @@ class View:
 
 def make_view(text: str) -> View:
     """The plain copy: compatibility forms, odd spaces, quotes, dashes and digits made plain; invisible characters dropped."""
-    if text.isascii() and not _CONTROL.search(text):
+    if _ODD.search(text) is None:
         return View(text)
     characters: list[str] = []
     offsets: list[int] = []

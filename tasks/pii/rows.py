@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from tasks.pii.policy import Policy
-from tasks.pii.scrubbing import scrub_batch
+from tasks.pii.scrubbing import Finding, scrub_batch
+from tasks.pii.verification import ValueIndex, distinctive_value, match_patterns
 from tasks.progress import OnProgress
 from tasks.rows import Row, iter_texts, replace_texts
 
@@ -32,17 +33,37 @@ FINDINGS_SCHEMA = pa.schema(
 )
 """Offsets in the original text (``start``, ``end``) and in the scrubbed one (``output_*``); never a value."""
 
+Spans = dict[tuple[str, str], list[tuple[int, int]]]
+
 
 @dataclass
 class ScrubbedRows:
-    """What :func:`scrub_rows` made of its input; ``findings`` and ``refused`` are rows of their schemas."""
+    """What :func:`scrub_rows` made of its input; ``findings`` and ``refused`` are rows of their schemas.
+
+    ``values`` holds the distinctive values that were found, as words, for the check of the whole corpus. They are personal
+    data: they never leave memory.
+    """
 
     kept: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
-    entities: Counter[str] = field(default_factory=Counter)
+    values: set[tuple[str, ...]] = field(default_factory=set)
     num_characters: int = 0
     num_masked_characters: int = 0
+
+    @property
+    def entities(self) -> Counter[str]:
+        """Values replaced, by entity."""
+        return Counter(str(finding["entity"]) for finding in self.findings)
+
+    def extend(self, other: ScrubbedRows) -> None:
+        """Adds the rows that follow."""
+        self.kept += other.kept
+        self.refused += other.refused
+        self.findings += other.findings
+        self.values |= other.values
+        self.num_characters += other.num_characters
+        self.num_masked_characters += other.num_masked_characters
 
 
 def scrub_rows(rows: Sequence[Row], policy: Policy, *, on_progress: OnProgress | None = None) -> ScrubbedRows:
@@ -54,14 +75,47 @@ def scrub_rows(rows: Sequence[Row], policy: Policy, *, on_progress: OnProgress |
         on_progress: Told after each batch.
     """
     result = ScrubbedRows()
-    for first in range(0, len(rows), policy.config.batch_size):
-        _scrub_batch_of_rows(rows[first : first + policy.config.batch_size], policy, result)
+    size = policy.config.batch_size
+    for first in range(0, len(rows), size):
+        result.extend(_scrub_batch_of_rows(rows[first : first + size], policy))
         if on_progress is not None:
-            on_progress(min(first + policy.config.batch_size, len(rows)), len(rows))
+            on_progress(min(first + size, len(rows)), len(rows))
     return result
 
 
-def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy, result: ScrubbedRows) -> None:
+def refuse_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) -> None:
+    """Moves to ``refused`` each row in which a value that was surely found in some row still stands.
+
+    The same detector misses a name in one sentence that it found in another; this is where that shows. Applied to the whole
+    corpus at once, so that the outcome does not depend on batches or workers.
+    """
+    index = ValueIndex(result.values)
+    outputs = output_spans(result.findings)
+    kept, caught = [], set()
+    for row in result.kept:
+        hit = next(
+            (name for name, text in iter_texts(row) if index.find(text, outputs.get((row["id"], name), ())) is not None),
+            None,
+        )
+        if hit is None:
+            kept.append(row)
+        else:
+            caught.add(row["id"])
+            result.refused.append(_refused(originals[row["id"]], hit, "verifier_hit:known_elsewhere"))
+    result.kept = kept
+    result.findings = [finding for finding in result.findings if finding["id"] not in caught]
+
+
+def output_spans(findings: Sequence[Mapping[str, Any]]) -> Spans:
+    """What the scrubber wrote, by row id and field."""
+    spans: Spans = {}
+    for finding in findings:
+        spans.setdefault((finding["id"], finding["field"]), []).append((finding["output_start"], finding["output_end"]))
+    return spans
+
+
+def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
+    result = ScrubbedRows()
     fields = [(number, name, text) for number, row in enumerate(rows) for name, text in iter_texts(row)]
     scrubbed = scrub_batch(
         [text for _, _, text in fields],
@@ -73,29 +127,46 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy, result: ScrubbedRo
     for refusal in scrubbed.quarantine:
         number, name, _ = fields[refusal.text_index]
         reasons.setdefault(number, (name, refusal.reason))
+    by_text: dict[int, list[Finding]] = {}
     for finding in scrubbed.findings:
-        number, name, _ = fields[finding.text_index]
-        if number not in reasons:
+        by_text.setdefault(finding.text_index, []).append(finding)
+    for index, text in enumerate(scrubbed.texts):
+        number, name, _ = fields[index]
+        if text is not None and number not in reasons:
+            written = [(finding.output_start, finding.output_end) for finding in by_text.get(index, ())]
+            for _, _, pattern in match_patterns(text, written)[:1]:
+                reasons[number] = (name, f"verifier_hit:{pattern}")
+    for index, found in by_text.items():
+        number, name, original = fields[index]
+        if number in reasons:
+            continue
+        for finding in found:
             entry = {key: value for key, value in vars(finding).items() if key != "text_index"}
             result.findings.append({"id": rows[number]["id"], "field": name, **entry})
-            result.entities[finding.entity] += 1
+            words = distinctive_value(finding.entity, finding.score, original[finding.start : finding.end])
+            if words:
+                result.values.add(words)
     texts = {(number, name): text for (number, name, _), text in zip(fields, scrubbed.texts, strict=True)}
     for number, row in enumerate(rows):
         if number in reasons:
-            name, reason = reasons[number]
-            result.refused.append(
-                {
-                    "id": row["id"],
-                    "stage": "scrub",
-                    "reason": reason,
-                    "field": name,
-                    "disposition": "quarantined",
-                    "content": json.dumps(row, sort_keys=True, default=str),
-                }
-            )
+            result.refused.append(_refused(row, *reasons[number]))
         else:
-            result.kept.append(
-                {**replace_texts(row, lambda name, _, number=number: texts[number, name] or ""), "known_values": None}
-            )
-    result.num_characters += scrubbed.stats.num_characters
-    result.num_masked_characters += scrubbed.stats.num_masked_characters
+            result.kept.append(_with_texts(row, {name: text or "" for (n, name), text in texts.items() if n == number}))
+    result.num_characters = scrubbed.stats.num_characters
+    result.num_masked_characters = scrubbed.stats.num_masked_characters
+    return result
+
+
+def _with_texts(row: Row, texts: Mapping[str, str]) -> dict[str, Any]:
+    return {**replace_texts(row, lambda name, _: texts[name]), "known_values": None}
+
+
+def _refused(row: Row, name: str, reason: str) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "stage": "scrub",
+        "reason": reason,
+        "field": name,
+        "disposition": "quarantined",
+        "content": json.dumps(row, sort_keys=True, default=str),
+    }

@@ -16,6 +16,7 @@ from tasks.contracts import DatasetRef, Measurement, ScrubReport, ScrubVerificat
 from tasks.errors import QualityLimitError, ScrubVerificationError
 from tasks.pii.config import PiiConfig
 from tasks.progress import report_progress
+from tasks.rows import SCHEMAS
 from tasks.stage import stage_task
 from tasks.storage import Store
 
@@ -31,14 +32,18 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
     from tasks.pii.policy import Policy
-    from tasks.pii.rows import FINDINGS_SCHEMA, scrub_rows
+    from tasks.pii.rows import FINDINGS_SCHEMA, refuse_known_values
+    from tasks.pii.sharding import num_useful_workers, scrub_in_processes
 
     started = time.monotonic()
     store = Store.holding(dataset)
     policy = Policy(config, _key(config))
     logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
     with report_progress("scrub", dataset.num_rows) as progress:
-        result = scrub_rows(store.read_rows(dataset), policy, on_progress=progress)
+        rows = store.read_rows(dataset)
+        workers = num_useful_workers(rows, config.num_workers)
+        result = scrub_in_processes(rows, SCHEMAS[dataset.kind], policy, workers, on_progress=progress)
+        refuse_known_values(result, {row["id"]: row for row in rows})
         progress.finish(f"{len(result.kept)} rows scrubbed, {len(result.refused)} quarantined")
     if dataset.num_rows and len(result.refused) / dataset.num_rows > config.max_quarantined_share:
         raise QualityLimitError(
@@ -87,21 +92,19 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
         ScrubVerificationError: Canary recall is below its gate, or an independent pattern matched.
     """
     from tasks.pii.policy import Policy
+    from tasks.pii.rows import output_spans
     from tasks.pii.verification import find_leaks, measure_canaries, sample_rows
 
     store = Store.holding(scrubbed.dataset)
     rules = config.verification
     with report_progress("verify_scrub", scrubbed.dataset.num_rows) as progress:
-        recall, leaked = measure_canaries(Policy(config, _key(config)), rules.num_canaries, rules.seed)
+        recall, by_entity = measure_canaries(Policy(config, _key(config)), rules.num_canaries, rules.seed)
         rows = store.read_rows(scrubbed.dataset)
-        outputs: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        for finding in store.read_table(scrubbed.findings).to_pylist():
-            place = (finding["id"], finding["field"])
-            outputs.setdefault(place, []).append((finding["output_start"], finding["output_end"]))
-        hits = find_leaks(rows, outputs)
+        hits = find_leaks(rows, output_spans(store.read_table(scrubbed.findings).to_pylist()))
         progress.finish(f"{recall.value:.1%} of {rules.num_canaries} canaries caught, {len(hits)} pattern hits")
     sample = sample_rows(rows, rules.sample_size, rules.seed)
     sample_ref = store.write_bytes("".join(json.dumps(row, sort_keys=True) + "\n" for row in sample).encode(), ".jsonl")
+    leaked = sum(leaks for _, leaks in by_entity.values())
     passed = (recall.low or 0.0) >= rules.min_canary_recall and len(hits) <= rules.max_pattern_hits
     logger.info("verify scrub: %d of %d canaries leaked, %d pattern hits", leaked, rules.num_canaries, len(hits))
     verification = ScrubVerification(
@@ -111,7 +114,11 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
         canary_recall=recall,
         num_pattern_hits=len(hits),
         passed=passed,
-        measurements=(Measurement(name="review_sample", value=len(sample), note=sample_ref.uri),),
+        sample=sample_ref,
+        measurements=tuple(
+            Measurement(name=f"canary_recall {entity}", value=1 - leaks / planted, num_samples=planted)
+            for entity, (planted, leaks) in by_entity.items()
+        ),
     )
     if TaskRunContext.get() is not None:
         create_markdown_artifact(_verification_page(verification), key="verify-scrub", description="Scrubbing verified")

@@ -1,30 +1,75 @@
-"""Proof that scrubbing worked, by other means than the detector that did it."""
+"""Proof that scrubbing worked, by other means than the detector that did it.
+
+A rescan by the same detector finds almost nothing that its first pass missed. So three things that fail differently:
+patterns of high precision with their check digits, written apart from the detector's; values that the detector was sure of
+somewhere, looked for everywhere; and planted canaries, whose recall carries an interval.
+"""
 
 from __future__ import annotations
 
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.contracts import Measurement
 from tasks.pii.canaries import make_canaries
+from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
+from tasks.pii.reading import make_view
 from tasks.pii.scrubbing import scrub_batch
 from tasks.rows import Row, iter_texts
 
-_PATTERNS: Mapping[str, re.Pattern[str]] = {
-    "EMAIL_ADDRESS": re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,4}"),
-    "US_SSN": re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"),
-    "CREDIT_CARD": re.compile(r"(?<!\d)[3-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?!\d)"),
-    "IP_ADDRESS": re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])"),
+Check = Callable[[str], bool]
+OutputSpans = Mapping[tuple[str, str], Sequence[tuple[int, int]]]
+"""What the scrubber wrote, by row id and field."""
+
+
+def _digits(value: str) -> str:
+    return re.sub(r"\D", "", value)
+
+
+def _luhn(value: str) -> bool:
+    total = sum(sum(divmod(int(digit) * (1 + place % 2), 10)) for place, digit in enumerate(reversed(_digits(value))))
+    return total % 10 == 0
+
+
+def _mod97(value: str) -> bool:
+    plain = re.sub(r"[ -]", "", value).upper()
+    return 15 <= len(plain) <= 34 and int("".join(str(int(letter, 36)) for letter in plain[4:] + plain[:4])) % 97 == 1
+
+
+_PATTERNS: Mapping[str, tuple[re.Pattern[str], Check]] = {
+    "EMAIL_ADDRESS": (
+        re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.%+-]{0,63}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.[A-Za-z]{2,24}"),
+        lambda value: True,
+    ),
+    "US_SSN": (re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"), lambda value: True),
+    "CREDIT_CARD": (
+        re.compile(r"(?<![\d.,-])(?:3[47]\d{2}[ -]?\d{6}[ -]?\d{5}|[3-6]\d{3}(?:[ -]?\d{4}){3})(?![\d-])"),
+        _luhn,
+    ),
+    "IBAN_CODE": (
+        re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?!\w)"),
+        _mod97,
+    ),
+    "IP_ADDRESS": (
+        re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])"),
+        lambda value: len(_digits(value)) > 4,
+    ),
+    "PHONE_NUMBER": (
+        re.compile(
+            r"(?<![\w.])(?:\+\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,4}\d{2,4}|\(?[2-9]\d{2}\)?[ .-][2-9]\d{2}[.-]\d{4})(?!\w)"
+        ),
+        lambda value: 9 <= len(_digits(value)) <= 15,
+    ),
 }
 
 
 @dataclass(frozen=True)
 class PatternHit:
-    """An independent pattern that matched in scrubbed text: where, and which; never the value."""
+    """An independent check that matched in scrubbed text: where, and which; never the value."""
 
     row_id: str
     field: str
@@ -44,37 +89,120 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def measure_canaries(policy: Policy, count: int, seed: int) -> tuple[Measurement, int]:
-    """Recall over the canaries with its 95 % interval, and how many leaked (three letters or digits survive)."""
-    canaries = make_canaries(count, seed)
-    scrubbed = scrub_batch([canary.text for canary in canaries], policy)
-    leaked = sum(
-        text is not None and any(part in text for part in re.findall(r"\w{3,}", canary.value))
-        for canary, text in zip(canaries, scrubbed.texts, strict=True)
-    )
-    low, high = wilson_interval(count - leaked, count)
-    return Measurement(name="canary_recall", value=1 - leaked / count, low=low, high=high, num_samples=count), leaked
+# -- independent patterns
 
 
-def find_leaks(rows: Sequence[Row], outputs: Mapping[tuple[str, str], Sequence[tuple[int, int]]]) -> list[PatternHit]:
-    """Hits of the independent patterns in scrubbed rows, outside what the scrubber itself wrote.
-
-    Args:
-        rows: Scrubbed rows.
-        outputs: The output spans by row id and field.
-    """
-    hits = []
+def find_leaks(rows: Iterable[Row], outputs: OutputSpans) -> list[PatternHit]:
+    """Hits of the independent patterns in scrubbed rows, outside what the scrubber itself wrote."""
+    hits: list[PatternHit] = []
     for row in rows:
         for field, text in iter_texts(row):
-            written = outputs.get((row["id"], field), ())
-            for name, pattern in _PATTERNS.items():
-                for match in pattern.finditer(text):
-                    if not any(start < match.end() and match.start() < end for start, end in written):
-                        hits.append(PatternHit(row["id"], field, match.start(), match.end(), name))
+            hits.extend(
+                PatternHit(str(row["id"]), field, start, end, name)
+                for start, end, name in match_patterns(text, outputs.get((row["id"], field), ()))
+            )
     return hits
+
+
+def match_patterns(text: str, written: Sequence[tuple[int, int]]) -> list[tuple[int, int, str]]:
+    """Start, end and name of each independent pattern's match that does not touch a written span."""
+    if not any(character in text for character in "@0123456789") and text.isascii():
+        return []
+    view = make_view(text)
+    found = []
+    for name, (pattern, check) in _PATTERNS.items():
+        for match in pattern.finditer(view.text):
+            start, end = view.to_original(*match.span())
+            if check(match.group()) and not any(first < end and start < last for first, last in written):
+                found.append((start, end, name))
+    return found
+
+
+# -- values found elsewhere
+
+_WORD = re.compile(r"[^\W_]+")
+SURE_SCORE = 0.7
+"""Values found with this score somewhere are looked for everywhere."""
+
+
+def distinctive_value(entity: str, score: float, value: str) -> tuple[str, ...] | None:
+    """The words of a value worth looking for everywhere, or None: too unsure, too short, or words that others use too.
+
+    Names count with two parts or more, of which one is no ordinary word; codes and numbers from six letters and digits on.
+    """
+    if score < SURE_SCORE:
+        return None
+    words = tuple(word.lower() for word in _WORD.findall(value))
+    if entity in ("PERSON", "KNOWN_VALUE") and not any(character.isdigit() for character in value):
+        names = [word for word in words if len(word) > 1]
+        return words if len(names) >= 2 and any(word not in lexicon().ordinary for word in names) else None
+    if entity in ("AGE", "DATE_TIME", "DATE_OF_BIRTH", "LOCATION", "URL", "PROPER_NOUN", "POSTCODE", "NRP"):
+        return None
+    length = sum(map(len, words))
+    has_digits = sum(character.isdigit() for character in value) >= 4
+    return words if length >= 6 and (has_digits or "@" in value) else None
+
+
+class ValueIndex:
+    """Finds any of a set of values, as whole words in any case, in one pass over a text's words."""
+
+    def __init__(self, values: Iterable[tuple[str, ...]]) -> None:
+        self._by_first: dict[str, set[tuple[str, ...]]] = {}
+        for words in values:
+            self._by_first.setdefault(words[0], set()).add(words)
+
+    def find(self, text: str, written: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+        """The first span that holds one of the values and touches no written span, or None."""
+        words = [(match.group().lower(), match.start(), match.end()) for match in _WORD.finditer(text)]
+        for index, (word, start, _) in enumerate(words):
+            for value in self._by_first.get(word, ()):
+                last = index + len(value) - 1
+                if last < len(words) and all(words[index + step][0] == part for step, part in enumerate(value)):
+                    end = words[last][2]
+                    if not any(first < end and start < stop for first, stop in written):
+                        return start, end
+        return None
+
+
+# -- canaries
+
+
+def measure_canaries(policy: Policy, count: int, seed: int) -> tuple[Measurement, dict[str, tuple[int, int]]]:
+    """Recall over the canaries with its 95 % interval, and planted and leaked counts by entity.
+
+    A canary leaks when a word or number of its value, of three characters or more, stands in the output. A refused canary
+    has not leaked: its row would be quarantined.
+    """
+    canaries = make_canaries(count, seed)
+    scrubbed = scrub_batch([canary.text for canary in canaries], policy)
+    outputs: dict[int, list[tuple[int, int]]] = {}
+    for finding in scrubbed.findings:
+        outputs.setdefault(finding.text_index, []).append((finding.output_start, finding.output_end))
+    counts: dict[str, tuple[int, int]] = {}
+    for index, (canary, text) in enumerate(zip(canaries, scrubbed.texts, strict=True)):
+        left = "" if text is None else _outside(text, outputs.get(index, ()))
+        leaks = any(part in left.lower() for part in re.findall(r"[^\W_]{3,}", canary.value.lower()))
+        planted, leaked = counts.get(canary.entity, (0, 0))
+        counts[canary.entity] = (planted + 1, leaked + leaks)
+    leaked = sum(leaks for _, leaks in counts.values())
+    low, high = wilson_interval(count - leaked, count)
+    recall = Measurement(name="canary_recall", value=1 - leaked / count, low=low, high=high, num_samples=count)
+    return recall, dict(sorted(counts.items()))
+
+
+def _outside(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The text with the spans blanked."""
+    characters = list(text)
+    for start, end in spans:
+        characters[start:end] = " " * (end - start)
+    return "".join(characters)
+
+
+# -- a person looks
 
 
 def sample_rows(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
     """A random sample of rows for a reviewer, in order of id; the same for the same rows in any order."""
     ordered = sorted(rows, key=lambda row: str(row["id"]))
-    return sorted(random.Random(seed).sample(ordered, min(size, len(ordered))), key=lambda row: str(row["id"]))
+    chosen = random.Random(seed).sample(ordered, min(size, len(ordered)))
+    return sorted(chosen, key=lambda row: str(row["id"]))

@@ -26,6 +26,7 @@ _PLACE_WORDS = vocabulary("place_words")
 _STATES = vocabulary("states")
 _MONTHS = vocabulary("months")
 _COUNTED = vocabulary("counted")
+_FUNCTION_WORDS = vocabulary("function_words")
 _CUE = re.compile(
     r"(?:\b(?:address(?:es)?(?: is| was|:| to| with)?|live[sd]?(?: on| at| in)?|living (?:on|at|in)|resid(?:e|es|ing) (?:on|at|in)|"
     r"located (?:on|at|in)|moved? to|ship(?:ped)?(?: it)? to|deliver(?:ed|y)?(?: it)?(?: to)?|sen[dt](?: \w+){0,4}? to|mail(?:ed)?(?: it)? to|"
@@ -79,11 +80,11 @@ class AddressRecognizer(OwnRecognizer):
         starts = {token.start: index for index, token in enumerate(tokens)}
         for match in _PO_BOX.finditer(reading.text):
             if match.start() in starts:
-                first = starts[match.start()]
-                last = first
-                while last + 1 < len(tokens) and tokens[last + 1].end <= match.end():
-                    last += 1
-                yield first, last, 0.85, "own.po_box"
+                box = starts[match.start()]
+                number = box
+                while number + 1 < len(tokens) and tokens[number + 1].end <= match.end():
+                    number += 1
+                yield box, number, 0.85, "own.po_box"
         for match in _CORNER.finditer(reading.text):
             first, last = starts.get(match.start()), starts.get(match.end())
             if first is not None and last is not None and (tokens[last].is_number or self._is_shaped(reading, last)):
@@ -153,7 +154,8 @@ class AddressRecognizer(OwnRecognizer):
             if self._is_street_word(reading, ahead, number_at=index):
                 yield index, ahead, 0.85, "own.street"
                 return
-            if not (self._is_shaped(reading, ahead) or token.is_number or token.lower in _JOIN):
+            in_plain_text = not reading.has_case and ahead <= index + 2 and token.lower not in _FUNCTION_WORDS
+            if not (self._is_shaped(reading, ahead) or token.is_number or token.lower in _JOIN or in_plain_text):
                 return
 
     def _street_before(self, reading: Reading, index: int) -> Iterator[tuple[int, int, float, str]]:

@@ -74,7 +74,8 @@ _PLATE_WORD = re.compile(
     r"\b(?:licen[cs]e plates?|number plates?|plates?|registration|reg|car tag|vehicle|rego)\b", re.IGNORECASE
 )
 _PLATE = re.compile(
-    r"(?<![\w-])(?=[A-Z0-9 -]*\d)(?:[A-Z]{1,3}[ -]?[A-Z]{1,2}[ -]?\d{1,4}[A-Z]?|[A-Z]{1,4}[ -]?\d{1,4}[ -]?[A-Z]{0,3}|\d{1,4}[ -]?[A-Z]{1,4}[ -]?\d{0,4})(?![\w-])"
+    r"(?<![\w-])(?=[A-Z0-9 -]*\d)(?:[A-Z]{1,3}[ -]?[A-Z]{1,2}[ -]?\d{1,4}[A-Z]?|[A-Z]{1,4}[ -]?\d{1,4}[ -]?[A-Z]{0,3}|\d{1,4}[ -]?[A-Z]{1,4}[ -]?\d{0,4})(?![\w-])",
+    re.IGNORECASE,
 )
 _SURE_PLATE = re.compile(r"(?<![\w-])(?:[A-Z]{2}\d{2} [A-Z]{3}|[A-Z]{3}-\d{3,4})(?![\w-])")
 _UK_POSTCODE = re.compile(r"(?<!\w)(?:GIR ?0AA|[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2})(?!\w)")
@@ -165,7 +166,7 @@ class IdentifierRecognizer(OwnRecognizer):
             yield Span(match.start(), match.end(), "LICENSE_PLATE", 0.6, "own.plate")
         for word in _PLATE_WORD.finditer(text):
             found = _PLATE.search(text, word.end(), min(len(text), word.end() + 30))
-            if found is not None and len(found.group()) >= 4:
+            if found is not None and len(found.group()) >= 4 and _is_plate(found.group()):
                 yield Span(found.start(), found.end(), "LICENSE_PLATE", 0.7, "own.plate")
 
 
@@ -177,6 +178,13 @@ def _entity_of(before: str) -> str | None:
             if match.end() > place:
                 best, place = entity, match.end()
     return best
+
+
+def _is_plate(value: str) -> bool:
+    """Upper case is enough; in lower case three digits and two letters tell a plate from ``3 days``."""
+    if not any(character.islower() for character in value):
+        return True
+    return sum(map(str.isdigit, value)) >= 3 and sum(map(str.isalpha, value)) >= 2 and value.islower()
 
 
 def _untyped(value: str, num_digits: int) -> str:

@@ -38,7 +38,7 @@ _INTRODUCTION = re.compile(
 _ADDRESSING = re.compile(
     r"(?:\b(?:hi|hello|hey|hiya|howdy|greetings|good (?:morning|afternoon|evening|day)|thanks|thank you|thx|ty|welcome|bye|goodbye|"
     r"congrats|congratulations|happy birthday|rip|i am|i'm|im|it's|this is|here is|ask(?:ed)?(?: for)?|tell|told|speak(?:ing)? (?:with|to)|"
-    r"spoke (?:with|to)|talk(?:ed|ing)? (?:with|to)|met(?: with)?|meet(?:ing)?(?: with)?|contact(?:ed)?|email(?:ed)?|phone[d]?|"
+    r"spoke (?:with|to)|call(?:ed)?|talk(?:ed|ing)? (?:with|to)|met(?: with)?|meet(?:ing)?(?: with)?|contact(?:ed)?|email(?:ed)?|phone[d]?|"
     r"see(?:ing)?|saw|love|miss|with|by|from|and|son|daughter|wife|husband|mother|father|mom|mum|dad|brother|sister|friend|friends|boss|colleague|"
     r"partner|girlfriend|boyfriend|fianc[eé]e?|uncle|aunt|cousin|nephew|niece|neighbou?r|named)\b[,:]?|[@#])\s{0,2}$",
     re.IGNORECASE,
@@ -122,7 +122,17 @@ class NameRecognizer(OwnRecognizer):
             return 0.55, "own.lower_case_name"
         if not reading.has_case and self._is_pair(reading, index):
             return 0.55, "own.lower_case_pair"
+        if self._strict and not reading.has_case and len(word) > 3 and self._is_strange(reading, index, word):
+            return 0.5, "own.strict"
         return None
+
+    def _is_strange(self, reading: Reading, index: int, word: str) -> bool:
+        """Whether, in text without capitals, no English word stands where someone is addressed or spoken of."""
+        known = reading.lexicon
+        if word in known.ordinary or word in known.english_rare or _is_inflected(word, known.ordinary) or not word.isalpha():
+            return False
+        start = reading.tokens[index].start
+        return _ADDRESSING.search(reading.text, max(0, start - 30), start) is not None
 
     def _is_pair(self, reading: Reading, index: int) -> bool:
         """Whether, in text without capitals, a given and a family name that are no common words stand side by side."""
