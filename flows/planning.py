@@ -33,8 +33,9 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     num_train, num_validation, num_test = _shares(len(rows), settings.prepare.splitting)
     base = resolve(settings.training.base_model, store)
     folder = store.fetch_folder(base.folder)
-    flops = measure_flops(settings.training.sft.device)
-    sft = forecast(folder, base.num_parameters, rows[:num_train], settings.training.sft, flops_per_second=flops)
+    sft_settings, lora = settings.training.sft, settings.training.sft.lora
+    flops = measure_flops(sft_settings.device)
+    sft = forecast(folder, base.num_parameters, rows[:num_train], sft_settings, lora=lora, flops_per_second=flops)
     blocks: list[Block] = [examples, _split_block(num_train, num_validation, num_test), _base_block(base), _plan_block(sft)]
     seconds = {"prepare": _DATA_SECONDS[0] + _DATA_SECONDS[1] * len(rows), "sft": sft.estimated_seconds}
     if settings.preferences:
@@ -42,7 +43,8 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
         blocks.insert(1, preferences)
         seconds["prepare"] += _DATA_SECONDS[1] * len(pairs)
         if settings.training.dpo:
-            dpo = forecast(folder, base.num_parameters, pairs, settings.training.dpo, flops_per_second=flops)
+            dpo_settings = settings.training.dpo
+            dpo = forecast(folder, base.num_parameters, pairs, dpo_settings, lora=lora, flops_per_second=flops)
             blocks.append(_plan_block(dpo))
             seconds["dpo"] = dpo.estimated_seconds
     num_scored = min(num_test, settings.benchmark.max_examples or num_test)

@@ -88,7 +88,7 @@ def _schema_words(schema: dict[str, Any]) -> str:
         return f"{words}, {'above' if 'exclusiveMinimum' in schema else 'at least'} {low}"
     if high is not None:
         return f"{words}, {'below' if 'exclusiveMaximum' in schema else 'at most'} {high}"
-    return words
+    return str(words)
 
 
 def _escape(text: str) -> str:

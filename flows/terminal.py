@@ -39,7 +39,7 @@ class StageLines:
         )
         self._open: dict[str, tuple[TaskID, float]] = {}
 
-    def __call__(self, state: StageState) -> None:
+    def __call__(self, state: StageState, /) -> None:
         """Draws one state of one stage."""
         if state.finished:
             self._finish(state)

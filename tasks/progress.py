@@ -30,7 +30,7 @@ class Progress:
 class Listener(Protocol):
     """Receives every :class:`Progress`."""
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress, /) -> None:
         """Takes note of one state."""
 
 

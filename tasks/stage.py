@@ -15,7 +15,6 @@ from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from prefect import Task
 from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
@@ -60,7 +59,8 @@ class ContentCachePolicy(CachePolicy):
         """The key of a record that still holds, or of one yet to be made.
 
         Prefect never checks that what a record refers to still exists, and offers no way to remove a record; so each
-        record whose files are gone hands over to a successor, ``…-again1``, ``…-again2``.
+        record whose files are gone hands over to a successor, ``…-again1``, ``…-again2``. The progress listeners are told
+        here of a stage that will be kept, because its task does not run.
         """
         content = {name: content_of(value) for name, value in sorted(inputs.items())}
         first = key = f"{self.stage}-v{self.version}-{sha256_of_json(content)[:32]}"
@@ -69,6 +69,9 @@ class ContentCachePolicy(CachePolicy):
             logger.warning("%s: the files of its recorded result are gone from the store; it runs again", self.stage)
             attempt += 1
             key = f"{first}-again{attempt}"
+        if store.exists(key):
+            with report_progress(self.stage) as progress:
+                progress.finish("kept from an earlier run")
         return key
 
 
@@ -94,17 +97,9 @@ def stage_task(
             persist_result=True,
             result_serializer="json",
             cache_policy=ContentCachePolicy(stage=name, version=version) if cached else INPUTS + RUN_ID,
-            on_completion=[_tell_when_kept],
         )
 
     return decorate
-
-
-def _tell_when_kept(stage: Task[Any, Any], run: TaskRun, state: State[Any]) -> None:
-    """Tells the progress listeners of a stage whose result an earlier run had left."""
-    if state.name == "Cached":
-        with report_progress(stage.name) as progress:
-            progress.finish("kept from an earlier run")
 
 
 def content_of(value: Any) -> Any:

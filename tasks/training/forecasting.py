@@ -17,7 +17,7 @@ from tasks.contracts import TrainingPlan
 from tasks.modeling.loading import load_tokenizer
 from tasks.rows import Row
 from tasks.training import planning
-from tasks.training.config import DpoConfig, SftConfig
+from tasks.training.config import DpoConfig, LoraSettings, SftConfig
 from tasks.training.hardware import find_hardware
 from tasks.training.rendering import render_example, render_pair, stop_token_ids
 
@@ -27,7 +27,13 @@ what published LoRA runs of 7-8B models reach; not measured by this project."""
 
 
 def forecast(
-    base: Path, num_parameters: int, rows: Sequence[Row], config: SftConfig | DpoConfig, *, flops_per_second: float
+    base: Path,
+    num_parameters: int,
+    rows: Sequence[Row],
+    config: SftConfig | DpoConfig,
+    *,
+    lora: LoraSettings | None,
+    flops_per_second: float,
 ) -> TrainingPlan:
     """The plan for training on ``rows`` as they are, with its estimated time.
 
@@ -36,6 +42,7 @@ def forecast(
         num_parameters: Its parameters.
         rows: Canonical rows, of ``messages`` kind for SFT, of ``preferences`` kind for DPO.
         config: The training's settings.
+        lora: The adapter that is trained; DPO trains on the one of SFT.
         flops_per_second: See :func:`measure_flops`.
     """
     tokenizer = load_tokenizer(base)
@@ -55,7 +62,7 @@ def forecast(
         hardware,
         config,
         method="sft" if isinstance(config, SftConfig) else "dpo",
-        lora=planning.effective_lora(config),
+        lora=planning.effective_lora(config, lora),
     )
     # With frozen base weights a token costs 2N forward and 2N backward; DPO's reference adds one forward pass.
     flops_per_token = (4 if isinstance(config, SftConfig) else 6) * num_parameters
