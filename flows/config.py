@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.benchmark import BenchmarkConfig
 from tasks.bias import BiasConfig
@@ -63,12 +63,6 @@ class RetrainConfig(Section):
     registry: RegistryConfig = Field(RegistryConfig(), description="How versions are registered.")
     truth: TruthConfig = Field(TruthConfig(), description="Planted ground truth to measure the stages against, if any.")
     dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
-
-    @model_validator(mode="after")
-    def _name_the_registered_model(self) -> Self:
-        if self.registry.model_name is None:
-            object.__setattr__(self, "registry", self.registry.model_copy(update={"model_name": self.name}))
-        return self
 
     @model_validator(mode="after")
     def _registers_under_its_name(self) -> Self:
