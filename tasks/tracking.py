@@ -29,11 +29,15 @@ logger = logging.getLogger(__name__)
 _RETRY_AFTER_SECONDS = 30.0
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-"""Applied where the environment does not say otherwise."""
+"""Where the environment does not say otherwise; set on import of this module, because MLflow reads some on its own."""
+
+for _name, _value in _DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
 
 _OUTAGES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 """Error codes of a server or database that does not answer; any other code is a refusal."""
@@ -64,8 +68,6 @@ def connect() -> Any:
         MissingDependencyError: MLflow is not installed.
     """
     uri = tracking_uri()
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
     try:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient

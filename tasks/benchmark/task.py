@@ -54,7 +54,7 @@ def score_model(
         )
     model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
     logger.info("benchmark: %s model %s answers %d examples", arm, model_sha256[:12], len(rows))
-    with report_progress(f"score_model: {arm}", 2 * len(rows), "steps") as progress:
+    with report_progress("score_model", 2 * len(rows), "steps") as progress:
         name = f"answers/{_answers_key(model_sha256, dataset, config)}"
         kept = store.read_pointer(name)
         if kept is None or not store.holds(kept):
@@ -68,7 +68,7 @@ def score_model(
             scores=aggregate(table, [reply(row) for row in rows], config),
         )
         progress.finish(_summary(scores, len(rows)))
-    logger.info("benchmark: %s, %s", arm, _summary(scores, len(rows)))
+    logger.info("benchmark: %s", _summary(scores, len(rows)))
     if TaskRunContext.get():
         create_markdown_artifact(_markdown(scores), key=f"scores-{arm}", description=f"Scores of the {arm} model")
     return scores
@@ -97,7 +97,7 @@ def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig
 def _summary(scores: ArmScores, num_rows: int) -> str:
     shown = [score for name in ("chrf", "rouge_l", "label_accuracy") if (score := scores.score(name))]
     figures = ", ".join(f"{score.name} {score.value:.3f}" for score in shown if score.value is not None)
-    return f"{num_rows} examples, {figures}"
+    return f"{scores.arm}: {num_rows} examples, {figures}"
 
 
 def _markdown(scores: ArmScores) -> str:

@@ -1,0 +1,13 @@
+"""Model registry: candidates become MLflow model versions, and exactly one of them is champion."""
+
+from tasks.registry.config import RegistryConfig
+from tasks.registry.task import champion_history, find_champion, promote_champion, register_candidate, rollback_champion
+
+__all__ = [
+    "RegistryConfig",
+    "champion_history",
+    "find_champion",
+    "promote_champion",
+    "register_candidate",
+    "rollback_champion",
+]

@@ -1,0 +1,159 @@
+"""Who reigns: promotion as a compare-and-set, rollback, and the record of both.
+
+MLflow moves one alias at a time and knows no transaction, so a change of champion is written down before it is done, as
+the registered model's tag ``perennial.intent``, with everything that will be set. Each of its steps may be repeated
+freely, and whoever comes next finishes what it finds begun: a kill between any two steps leaves no doubt about the
+outcome. ``champion`` moves in one step from one version to the next and is never empty once set.
+
+Callers hold the lock of the model (see :mod:`tasks.registry.task`); nothing here could keep two promoters apart.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.contracts import ChampionEvent, PromotionDecision, PromotionRecord, RegisteredVersion
+from tasks.errors import RegistryError
+from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, aliases_of, describe
+from tasks.tracking import registry_errors
+
+logger = logging.getLogger(__name__)
+
+_INTENT = "perennial.intent"
+_EVENT = "perennial.event."
+_ROLLED_BACK = "perennial.rolled_back"
+_PROMOTION = "perennial.promotion"
+
+
+class _Intent(BaseModel):
+    """A change of champion, written down before it is done."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    event: ChampionEvent
+
+
+def promote(client: Any, name: str, candidate: RegisteredVersion, decision: PromotionDecision, now: str) -> PromotionRecord:
+    """Makes the candidate champion if the decision says so and the champion is still the one it was judged against.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        name: Registered model, whose lock the caller holds.
+        candidate: The version judged.
+        decision: The gate's decision. Unless it is ``PROMOTE``, it is recorded and no alias moves.
+        now: Time of the event, ISO 8601 in UTC.
+
+    Raises:
+        RegistryError: The champion changed since the benchmark, or MLflow refuses.
+    """
+    with registry_errors(f"registered model {name}"):
+        settle(client, name)
+        aliases = aliases_of(client, name)
+        champion = aliases.get(CHAMPION)
+        rolled_back = client.get_model_version(name, candidate.version).tags.get(_ROLLED_BACK)
+        if decision.outcome != "PROMOTE":
+            reason = f"{decision.outcome}: {' '.join(decision.reasons)}"
+        elif champion == candidate.version:
+            # This very promotion was done before, by a run that was killed after it.
+            return _record(client, name, candidate, aliases, promoted=True, reason="It reigns already.")
+        elif rolled_back:
+            reason = f"HOLD: version {candidate.version} was rolled back ({rolled_back}) and does not return by itself."
+        elif champion != decision.champion_version:
+            raise RegistryError(
+                f"registered model {name}",
+                f"champion {_told(champion)}",
+                f"{_told(decision.champion_version)}, against which version {candidate.version} was judged",
+                "Run again; the candidate is then compared with the new champion.",
+            )
+        else:
+            reason = " ".join(decision.reasons)
+            event = ChampionEvent(action="promote", version=candidate.version, replaced=champion, reason=reason, at=now)
+            _begin(client, name, event)
+            settle(client, name)
+            return _record(client, name, candidate, aliases_of(client, name), promoted=True, reason=reason)
+        client.set_model_version_tag(name, candidate.version, _PROMOTION, reason)
+        return _record(client, name, candidate, aliases, promoted=False, reason=reason)
+
+
+def roll_back(client: Any, name: str, reason: str, now: str) -> PromotionRecord:
+    """Makes ``previous`` champion again; the version rolled back becomes ``previous``, so a second rollback undoes it.
+
+    The version rolled back is marked: no later run promotes it again by itself.
+
+    Raises:
+        RegistryError: There is no previous champion, or MLflow refuses.
+    """
+    with registry_errors(f"registered model {name}"):
+        settle(client, name)
+        aliases = aliases_of(client, name)
+        champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
+        if champion is None or previous is None:
+            raise RegistryError(
+                f"registered model {name}",
+                f"champion {_told(champion)}, previous {_told(previous)}",
+                "a champion that replaced another",
+                "There is nothing to go back to.",
+            )
+        _begin(client, name, ChampionEvent(action="rollback", version=previous, replaced=champion, reason=reason, at=now))
+        settle(client, name)
+        restored = describe(client, name, previous)
+        return _record(client, name, restored, aliases_of(client, name), promoted=True, reason=f"Rolled back: {reason}")
+
+
+def settle(client: Any, name: str) -> None:
+    """Finishes a change of champion that was begun and not ended, if there is one; every step may be repeated."""
+    tag = _tags_of(client, name).get(_INTENT)
+    if not tag:
+        return
+    intent = _Intent.model_validate_json(tag)
+    event = intent.event
+    if event.replaced is not None:
+        client.set_registered_model_alias(name, PREVIOUS, event.replaced)
+    client.set_registered_model_alias(name, CHAMPION, event.version)
+    if aliases_of(client, name).get(CHALLENGER) == event.version:
+        client.delete_registered_model_alias(name, CHALLENGER)
+    if event.action == "rollback" and event.replaced is not None:
+        client.set_model_version_tag(name, event.replaced, _ROLLED_BACK, f"{event.at}: {event.reason}")
+    client.delete_model_version_tag(name, event.version, _ROLLED_BACK)
+    client.set_model_version_tag(name, event.version, _PROMOTION, f"champion since {event.at}")
+    client.set_registered_model_tag(name, f"{_EVENT}{intent.number:06d}", event.model_dump_json())
+    client.delete_registered_model_tag(name, _INTENT)
+    logger.info("registry: %s, %s: version %s replaces %s", name, event.action, event.version, _told(event.replaced))
+
+
+def history(client: Any, name: str) -> tuple[ChampionEvent, ...]:
+    """Every change of champion, oldest first; empty when there was none."""
+    with registry_errors(f"registered model {name}"):
+        if not aliases_of(client, name):
+            return ()
+        tags = _tags_of(client, name)
+        return tuple(ChampionEvent.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(_EVENT))
+
+
+def _begin(client: Any, name: str, event: ChampionEvent) -> None:
+    number = sum(key.startswith(_EVENT) for key in _tags_of(client, name)) + 1
+    client.set_registered_model_tag(name, _INTENT, _Intent(number=number, event=event).model_dump_json())
+
+
+def _tags_of(client: Any, name: str) -> dict[str, str]:
+    return dict(client.get_registered_model(name).tags)
+
+
+def _record(
+    client: Any, name: str, candidate: RegisteredVersion, aliases: dict[str, str], *, promoted: bool, reason: str
+) -> PromotionRecord:
+    return PromotionRecord(
+        candidate=describe(client, name, candidate.version),
+        promoted=promoted,
+        champion_version=aliases.get(CHAMPION),
+        previous_version=aliases.get(PREVIOUS),
+        reason=reason,
+    )
+
+
+def _told(version: str | None) -> str:
+    return "none" if version is None else f"version {version}"

@@ -1,0 +1,156 @@
+"""The registry as Prefect tasks. What acts is never cached, and acts under the model's lock."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
+from prefect.context import TaskRunContext
+from prefect.exceptions import ObjectAlreadyExists
+
+from tasks.contracts import (
+    Champion,
+    ChampionEvent,
+    PromotionDecision,
+    PromotionRecord,
+    RegisteredVersion,
+    RunFindings,
+)
+from tasks.errors import RegistryError
+from tasks.progress import report_progress
+from tasks.registry.config import RegistryConfig
+from tasks.stage import stage_task
+from tasks.tracking import connect
+
+logger = logging.getLogger(__name__)
+
+
+@stage_task("find_champion", version=1, cached=False)
+def find_champion(config: RegistryConfig) -> Champion | None:
+    """The reigning champion with what is needed to benchmark it again; None while none reigns.
+
+    Raises:
+        RegistryError: MLflow does not answer, or the alias points to a version that Perennial did not register.
+    """
+    from tasks.registry.versions import champion_of
+
+    with report_progress("find_champion", 1, "models") as progress:
+        champion = champion_of(connect(), config.registered_name)
+        progress.finish(f"version {champion.version.version} reigns" if champion else "none reigns yet")
+    return champion
+
+
+@stage_task("register_candidate", version=1, cached=False)
+def register_candidate(config: RegistryConfig, findings: RunFindings) -> RegisteredVersion:
+    """The candidate's version in the registry, with adapter, model card, scores and lineage; the same one every time.
+
+    Raises:
+        RegistryError: MLflow refuses or does not answer.
+    """
+    from tasks.registry.versions import Candidate, register
+
+    name = config.registered_name
+    with report_progress("register_candidate", 1, "models") as progress, _lock(config):
+        version = register(connect(), name, Candidate.of(findings))
+        progress.finish(f"{name} version {version.version}")
+    logger.info("registry: candidate of %s is %s version %s", findings.run_name, name, version.version)
+    return version
+
+
+@stage_task("promote_champion", version=1, cached=False)
+def promote_champion(config: RegistryConfig, candidate: RegisteredVersion, decision: PromotionDecision) -> PromotionRecord:
+    """What became of the candidate: champion when the decision says so, else recorded and nothing moves.
+
+    Raises:
+        RegistryError: The champion is no longer the one that the candidate was judged against, or MLflow refuses.
+    """
+    from tasks.registry.aliases import promote
+
+    with report_progress("promote_champion", 1, "models") as progress, _lock(config):
+        record = promote(connect(), config.registered_name, candidate, decision, _now())
+        verb = "is champion" if record.promoted else "is registered and not promoted"
+        progress.finish(f"version {candidate.version} {verb}")
+    _publish(record)
+    return record
+
+
+@stage_task("rollback_champion", version=1, cached=False)
+def rollback_champion(config: RegistryConfig, reason: str) -> PromotionRecord:
+    """The record of a rollback: ``previous`` is champion again.
+
+    Raises:
+        RegistryError: There is no previous champion, or MLflow refuses.
+    """
+    from tasks.registry.aliases import roll_back
+
+    with report_progress("rollback_champion", 1, "models") as progress, _lock(config):
+        record = roll_back(connect(), config.registered_name, reason, _now())
+        progress.finish(f"version {record.champion_version} is champion again")
+    _publish(record)
+    return record
+
+
+def champion_history(config: RegistryConfig) -> tuple[ChampionEvent, ...]:
+    """Every change of champion, oldest first. A plain function: it reads and needs no run."""
+    from tasks.registry.aliases import history
+
+    return history(connect(), config.registered_name)
+
+
+@contextmanager
+def _lock(config: RegistryConfig) -> Iterator[None]:
+    """Holds the model's lock across processes and machines: a Prefect concurrency limit of one, made when absent.
+
+    It keeps apart all that share one Prefect API. A holder that is killed frees it when its lease runs out.
+
+    Raises:
+        RegistryError: Another holder did not end in time.
+    """
+    name = f"promote-{config.registered_name}"
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
+        except ObjectAlreadyExists:
+            logger.debug("registry: the lock %s exists", name)
+    with ExitStack() as held:
+        try:
+            lease = concurrency(
+                name,
+                occupy=1,
+                strict=True,
+                timeout_seconds=config.lock_timeout_seconds,
+                lease_duration=config.lock_lease_seconds,
+            )
+            held.enter_context(lease)
+        except TimeoutError as error:
+            raise RegistryError(
+                f"lock {name}",
+                f"another promotion that did not end within {config.lock_timeout_seconds:.0f} s",
+                "a free lock",
+                "Wait for it, or raise registry.lock_timeout_seconds.",
+            ) from error
+        yield
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def _publish(record: PromotionRecord) -> None:
+    logger.info("registry: champion is %s; %s", record.champion_version or "none", record.reason)
+    if TaskRunContext.get():
+        lines = [
+            "| alias | version |",
+            "|---|---|",
+            f"| champion | {record.champion_version or 'none'} |",
+            f"| previous | {record.previous_version or 'none'} |",
+            "",
+            record.reason,
+        ]
+        create_markdown_artifact("\n".join(lines), key="champion", description=f"Champion of {record.candidate.name}")

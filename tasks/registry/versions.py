@@ -1,0 +1,265 @@
+"""Candidates as MLflow model versions, and back: what a version carries is enough to benchmark and to serve it again.
+
+A version holds the adapter, the code that serves it, a model card, and tags: the base model and adapter as references
+(so that the champion can be loaded again next quarter), hashes of everything it descends from, the decision and its
+figures, the base model's licence. The base model itself is referred to, not copied: it is thirty times larger.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import mlflow.pyfunc
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, Object, Property
+
+from tasks.contracts import (
+    BaseLanguageModel,
+    BenchmarkReport,
+    Champion,
+    FolderRef,
+    PromotionDecision,
+    RegisteredVersion,
+    RunFindings,
+    TrainingResult,
+)
+from tasks.errors import RegistryError
+from tasks.registry.card import model_card
+from tasks.storage import Store, sha256_of_json
+from tasks.tracking import open_run, registry_errors
+
+logger = logging.getLogger(__name__)
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+_TAG = "perennial."
+_MESSAGES = Array(Object([Property("role", DataType.string), Property("content", DataType.string)]))
+_SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(_MESSAGES, "messages")]),
+    outputs=Schema([ColSpec(DataType.string, "reply")]),
+    # Without a schema of parameters MLflow's server ignores them in silence.
+    params=ParamSchema([ParamSpec("max_new_tokens", DataType.long, 256)]),
+)
+_EXAMPLE = pd.DataFrame({"messages": [[{"role": "user", "content": "Hello"}]]})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is registered: a trained adapter with the evidence about it.
+
+    Attributes:
+        model_name: Name of the retrain; its MLflow experiment.
+        run_name: Name of the run that found it.
+        trained: The last training step.
+        scores: The benchmark that judged it.
+        decision: The gate's decision.
+        lineage: Digests by name: snapshot, rows trained on, settings.
+        flow_run_url: Where the run is shown, if anywhere.
+    """
+
+    model_name: str
+    run_name: str
+    trained: TrainingResult
+    scores: BenchmarkReport
+    decision: PromotionDecision
+    lineage: Mapping[str, str]
+    flow_run_url: str | None = None
+
+    @classmethod
+    def of(cls, findings: RunFindings) -> Self:
+        """The candidate of a run."""
+        lineage = {
+            "snapshot_sha256": findings.examples.snapshot.source_sha256,
+            "prepared_sha256": findings.examples.dataset.sha256,
+            "train_sha256": findings.split.train.sha256,
+            "frozen_sha256": findings.benchmark.dataset.sha256,
+            "settings_sha256": sha256_of_json(findings.settings),
+        }
+        if findings.preferences:
+            lineage["preferences_sha256"] = findings.preferences.dataset.sha256
+        return cls(
+            model_name=findings.model_name,
+            run_name=findings.run_name,
+            trained=findings.trained,
+            scores=findings.benchmark,
+            decision=findings.decision,
+            lineage=lineage,
+            flow_run_url=findings.flow_run_url,
+        )
+
+    @property
+    def identity(self) -> str:
+        """A digest of base, adapter and frozen set: the same model judged on the same examples is the same candidate."""
+        return sha256_of_json(
+            {
+                "base": self.trained.base.folder.sha256,
+                "adapter": self.trained.adapter.sha256,
+                "frozen": self.scores.dataset.sha256,
+            }
+        )
+
+
+def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
+    """The candidate's version in the registry, made now or found from before; it becomes ``challenger``.
+
+    A kill leaves at worst an MLflow run without a version, and the next call makes both anew: the version appears with
+    all its tags in one step.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        name: Registered model.
+        candidate: What to register.
+
+    Raises:
+        RegistryError: MLflow refuses or does not answer.
+    """
+    with registry_errors(f"registered model {name}"):
+        _ensure_registered_model(client, name)
+        version = _find_version(client, name, candidate.identity)
+        if version is None:
+            version = _create_version(client, name, candidate)
+        else:
+            logger.info("registry: %s version %s is this very candidate; it is not registered twice", name, version)
+            for key, value in _decision_tags(candidate).items():
+                client.set_model_version_tag(name, version, key, value)
+        if aliases_of(client, name).get(CHAMPION) != version:
+            client.set_registered_model_alias(name, CHALLENGER, version)
+        return describe(client, name, version)
+
+
+def describe(client: Any, name: str, version: str) -> RegisteredVersion:
+    """A version as the registry shows it now."""
+    found = client.get_model_version(name, version)
+    return RegisteredVersion(
+        name=name,
+        version=str(version),
+        run_id=found.run_id or "",
+        source_uri=found.source,
+        aliases=tuple(sorted(found.aliases)),
+    )
+
+
+def champion_of(client: Any, name: str) -> Champion | None:
+    """The reigning champion with all that is needed to load it again; None while none reigns.
+
+    Raises:
+        RegistryError: The alias points to a version that Perennial did not register.
+    """
+    with registry_errors(f"registered model {name}"):
+        version = aliases_of(client, name).get(CHAMPION)
+        if version is None:
+            return None
+        tags = client.get_model_version(name, version).tags
+        if f"{_TAG}base" not in tags or f"{_TAG}adapter" not in tags:
+            raise RegistryError(
+                f"registered model {name}, version {version}",
+                "the alias champion on a version without the tags perennial.base and perennial.adapter",
+                "a version that Perennial registered",
+                "Move the alias champion to such a version, or remove it to start anew.",
+            )
+        return Champion(
+            version=describe(client, name, version),
+            base=BaseLanguageModel.model_validate_json(tags[f"{_TAG}base"]),
+            adapter=FolderRef.model_validate_json(tags[f"{_TAG}adapter"]),
+        )
+
+
+def aliases_of(client: Any, name: str) -> dict[str, str]:
+    """Versions by alias; empty when there is no such registered model."""
+    try:
+        found = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+    return {str(alias): str(version) for alias, version in found.items()}
+
+
+def _ensure_registered_model(client: Any, name: str) -> None:
+    try:
+        client.create_registered_model(name, description="Kept fresh by Perennial: the alias champion is what to serve.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _find_version(client: Any, name: str, identity: str) -> str | None:
+    found = client.search_model_versions(f"name = '{name}' and tags.`{_TAG}identity` = '{identity}'")
+    return str(found[0].version) if found else None
+
+
+def _create_version(client: Any, name: str, candidate: Candidate) -> str:
+    """A new MLflow run with scores and files, then the version that points to them."""
+    trained, decision = candidate.trained, candidate.decision
+    tags = {
+        f"{_TAG}stage": "candidate",
+        f"{_TAG}identity": candidate.identity,
+        f"{_TAG}training_run_id": trained.mlflow_run_id or "",
+        **{f"{_TAG}{key}": value for key, value in candidate.lineage.items()},
+    }
+    with open_run(candidate.model_name, candidate.run_name, tags) as run:
+        run.log_params({"base_model": trained.base.name, "method": trained.method, "policy_outcome": decision.outcome})
+        for arm in candidate.scores.arms:
+            run.log_metrics({f"{arm.arm}/{score.name}": score.value for score in arm.scores if score.value is not None})
+        run.log_dataset(candidate.scores.dataset, "benchmark")
+        run.log_dataset(trained.dataset, "training")
+        with tempfile.TemporaryDirectory() as folder:
+            _write_model(Path(folder) / "model", candidate)
+            client.log_artifacts(run.run_id, str(Path(folder) / "model"), "model")
+    source = f"{client.get_run(run.run_id).info.artifact_uri}/model"
+    version = client.create_model_version(
+        name,
+        source,
+        run.run_id,
+        tags={
+            **tags,
+            f"{_TAG}base": trained.base.model_dump_json(),
+            f"{_TAG}adapter": trained.adapter.model_dump_json(),
+            f"{_TAG}license": trained.base.license,
+            f"{_TAG}run_name": candidate.run_name,
+            f"{_TAG}flow_run_url": candidate.flow_run_url or "",
+            **_decision_tags(candidate),
+        },
+        description=f"{trained.method} adapter on {trained.base.name}, from {candidate.run_name}: {decision.outcome}.",
+    )
+    return str(version.version)
+
+
+def _decision_tags(candidate: Candidate) -> dict[str, str]:
+    """The decision and its figures."""
+    decision = candidate.decision
+    tags = {f"{_TAG}decision": decision.outcome, f"{_TAG}reasons": " ".join(decision.reasons)}
+    for row in decision.comparisons:
+        if row.metric == decision.primary_metric:
+            figures = f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}] n={row.num_examples}"
+            tags[f"{_TAG}gate.{row.opponent}.{row.metric}"] = figures
+    return tags
+
+
+def _write_model(folder: Path, candidate: Candidate) -> None:
+    """Writes the version's files: adapter, serving code, signature, requirements, model card."""
+    trained = candidate.trained
+    adapter = Store.holding(trained.adapter).fetch_folder(trained.adapter)
+    packages = ("torch", "transformers", "peft", "safetensors", "pandas")
+    with warnings.catch_warnings(record=True):  # it urges annotations, for a signature that it is given
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(Path(__file__).with_name("serving.py")),
+            artifacts={"adapter": str(adapter)},
+            signature=_SIGNATURE,
+            input_example=(_EXAMPLE, {"max_new_tokens": 64}),
+            pip_requirements=["mlflow", *(f"{package}=={importlib.metadata.version(package)}" for package in packages)],
+            model_config={"base_model": trained.base.folder.uri, "base_model_sha256": trained.base.folder.sha256},
+        )
+    (folder / "MODEL_CARD.md").write_text(
+        model_card(candidate.run_name, trained, candidate.scores, candidate.decision, candidate.lineage), encoding="utf-8"
+    )

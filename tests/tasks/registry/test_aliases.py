@@ -1,0 +1,169 @@
+"""Promotion compares and sets, rollback goes back and forth, and a kill between any two steps decides nothing anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.contracts import RegisteredVersion
+from tasks.errors import RegistryError
+from tasks.registry.aliases import history, promote, roll_back, settle
+from tasks.storage import Store
+from tests.candidates import decide
+
+NOW = "2026-11-01T02:00:00+00:00"
+
+
+@pytest.fixture
+def versions(client: Any, name: str, store: Store, tmp_path: Path) -> list[RegisteredVersion]:
+    """Three registered candidates; the version's number is its place, from 1."""
+    client.create_registered_model(name)
+    for _ in range(3):
+        client.create_model_version(name, "somewhere")
+    return [RegisteredVersion(name=name, version=str(number), run_id="", source_uri="x") for number in (1, 2, 3)]
+
+
+def aliases(client: Any, name: str) -> dict[str, str]:
+    return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+
+
+def test_the_first_champion_replaces_nobody(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    client.set_registered_model_alias(name, "challenger", "1")
+    record = promote(client, name, versions[0], decide(), NOW)
+    assert (record.promoted, record.champion_version, record.previous_version) == (True, "1", None)
+    assert record.candidate.aliases == ("champion",)
+    assert aliases(client, name) == {"champion": "1"}
+
+
+def test_the_second_champion_makes_the_first_previous(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    record = promote(client, name, versions[1], decide(champion="1"), NOW)
+    assert (record.promoted, record.champion_version, record.previous_version) == (True, "2", "1")
+    assert aliases(client, name) == {"champion": "2", "previous": "1"}
+    assert [(event.action, event.version, event.replaced) for event in history(client, name)] == [
+        ("promote", "1", None),
+        ("promote", "2", "1"),
+    ]
+
+
+@pytest.mark.parametrize("outcome", ["HOLD", "NEEDS_HUMAN"])
+def test_a_no_is_recorded_and_moves_nothing(client: Any, name: str, versions: list[RegisteredVersion], outcome: str) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    client.set_registered_model_alias(name, "challenger", "2")
+    before = aliases(client, name)
+    record = promote(client, name, versions[1], decide(outcome, champion="1"), NOW)
+    assert (record.promoted, record.champion_version) == (False, "1")
+    assert record.reason.startswith(f"{outcome}: Better than")
+    assert aliases(client, name) == before
+    assert client.get_model_version(name, "2").tags["perennial.promotion"] == record.reason
+    assert len(history(client, name)) == 1
+
+
+def test_a_champion_that_changed_since_the_benchmark_refuses(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    for stale in ("1", None):
+        with pytest.raises(RegistryError, match="against which version 3 was judged"):
+            promote(client, name, versions[2], decide(champion=stale), NOW)
+    assert aliases(client, name) == {"champion": "2", "previous": "1"}
+
+
+def test_promoting_twice_is_promoting_once(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    again = promote(client, name, versions[1], decide(champion="1"), NOW)
+    assert (again.promoted, again.champion_version, again.previous_version) == (True, "2", "1")
+    assert len(history(client, name)) == 2
+
+
+def test_rollback_restores_and_a_second_one_undoes_it(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    with pytest.raises(RegistryError, match="nothing to go back to"):
+        roll_back(client, name, "too early", NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    record = roll_back(client, name, "rude replies", NOW)
+    assert (record.champion_version, record.previous_version) == ("1", "2")
+    assert aliases(client, name) == {"champion": "1", "previous": "2"}
+    assert "rude replies" in client.get_model_version(name, "2").tags["perennial.rolled_back"]
+    assert roll_back(client, name, "was a false alarm", NOW).champion_version == "2"
+    assert "perennial.rolled_back" not in client.get_model_version(name, "2").tags
+    assert [event.reason for event in history(client, name)][2:] == ["rude replies", "was a false alarm"]
+
+
+def test_a_version_rolled_back_does_not_return_by_itself(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    roll_back(client, name, "rude replies", NOW)
+    record = promote(client, name, versions[1], decide(champion="1"), NOW)  # the same run again, all of it cached
+    assert (record.promoted, record.champion_version) == (False, "1")
+    assert "rude replies" in record.reason
+    assert promote(client, name, versions[2], decide(champion="1"), NOW).champion_version == "3"
+
+
+def test_an_unknown_model_is_a_registry_error_and_has_no_history(client: Any, name: str) -> None:
+    assert history(client, name) == ()
+    with pytest.raises(RegistryError):
+        roll_back(client, name, "why not", NOW)
+
+
+# ------------------------------------------------------------------------------------------------------- kills in between
+
+
+class _KilledError(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+class Mortal:
+    """A client that dies before its n-th write."""
+
+    def __init__(self, client: Any, death: int) -> None:
+        self._client, self._writes_left = client, death
+
+    def __getattr__(self, attribute: str) -> Any:
+        method = getattr(self._client, attribute)
+        if not attribute.startswith(("set_", "delete_", "create_")):
+            return method
+
+        def write(*arguments: Any) -> Any:
+            self._writes_left -= 1
+            if self._writes_left == 0:
+                raise _KilledError
+            return method(*arguments)
+
+        return write
+
+
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+def test_a_kill_between_any_two_steps_is_finished_by_whoever_comes_next(client: Any, name: str, action: str) -> None:
+    survived, death = False, 0
+    while not survived:
+        death += 1
+        model = f"{name}-{death}"
+        client.create_registered_model(model)
+        for alias in ("previous", "champion", "challenger"):
+            version = client.create_model_version(model, "somewhere").version
+            client.set_registered_model_alias(model, alias, version)
+        candidate = RegisteredVersion(name=model, version="3", run_id="", source_uri="somewhere")
+        try:
+            if action == "promote":
+                promote(Mortal(client, death), model, candidate, decide(champion="2"), NOW)
+            else:
+                roll_back(Mortal(client, death), model, "rude replies", NOW)
+            survived = True
+        except _KilledError:
+            assert {"champion", "previous"} <= set(aliases(client, model))  # at no moment is one of them missing
+        settle(client, model)
+        begun = len(history(client, model)) == 1
+        assert begun is (death > 1)  # once it is written down, it is always finished
+        done = {
+            "promote": {"champion": "3", "previous": "2"},
+            "rollback": {"champion": "1", "previous": "2", "challenger": "3"},
+        }
+        untouched = {"champion": "2", "previous": "1", "challenger": "3"}
+        assert aliases(client, model) == (done[action] if begun else untouched)
+        assert "perennial.intent" not in client.get_registered_model(model).tags
+    assert death > 7  # each of the seven or more writes was a place to die

@@ -1,0 +1,100 @@
+"""A candidate becomes a version that tells everything about itself, once, and can be served and benchmarked again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from tasks.contracts import BaseLanguageModel
+from tasks.errors import RegistryError
+from tasks.modeling.loading import load_base
+from tasks.registry.versions import champion_of, describe, register
+from tasks.storage import Store
+from tests.candidates import decide, make_candidate, make_from
+
+
+def test_a_version_tells_where_it_comes_from(client: Any, name: str, store: Store, tmp_path: Path) -> None:
+    candidate = make_candidate(store, tmp_path)
+    version = register(client, name, candidate)
+    assert (version.version, version.aliases) == ("1", ("challenger",))
+    found = client.get_model_version(name, "1")
+    tags = {key.removeprefix("perennial."): value for key, value in found.tags.items()}
+    assert tags["license"] == "apache-2.0"
+    assert tags["snapshot_sha256"] == "b" * 64
+    assert tags["decision"] == "PROMOTE"
+    assert tags["gate.base.chrf"] == "+0.3000 [+0.2000, +0.4000] n=250"
+    run = client.get_run(version.run_id)
+    assert run.data.metrics == {"base/chrf": 0.2, "candidate/chrf": 0.5}  # what was not measured is absent
+    assert {entry.tags[0].value for entry in run.inputs.dataset_inputs} == {"benchmark", "training"}
+    card = Path(client.download_artifacts(version.run_id, "model/MODEL_CARD.md")).read_text()
+    assert "license: apache-2.0" in card
+    assert "| chrf | 0.2 (0.1 to 0.3) | 0.5 (0.4 to 0.6) |" in card
+
+
+def test_the_same_candidate_is_registered_once(client: Any, name: str, store: Store, tmp_path: Path) -> None:
+    first = register(client, name, make_candidate(store, tmp_path))
+    held = make_candidate(store, tmp_path, decision=decide("HOLD"))
+    assert register(client, name, held) == first
+    assert client.get_model_version(name, "1").tags["perennial.decision"] == "HOLD"
+    other = register(client, name, make_candidate(store, tmp_path, number=2))
+    assert other.version == "2"
+    assert other.aliases == ("challenger",)
+    assert describe(client, name, "1").aliases == ()
+
+
+def test_a_champion_can_be_loaded_again_from_its_version(client: Any, name: str, store: Store, tmp_path: Path) -> None:
+    assert champion_of(client, name) is None
+    candidate = make_candidate(store, tmp_path)
+    version = register(client, name, candidate)
+    assert champion_of(client, name) is None
+    client.set_registered_model_alias(name, "champion", version.version)
+    champion = champion_of(client, name)
+    assert champion is not None
+    assert champion.base == candidate.trained.base
+    assert champion.adapter == candidate.trained.adapter
+    assert "champion" in champion.version.aliases
+    assert (store.fetch_folder(champion.adapter) / "adapter_config.json").exists()
+
+
+def test_the_champion_is_not_made_challenger_again(client: Any, name: str, store: Store, tmp_path: Path) -> None:
+    candidate = make_candidate(store, tmp_path)
+    client.set_registered_model_alias(name, "champion", register(client, name, candidate).version)
+    client.delete_registered_model_alias(name, "challenger")
+    assert register(client, name, candidate).aliases == ("champion",)
+
+
+def test_a_foreign_champion_is_a_clear_error(client: Any, name: str) -> None:
+    client.create_registered_model(name)
+    client.create_model_version(name, "somewhere")
+    client.set_registered_model_alias(name, "champion", "1")
+    with pytest.raises(RegistryError, match=r"without the tags perennial\.base"):
+        champion_of(client, name)
+
+
+def test_a_registered_version_is_served_from_the_registry_alone(
+    client: Any, name: str, store: Store, tmp_path: Path, tiny_model_dir: Path, mlflow_uri: str
+) -> None:
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(load_base(tiny_model_dir), lora).save_pretrained(tmp_path / "trained")
+    base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
+    made = make_candidate(store, tmp_path)
+    candidate = make_from(store.add_folder(tmp_path / "trained"), base, made.scores.dataset, made.trained.curves, decide())
+    register(client, name, candidate)
+
+    import mlflow
+
+    mlflow.set_tracking_uri(mlflow_uri)
+    mlflow.set_registry_uri(mlflow_uri)
+    served = mlflow.pyfunc.load_model(f"models:/{name}@challenger")
+    question = pd.DataFrame({"messages": [[{"role": "user", "content": "Hello, the printer is broken, what can I do?"}]]})
+    [long] = served.predict(question, params={"max_new_tokens": 12})
+    [short] = served.predict(question, params={"max_new_tokens": 2})
+    assert long.startswith(short)
+    assert len(long) > len(short) > 0
+    assert "max_new_tokens" in str(served.metadata.signature)
