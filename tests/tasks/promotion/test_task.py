@@ -1,0 +1,63 @@
+"""The gate reads its tables from the store and knows the reigning model by its hash, not by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tasks.contracts import (
+    ArmScores,
+    BaseLanguageModel,
+    BenchmarkReport,
+    Champion,
+    DatasetRef,
+    FolderRef,
+    RegisteredVersion,
+)
+from tasks.errors import IntegrityError
+from tasks.promotion import PromotionConfig, decide_promotion
+from tasks.storage import Store
+
+CONFIG = PromotionConfig(min_examples=20, num_resamples=1000, guards=())
+FOLDER = FolderRef(uri="file:///nowhere", sha256="a" * 64, num_files=1, size_bytes=1)
+CHAMPION = Champion(
+    version=RegisteredVersion(name="desk", version="4", run_id="r", source_uri="s"),
+    base=BaseLanguageModel(name="tiny", folder=FOLDER, license="apache-2.0", num_parameters=1),
+    adapter=FOLDER,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def frozen(store: Store) -> DatasetRef:
+    return store.write_rows([], kind="messages")
+
+
+def arm(store: Store, name: str, level: float, model: str, num_rows: int = 40) -> ArmScores:
+    scores = [level + 0.001 * (row % 7) * (1 if name == "candidate" else -1) for row in range(num_rows)]
+    table = pa.table({"id": [f"r{row}" for row in range(num_rows)], "label": [None] * num_rows, "chrf": scores})
+    return ArmScores(arm=name, model_sha256=model * 64, examples=store.write_table(table, kind="table"), scores=())
+
+
+def test_a_better_candidate_is_promoted_and_names_the_champion_it_was_judged_against(store: Store) -> None:
+    arms = (arm(store, "base", 0.2, "1"), arm(store, "candidate", 0.8, "2"), arm(store, "champion", 0.5, "3"))
+    decision = decide_promotion.fn(BenchmarkReport(dataset=frozen(store), arms=arms), CONFIG, CHAMPION)
+    assert (decision.outcome, decision.champion_version) == ("PROMOTE", "4")
+
+
+def test_the_model_that_reigns_is_recognised_by_its_hash(store: Store) -> None:
+    arms = (arm(store, "base", 0.2, "1"), arm(store, "candidate", 0.8, "2"), arm(store, "champion", 0.8, "2"))
+    decision = decide_promotion.fn(BenchmarkReport(dataset=frozen(store), arms=arms), CONFIG, CHAMPION)
+    assert decision.outcome == "HOLD"
+    assert "already reigns as version 4" in decision.reasons[0]
+
+
+def test_arms_over_different_examples_are_refused(store: Store) -> None:
+    arms = (arm(store, "base", 0.2, "1", num_rows=39), arm(store, "candidate", 0.8, "2"))
+    with pytest.raises(IntegrityError, match="39 examples"):
+        decide_promotion.fn(BenchmarkReport(dataset=frozen(store), arms=arms), CONFIG, None)
