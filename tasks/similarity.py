@@ -37,6 +37,7 @@ MIN_TEMPLATE_SHARE, MIN_TEMPLATE_CHARS = 0.9, 16
 _SEED = 20_260_101
 _MASK = "#"
 _MAX_NEIGHBOURS = 16
+_CHUNK_CHARS = 500_000
 _ESTIMATE_MARGIN = 0.15
 """Three standard errors of an estimate from 128 permutations at Jaccard .7 are .12."""
 _MIN_EDIT_ESTIMATE = 0.25
@@ -62,7 +63,7 @@ def normalise(text: str) -> str:
 
 def text_key(*texts: str) -> str:
     """A 32-digit hexadecimal key that is equal for texts that are equal when normalised (BLAKE2b, 128 bits)."""
-    joined = "\x1f".join(normalise(text) for text in texts)
+    joined = normalise(" \x00 ".join(texts))  # a NUL stands in no text: ingestion refuses it
     return hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -346,19 +347,34 @@ def _pairs_in_band(band: npt.NDArray[np.uint32], anchors: npt.NDArray[np.bool_] 
 
 def _signatures(texts: list[str]) -> npt.NDArray[np.uint32]:
     """MinHash signatures ``(len(texts), NUM_PERMUTATIONS)`` of texts with at least one shingle each."""
+    signatures = np.empty((len(texts), NUM_PERMUTATIONS), np.uint32)
+    start = 0
+    while start < len(texts):
+        end, num_chars = start, 0
+        while end < len(texts) and num_chars < _CHUNK_CHARS:
+            num_chars += len(texts[end])
+            end += 1
+        hashes, offsets = _shingle_hashes(texts[start:end])
+        matrix: Any = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+            hashes, offsets, num_perm=NUM_PERMUTATIONS, seed=_SEED
+        )
+        signatures[start:end] = matrix.to_rows()  # Python integers: one more reason to go chunk by chunk
+        start = end
+    return signatures
+
+
+def _shingle_hashes(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """The 64-bit hashes of all shingles, text after text, and the offsets ``(len(texts) + 1,)`` at which texts begin."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     hashes = np.zeros(len(codes) - SHINGLE_CHARS + 1, np.uint64)
     for offset in range(SHINGLE_CHARS):
         hashes = hashes * np.uint64(0x100000001B3) + codes[offset : offset + len(hashes)]
-    ends = np.cumsum(lengths)
     inside = np.ones(len(codes), dtype=bool)
     for back in range(1, SHINGLE_CHARS):
-        inside[ends - back] = False  # these would run over into the next text
-    flat = np.ascontiguousarray(_mix(hashes)[inside[: len(hashes)]])
-    offsets = np.concatenate([[0], np.cumsum(lengths - SHINGLE_CHARS + 1)]).astype(np.uint64)
-    matrix: Any = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, num_perm=NUM_PERMUTATIONS, seed=_SEED)
-    return np.array(matrix.to_rows(), dtype=np.uint32)
+        inside[np.cumsum(lengths) - back] = False  # these would run over into the next text
+    offsets = np.concatenate([[0], np.cumsum(lengths - SHINGLE_CHARS + 1)])
+    return np.ascontiguousarray(_mix(hashes)[inside[: len(hashes)]]), offsets.astype(np.uint64)
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

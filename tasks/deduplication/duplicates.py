@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import starmap
@@ -73,6 +73,10 @@ def deduplicate_rows(
     reasons.update({id(unique[index]): "near_duplicate" for index in near_repeated})
     on_progress(len(rows), len(rows))
     kept = [{**row, "split_group": group_of[id(row)]} for row in rows if id(row) not in reasons]
+    kept_clusters: dict[str, list[Row]] = defaultdict(list)
+    for row in kept:
+        kept_clusters[row["split_group"]].append(row)
+    several_kept = [members for members in kept_clusters.values() if len(members) > 1]
     return Deduplicated(
         kept=kept,
         dropped=[
@@ -82,8 +86,8 @@ def deduplicate_rows(
         ],
         num_exact=len(repeated),
         num_near=len(near_repeated),
-        num_clusters=sum(1 for count in Counter(row["split_group"] for row in kept).values() if count > 1),
-        num_contradicting=_count_contradicting(kept),
+        num_clusters=len(several_kept),
+        num_contradicting=_count_contradicting(several_kept),
     )
 
 
@@ -156,10 +160,12 @@ def _cluster_name(views: Any) -> str:
     return "g-" + hashlib.blake2b(min(views).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def _count_contradicting(rows: Sequence[Row]) -> int:
-    """Rows whose prompt is exactly another's, while their labels differ."""
-    labels: dict[str, set[str | None]] = defaultdict(set)
-    keys = [text_key(prompt_text(row), row.get("context") or "") for row in rows]
-    for key, row in zip(keys, rows, strict=True):
-        labels[key].add(row.get("label"))
-    return sum(1 for key in keys if len(labels[key]) > 1)
+def _count_contradicting(clusters: Iterable[Sequence[Row]]) -> int:
+    """Rows whose prompt is exactly another's, while their labels differ; exact copies always share a cluster."""
+    count = 0
+    for rows in clusters:
+        labels: dict[str, list[str | None]] = defaultdict(list)
+        for row in rows:
+            labels[text_key(prompt_text(row), row.get("context") or "")].append(row.get("label"))
+        count += sum(len(given) for given in labels.values() if len(set(given)) > 1)
+    return count

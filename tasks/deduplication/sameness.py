@@ -34,9 +34,9 @@ def says_the_same(one: str, other: str, threshold: float) -> bool:
         threshold: Jaccard similarity from which views are near.
     """
     return one == other or (
-        is_near(one, other, threshold)
-        and _NUMBER.findall(one) == _NUMBER.findall(other)
+        _NUMBER.findall(one) == _NUMBER.findall(other)
         and len(_NEGATION.findall(one)) == len(_NEGATION.findall(other))
+        and is_near(one, other, threshold)
         and not _is_reworded(one, other)
     )
 

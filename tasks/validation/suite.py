@@ -18,7 +18,8 @@ from great_expectations.core import ExpectationValidationResult
 from tasks.errors import PerennialError
 from tasks.validation.rules import Rule
 
-logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it announces each context's temporary folder
+# It announces each context's temporary folder at a level that it sets for itself.
+logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
 _LOCK = threading.Lock()
 """Great Expectations keeps its context for the whole process."""
 
