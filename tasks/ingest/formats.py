@@ -84,7 +84,7 @@ def find_format(records: Iterable[Fields], config: SourceConfig, where: str) -> 
         wanted = "; ".join(f"{name}: {_describe_columns(name, config)}" for name in formats)
         raise InputError(
             where,
-            f"columns {', '.join(sorted(seen)[:20]) or 'none'}",
+            f"columns {', '.join(sorted(name[:40] for name in seen)[:20]) or 'none'}",
             wanted,
             "Set `format`, and map columns with other names in `columns` (and `label_column`).",
         )
@@ -102,7 +102,7 @@ def to_row(fields: Fields, input_format: InputFormat, config: SourceConfig, sour
         first = "prompt" if input_format == "preferences" else "messages"
         if not any(message["role"] == "system" for message in row[first]):
             row[first] = [{"role": "system", "content": config.system_prompt}, *row[first]]
-    row["id"] = _id_of(fields, config)
+    row["id"] = id_of(fields, config)
     row["label"] = _scalar(fields, _label_column(fields, input_format, config))
     row["annotations"] = [
         {"annotator": column, "label": label} for column in config.annotation_columns if (label := _scalar(fields, column))
@@ -272,7 +272,8 @@ def _label_column(fields: Fields, input_format: InputFormat, config: SourceConfi
     return "label"
 
 
-def _id_of(fields: Fields, config: SourceConfig) -> str | None:
+def id_of(fields: Fields, config: SourceConfig) -> str | None:
+    """The record's own id, or None; raises :class:`RowFaultError` for one that is no plain value."""
     return _scalar(fields, _column(fields, "id", config))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.errors import InputError
 from tasks.ingest.config import InputFormat, SourceConfig
-from tasks.ingest.formats import RowFaultError, find_format, to_row
+from tasks.ingest.formats import RowFaultError, find_format, id_of, to_row
 from tasks.ingest.reading import Record, Source
 from tasks.reporting import count_reasons, refusal
 from tasks.storage import sha256_of_json
@@ -41,7 +41,7 @@ def make_snapshot(
     """
     readable = [record.fields for record in source.records if record.fault is None]
     if not readable:
-        raise _nothing_left(source, [_refuse(record, record.fault or "") for record in source.records])
+        raise _nothing_left(source, [_refuse(record, config, record.fault or "") for record in source.records])
     result = Ingested(find_format(readable, config, source.name), [])
     places: list[Record] = []
     for number, record in enumerate(source.records, start=1):
@@ -51,7 +51,7 @@ def make_snapshot(
             result.rows.append(to_row(record.fields, result.input_format, config, source.name))
             places.append(record)
         except RowFaultError as fault:
-            result.refused.append(_refuse(record, fault.reason, fault.field, config))
+            result.refused.append(_refuse(record, config, fault.reason, fault.field))
         if number % 10_000 == 0:
             on_progress(number, len(source.records))
     _name_rows(result)
@@ -92,13 +92,14 @@ def _refuse_repeated_ids(result: Ingested, records: Sequence[Record]) -> None:
     Which of several contents an id means cannot be known, and the order of a file is no argument.
     """
     contents: dict[str, set[str]] = defaultdict(set)
-    digests = [sha256_of_json(row) for row in result.rows]
-    for row, digest in zip(result.rows, digests, strict=True):
-        contents[row["id"]].add(digest)
+    occurrences = Counter(row["id"] for row in result.rows)
+    for row in result.rows:
+        if occurrences[row["id"]] > 1:
+            contents[row["id"]].add(sha256_of_json(row))
     kept, seen = [], set()
     for row, record in zip(result.rows, records, strict=True):
         content = record.raw if record.raw is not None else row
-        if len(contents[row["id"]]) > 1:
+        if len(contents.get(row["id"], ())) > 1:
             result.refused.append(refusal(STAGE, row["id"], "duplicate_id", content, field="id"))
         elif row["id"] in seen:
             result.refused.append(refusal(STAGE, row["id"], "repeated_row", content, disposition="dropped"))
@@ -119,18 +120,19 @@ def _sample(result: Ingested, max_rows: int, seed: int) -> None:
     result.rows = [row for row in result.rows if row["id"] in drawn]
 
 
-def _refuse(record: Record, reason: str, at: str | None = None, config: SourceConfig | None = None) -> dict[str, Any]:
+def _refuse(record: Record, config: SourceConfig, reason: str, at: str | None = None) -> dict[str, Any]:
     content: Any = record.raw if record.raw is not None else dict(record.fields)
     return refusal(STAGE, _name_of(record, config), reason, content, field=at)
 
 
-def _name_of(record: Record, config: SourceConfig | None) -> str:
-    column = (config.columns.get("id") if config else None) or "id"
-    given = record.fields.get(column)
-    if isinstance(given, str | int) and not isinstance(given, bool) and str(given).strip():
-        name = str(given).strip()
-        return name if _PLAIN_ID.fullmatch(name) else _hashed_id(name)
-    return record.place
+def _name_of(record: Record, config: SourceConfig) -> str:
+    try:
+        given = id_of(record.fields, config)
+    except RowFaultError:
+        given = None
+    if given is None:
+        return record.place
+    return given if _PLAIN_ID.fullmatch(given) else _hashed_id(given)
 
 
 def _nothing_left(source: Source, refused: Sequence[dict[str, Any]]) -> InputError:

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.contracts import Snapshot
-from tasks.errors import InputError
+from tasks.errors import InputError, MissingDependencyError
 from tasks.ingest import SourceConfig, take_snapshot
 from tasks.ingest.reading import read_source
 from tasks.ingest.snapshot import Ingested, make_snapshot
@@ -408,6 +409,18 @@ def test_a_hub_id_without_internet_is_a_clear_error() -> None:
         ingest("PolyAI/no-such-data-set")
 
 
+def test_a_saved_data_set_without_the_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dataset_info.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingDependencyError, match=r"perennial-llm\[ingest\]"):
+        ingest(tmp_path)
+
+
+def test_a_refused_row_goes_by_its_own_id_whatever_the_column(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", {**GOOD, "ref": "r-1"}, {"id": "other", "ref": "r-2", "instruction": "Hi"})
+    assert reasons(ingest(path, columns={"id": "ref"})) == {"r-2": "missing_field"}
+
+
 @pytest.mark.parametrize(
     "bad",
     [{"prompt_template": "no place"}, {"encoding": "utf-99"}, {"columns": {"sound": "x"}}, {"max_rows": 0}, {"pth": "x"}],
@@ -461,7 +474,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.dictionaries(st.sampled_from(["id", "instruction", "output", "input", "label", "context"]), _VALUES), max_size=8
