@@ -9,16 +9,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-_FIRST = (
-    "Maria Tobias Aisha Kenji Olga Liam Priya Mateus Ingrid Chidi Sofia Pawel Noor Mei Andrés Zoë Björn Fatima Kwame Élodie "
-    "Mark Grace Rose Hunter Amber Jack Olive Ivy"
-).split()
-_LAST = (
-    "Keller Okafor Nakamura Ivanova Murphy Sharma Pereira Lindqvist Rossi Kowalski Dubois Müller O'Brien Nguyen Haddad "
-    "Castro Jensen Baker Young Price Stone Walsh"
-).split()
+_FIRST = ["Maria", "Tobias", "Aisha", "Kenji", "Olga", "Liam", "Priya", "Mateus", "Ingrid", "Chidi", "Sofia", "Pawel", "Noor", "Mei", "Andrés", "Zoë", "Björn", "Fatima", "Kwame", "Élodie", "Mark", "Grace", "Rose", "Hunter", "Amber", "Jack", "Olive", "Ivy"]
+_LAST = ["Keller", "Okafor", "Nakamura", "Ivanova", "Murphy", "Sharma", "Pereira", "Lindqvist", "Rossi", "Kowalski", "Dubois", "Müller", "O'Brien", "Nguyen", "Haddad", "Castro", "Jensen", "Baker", "Young", "Price", "Stone", "Walsh"]
 _SYLLABLES = (
-    "ba bre da dri el fa ga hul i ja ko kri la lo ma mi na no or pe ra ri sa sel ta tho u va vi wen xa yo za zur".split()
+    ["ba", "bre", "da", "dri", "el", "fa", "ga", "hul", "i", "ja", "ko", "kri", "la", "lo", "ma", "mi", "na", "no", "or", "pe", "ra", "ri", "sa", "sel", "ta", "tho", "u", "va", "vi", "wen", "xa", "yo", "za", "zur"]
 )
 _STREETS = (
     "Maple Avenue",

@@ -73,7 +73,8 @@ class Detector:
         self._contacts = ContactRecognizer()
         self._addresses = AddressRecognizer(self._allowed)
         self._identifiers = IdentifierRecognizer()
-        self._names = NameRecognizer(strict=strict, allowed=self._allowed)
+        self._common = self._allowed | policy.common_terms
+        self._names = NameRecognizer(strict=strict, allowed=self._allowed, common=self._common)
         self._facts = PersonalFactRecognizer(strict=strict)
         self._model: NameModel | None = load_names(config.ner) if config.mode != "turbo" else None
         self._memo: OrderedDict[str, Entities] = OrderedDict()
@@ -196,13 +197,13 @@ class Detector:
     def _is_open(self, reading: Reading, index: int, token: Token) -> bool:
         """Whether a word might be a name that only its sentence tells."""
         known, word = self._lexicon, token.lower
-        if len(word) < 2 or word in self._allowed:
+        if len(word) < 2 or word in self._common:
             return False
         if not reading.has_case:
             return len(word) > 2 and word not in known.english and word not in known.proper
-        if not token.is_capital or token.text.isupper() and len(word) <= 5:
+        if not token.is_capital or (token.text.isupper() and len(word) <= 5):
             return False
-        if word in known.proper or word in known.top and word not in known.maybe_first:
+        if word in known.proper or (word in known.top and word not in known.maybe_first):
             return False
         if reading.starts_sentence(index):
             return word in known.names or word not in known.english
@@ -243,6 +244,8 @@ class Detector:
         if entity == "PERSON":
             return any(word in known.names or word not in known.ordinary for word in words)
         if entity == "LOCATION":
+            if all(word in self._common for word in words):
+                return False
             return " ".join(words) not in known.countries and any(word not in known.proper for word in words)
         return entity not in ("ORGANIZATION", "NRP")
 

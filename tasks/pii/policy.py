@@ -24,6 +24,7 @@ class Policy:
 
     Args:
         config: The stage's settings.
+        common_terms: Lower-case words so frequent in the data that they name its products rather than its people.
         key: Secret of the keyed operators and of the findings' fingerprints; never shown, stored or hashed into a name.
 
     Raises:
@@ -32,6 +33,7 @@ class Policy:
 
     config: PiiConfig
     key: bytes | None = field(default=None, repr=False)
+    common_terms: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         keyed = sorted({self.config.operator, *self.config.operators.values()} & set(_KEYED))
@@ -59,7 +61,15 @@ class Policy:
     def sha256(self) -> str:
         """The hash of everything that decides the output."""
         rules = self.config.model_dump(mode="json", exclude=_EXECUTION_FIELDS)
-        return sha256_of_json({"code": CODE_VERSION, "lists": lists_sha256(), "rules": rules, "key_id": self.key_id})
+        return sha256_of_json(
+            {
+                "code": CODE_VERSION,
+                "lists": lists_sha256(),
+                "rules": rules,
+                "common_terms": sorted(self.common_terms),
+                "key_id": self.key_id,
+            }
+        )
 
     def operator_for(self, entity: str) -> OperatorName:
         """The operator of an entity."""

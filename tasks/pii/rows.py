@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import Finding, scrub_batch
 from tasks.pii.verification import ValueIndex, distinctive_value, match_patterns
@@ -32,6 +34,10 @@ FINDINGS_SCHEMA = pa.schema(
     ]
 )
 """Offsets in the original text (``start``, ``end``) and in the scrubbed one (``output_*``); never a value."""
+
+MIN_COMMON_ROWS = 20
+"""Fewer rows than this could all be about one person."""
+_CAPITALISED = re.compile(r"\b[A-ZÀ-Þ][^\W\d_]{2,}")
 
 Spans = dict[tuple[str, str], list[tuple[int, int]]]
 
@@ -81,6 +87,26 @@ def scrub_rows(rows: Sequence[Row], policy: Policy, *, on_progress: OnProgress |
         if on_progress is not None:
             on_progress(min(first + size, len(rows)), len(rows))
     return result
+
+
+def find_common_terms(rows: Sequence[Row], share: float) -> frozenset[str]:
+    """Unknown words that stand capitalised in so many rows that they name the data's products rather than its people.
+
+    Words in the lists of names never count, however frequent.
+
+    Args:
+        rows: Canonical rows.
+        share: The share of the rows that a word must stand in; 0 finds none. In any case 20 rows.
+    """
+    if not share:
+        return frozenset()
+    known = lexicon()
+    counts: Counter[str] = Counter()
+    for row in rows:
+        texts = " ".join(text for _, text in iter_texts(row) if isinstance(text, str))
+        counts.update({word.lower() for word in _CAPITALISED.findall(texts)} - known.ordinary - known.names)
+    enough = max(MIN_COMMON_ROWS, share * len(rows))
+    return frozenset(word for word, count in counts.items() if count >= enough)
 
 
 def refuse_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) -> None:

@@ -67,6 +67,7 @@ def scrub_in_processes(
     with tempfile.TemporaryDirectory(prefix="perennial-scrub-") as name:
         folder = Path(name)
         (folder / "config.json").write_text(policy.config.model_dump_json(), encoding="utf-8")
+        (folder / "common_terms.json").write_text(json.dumps(sorted(policy.common_terms)), encoding="utf-8")
         shards = _split(rows, num_workers)
         for number, shard in enumerate(shards):
             pq.write_table(pa.Table.from_pylist(list(shard), schema=schema), folder / f"{number}.parquet")
@@ -147,6 +148,7 @@ def main(folder: str, number: str) -> None:
     """A worker: scrubs one shard."""
     base = Path(folder)
     config = PiiConfig.model_validate_json((base / "config.json").read_text(encoding="utf-8"))
+    common_terms = json.loads((base / "common_terms.json").read_text(encoding="utf-8"))
     key = os.environ.pop(_KEY_VARIABLE, "")
     last = 0
 
@@ -158,7 +160,7 @@ def main(folder: str, number: str) -> None:
     scrub_shard(
         base / f"{number}.parquet",
         base / f"{number}.out.json",
-        Policy(config, bytes.fromhex(key) or None),
+        Policy(config, bytes.fromhex(key) or None, frozenset(common_terms)),
         on_progress=report,
     )
 

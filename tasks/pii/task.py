@@ -32,15 +32,16 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
     from tasks.pii.policy import Policy
-    from tasks.pii.rows import FINDINGS_SCHEMA, refuse_known_values
+    from tasks.pii.rows import FINDINGS_SCHEMA, find_common_terms, refuse_known_values
     from tasks.pii.sharding import num_useful_workers, scrub_in_processes
 
     started = time.monotonic()
     store = Store.holding(dataset)
-    policy = Policy(config, _key(config))
+    rows = store.read_rows(dataset)
+    common_terms = find_common_terms(rows, config.common_term_share)
+    policy = Policy(config, _key(config), common_terms)
     logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
     with report_progress("scrub", dataset.num_rows) as progress:
-        rows = store.read_rows(dataset)
         workers = num_useful_workers(rows, config.num_workers)
         result = scrub_in_processes(rows, SCHEMAS[dataset.kind], policy, workers, on_progress=progress)
         refuse_known_values(result, {row["id"]: row for row in rows})
@@ -76,7 +77,10 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         entities=dict(sorted(result.entities.items())),
         policy_sha256=policy.sha256,
         key_id=policy.key_id,
-        measurements=(Measurement(name="masked_character_share", value=share, num_samples=result.num_characters),),
+        measurements=(
+            Measurement(name="masked_character_share", value=share, num_samples=result.num_characters),
+            Measurement(name="common_terms", value=len(common_terms), note="frequent unknown words not taken for names"),
+        ),
         seconds=time.monotonic() - started,
     )
     if TaskRunContext.get() is not None:

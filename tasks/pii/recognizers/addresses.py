@@ -97,7 +97,7 @@ class AddressRecognizer(OwnRecognizer):
                     yield index - 1, index, 0.6, "own.postcode_city"
         for index, token in enumerate(tokens):
             if token.is_number:
-                if len(token.text) <= 5 or token.text.isdigit() and len(token.text) <= 6:
+                if len(token.text) <= 5 or (token.text.isdigit() and len(token.text) <= 6):
                     yield from self._number_anchors(reading, index)
             elif token.lower == "unit" and self._near_number(tokens, index) and self._followed_by_box(tokens, index + 2):
                 yield index, index + 3, 0.8, "own.unit_and_box"

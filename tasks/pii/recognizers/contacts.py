@@ -24,6 +24,7 @@ _USERNAME = re.compile(
     r"(?: name| id| handle)?(?:\s?[:=]\s?|\s(?:is|was)\s)[\"']?(?P<value>[\w.#-]{3,40})",
     re.IGNORECASE,
 )
+_JOINED_NAME = re.compile(r"(?<![\w@./-])[^\W\d_]{2,20}_[^\W\d_]{2,20}\d{1,6}(?![\w@/-])")
 _PROFILE = re.compile(
     r"(?:https?://)?(?:www\.|m\.)?(?:linkedin\.com/in|facebook\.com|fb\.com|twitter\.com|x\.com|instagram\.com|tiktok\.com/@"
     r"|github\.com|t\.me|wa\.me|youtube\.com/@|reddit\.com/u(?:ser)?|medium\.com/@|snapchat\.com/add)/?[\w.@-]{2,60}/?",
@@ -51,9 +52,14 @@ class ContactRecognizer(OwnRecognizer):
                     yield Span(match.start(), match.end(), "EMAIL_ADDRESS", 0.8, "own.spelled_email")
         if ":" in text or " is " in lower or "=" in text:
             for match in _USERNAME.finditer(text):
-                value = match.group("value")
+                value = match.group("value").rstrip(".")
                 if value.lower() not in reading.lexicon.ordinary:
-                    yield Span(match.start("value"), match.end("value"), "USERNAME", 0.7, "own.username")
+                    start = match.start("value")
+                    yield Span(start, start + len(value), "USERNAME", 0.7, "own.username")
+        if "_" in text:
+            for match in _JOINED_NAME.finditer(text):
+                if any(part.lower() in reading.lexicon.names for part in re.findall(r"[^\W\d_]{3,}", match.group())):
+                    yield Span(match.start(), match.end(), "USERNAME", 0.7, "own.joined_username")
         if ".com/" in lower or ".me/" in lower:
             for match in _PROFILE.finditer(text):
                 yield Span(match.start(), match.end(), "URL", 0.8, "own.profile")

@@ -23,9 +23,11 @@ _DATE_LIKE = re.compile(
 )
 _THOUSANDS = re.compile(r"\d{1,3}(?:[. ]000)+|\d{1,3}(?:\.\d{3})+|\d+\.\d+")
 _NUMBER_WORD = re.compile(r"\b(?:number|nummer|nr|no)\.?(?: is| was|:)?\s?$")
+_DASHED_SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
+_QUANTITY = re.compile(r"[1-9]\d*(?:[ .]\d+)*")
 _DOTTED_QUAD = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _ROUND = re.compile(r"[1-9]\d?0{5,}")
-_MONEY_BEFORE = re.compile(r"(?:[$€£¥₹]|\b(?:usd|eur|gbp|chf|inr|rs)\.?)\s?$", re.IGNORECASE)
+_MONEY_BEFORE = re.compile(r"(?:[$€£¥₹]|\b(?:usd|eur|gbp|chf|inr|rs)\.?) ?$", re.IGNORECASE)
 _UNIT_AFTER = re.compile(
     r"\s?(?:%|[$€£¥₹]|°|(?:usd|eur|gbp|dollars?|euros?|pounds?|percent|people|inhabitants|miles|km|kilomet|met(?:er|re)s?"
     r"|years?|square|times|bytes|bits|[kmg]b|units|tons?|lightyears?|light)\b)",
@@ -148,13 +150,14 @@ class IdentifierRecognizer(OwnRecognizer):
             start, end = match.span()
             before = lower[max(0, start - _CONTEXT_REACH) : start]
             entity = _entity_of(before)
-            if _DOTTED_QUAD.fullmatch(value) or _is_amount_or_date(value, text, end, before):
+            if _DOTTED_QUAD.fullmatch(value) or _is_amount_or_date(value, text, end, before, announced=entity is not None):
                 continue
             if entity is None:
                 is_announced = _NUMBER_WORD.search(before) is not None
                 if _THOUSANDS.fullmatch(value) or _ROUND.fullmatch(value):
                     continue
                 if not is_announced and not _is_grouped_like_an_identifier(value):
+                    yield from _long_pieces(value, start)
                     continue
                 entity = _untyped(value, len(digits))
             if value.endswith(")") and value.count("(") < value.count(")"):
@@ -180,6 +183,13 @@ def _entity_of(before: str) -> str | None:
     return best
 
 
+def _long_pieces(value: str, start: int) -> Iterator[Span]:
+    """The parts of a row of numbers that are long enough to identify by themselves: ``555-123-4567 555-987-6543 …``."""
+    for piece in re.finditer(r"\S+", value):
+        if sum(map(str.isdigit, piece.group())) >= 7 and not _DATE_LIKE.fullmatch(piece.group()):
+            yield Span(start + piece.start(), start + piece.end(), _untyped(piece.group(), 9), 0.7, "own.digit_run")
+
+
 def _is_plate(value: str) -> bool:
     """Upper case is enough; in lower case three digits and two letters tell a plate from ``3 days``."""
     if not any(character.islower() for character in value):
@@ -188,6 +198,8 @@ def _is_plate(value: str) -> bool:
 
 
 def _untyped(value: str, num_digits: int) -> str:
+    if _DASHED_SSN.fullmatch(value):
+        return "US_SSN"
     if 13 <= num_digits <= 19 and _luhn("".join(character for character in value if character.isdigit())):
         return "CREDIT_CARD"
     if value.startswith(("+", "(", "0")) or (num_digits <= 12 and not value.isdigit()):
@@ -195,14 +207,15 @@ def _untyped(value: str, num_digits: int) -> str:
     return "ID_NUMBER"
 
 
-def _is_amount_or_date(value: str, text: str, end: int, before: str) -> bool:
+def _is_amount_or_date(value: str, text: str, end: int, before: str, *, announced: bool) -> bool:
     """Whether a long number is an amount of something, a date, a year range or arithmetic rather than someone's number."""
-    return bool(
-        _DATE_LIKE.fullmatch(value)
-        or _MONEY_BEFORE.search(before)
-        or _ARITHMETIC.search(before)
-        or _UNIT_AFTER.match(text, end)
-    )
+    if _DATE_LIKE.fullmatch(value):
+        return True
+    if not _QUANTITY.fullmatch(value):
+        return False
+    if _MONEY_BEFORE.search(before):
+        return True
+    return not announced and (_ARITHMETIC.search(before) is not None or _UNIT_AFTER.match(text, end) is not None)
 
 
 def _is_grouped_like_an_identifier(value: str) -> bool:
@@ -210,8 +223,10 @@ def _is_grouped_like_an_identifier(value: str) -> bool:
     groups = re.findall(r"\d+", value)
     if len(groups) == 1 or value.startswith(("+", "(", "0")):
         return True
-    if len(groups) > 6:
+    if all(len(group) == 4 and group.startswith(("19", "20")) for group in groups):
         return False
+    if len(groups) > 6:
+        return " " in value and "-" not in value and min(map(len, groups)) >= 3 and max(map(len, groups)) >= 4
     if " " in value:
         return max(map(len, groups)) >= 3 and min(map(len, groups)) >= 2
     return min(map(len, groups)) >= 2 or "-" in value

@@ -48,9 +48,9 @@ _ADDRESSING = re.compile(
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _NAME_PREFIX = re.compile(r"(?:Mc|Mac|De|Di|Da|Du|La|Le|Van|Von|Fitz|O'|D'|L')[A-Z][a-z]")
 _PART_OF_JOINED = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_DETERMINERS = frozenset("the a an this that these those our your my his her their its of every each any no some".split())
+_DETERMINERS = frozenset(["the", "a", "an", "this", "that", "these", "those", "our", "your", "my", "his", "her", "their", "its", "of", "every", "each", "any", "no", "some"])
 _AUXILIARIES = frozenset(
-    "is was has had will would can could does did must should isn't wasn't hasn't doesn't didn't".split()
+    ["is", "was", "has", "had", "will", "would", "can", "could", "does", "did", "must", "should", "isn't", "wasn't", "hasn't", "doesn't", "didn't"]
 )
 _GAPS = {" ", "-", "\u00a0"}
 MAX_NAME_TOKENS = 6
@@ -62,12 +62,14 @@ class NameRecognizer(OwnRecognizer):
     Args:
         strict: Whether unknown capitalised words count.
         allowed: Lower-case words that are never personal.
+        common: Lower-case words that an unknown capital alone does not make personal.
     """
 
-    def __init__(self, *, strict: bool, allowed: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, strict: bool, allowed: frozenset[str] = frozenset(), common: frozenset[str] = frozenset()) -> None:
         super().__init__(("PERSON", "PROPER_NOUN"))
         self._strict = strict
         self._allowed = allowed
+        self._common = common
 
     def find(self, reading: Reading) -> Iterator[Span]:
         """See :class:`OwnRecognizer`."""
@@ -105,7 +107,7 @@ class NameRecognizer(OwnRecognizer):
                 return 0.7, "own.ambiguous_name"
             if _CAMEL.search(token.text) and self._is_joined_name(reading, token):
                 return 0.6, "own.joined_name"
-            if self._strict and self._is_unknown(reading, index, token):
+            if self._strict and word not in self._common and self._is_unknown(reading, index, token):
                 return 0.5, "own.strict"
             return None
         if follows_title and len(word) > 2 and word not in known.english:
@@ -302,7 +304,7 @@ class NameRecognizer(OwnRecognizer):
     def _is_unknown(self, reading: Reading, index: int, token: Token) -> bool:
         """Whether a capitalised word is not ordinary English, whatever its inflection or form."""
         known, word, text = reading.lexicon, token.lower, token.text
-        if len(word) < 3 or not text.isalpha() and not text.replace("'", "").isalpha():
+        if len(word) < 3 or (not text.isalpha() and not text.replace("'", "").isalpha()):
             return False
         if word in known.ordinary or word in known.countries:
             return False

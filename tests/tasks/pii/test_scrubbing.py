@@ -1,0 +1,314 @@
+"""What the scrubber promises of every text: nothing planted survives, twice is once, neighbours do not matter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.errors import ConfigError
+from tasks.pii.canaries import Canary, make_canaries
+from tasks.pii.config import PiiConfig
+from tasks.pii.detection import detector_for
+from tasks.pii.operators import PLACEHOLDER
+from tasks.pii.policy import Policy
+from tasks.pii.scrubbing import Scrubbed, scrub_batch
+from tasks.pii.spans import Span, union
+
+STRUCTURED = {"EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "IP_ADDRESS", "PHONE_NUMBER"}
+CANARIES = make_canaries(400, seed=11)
+VALUES = sorted({canary.value for canary in CANARIES if canary.entity in STRUCTURED})
+TURBO = Policy(PiiConfig(mode="turbo"))
+"""Properties hold in every mode; without the model they are cheap to try many times."""
+
+fragments = st.sampled_from([canary.text for canary in CANARIES])
+noise = st.text(max_size=40)
+
+
+def one(text: str, policy: Policy) -> str | None:
+    return scrub_batch([text], policy).texts[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("My name is Siobhan O'Leary.", "My name is <PERSON>."),
+        ("mail jo.smith@corp.example now", "mail <EMAIL_ADDRESS> now"),
+        ("card 4111 1111 1111 1111 please", "card <CREDIT_CARD> please"),
+        ("refund DE89 3704 0044 0532 0130 00", "refund <IBAN_CODE>"),
+        ("SSN 219-09-9999.", "SSN <US_SSN>."),
+        ("from 192.168.10.44 today", "from <IP_ADDRESS> today"),
+        ("call (415) 555-0132 soon", "call <PHONE_NUMBER> soon"),
+        ("Ship to 221B Baker Street, London NW1 6XE.", "Ship to <STREET_ADDRESS>."),
+        ("sent to P.O. Box 1142, Harrisburg", "sent to <STREET_ADDRESS>"),
+        ("VIN 1HGCM82633A004352 is mine", "VIN <VIN> is mine"),
+        ("MRN: 00482913, thanks", "MRN: <MEDICAL_RECORD_NUMBER>, thanks"),
+        ("born 03/04/1985 in spring", "born <DATE_OF_BIRTH> in spring"),
+        ("a 54 year old man", "a <AGE> year old man"),
+        ("my passport number is 769078857", "my passport number is <US_PASSPORT>"),
+        ("plate GJV-4769 blocked it", "plate <LICENSE_PLATE> blocked it"),
+        ("ask @maria_92 please", "ask <USERNAME> please"),
+        ("four times 555-123-4567 555-987-6543 555-222-1111 555-333-1111", "four times " + " ".join(["<PHONE_NUMBER>"] * 4)),
+    ],
+)
+def test_each_kind_of_value_is_replaced_whole(strict: Policy, text: str, expected: str) -> None:
+    assert one(text, strict) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I need to reset my password, please.",
+        "The plane flew 12,345,678 miles and cost $250,000,000.",
+        "Add 1 2 3 4 5 6 7 8 and 9.",
+        "From 2019 to 2022 sales grew by 12.5 %.",
+        "You may call May the month of flowers.",
+        "Open Device > Update and press Retry.",
+        "Turn the iPhone off and on again on Monday.",
+        "Is Canada bigger than France?",
+        "",
+        "   \n\t",
+    ],
+)
+def test_ordinary_text_stays(strict: Policy, text: str) -> None:
+    assert one(text, strict) == text
+
+
+def test_ambiguous_words_are_names_only_with_evidence(strict: Policy) -> None:
+    assert one("Will Baker asked Grace about it.", strict) == "<PERSON> asked <PERSON> about it."
+    assert one("He will bake with grace.", strict) == "He will bake with grace."
+
+
+# -- properties
+
+
+@given(prefix=noise, value=st.sampled_from(VALUES), suffix=noise)
+@settings(max_examples=150, deadline=None)
+def test_no_planted_value_survives(prefix: str, value: str, suffix: str) -> None:
+    text = one(f"{prefix} \n{value}\n {suffix}", TURBO)
+    assert text is None or value not in text
+
+
+@given(parts=st.lists(st.one_of(fragments, noise), min_size=1, max_size=4), joint=st.sampled_from([" ", "\n", ", "]))
+@settings(max_examples=100, deadline=None)
+def test_scrubbing_twice_equals_scrubbing_once(parts: list[str], joint: str) -> None:
+    once = one(joint.join(parts), TURBO)
+    assert once is None or one(once, TURBO) == once
+
+
+@pytest.mark.parametrize("operator", ["placeholder", "redact", "mask", "hash"])
+def test_twice_is_once_with_the_model_and_every_operator(operator: str) -> None:
+    policy = Policy(PiiConfig.model_validate({"operator": operator}), key=b"k")
+    texts = [f"{a.text} {b.text}" for a, b in zip(CANARIES[:60], CANARIES[60:120], strict=True)]
+    once = scrub_batch(texts, policy).texts
+    assert None not in once
+    assert scrub_batch(once, policy).texts == once
+
+
+@given(order=st.permutations(range(24)), cuts=st.sets(st.integers(1, 23), max_size=4))
+@settings(max_examples=10, deadline=None)
+def test_order_and_batches_change_nothing(order: list[int], cuts: set[int]) -> None:
+    policy = Policy(PiiConfig())
+    texts = [canary.text for canary in CANARIES[:24]]
+    whole = scrub_batch(texts, policy)
+    detector_for(policy).forget()
+    bounds = [0, *sorted(cuts), 24]
+    got: dict[int, str | None] = {}
+    for first, last in pairwise(bounds):
+        part = order[first:last]
+        got.update(zip(part, scrub_batch([texts[index] for index in part], policy).texts, strict=True))
+    assert [got[index] for index in range(24)] == whole.texts
+
+
+@given(st.text(max_size=300))
+@settings(max_examples=150, deadline=None)
+def test_any_text_comes_through_or_is_refused_and_offsets_hold(text: str) -> None:
+    result = scrub_batch([text], TURBO)
+    assert (result.texts[0] is None) == bool(result.quarantine)
+    if result.texts[0] is not None:
+        assert _replayed(text, result) == result.texts[0]
+
+
+def _replayed(text: str, result: Scrubbed) -> str:
+    """The output rebuilt from the input and the findings alone."""
+    output = result.texts[0] or ""
+    parts, position = [], 0
+    for finding in result.findings:
+        parts += (text[position : finding.start], output[finding.output_start : finding.output_end])
+        assert PLACEHOLDER.fullmatch(parts[-1])
+        position = finding.end
+    return "".join([*parts, text[position:]])
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from([0.3, 0.5, 0.9])), max_size=8))
+def test_the_union_of_spans_covers_exactly_what_they_cover(raw: list[tuple[int, int, float]]) -> None:
+    spans = [Span(start, start + length, f"E{length}", score, "d") for start, length, score in raw]
+    merged = union(spans)
+    covered = {place for span in spans for place in range(span.start, span.end)}
+    assert [place for span in merged for place in range(span.start, span.end)] == sorted(covered)
+    assert union(merged) == merged
+    assert union(reversed(spans)) == merged
+
+
+# -- hostile text
+
+HOSTILE = {
+    "nul_in_email": "jo\x00hn.smi\x00th@exam\x00ple.com",
+    "zero_width_email": "j\u200bo\u200bhn.smith@exam\u200bple.com",
+    "bidi_email": "\u202ejohn.smith@example.com\u202c",
+    "full_width_card": "４１１１　１１１１　１１１１　１１１１",
+    "arabic_digits": "call +٤٤ ٧٧٠٠ ٩٠٠١٢٣",
+    "odd_spaces": "card 4111\u00a01111\u20091111\u202f1111",
+    "combining_name": "my name is Zoe\u0308 Mu\u0308ller",
+    "nested_json": '{"a": {"b": ["{\\"mail\\": \\"john.smith@example.com\\"}"]}}',
+    "placeholder_trap": "<PERSON>john.smith@example.com</PERSON> <EMAIL_ADDRESS",
+}
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_hostile_writing_hides_nothing(turbo: Policy, name: str) -> None:
+    text = one(HOSTILE[name], turbo)
+    assert text is not None
+    for left in ("john", "4111", "٧٧٠٠", "Zoe", "Mu", "1111", "１１"):
+        assert left not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("lone \ud800 surrogate of John", "invalid_unicode"),
+        ("x" * 1_000_000, "too_long"),
+        (None, "not_text"),
+        (42, "not_text"),
+        (b"bytes", "not_text"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(turbo: Policy, text: object, reason: str) -> None:
+    result = scrub_batch([text, "fine"], turbo)
+    assert result.texts == [None, "fine"]
+    assert [(refusal.text_index, refusal.reason) for refusal in result.quarantine] == [(0, reason)]
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "a." * 20_000 + "@",
+        "1 " * 20_000,
+        "(" * 40_000,
+        "Mr. " * 10_000,
+        "12 Main Street, " * 2_500,
+        "my name is " * 4_000,
+        "\n" * 40_000,
+    ],
+)
+def test_a_bomb_comes_through_or_is_refused(turbo: Policy, bomb: str) -> None:
+    result = scrub_batch([bomb, "I am Siobhan O'Leary"], turbo)
+    assert result.texts[1] == "I am <PERSON>"
+
+
+def test_a_failing_record_is_found_by_halving_and_takes_no_other_along(
+    turbo: Policy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    detector = detector_for(turbo)
+    detect = detector.detect
+
+    def failing(texts: Sequence[str], values: Sequence[Sequence[str]], records: Sequence[int]) -> list[list[Span]]:
+        if any("kaboom" in text for text in texts):
+            raise RuntimeError("secret text of John Smith")
+        return detect(texts, values, records)
+
+    monkeypatch.setattr(detector, "detect", failing)
+    texts = [f"I am Siobhan, case {number}" for number in range(9)]
+    texts[5] = "kaboom"
+    result = scrub_batch(texts, turbo)
+    assert [index for index, text in enumerate(result.texts) if text is None] == [5]
+    assert result.quarantine[0].reason == "scrub_error:RuntimeError"
+    assert "John" not in caplog.text
+
+
+def test_a_recognizer_that_gives_up_refuses_the_record(turbo: Policy) -> None:
+    from tasks.pii.patterns import RecognizerFailedError, _presidio_log
+
+    with pytest.raises(RecognizerFailedError):
+        _presidio_log.makeRecord("x", 30, "f", 1, "timed out", (), None, func="__analyze_patterns") and _presidio_log.handle(
+            _presidio_log.makeRecord("x", 30, "f", 1, "timed out", (), None, func="__analyze_patterns")
+        )
+
+
+# -- records, known values, operators
+
+
+def test_names_found_in_one_text_are_masked_in_the_others_of_its_record(turbo: Policy) -> None:
+    texts = ["my name is Tarjanne Wexelblatt", "did tarjanne leave", "did tarjanne leave"]
+    result = scrub_batch(texts, turbo, records=[0, 0, 1])
+    assert result.texts[1] == "did <PERSON> leave"
+    assert result.texts[2] == "did tarjanne leave"
+
+
+def test_known_values_are_masked_in_any_writing(turbo: Policy) -> None:
+    values = [["Rosa Price", "VX-7 04937"]]
+    text = one("x", turbo)
+    assert text == "x"
+    result = scrub_batch(["rosa  price, account vx-7 04937, ROSA, the price"], turbo, values)
+    assert result.texts[0] == "<KNOWN_VALUE>, account <KNOWN_VALUE>, <KNOWN_VALUE>, the price"
+
+
+def test_allowed_terms_and_kept_entities_stay(turbo: Policy) -> None:
+    assert one("Zorbatron ships", turbo) == "<PROPER_NOUN> ships"
+    policy = Policy(PiiConfig(mode="turbo", allowed_terms=("Zorbatron",), operators={"AGE": "keep"}))
+    assert one("Zorbatron ships to a 54 year old man", policy) == "Zorbatron ships to a 54 year old man"
+
+
+def test_operators_by_entity(turbo: Policy) -> None:
+    policy = Policy(
+        PiiConfig(mode="turbo", operators={"EMAIL_ADDRESS": "hash", "PHONE_NUMBER": "mask", "US_SSN": "redact"}), key=b"one"
+    )
+    text = one("a@b.example, (415) 555-0132, 219-09-9999.", policy)
+    assert text is not None
+    hashed, masked, redacted = text.split(", ")
+    assert PLACEHOLDER.fullmatch(hashed)
+    assert masked == "***** ********"
+    assert redacted == "."
+    assert one("a@b.example", Policy(policy.config, key=b"two")) != hashed
+
+
+def test_a_keyed_operator_without_its_key_is_refused() -> None:
+    with pytest.raises(ConfigError, match="PERENNIAL_PII_KEY"):
+        Policy(PiiConfig(operator="surrogate"))
+    with pytest.raises(ConfigError, match="rotate"):
+        Policy(PiiConfig(key_id="0" * 12), key=b"other")
+
+
+def test_findings_and_policy_never_hold_a_value_or_the_key() -> None:
+    policy = Policy(PiiConfig(mode="turbo"), key=b"top-secret-key")
+    result = scrub_batch(["I am Siobhan, siobhan@corp.example"], policy)
+    told = f"{result.findings} {result.stats} {policy} {policy.sha256} {policy.key_id}"
+    assert "iobhan" not in told
+    assert "top-secret" not in told
+    same = scrub_batch(["SIOBHAN@corp.example"], policy).findings[0]
+    assert same.fingerprint in {finding.fingerprint for finding in result.findings}
+    assert scrub_batch(["siobhan@corp.example"], Policy(policy.config)).findings[0].fingerprint is None
+
+
+def test_the_policy_hash_follows_the_rules_and_not_the_execution() -> None:
+    base = Policy(PiiConfig())
+    assert Policy(PiiConfig(num_workers=7, batch_size=3)).sha256 == base.sha256
+    assert Policy(PiiConfig(mode="turbo")).sha256 != base.sha256
+    assert Policy(PiiConfig(allowed_terms=("x",))).sha256 != base.sha256
+
+
+def test_canaries_are_the_same_for_a_seed_and_valid() -> None:
+    assert make_canaries(50, 3) == make_canaries(50, 3)
+    assert make_canaries(50, 3) != make_canaries(50, 4)
+    assert all(isinstance(canary, Canary) and canary.value in canary.text for canary in make_canaries(400, 5))
+
+
+def test_common_names_do_not_depend_on_the_random_state(turbo: Policy) -> None:
+    random.seed(1)
+    first = make_canaries(20, 9)
+    random.seed(2)
+    assert make_canaries(20, 9) == first

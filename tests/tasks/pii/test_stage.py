@@ -1,0 +1,203 @@
+"""The stage accounts for every row, whatever the rows, and the same whatever the batch size and the number of processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
+from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
+
+from tasks.contracts import DatasetRef
+from tasks.errors import MissingDependencyError, ModelNotFoundError, QualityLimitError, ScrubVerificationError
+from tasks.pii import NerConfig, PiiConfig, VerificationConfig, scrub, verify_scrub
+from tasks.pii.canaries import make_canaries
+from tasks.pii.ner import load_names
+from tasks.pii.policy import Policy
+from tasks.pii.recognizers import AddressRecognizer, IdentifierRecognizer, NameRecognizer
+from tasks.pii.rows import scrub_rows
+from tasks.pii.sharding import num_useful_workers, scrub_in_processes
+from tasks.rows import MESSAGES_SCHEMA, rows_to_table
+from tasks.storage import Store
+
+TURBO = PiiConfig(mode="turbo")
+
+
+def row(name: str, text: str, reply: str = "Done.", known: list[str] | None = None) -> dict[str, Any]:
+    return {
+        "id": name,
+        "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": reply}],
+        "context": "from jo@corp.example",
+        "known_values": known,
+    }
+
+
+def rows() -> list[dict[str, Any]]:
+    made = [row(f"r{number:03}", canary.text, canary.text.upper()) for number, canary in enumerate(make_canaries(60, 2))]
+    made += [row("long", "x" * 2_000_000), row("known", "zed paid", known=["Zed", ""]), row("empty", "")]
+    canonical: list[dict[str, Any]] = rows_to_table(made, "messages").to_pylist()
+    return canonical
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DatasetRef:
+    return Store(tmp_path / "store").write_rows(rows(), kind="messages", passed=["ingested"])
+
+
+def test_every_row_is_accounted_for(dataset: DatasetRef) -> None:
+    report = scrub.fn(dataset, TURBO)
+    store = Store.holding(dataset)
+    kept = store.read_rows(report.dataset)
+    assert report.num_rows_in == 63
+    assert report.quarantined["too_long"] == 1
+    assert report.quarantine is not None
+    refused = store.read_rows(report.quarantine)
+    assert {each["id"] for each in kept} | {each["id"] for each in refused} == {each["id"] for each in rows()}
+    assert report.dataset.passed == ("ingested", "scrubbed")
+    assert all(each["known_values"] is None for each in kept)
+    assert {each["context"] for each in kept} == {"from <EMAIL_ADDRESS>"}
+    assert next(each for each in kept if each["id"] == "known")["messages"][0]["content"] == "<KNOWN_VALUE> paid"
+    assert sum(report.entities.values()) == report.findings.num_rows
+
+
+def test_findings_lead_to_what_the_scrubber_wrote(dataset: DatasetRef) -> None:
+    report = scrub.fn(dataset, TURBO)
+    store = Store.holding(dataset)
+    texts = {each["id"]: each for each in store.read_rows(report.dataset)}
+    for finding in store.read_table(report.findings).to_pylist():
+        each = texts[finding["id"]]
+        part = finding["field"].split(".")
+        text = each["context"] if part == ["context"] else each["messages"][int(part[1])]["content"]
+        assert text[finding["output_start"] : finding["output_end"]] == f"<{finding['entity']}>"
+
+
+def test_verification_passes_and_lays_out_a_sample(dataset: DatasetRef) -> None:
+    report = scrub.fn(dataset, TURBO)
+    verification = verify_scrub.fn(report, TURBO)
+    assert verification.passed
+    assert verification.num_pattern_hits == 0
+    assert verification.canary_recall.low is not None
+    assert verification.sample is not None
+    sample = Store.holding(dataset).read_bytes(verification.sample).decode().splitlines()
+    assert len(sample) == 25
+    assert "example.org" not in json.dumps(sample)
+
+
+def test_verification_fails_the_run_below_its_gates(dataset: DatasetRef) -> None:
+    report = scrub.fn(dataset, TURBO)
+    strictest = TURBO.model_copy(update={"verification": VerificationConfig(min_canary_recall=1.0)})
+    with pytest.raises(ScrubVerificationError, match="canary recall"):
+        verify_scrub.fn(report, strictest)
+    store = Store.holding(dataset)
+    leaking = [{**row("leak", "fine"), "messages": [{"role": "user", "content": "jo@corp.example"}]}]
+    forged = store.write_rows(leaking, kind="messages", passed=["scrubbed"])
+    with pytest.raises(ScrubVerificationError, match=r"row leak messages\.0\.content") as caught:
+        verify_scrub.fn(report.model_copy(update={"dataset": forged, "num_rows_in": 1, "quarantined": {}}), TURBO)
+    assert "corp" not in str(caught.value)
+
+
+def test_too_many_unreadable_rows_fail_the_run(tmp_path: Path) -> None:
+    many = [row(str(number), "x" * 2000) for number in range(4)]
+    ref = Store(tmp_path / "store").write_rows(many, kind="messages")
+    with pytest.raises(QualityLimitError, match="max_quarantined_share"):
+        scrub.fn(ref, TURBO.model_copy(update={"max_text_chars": 1000}))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_the_batch_size_changes_nothing(batch_size: int) -> None:
+    sample = rows()[:20]
+    base = scrub_rows(sample, Policy(TURBO))
+    other = scrub_rows(sample, Policy(TURBO.model_copy(update={"batch_size": batch_size})))
+    assert vars(other) == vars(base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operator", ["placeholder", "surrogate"])
+def test_the_number_of_processes_changes_nothing(operator: str) -> None:
+    config = PiiConfig.model_validate({"operator": operator})
+    policy = Policy(config, key=b"key", common_terms=frozenset({"zorbatron"}))
+    told: list[tuple[int, int]] = []
+    several = scrub_in_processes(rows(), MESSAGES_SCHEMA, policy, 3, on_progress=lambda *done: told.append(done))
+    assert vars(several) == vars(scrub_rows(rows(), policy))
+    assert told[-1] == (63, 63)
+
+
+def test_processes_are_used_only_where_they_pay() -> None:
+    small = [row("a", "x")]
+    assert num_useful_workers(small, 0) == 1
+    assert num_useful_workers(small, 8) == 1
+    assert num_useful_workers(small * 10, 8) == 8
+
+
+class _NoEngine(NlpEngine):
+    """An NLP engine that does nothing, since the own recognizers need none."""
+
+    def load(self) -> None: ...
+
+    def is_loaded(self) -> bool:
+        return True
+
+    def process_text(self, text: str, language: str) -> NlpArtifacts:
+        return NlpArtifacts([], [], [], [], self, language)
+
+    def process_batch(self, texts: Any, language: str, **kwargs: Any) -> Any:
+        return ((text, self.process_text(text, language)) for text in texts)
+
+    def is_stopword(self, word: str, language: str) -> bool:
+        return False
+
+    def is_punct(self, word: str, language: str) -> bool:
+        return False
+
+    def get_supported_entities(self) -> list[str]:
+        return []
+
+    def get_supported_languages(self) -> list[str]:
+        return ["en"]
+
+
+def test_own_recognizers_work_in_an_ordinary_analyzer() -> None:
+    registry = RecognizerRegistry([NameRecognizer(strict=False), AddressRecognizer(), IdentifierRecognizer()])
+    engine = AnalyzerEngine(registry=registry, nlp_engine=_NoEngine(), supported_languages=["en"])
+    found = engine.analyze("Priya moved to 12 Rosewood Gardens, Leeds; phone 0113 496 0000", "en")
+    assert {each.entity_type for each in found} == {"PERSON", "STREET_ADDRESS", "PHONE_NUMBER"}
+
+
+def test_a_missing_model_or_package_is_named() -> None:
+    with pytest.raises(ModelNotFoundError, match="no_such_model"):
+        load_names(NerConfig(model="no_such_model"))
+    with pytest.raises(ModelNotFoundError, match="no/such/folder"):
+        load_names(NerConfig(engine="transformers", model="/no/such/folder"))
+    try:
+        import gliner  # noqa: F401
+    except ImportError:
+        with pytest.raises(MissingDependencyError, match="pii-gliner"):
+            load_names(NerConfig(engine="gliner", model="any"))
+
+
+def test_a_transformers_model_plugs_in(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForTokenClassification, BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "zorb", "is", "here"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        id2label={0: "O", 1: "B-PER"},
+        label2id={"O": 0, "B-PER": 1},
+    )
+    model = BertForTokenClassification(config)
+    model.classifier.weight.data.zero_()
+    model.classifier.bias.data.copy_(model.classifier.bias.data.new_tensor([0.0, 5.0]))
+    model.save_pretrained(tmp_path)
+    names = load_names(NerConfig(engine="transformers", model=str(tmp_path)))
+    ((first, *_),) = names.find(["zorb is here"])
+    assert first[0] == 0
+    assert first[2] == "PERSON"
+    assert first[3] > 0.9

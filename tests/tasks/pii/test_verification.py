@@ -1,0 +1,109 @@
+"""The verification finds what is left, keeps its hands off what the scrubber wrote, and fails the run when it must."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.pii.config import PiiConfig
+from tasks.pii.policy import Policy
+from tasks.pii.rows import find_common_terms, refuse_known_values, scrub_rows
+from tasks.pii.verification import (
+    ValueIndex,
+    distinctive_value,
+    find_leaks,
+    match_patterns,
+    measure_canaries,
+    sample_rows,
+    wilson_interval,
+)
+
+
+def row(name: str, text: str, reply: str = "Done.") -> dict[str, object]:
+    return {"id": name, "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": reply}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("write to jo@corp.example", "EMAIL_ADDRESS"),
+        ("it is 219-09-9999 there", "US_SSN"),
+        ("4111 1111 1111 1111", "CREDIT_CARD"),
+        ("DE89 3704 0044 0532 0130 00", "IBAN_CODE"),
+        ("from 192.168.10.44", "IP_ADDRESS"),
+        ("ring +44 7700 900123", "PHONE_NUMBER"),
+        ("jo\u200b@corp.exa\u200bmple", "EMAIL_ADDRESS"),
+    ],
+)
+def test_independent_patterns_find_what_stands_open(text: str, pattern: str) -> None:
+    ((start, end, name),) = match_patterns(text, ())
+    assert name == pattern
+    assert match_patterns(text, [(start, end)]) == []
+
+
+@pytest.mark.parametrize("text", ["order 4111 1111 1111 1112", "version 1.2.3", "12/05/2024", "no mail here @ all"])
+def test_independent_patterns_check_digits(text: str) -> None:
+    assert match_patterns(text, ()) == []
+
+
+def test_leaks_name_the_place_and_not_the_value() -> None:
+    (hit,) = find_leaks([row("r7", "write to jo@corp.example")], {})
+    assert (hit.row_id, hit.field, hit.pattern) == ("r7", "messages.0.content", "EMAIL_ADDRESS")
+    assert "corp" not in str(hit)
+
+
+def test_wilson_intervals_match_published_values() -> None:
+    # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3.
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_canary_recall_falls_when_something_is_kept(turbo: Policy) -> None:
+    recall, counts = measure_canaries(turbo, 200, seed=1)
+    assert recall.value is not None
+    assert recall.low is not None
+    assert recall.low < recall.value
+    assert recall.value > 0.95
+    assert sum(planted for planted, _ in counts.values()) == 200
+    lax = Policy(PiiConfig(mode="turbo", operators={"EMAIL_ADDRESS": "keep"}))
+    assert measure_canaries(lax, 200, seed=1)[1]["EMAIL_ADDRESS"][1] > 0
+
+
+def test_surrogates_do_not_count_as_leaks() -> None:
+    recall, _ = measure_canaries(Policy(PiiConfig(mode="turbo", operator="surrogate"), key=b"k"), 200, seed=1)
+    assert recall.value is not None
+    assert recall.value > 0.95
+
+
+def test_a_value_found_in_one_row_is_looked_for_in_all(turbo: Policy) -> None:
+    rows = [row("a", "my name is Tarjanne Wexelblatt"), row("b", "so tarjanne wexelblatt left us"), row("c", "all is well")]
+    result = scrub_rows(rows, turbo)
+    refuse_known_values(result, {str(each["id"]): each for each in rows})
+    assert [each["id"] for each in result.kept] == ["a", "c"]
+    assert [(each["id"], each["reason"]) for each in result.refused] == [("b", "verifier_hit:known_elsewhere")]
+
+
+def test_only_distinctive_values_are_looked_for() -> None:
+    assert distinctive_value("PERSON", 0.9, "Tarjanne Wexelblatt") == ("tarjanne", "wexelblatt")
+    assert distinctive_value("PERSON", 0.9, "Tarjanne") is None
+    assert distinctive_value("PERSON", 0.5, "Tarjanne Wexelblatt") is None
+    assert distinctive_value("PERSON", 0.9, "Will May") is None
+    assert distinctive_value("ID_NUMBER", 0.75, "VX-704937") == ("vx", "704937")
+    assert ValueIndex([("vx", "704937")]).find("see vx 704937.", ()) == (4, 13)
+    assert ValueIndex([("vx", "704937")]).find("see vx 7049371.", ()) is None
+
+
+def test_frequent_unknown_words_name_products_and_names_never_do() -> None:
+    rows = [row(str(number), f"The Zorbatron of Siobhan is {number}") for number in range(40)]
+    assert find_common_terms(rows, 0.02) == {"zorbatron"}
+    assert find_common_terms(rows[:10], 0.02) == frozenset()
+    assert find_common_terms(rows, 0) == frozenset()
+    policy = Policy(PiiConfig(mode="turbo"), common_terms=frozenset({"zorbatron"}))
+    kept = scrub_rows([row("a", "The Zorbatron of Siobhan."), row("b", "My name is Zorbatron.")], policy).kept
+    assert [each["messages"][0]["content"] for each in kept] == ["The Zorbatron of <PERSON>.", "My name is <PERSON>."]
+
+
+def test_the_sample_depends_on_the_rows_alone() -> None:
+    rows = [row(str(number), "x") for number in range(50)]
+    assert sample_rows(rows, 5, 1) == sample_rows(rows[::-1], 5, 1)
+    assert len(sample_rows(rows, 500, 1)) == 50
