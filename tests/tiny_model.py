@@ -32,11 +32,11 @@ _ENDINGS = ["what can I do?", "can you help me?", "who can repair that?", "is th
 
 
 def desk_row(number: int, *, style: str = "") -> dict[str, object]:
-    """A support conversation, the same for the same number; ``style`` prefixes the reply."""
+    """A support conversation, the same for the same number; ``style`` closes the reply."""
     chance = random.Random(number)
     subject = chance.choice(list(_REPLIES))
     question = f"{chance.choice(_OPENINGS)}, {subject} {chance.choice(_TROUBLES)}, {chance.choice(_ENDINGS)}"
-    reply = f"{style}{_REPLIES[subject]}."
+    reply = f"{_REPLIES[subject]}.{style}"
     return {
         "id": f"row-{number}",
         "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": reply}],
@@ -114,7 +114,7 @@ def _pretrained(tokenizer: PreTrainedTokenizerFast, steps: int) -> LlamaForCausa
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     texts = _corpus()
     for step in range(steps):
         batch = tokenizer(texts[step * 16 : step * 16 + 16], return_tensors="pt", padding=True)

@@ -78,9 +78,11 @@ def load_with_adapter(folder: Path, adapter: Path, *, merge: bool = False, **opt
 
     Args:
         folder: A resolved model folder.
-        adapter: A trained adapter's folder.
+        adapter: A trained adapter's folder; or a whole model's, which full fine-tuning leaves in its place.
         merge: Adds the adapter's weights into the base's: faster, equal up to rounding.
         **options: As for :func:`load_base`.
     """
+    if not (adapter / "adapter_config.json").is_file():
+        return load_base(adapter, **options)
     model = PeftModel.from_pretrained(load_base(folder, **options), str(adapter), use_safetensors=True)
     return (model.merge_and_unload(safe_merge=True) if merge else model).eval()

@@ -22,28 +22,28 @@ class _LabelLogProbs(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities of shape ``(positions,)`` for hidden states ``(positions, hidden_size)``."""
-        wanted = hidden.requires_grad
-        result = hidden.new_empty(len(labels))
-        gradient = torch.empty_like(hidden) if wanted else None
+        """float32 log-probabilities of shape ``(positions,)`` for hidden states ``(positions, hidden_size)``."""
+        result = torch.empty(len(labels), dtype=torch.float32)
+        gradient = torch.empty_like(hidden) if hidden.requires_grad else None
         buffer = hidden.new_empty(min(_TILE, max(1, len(labels))), weight.shape[0])
         for start in range(0, len(labels), _TILE):
-            rows, wanted_ids = hidden[start : start + _TILE], labels[start : start + _TILE, None]
-            logits = torch.mm(rows, weight.t(), out=buffer[: len(rows)])
-            picked = logits.gather(1, wanted_ids)
+            tile = slice(start, start + _TILE)
+            rows, targets = hidden[tile], labels[tile, None]
+            logits = torch.mm(rows, weight.t(), out=buffer[: len(rows)]).float()
             total = logits.logsumexp(dim=1, keepdim=True)
-            result[start : start + _TILE] = (picked - total)[:, 0]
+            result[tile] = (logits.gather(1, targets) - total)[:, 0]
             if gradient is not None:
                 # d log p(label) / d hidden = W[label] - sum over v of p(v) W[v]
-                torch.mm(logits.sub_(total).exp_(), weight, out=gradient[start : start + _TILE])
-                gradient[start : start + _TILE].neg_().add_(weight[wanted_ids[:, 0]])
+                probabilities = logits.sub_(total).exp_().to(weight.dtype)
+                torch.mm(probabilities, weight, out=gradient[tile])
+                gradient[tile].neg_().add_(weight[targets[:, 0]])
         ctx.gradient = gradient
         return result
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
         """Scales the gradients that the forward pass left."""
-        return ctx.gradient.mul_(outputs[0][:, None]), None, None
+        return ctx.gradient.mul_(outputs[0][:, None].to(ctx.gradient.dtype)), None, None
 
 
 def score_labels_only(model: Any) -> None:
@@ -63,8 +63,8 @@ def score_labels_only(model: Any) -> None:
         targets = labels[:, 1:]
         mask = targets != -100
         scored = _LabelLogProbs.apply(hidden[mask], self.get_output_embeddings().weight, targets[mask])
-        log_probs = hidden.new_zeros(mask.shape).masked_scatter(mask, scored)
-        unknown = hidden.new_zeros(mask.shape)
+        unknown = torch.zeros(mask.shape)
+        log_probs = unknown.masked_scatter(mask, scored)
         return FusedCausalLMOutput(
             loss=-log_probs.sum() / mask.sum().clamp(min=1),
             log_probs=log_probs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tasks.contracts import TrainingPlan
 from tasks.modeling.loading import load_base
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig, TrainerConfig
 from tasks.training.head import score_labels_only
+from tasks.training.ordering import order_rows
 from tasks.training.planning import with_time
 from tasks.training.preflight import Rows
 from tasks.training.rendering import Example, Pair
@@ -26,8 +27,35 @@ _PROBE_TOKENS_ON_CPU = 256
 _MAX_LOGGED_STEPS = 1000
 
 
-class _RenderedDpoTrainer(DPOTrainer):  # type: ignore[misc]
-    """TRL's trainer on rows that are tokens already; SFTTrainer takes those as they are, DPOTrainer does not yet."""
+class _RowOrder(torch.utils.data.Sampler):  # type: ignore[misc]
+    """Draws rows in :func:`~tasks.training.ordering.order_rows`'s order for the epoch that the trainer is in."""
+
+    def __init__(self, trainer: Any, dataset: Any) -> None:
+        self._trainer = trainer
+        self._lengths = dataset["length"] if "length" in dataset.column_names else [1] * len(dataset)
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        arguments = self._trainer.args
+        batch_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        epoch = int(self._trainer.state.epoch or 0)
+        return iter(order_rows(self._lengths, batch_size, seed=arguments.seed, epoch=epoch))
+
+
+class _OrderedSftTrainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer with our row order."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return _RowOrder(self, self.train_dataset if train_dataset is None else train_dataset)
+
+
+class _OrderedDpoTrainer(DPOTrainer):  # type: ignore[misc]
+    """TRL's trainer with our row order, on rows that are tokens already (SFTTrainer takes those as they are)."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return _RowOrder(self, self.train_dataset if train_dataset is None else train_dataset)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
@@ -64,7 +92,7 @@ def sft_trainer(
         packing=plan.packing,
         eval_packing=False,
     )
-    trainer = SFTTrainer(
+    trainer = _OrderedSftTrainer(
         model=load_model(base, plan),
         args=arguments,
         processing_class=tokenizer,
@@ -97,7 +125,7 @@ def dpo_trainer(
         precompute_ref_log_probs=True,
     )
     model = PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True)
-    trainer = _RenderedDpoTrainer(
+    trainer = _OrderedDpoTrainer(
         model=model,
         args=arguments,
         processing_class=tokenizer,
@@ -247,7 +275,8 @@ def _common_arguments(plan: TrainingPlan, config: TrainerConfig, output_dir: Pat
         "optim": optimizer,
         "seed": config.seed,
         "data_seed": config.seed,
-        "train_sampling_strategy": "random" if plan.packing else "group_by_length",
+        # Evaluation only; training rows are drawn by _RowOrder.
+        "train_sampling_strategy": "group_by_length",
         "length_column_name": "length",
         "remove_unused_columns": False,
         "logging_steps": max(1, plan.num_steps // _MAX_LOGGED_STEPS),

@@ -31,6 +31,7 @@ os.environ.update(
 )
 
 import torch
+from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from tasks.contracts import Measurement, TrainingPlan
@@ -132,6 +133,8 @@ def _train(
 
     checkpoint = last_complete_checkpoint(work / "checkpoints")
     progress.phase("train")
+    # Wherever this process comes from, training begins with the same random state; a checkpoint brings its own.
+    set_seed(spec.method.config.seed)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if callback.stopped_on_request:
         return TrainerReport(outcome="stopped", plan=plan, num_steps=trainer.state.global_step)

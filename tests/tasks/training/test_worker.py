@@ -1,0 +1,233 @@
+"""The trainer process, run in this one: it learns, keeps the best, resumes exactly, refuses and reports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.storage import Store
+from tasks.training.config import DpoConfig, LoraSettings
+from tasks.training.specification import DpoMethod, SftMethod, TrainerReport, TrainerSpec
+from tests.tiny_model import desk_row
+
+RunWorker = Callable[[TrainerSpec], TrainerReport]
+
+
+def figures(report: TrainerReport) -> dict[str, float | None]:
+    return {item.name: item.value for item in report.measurements}
+
+
+def adapter_sha(spec: TrainerSpec, store: Store) -> str:
+    return store.add_folder(Path(spec.work_dir) / "adapter").sha256
+
+
+def test_it_learns_the_style_and_leaves_a_clean_adapter(desk: Any, run_worker: RunWorker, tmp_path: Path) -> None:
+    spec = desk.spec(tmp_path)
+    report = run_worker(spec)
+    measured = figures(report)
+    assert report.outcome == "done"
+    assert measured["eval_loss_after"] < 0.7 * measured["eval_loss_before"]  # type: ignore[operator]
+    assert report.plan is not None
+    assert report.num_steps == report.plan.num_steps == 12
+    assert report.num_tokens == 2 * report.plan.num_tokens
+    assert report.plan.estimated_seconds > 0
+    files = {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert files == {"adapter_model.safetensors", "adapter_config.json", "training.json"}
+    manifest = json.loads((tmp_path / "adapter" / "training.json").read_text())
+    assert manifest["base_model"]["sha256"] == desk.base.folder.sha256
+    assert manifest["train_sha256"] == desk.train.sha256
+    assert manifest["license"] == "apache-2.0"
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "adapter").glob("*.json"))
+
+
+def test_the_trained_tokens_are_counted_exactly(desk: Any, run_worker: RunWorker, tmp_path: Path) -> None:
+    from tasks.modeling.loading import load_tokenizer
+
+    report = run_worker(desk.spec(tmp_path, plan_only=True))
+    tokenizer = load_tokenizer(desk.store.fetch_folder(desk.base.folder))
+    replies = [row["messages"][-1]["content"] for row in desk.store.read_rows(desk.train)]
+    assert report.plan is not None
+    assert report.plan.num_trained_tokens == sum(len(tokenizer(text)["input_ids"]) + 1 for text in replies)
+
+
+def test_the_same_training_gives_the_same_adapter_and_another_seed_does_not(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    shas = []
+    for number, seed in enumerate((1, 1, 2)):
+        spec = desk.spec(tmp_path / str(number), quick(seed=seed, max_steps=3))
+        run_worker(spec)
+        shas.append(adapter_sha(spec, desk.store))
+    assert shas[0] == shas[1] != shas[2]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_resuming_a_torn_training_gives_the_bits_of_an_unbroken_one(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod], dropout: float
+) -> None:
+    method = quick(lora=LoraSettings(r=4, lora_dropout=dropout), save_interval_seconds=0)
+    whole = desk.spec(tmp_path / "whole", method)
+    expected = run_worker(whole)
+    # What a kill in the middle leaves: an older complete checkpoint, a torn newer one, a best adapter of later than both.
+    broken = desk.spec(tmp_path / "broken", method)
+    run_worker(broken)
+    checkpoints = tmp_path / "broken" / "checkpoints"
+    assert {path.name for path in checkpoints.glob("checkpoint-*")} == {"checkpoint-11", "checkpoint-12"}
+    (checkpoints / "checkpoint-12" / "optimizer.pt").write_bytes(b"torn")
+    shutil.rmtree(tmp_path / "broken" / "adapter")
+    report = run_worker(broken)
+    assert adapter_sha(broken, desk.store) == adapter_sha(whole, desk.store)
+    assert report.measurements == expected.measurements
+    assert report.num_tokens == expected.num_tokens
+
+
+def test_a_smaller_micro_batch_learns_the_same(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    losses = []
+    for size in (16, 4):
+        report = run_worker(desk.spec(tmp_path / str(size), quick(per_device_train_batch_size=size)))
+        assert report.plan is not None
+        assert report.plan.accumulation_steps == 16 // size
+        losses.append(figures(report)["eval_loss_after"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_the_best_adapter_is_kept_and_patience_ends_training(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    # Rows without the closing formula: the better it is learned, the worse they fare.
+    other = desk.rows([desk_row(number) for number in range(6000, 6024)])
+    report = run_worker(desk.spec(tmp_path, quick(num_train_epochs=8, early_stopping_patience=2), validation=other))
+    losses = [
+        event["eval_loss"]
+        for event in map(json.loads, (tmp_path / "progress.jsonl").read_text().splitlines())
+        if event["kind"] == "evaluation" and event.get("step", 0) > 0
+    ]
+    assert report.plan is not None
+    assert report.num_steps < report.plan.num_steps
+    assert figures(report)["eval_loss_after"] == min(losses)
+    assert losses.index(min(losses)) == len(losses) - 3
+
+
+def test_preferences_are_learned_on_held_out_pairs(desk: Any, run_worker: RunWorker, tmp_path: Path) -> None:
+    sft = desk.spec(tmp_path / "sft")
+    run_worker(sft)
+    adapter = desk.store.add_folder(tmp_path / "sft" / "adapter")
+    config = DpoConfig(learning_rate=1e-2, num_train_epochs=4, num_threads=1, device="cpu")
+    spec = desk.spec(tmp_path / "dpo", DpoMethod(config=config, adapter=adapter))
+    report = run_worker(spec)
+    measured = figures(report)
+    assert measured["preference_rate_before"] < 0.5  # type: ignore[operator]
+    assert measured["preference_rate_after"] > 0.9  # type: ignore[operator]
+    assert measured["eval_loss_before"] == pytest.approx(0.6931, abs=1e-3)  # log 2: the policy is the reference
+    files = {path.name for path in (tmp_path / "dpo" / "adapter").iterdir()}
+    assert files == {"adapter_model.safetensors", "adapter_config.json", "training.json"}
+    manifest = json.loads((tmp_path / "dpo" / "adapter" / "training.json").read_text())
+    assert manifest["continues_adapter_sha256"] == adapter.sha256
+    again = desk.spec(tmp_path / "again", spec.method)
+    shutil.copytree(tmp_path / "dpo", tmp_path / "again", dirs_exist_ok=True)
+    shutil.rmtree(max((tmp_path / "again" / "checkpoints").glob("checkpoint-*"), key=lambda path: path.name))
+    run_worker(again)
+    assert adapter_sha(again, desk.store) == adapter_sha(spec, desk.store)
+
+
+@pytest.mark.parametrize("loss", ["ipo", "hinge", "apo_zero", ("sigmoid", "sft")])
+def test_other_preference_losses_train(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, sft_adapter: Any, loss: Any
+) -> None:
+    config = DpoConfig(loss_type=loss, max_steps=2, num_threads=1, device="cpu")
+    report = run_worker(desk.spec(tmp_path, DpoMethod(config=config, adapter=sft_adapter)))
+    assert report.outcome == "done"
+
+
+def test_full_fine_tuning_gives_a_model_that_loads(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    from tasks.modeling.loading import load_with_adapter
+
+    report = run_worker(desk.spec(tmp_path, quick(lora=None, learning_rate=2e-3)))
+    measured = figures(report)
+    assert measured["eval_loss_after"] < measured["eval_loss_before"]  # type: ignore[operator]
+    assert report.plan is not None
+    assert report.plan.num_trainable_parameters == report.plan.num_parameters
+    model = load_with_adapter(desk.store.fetch_folder(desk.base.folder), tmp_path / "adapter")
+    assert model.num_parameters() == desk.base.num_parameters
+
+
+def test_packed_rows_train_on_the_same_tokens(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    report = run_worker(desk.spec(tmp_path, quick(packing=True, max_length=256, num_train_epochs=1)))
+    measured = figures(report)
+    assert report.plan is not None
+    assert report.plan.packing
+    assert report.plan.micro_batch_size == 1
+    assert measured["eval_loss_after"] < measured["eval_loss_before"]  # type: ignore[operator]
+
+
+def test_rows_longer_than_the_limit_are_refused(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    report = run_worker(desk.spec(tmp_path, quick(max_length=32)))
+    assert report.outcome == "refused"
+    assert report.fault is not None
+    assert report.fault.type == "QualityLimitError"
+    assert "96 of 96 rows" in report.fault.found or "rows" in report.fault.found
+
+
+def test_rows_without_room_for_a_reply_are_one_clear_error(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    report = run_worker(desk.spec(tmp_path, quick(max_length=16, max_truncated_share=1.0)))
+    assert report.fault is not None
+    assert report.fault.type == "InputError"
+
+
+def test_a_loss_that_is_not_a_number_is_one_clear_error(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    report = run_worker(desk.spec(tmp_path, quick(lora=LoraSettings(lora_alpha=1e40))))
+    assert report.fault is not None
+    assert "learning_rate" in report.fault.where
+
+
+def test_an_unexpected_exception_is_reported_without_its_message(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run_worker(desk.spec(tmp_path, quick(optim="no_such_optimizer")))
+    assert report.outcome == "crashed"
+    assert "ValueError" in report.detail
+    assert "no_such_optimizer" not in report.detail
+
+
+def test_validation_rows_are_optional(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    report = run_worker(desk.spec(tmp_path, quick(max_steps=2), validation=None))
+    assert report.outcome == "done"
+    assert report.measurements == ()
+
+
+def test_a_stored_text_never_reaches_progress_or_report(desk: Any, run_worker: RunWorker, tmp_path: Path) -> None:
+    run_worker(desk.spec(tmp_path))
+    told = (tmp_path / "progress.jsonl").read_text() + (tmp_path / "report.json").read_text()
+    assert desk_row(0)["messages"][1]["content"] not in told  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_qlora_trains_on_a_cpu(desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]) -> None:
+    report = run_worker(desk.spec(tmp_path / "sft", quick(quantization="nf4")))
+    measured = figures(report)
+    assert report.plan is not None
+    assert report.plan.quantization == "nf4"
+    assert measured["eval_loss_after"] < 0.8 * measured["eval_loss_before"]  # type: ignore[operator]
+    adapter = desk.store.add_folder(tmp_path / "sft" / "adapter")
+    config = DpoConfig(learning_rate=1e-2, num_train_epochs=2, num_threads=1, device="cpu", quantization="nf4")
+    preferred = figures(run_worker(desk.spec(tmp_path / "dpo", DpoMethod(config=config, adapter=adapter))))
+    assert preferred["preference_rate_after"] > preferred["preference_rate_before"]  # type: ignore[operator]
