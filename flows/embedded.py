@@ -60,8 +60,9 @@ def prepare_environment() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows",
-        # The terminal shows a line per stage; the logs are in Prefect's page. Set it to INFO to see them here too.
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+        # The terminal shows a line per stage and one explained error; the logs, with their traces, are in Prefect's page.
+        # Set it to INFO to see them here too.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_CLI_COLORS": "false",
         "DO_NOT_TRACK": "1",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.modeling.config import BaseModelConfig
 
@@ -52,6 +52,12 @@ class LoraSettings(_Settings):
         description="Only these layers get an adapter. Upper layers alone are cheaper: no backward below the lowest one.",
     )
     use_rslora: bool = Field(default=False, description="Rank-stabilised scale, alpha/sqrt(r) (arXiv 2312.03732).")
+
+    @model_validator(mode="after")
+    def _layers_need_named_modules(self) -> Self:
+        if self.layers_to_transform is not None and isinstance(self.target_modules, str):
+            raise ValueError("layers_to_transform needs target_modules as a list of names; PEFT refuses it with `all-linear`")
+        return self
 
 
 class TrainerConfig(_Settings):
