@@ -1,0 +1,213 @@
+"""Real trainers, really killed: what is resumed equals what was never interrupted, to the bit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks.errors import StoreError
+from tasks.training.config import DpoConfig, LoraSettings
+from tasks.training.specification import DpoMethod, SftMethod, TrainerEvent, TrainerSpec
+from tasks.training.supervisor import SupervisedRun, supervise
+
+pytestmark = pytest.mark.slow
+
+WORKER = "tasks.training.worker"
+
+
+def trainers_of(spec: TrainerSpec) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if WORKER in (process.info["cmdline"] or [])
+        and any(spec.work_dir in part for part in process.info["cmdline"])
+        and process.info["status"] != "zombie"
+    ]
+
+
+def adapter_sha(desk: Any, spec: TrainerSpec) -> str:
+    return str(desk.store.add_folder(Path(spec.work_dir) / "adapter").sha256)
+
+
+def supervise_quietly(spec_json: str) -> None:
+    supervise(TrainerSpec.model_validate_json(spec_json), lambda event: None)
+
+
+def losses(outcome: SupervisedRun) -> list[tuple[int, float | None, float | None]]:
+    return [(event.step, event.loss, event.eval_loss) for event in outcome.curve]
+
+
+@pytest.fixture
+def method(quick: Callable[..., SftMethod]) -> SftMethod:
+    """Random state matters in it (dropout), and it is long enough to be interrupted in its second epoch."""
+    return quick(lora=LoraSettings(r=4, lora_dropout=0.1), save_interval_seconds=0, num_train_epochs=6)
+
+
+def test_killed_trainers_resume_to_the_bits_of_an_unbroken_training(desk: Any, tmp_path: Path, method: SftMethod) -> None:
+    whole = desk.spec(tmp_path / "whole", method)
+    expected = supervise(whole, lambda event: None)
+    broken = desk.spec(tmp_path / "broken", method)
+    kill_at = sorted(random.Random(3).sample(range(3, 34), 3))
+
+    def kill(event: TrainerEvent) -> None:
+        if event.kind == "step" and kill_at and event.step >= kill_at[0]:
+            kill_at.pop(0)
+            for process in trainers_of(broken):
+                process.kill()
+
+    outcome = supervise(broken, kill)
+    assert outcome.num_attempts == 4
+    assert adapter_sha(desk, broken) == adapter_sha(desk, whole)
+    assert losses(outcome) == losses(expected)
+
+
+def test_a_killed_parent_resumes_to_the_same_bits(desk: Any, tmp_path: Path, method: SftMethod) -> None:
+    whole = desk.spec(tmp_path / "whole", method)
+    supervise(whole, lambda event: None)
+    broken = desk.spec(tmp_path / "broken", method)
+    parent = multiprocessing.get_context("spawn").Process(target=supervise_quietly, args=(broken.model_dump_json(),))
+    parent.start()
+    progress = tmp_path / "broken" / "progress.jsonl"
+    wait_for(lambda: progress.exists() and '"step":14' in progress.read_text())
+    parent.kill()
+    parent.join()
+    wait_for(lambda: not trainers_of(broken), seconds=10)
+    outcome = supervise(broken, lambda event: None)
+    assert adapter_sha(desk, broken) == adapter_sha(desk, whole)
+    assert outcome.report.outcome == "done"
+
+
+def test_a_killed_preference_training_resumes_to_the_same_bits(desk: Any, tmp_path: Path, sft_adapter: Any) -> None:
+    config = DpoConfig(learning_rate=1e-2, num_train_epochs=6, num_threads=1, device="cpu", save_interval_seconds=0)
+    method = DpoMethod(config=config, adapter=sft_adapter)
+    whole = desk.spec(tmp_path / "whole", method)
+    supervise(whole, lambda event: None)
+    broken = desk.spec(tmp_path / "broken", method)
+    killed: list[int] = []
+
+    def kill(event: TrainerEvent) -> None:
+        if event.kind == "step" and event.step >= 8 and not killed:
+            killed.extend(process.pid for process in trainers_of(broken))
+            for process in trainers_of(broken):
+                process.kill()
+
+    supervise(broken, kill)
+    assert killed
+    assert adapter_sha(desk, broken) == adapter_sha(desk, whole)
+
+
+def test_a_request_to_stop_saves_and_resumes(desk: Any, tmp_path: Path, method: SftMethod) -> None:
+    spec = desk.spec(tmp_path / "work", SftMethod(config=method.config.model_copy(update={"save_interval_seconds": 1e6})))
+    asked: list[int] = []
+
+    def ask(event: TrainerEvent) -> None:
+        if event.kind == "step" and event.step >= 4 and not asked:
+            asked.append(event.step)
+            for process in trainers_of(spec):
+                process.send_signal(signal.SIGTERM)
+
+    outcome = supervise(spec, ask)
+    assert "asked to stop" in outcome.history[0]
+    assert outcome.num_attempts == 2
+
+
+def test_an_interrupted_parent_ends_a_real_trainer_within_ten_seconds(desk: Any, tmp_path: Path, method: SftMethod) -> None:
+    spec = desk.spec(tmp_path / "work", method)
+    interrupted: list[float] = []
+
+    def interrupt(event: TrainerEvent) -> None:
+        if event.kind == "step":
+            interrupted.append(time.monotonic())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        supervise(spec, interrupt)
+    assert not trainers_of(spec)
+    assert time.monotonic() - interrupted[0] < 10
+
+
+def test_a_real_lack_of_memory_walks_the_ladder_and_finishes(
+    desk: Any, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    from tests.tiny_model import desk_row
+
+    def long_row(number: int) -> dict[str, Any]:
+        texts = [desk_row(number * 40 + part)["messages"][1]["content"] for part in range(40)]  # type: ignore[index]
+        row: dict[str, Any] = dict(desk_row(number))
+        row["messages"] = [row["messages"][0], {"role": "assistant", "content": " ".join(texts)}]
+        return row
+
+    rows = desk.rows([long_row(number) for number in range(128)])
+    method = quick(
+        effective_batch_size=128,
+        per_device_train_batch_size=128,
+        max_length=512,
+        max_truncated_share=1,
+        num_train_epochs=1,
+        memory_limit_bytes=MEMORY_LIMIT,
+    )
+    spec = desk.spec(tmp_path / "work", method, train=rows)
+    outcome = supervise(spec, lambda event: None)
+    assert outcome.report.plan is not None
+    assert outcome.report.plan.micro_batch_size < 128
+    assert outcome.report.plan.micro_batch_size * outcome.report.plan.accumulation_steps == 128
+    assert "out of memory" in outcome.history[0]
+
+
+# Above what a trainer of the tiny model holds before its first step, below what 128 rows of 512 tokens need on top.
+MEMORY_LIMIT = 1_500_000_000
+
+
+def test_a_full_disk_is_one_clear_error_and_the_checkpoint_survives(
+    desk: Any, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(small)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    filler = small / "filler"
+    try:
+        spec = desk.spec(small / "work", quick(save_interval_seconds=0, num_train_epochs=10))
+
+        def fill(event: TrainerEvent) -> None:
+            if event.kind == "step" and event.step >= 5 and not filler.exists():
+                with pytest.raises(OSError, match="No space"):
+                    filler.write_bytes(b"x" * shutil.disk_usage(small).total)
+
+        with pytest.raises(StoreError, match="no space left"):
+            supervise(spec, fill)
+        filler.unlink()
+        outcome = supervise(spec, lambda event: None)
+        assert outcome.report.outcome == "done"
+        assert outcome.num_attempts == 2
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_two_processes_train_together(desk: Any, tmp_path: Path, quick: Callable[..., SftMethod]) -> None:
+    one = supervise(desk.spec(tmp_path / "one", quick(max_steps=4)), lambda event: None)
+    two = supervise(desk.spec(tmp_path / "two", quick(max_steps=4, num_processes=2)), lambda event: None)
+    assert two.report.plan is not None
+    assert two.report.plan.num_processes == 2
+    assert two.report.plan.micro_batch_size * two.report.plan.accumulation_steps == 8
+    for (step, loss, eval_loss), (other_step, other_loss, other_eval) in zip(losses(one), losses(two), strict=True):
+        assert step == other_step
+        assert (loss or eval_loss) == pytest.approx(other_loss or other_eval, rel=1e-2)
+
+
+def wait_for(condition: Any, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
