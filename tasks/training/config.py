@@ -56,7 +56,7 @@ class LoraSettings(_Settings):
     @model_validator(mode="after")
     def _layers_need_named_modules(self) -> Self:
         if self.layers_to_transform is not None and isinstance(self.target_modules, str):
-            raise ValueError("layers_to_transform needs target_modules as a list of names; PEFT refuses it with `all-linear`")
+            raise ValueError("layers_to_transform needs target_modules as a list; PEFT refuses it with `all-linear`")
         return self
 
 
