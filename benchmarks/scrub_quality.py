@@ -46,7 +46,7 @@ Masker = Callable[[Sequence[str]], Spans]
 
 
 def scrubber(mode: str) -> Masker:
-    """This project's scrubber, as masked spans."""
+    """The scrubber, as masked spans."""
     policy = Policy(PiiConfig.model_validate({"mode": mode}))
 
     def mask(texts: Sequence[str]) -> Spans:

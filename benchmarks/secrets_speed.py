@@ -81,13 +81,12 @@ def main() -> None:
     planted_term = [f"{text} {source.choice(terms).upper()}" for text in texts[::10]]
     missed = Counter(name for text, (secret, name) in planted if not matcher.find(f"{text} {secret}"))
     missed_terms = sum(not matcher.find(text) for text in planted_term)
+    per_thousand = 1000 * sum(false_hits.values()) / len(texts)
     mean = sum(map(len, texts)) / len(texts)
     print(f"{len(texts)} clean rows of {mean:.0f} characters, 5,000 denied terms")
     print(f"{'records/s a core':32}{len(texts) / seconds:12.0f}   (limit: at least 4,000)")
     print(f"{'times one alternation of terms':32}{slow / seconds:12.1f}")
-    print(
-        f"{'false hits per 1,000 rows':32}{1000 * sum(false_hits.values()) / len(texts):12.2f}   (limit: at most 2) {dict(false_hits)}"
-    )
+    print(f"{'false hits per 1,000 rows':32}{per_thousand:12.2f}   (limit: at most 2) {dict(false_hits)}")
     print(f"{'recall of planted secrets':32}{1 - sum(missed.values()) / len(planted):12.4f}   {dict(missed)}")
     print(f"{'recall of planted terms':32}{1 - missed_terms / len(planted_term):12.4f}")
 

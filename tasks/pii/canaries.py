@@ -9,11 +9,15 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-_FIRST = ["Maria", "Tobias", "Aisha", "Kenji", "Olga", "Liam", "Priya", "Mateus", "Ingrid", "Chidi", "Sofia", "Pawel", "Noor", "Mei", "Andrés", "Zoë", "Björn", "Fatima", "Kwame", "Élodie", "Mark", "Grace", "Rose", "Hunter", "Amber", "Jack", "Olive", "Ivy"]
-_LAST = ["Keller", "Okafor", "Nakamura", "Ivanova", "Murphy", "Sharma", "Pereira", "Lindqvist", "Rossi", "Kowalski", "Dubois", "Müller", "O'Brien", "Nguyen", "Haddad", "Castro", "Jensen", "Baker", "Young", "Price", "Stone", "Walsh"]
-_SYLLABLES = (
-    ["ba", "bre", "da", "dri", "el", "fa", "ga", "hul", "i", "ja", "ko", "kri", "la", "lo", "ma", "mi", "na", "no", "or", "pe", "ra", "ri", "sa", "sel", "ta", "tho", "u", "va", "vi", "wen", "xa", "yo", "za", "zur"]
+_FIRST = (
+    "Maria Tobias Aisha Kenji Olga Liam Priya Mateus Ingrid Chidi Sofia Pawel Noor Mei Andrés Zoë Björn Fatima "
+    "Kwame Élodie Mark Grace Rose Hunter Amber Jack Olive Ivy"
 )
+_LAST = (
+    "Keller Okafor Nakamura Ivanova Murphy Sharma Pereira Lindqvist Rossi Kowalski Dubois Müller O'Brien Nguyen "
+    "Haddad Castro Jensen Baker Young Price Stone Walsh"
+)
+_SYLLABLES = "ba bre da dri el fa ga hul i ja ko kri la lo ma mi na no or pe ra ri sa sel ta tho u va vi wen xa yo za zur"
 _STREETS = (
     "Maple Avenue",
     "Station Road",
@@ -94,7 +98,8 @@ def _value(entity: str, source: random.Random) -> str:
             return _person(source)
         case "EMAIL_ADDRESS":
             domain = source.choice(("example.org", "mail.example.net", "example.co.uk"))
-            return f"{source.choice(_FIRST)}{source.choice(('.', '_', ''))}{_invented(source)}{source.randrange(100)}@{domain}".lower()
+            name = f"{source.choice(_FIRST.split())}{source.choice(('.', '_', ''))}{_invented(source)}"
+            return f"{name}{source.randrange(100)}@{domain}".lower()
         case "PHONE_NUMBER":
             return source.choice(
                 (
@@ -102,7 +107,7 @@ def _value(entity: str, source: random.Random) -> str:
                     f"({source.randrange(201, 989)}) 555-{source.randrange(1000, 9999)}",
                     f"+49 30 {source.randrange(1_000_000, 9_999_999)}",
                     f"0{source.randrange(100, 199)} 496 {source.randrange(1000, 9999)}",
-                    f"+33 6 {source.randrange(10, 99)} {source.randrange(10, 99)} {source.randrange(10, 99)} {source.randrange(10, 99)}",
+                    "+33 6 " + " ".join(str(source.randrange(10, 99)) for _ in range(4)),
                 )
             )
         case "CREDIT_CARD":
@@ -131,14 +136,14 @@ def _value(entity: str, source: random.Random) -> str:
 
 
 def _person(source: random.Random) -> str:
-    first = source.choice(_FIRST) if source.random() < 0.5 else _invented(source)
-    last = source.choice(_LAST) if source.random() < 0.5 else _invented(source)
+    first = source.choice(_FIRST.split()) if source.random() < 0.5 else _invented(source)
+    last = source.choice(_LAST.split()) if source.random() < 0.5 else _invented(source)
     middle = f" {source.choice('ABCDEFGHJKLMNPRST')}." if source.random() < 0.1 else ""
     return f"{first}{middle} {last}"
 
 
 def _invented(source: random.Random) -> str:
-    return "".join(source.choice(_SYLLABLES) for _ in range(source.choice((2, 3, 3)))).capitalize().ljust(4, "n")
+    return "".join(source.choice(_SYLLABLES.split()) for _ in range(source.choice((2, 3, 3)))).capitalize().ljust(4, "n")
 
 
 def _address(source: random.Random) -> str:

@@ -71,8 +71,8 @@ class PiiConfig(_Section):
         0.02,
         ge=0,
         le=1,
-        description="Unknown capitalised words in at least this share of the rows (and in 20 rows) are taken for the product "
-        "names of the data, not for people, unless a name's context says otherwise; 0 turns this off.",
+        description="Unknown capitalised words in at least this share of the rows (and in 20 rows) are taken for the "
+        "product names of the data, not for people, unless a name's context says otherwise; 0 turns this off.",
     )
     ner: NerConfig = NerConfig()
     max_text_chars: int = Field(100_000, ge=1_000, le=1_000_000, description="Longer texts are quarantined as `too_long`.")

@@ -160,7 +160,7 @@ class Detector:
         return spans
 
     def _keep(self, text: _Text, masked: _Masked, spans: Iterable[Span]) -> None:
-        """Adds spans of the masked text to ``found``, moved to the original's offsets, less what is kept or masked already."""
+        """Adds spans of the masked text to ``found``, at the original's offsets, less what is kept or masked already."""
         operators = self._policy.config.operators
         for span in spans:
             if operators.get(span.entity) == "keep":
@@ -172,7 +172,7 @@ class Detector:
     # -- the name model
 
     def _doubtful_segments(self, reading: Reading, spans: Sequence[Span]) -> list[tuple[int, str]]:
-        """Start and plain form of each segment with a word that rules left open, or found unknown without telling what it is."""
+        """Start and plain form of each segment with a word that rules left open, or could not name."""
         tokens = reading.tokens
         covered = union(span for span in spans if span.entity != "PROPER_NOUN")
         open_places: list[int] = []
@@ -210,7 +210,7 @@ class Detector:
         return True
 
     def _for_model(self, reading: Reading, start: int, end: int) -> str:
-        """The segment as the model reads best: quotes blanked; capitals restored where the writer used none, or only them."""
+        """The segment as the model reads best: quotes blanked; capitals restored where there are none, or only they."""
         segment = _QUOTES.sub(" ", reading.text[start:end])
         if reading.has_case:
             return segment

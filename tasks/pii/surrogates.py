@@ -49,14 +49,21 @@ def surrogate(entity: str, value: str, key: bytes) -> str | None:
 
 
 def _name(value: str, key: bytes) -> str:
-    return _NAME_PART.sub(lambda match: _name_part(match.group(), key), value)
+    parts = list(_NAME_PART.finditer(value))
+    made: list[str] = []
+    position = 0
+    for place, match in enumerate(parts):
+        # "von" and "Dr" stay where a name follows; alone or last ("Mr. King", "Di") they are the name.
+        is_small = match.group().lower() in vocabulary("particles") | vocabulary("titles")
+        stays = is_small and place < len(parts) - 1
+        made += (value[position : match.start()], match.group() if stays else _name_part(match.group(), key))
+        position = match.end()
+    return "".join([*made, value[position:]])
 
 
 def _name_part(part: str, key: bytes) -> str:
     """The pseudonym of one part; whether it is a given or a family name follows from the part alone, wherever it stands."""
     lower = part.lower()
-    if lower in vocabulary("particles") or lower in vocabulary("titles"):
-        return part
     stream = _Stream(key, "name", part)
     if len(part) == 1:
         made = _LETTERS[stream.below(26)]
@@ -109,7 +116,8 @@ def _ip(value: str, key: bytes) -> str:
 def _address(value: str, key: bytes) -> str:
     stream = _Stream(key, "address", value)
     streets = read_list("surrogate_last_names.txt")
-    return f"{1 + stream.below(998)} {streets[stream.below(len(streets))]} {('Street', 'Avenue', 'Road', 'Lane')[stream.below(4)]}"
+    number, name = 1 + stream.below(998), streets[stream.below(len(streets))]
+    return f"{number} {name} {('Street', 'Avenue', 'Road', 'Lane')[stream.below(4)]}"
 
 
 def _url(value: str, key: bytes) -> str:

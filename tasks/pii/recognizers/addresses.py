@@ -28,9 +28,12 @@ _MONTHS = vocabulary("months")
 _COUNTED = vocabulary("counted")
 _FUNCTION_WORDS = vocabulary("function_words")
 _CUE = re.compile(
-    r"(?:\b(?:address(?:es)?(?: is| was|:| to| with)?|live[sd]?(?: on| at| in)?|living (?:on|at|in)|resid(?:e|es|ing) (?:on|at|in)|"
-    r"located (?:on|at|in)|moved? to|ship(?:ped)?(?: it)? to|deliver(?:ed|y)?(?: it)?(?: to)?|sen[dt](?: \w+){0,4}? to|mail(?:ed)?(?: it)? to|"
-    r"home (?:is )?(?:at|on)|meet (?:\w+ )?(?:at|on)|side of|corner of|taxi to|ride to|pick(?:ed)? \w+ up (?:at|from)|enter (?:on|at)|"
+    r"(?:\b(?:address(?:es)?(?: is| was|:| to| with)?|live[sd]?(?: on| at| in)?|living (?:on|at|in)|resid(?:e|"
+    r"es|ing) (?:on|at|in)|"
+    r"located (?:on|at|in)|moved? to|ship(?:ped)?(?: it)? to|deliver(?:ed|y)?(?: it)?(?: to)?|"
+    r"sen[dt](?: \w+){0,4}? to|mail(?:ed)?(?: it)? to|"
+    r"home (?:is )?(?:at|on)|meet (?:\w+ )?(?:at|on)|side of|corner of|taxi to|ride to|pick(?:ed)? \w+ up (?:at|"
+    r"from)|enter (?:on|at)|"
     r"arrived at|office (?:is )?(?:at|on)|at|on|to)[\s:]*)$",
     re.IGNORECASE,
 )
@@ -40,7 +43,8 @@ _SURE_CUE = re.compile(
 )
 _CORNER = re.compile(r"\b(?:the )?corner of\s+(?=\w)", re.IGNORECASE)
 _PO_BOX = re.compile(
-    r"\b(?:p\.?\s?o\.?\s?box|post(?:al)?\s?(?:office)?\s?box|postbox|postfach|boîte postale|apartado|casella postale|postboks|"
+    r"\b(?:p\.?\s?o\.?\s?box|post(?:al)?\s?(?:office)?\s?box|postbox|postfach|boîte postale|apartado|"
+    r"casella postale|postboks|"
     r"gpo box|locked bag|private bag|pmb)\s?(?:no\.?\s?)?#?\d{1,6}\b",
     re.IGNORECASE,
 )
@@ -76,7 +80,7 @@ class AddressRecognizer(OwnRecognizer):
 
     def _anchors(self, reading: Reading) -> Iterator[tuple[int, int, float, str]]:
         """First and last token of each sure sign of an address."""
-        tokens, known = reading.tokens, reading.lexicon
+        tokens = reading.tokens
         starts = {token.start: index for index, token in enumerate(tokens)}
         for match in _PO_BOX.finditer(reading.text):
             if match.start() in starts:
@@ -117,7 +121,7 @@ class AddressRecognizer(OwnRecognizer):
                 yield index, index, 0.6, "own.street_ending"
 
     def _names_a_street(self, reading: Reading, index: int) -> bool:
-        """Whether the token before a street word may be the street's name: capitalised in mid-sentence and not too ordinary."""
+        """Whether the token before a street word may be the street's name: capitalised in mid-sentence."""
         token = reading.tokens[index]
         if not token.is_capital or reading.tokens[index + 1].before != " " or reading.starts_sentence(index):
             return False
@@ -282,7 +286,7 @@ class AddressRecognizer(OwnRecognizer):
         )
 
     def _is_proper(self, reading: Reading, index: int) -> bool:
-        """Whether the token may be the name of a street or a place: capitalised (or in caseless text) and not plain English."""
+        """Whether the token may be the name of a street or a place: capitalised, or in caseless text, no plain English."""
         token = reading.tokens[index]
         if (
             token.is_number

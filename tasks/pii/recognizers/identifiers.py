@@ -34,7 +34,8 @@ _UNIT_AFTER = re.compile(
     re.IGNORECASE,
 )
 _ARITHMETIC = re.compile(
-    r"[=×÷^*<>]\s?$|\b(?:sum|result|product|equals?|factorial|integer|decimal|binary|value|array|list|sequence) (?:of |is |to )?$"
+    r"[=×÷^*<>]\s?$|\b(?:sum|result|product|equals?|factorial|integer|decimal|binary|value|array|list|"
+    r"sequence) (?:of |is |to )?$"
 )
 _CONTEXTS = (
     ("CREDIT_CARD", re.compile(r"\b(?:card|visa|mastercard|amex|credit|debit|cc|maestro|discover)\b")),
@@ -62,32 +63,37 @@ _LABELLED = re.compile(
     r"social security |driv(?:er|ing)(?:'?s)? |medical record |health plan |insurance |subscriber |tax(?:payer)? |national |"
     r"identity |device |licen[cs]e |passport |account |booking |order |tracking |invoice |reference |certificate )?"
     r"(?:account|acct|licen[cs]e|passport|mrn|ssn|vin|imei|policy|id|ids|identification|identifier|certificate|"
-    r"permit|badge|chart|record|serial|routing|sort code|customer|patient|member|subscriber|claim|case|booking|nhs|medicare))"
+    r"permit|badge|chart|record|serial|routing|sort code|customer|patient|member|subscriber|claim|case|booking|"
+    r"nhs|medicare))"
     r"(?:\s(?:card|plate))?(?:\s?(?:number|numbers|no\.?|nr\.?|num|code|id|\#))?"
     r"(?:\s?[:=#]{1,2}\s?|\s(?:is|was|are|of|it's)\s(?:now\s)?|\s)[#\"'(]?"
     r"(?P<value>[A-Za-z]{0,5}[ -]?\d[A-Za-z0-9]*(?:[ /-][A-Za-z0-9]*\d[A-Za-z0-9]*){0,4}(?:-[A-Za-z])?)(?![\w])",
     re.IGNORECASE,
 )
 _LETTERED = re.compile(
-    r"(?<![\w-])(?=[A-Z0-9-]*\d)(?:[A-Z]{1,4}-?\d{6,16}[A-Z]?|[A-Z]{1,4}(?:-\d{2,6}){2,4}|\d{1,3}[A-Z]{1,3}\d{5,12}|[A-Z]{2}-\d{5,12})(?![\w-])"
+    r"(?<![\w-])(?=[A-Z0-9-]*\d)(?:[A-Z]{1,4}-?\d{6,16}[A-Z]?|[A-Z]{1,4}(?:-\d{2,6}){2,4}|"
+    r"\d{1,3}[A-Z]{1,3}\d{5,12}|[A-Z]{2}-\d{5,12})(?![\w-])"
 )
 _VIN = re.compile(r"(?<![\w-])(?=[A-HJ-NPR-Z\d]*[A-HJ-NPR-Z])(?=[A-HJ-NPR-Z\d]*\d)[A-HJ-NPR-Z\d]{17}(?![\w-])")
 _PLATE_WORD = re.compile(
     r"\b(?:licen[cs]e plates?|number plates?|plates?|registration|reg|car tag|vehicle|rego)\b", re.IGNORECASE
 )
 _PLATE = re.compile(
-    r"(?<![\w-])(?=[A-Z0-9 -]*\d)(?:[A-Z]{1,3}[ -]?[A-Z]{1,2}[ -]?\d{1,4}[A-Z]?|[A-Z]{1,4}[ -]?\d{1,4}[ -]?[A-Z]{0,3}|\d{1,4}[ -]?[A-Z]{1,4}[ -]?\d{0,4})(?![\w-])",
+    r"(?<![\w-])(?=[A-Z0-9 -]*\d)(?:[A-Z]{1,3}[ -]?[A-Z]{1,2}[ -]?\d{1,4}[A-Z]?|"
+    r"[A-Z]{1,4}[ -]?\d{1,4}[ -]?[A-Z]{0,3}|\d{1,4}[ -]?[A-Z]{1,4}[ -]?\d{0,4})(?![\w-])",
     re.IGNORECASE,
 )
 _SURE_PLATE = re.compile(r"(?<![\w-])(?:[A-Z]{2}\d{2} [A-Z]{3}|[A-Z]{3}-\d{3,4})(?![\w-])")
 _UK_POSTCODE = re.compile(r"(?<!\w)(?:GIR ?0AA|[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2})(?!\w)")
 _OTHER_POSTCODE = re.compile(
-    r"\b(?:zip(?:\s?code)?|post(?:al)?\s?code|postcode|plz|cap|c\.p\.)(?:\s?[:#]|\sis|\sof)?\s?(?P<value>[A-Z]{0,2}-?\d[\dA-Z]{2,5}(?:[ -]\d{0,4}[A-Z]{0,2})?)(?!\w)"
+    r"\b(?:zip(?:\s?code)?|post(?:al)?\s?code|postcode|plz|cap|c\.p\.)(?:\s?[:#]|\sis|"
+    r"\sof)?\s?(?P<value>[A-Z]{0,2}-?\d[\dA-Z]{2,5}(?:[ -]\d{0,4}[A-Z]{0,2})?)(?!\w)"
     r"|(?<![\w-])(?P<canada>[ABCEGHJ-NPRSTVXY]\d[A-Z] \d[A-Z]\d)(?!\w)|(?<![\w-])(?P<plus4>\d{5}-\d{4})(?!\w)",
     re.IGNORECASE,
 )
 _LAST_DIGITS = re.compile(
-    r"\b(?:ending|ends|finishing|last (?:four|4)(?: digits)?(?: of [\w ]{1,30})?)\s(?:in|with|are|is|:)?\s?(?P<value>\d{4})\b",
+    r"\b(?:ending|ends|finishing|last (?:four|4)(?: digits)?(?: of [\w ]{1,30})?)\s(?:in|with|are|is|"
+    r":)?\s?(?P<value>\d{4})\b",
     re.IGNORECASE,
 )
 _IBAN_LIKE = re.compile(

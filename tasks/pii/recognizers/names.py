@@ -20,13 +20,14 @@ _PARTICLES = vocabulary("particles")
 _TITLES = vocabulary("titles")
 _SOFT_TITLES = vocabulary("soft_titles")
 _ACTING = vocabulary("acting")
-_SOMETIMES_NAMES = frozenset(("april", "august", "june", "may", "summer", "will", "young"))
+_SOMETIMES_NAMES = vocabulary("sometimes_names")
 _NOT_INTRODUCED = vocabulary("not_after_introductions")
 _NOT_IN_NAMES = vocabulary("not_in_names")
 
 _INTRODUCTION = re.compile(
     r"\b(?:my (?:full |first |last |maiden |real |legal )?name(?:'s| is| was|:)|name(?:'s| is|:)|names? (?:are|were)|"
-    r"(?:it|change it|correct it|changed) to|call(?:s|ed)? (?:me|him|her)|goes by|known as|named|in the name of|on behalf of|"
+    r"(?:it|change it|correct it|changed) to|call(?:s|ed)? (?:me|him|her)|goes by|known as|named|in the name of|"
+    r"on behalf of|"
     r"signed(?: by)?[:,]?|sincerely,?|regards,?|cheers,?|best wishes,?|yours truly,?|dear|attn[.:]?|attention:|c/o|"
     r"(?:customer|patient|client|employee|user|agent|contact|account holder|card ?holder|beneficiary|recipient|passenger|"
     r"guest|tenant|applicant|candidate|student|teacher|owner|manager|author|sender|spouse|from|to|cc)(?: name)?:)"
@@ -36,10 +37,14 @@ _INTRODUCTION = re.compile(
 """What a name must follow; the next word is taken for a name unless it is frequent English."""
 
 _ADDRESSING = re.compile(
-    r"(?:\b(?:hi|hello|hey|hiya|howdy|greetings|good (?:morning|afternoon|evening|day)|thanks|thank you|thx|ty|welcome|bye|goodbye|"
-    r"congrats|congratulations|happy birthday|rip|i am|i'm|im|it's|this is|here is|ask(?:ed)?(?: for)?|tell|told|speak(?:ing)? (?:with|to)|"
-    r"spoke (?:with|to)|call(?:ed)?|talk(?:ed|ing)? (?:with|to)|met(?: with)?|meet(?:ing)?(?: with)?|contact(?:ed)?|email(?:ed)?|phone[d]?|"
-    r"see(?:ing)?|saw|love|miss|with|by|from|and|son|daughter|wife|husband|mother|father|mom|mum|dad|brother|sister|friend|friends|boss|colleague|"
+    r"(?:\b(?:hi|hello|hey|hiya|howdy|greetings|good (?:morning|afternoon|evening|day)|thanks|thank you|thx|ty|"
+    r"welcome|bye|goodbye|"
+    r"congrats|congratulations|happy birthday|rip|i am|i'm|im|it's|this is|here is|ask(?:ed)?(?: for)?|tell|"
+    r"told|speak(?:ing)? (?:with|to)|"
+    r"spoke (?:with|to)|call(?:ed)?|talk(?:ed|ing)? (?:with|to)|met(?: with)?|meet(?:ing)?(?: with)?|"
+    r"contact(?:ed)?|email(?:ed)?|phone[d]?|"
+    r"see(?:ing)?|saw|love|miss|with|by|from|and|son|daughter|wife|husband|mother|father|mom|mum|dad|brother|"
+    r"sister|friend|friends|boss|colleague|"
     r"partner|girlfriend|boyfriend|fianc[eé]e?|uncle|aunt|cousin|nephew|niece|neighbou?r|named)\b[,:]?|[@#])\s{0,2}$",
     re.IGNORECASE,
 )
@@ -48,10 +53,8 @@ _ADDRESSING = re.compile(
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _NAME_PREFIX = re.compile(r"(?:Mc|Mac|De|Di|Da|Du|La|Le|Van|Von|Fitz|O'|D'|L')[A-Z][a-z]")
 _PART_OF_JOINED = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_DETERMINERS = frozenset(["the", "a", "an", "this", "that", "these", "those", "our", "your", "my", "his", "her", "their", "its", "of", "every", "each", "any", "no", "some"])
-_AUXILIARIES = frozenset(
-    ["is", "was", "has", "had", "will", "would", "can", "could", "does", "did", "must", "should", "isn't", "wasn't", "hasn't", "doesn't", "didn't"]
-)
+_DETERMINERS = vocabulary("determiners")
+_AUXILIARIES = vocabulary("auxiliaries")
 _GAPS = {" ", "-", "\u00a0"}
 MAX_NAME_TOKENS = 6
 

@@ -11,12 +11,16 @@ from tasks.pii.spans import Span
 
 _AGE = re.compile(
     r"\b(?P<a>\d{1,3})(?:\s?-?\s?(?:years?|yrs?)[\s-]?old|\s?(?:y/o|yo)\b|\syears? of age)"
-    r"|\b(?:aged?|age is|age of|turn(?:ed|ing|s)?)(?:\s?[:=]|\sis)?\s(?P<b>\d{1,3})\b(?!\s?(?:%|percent|degrees|dollars|euros|pages|times))"
+    r"|\b(?:aged?|age is|age of|turn(?:ed|ing|s)?)(?:\s?[:=]|\sis)?\s(?P<b>\d{1,3})\b(?!\s?(?:%|percent|degrees|"
+    r"dollars|euros|pages|times))"
     r"|\b(?:i am|i'm|im|he is|he's|she is|she's|who is|who's)\s(?:only\s|just\s|now\s|already\s)?(?P<c>\d{2,3})\b"
     r"(?=\s?(?:[.,;!?]|$|\n|and\b|years?\b|yrs?\b))",
     re.IGNORECASE,
 )
-_MONTH = r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?"
+    r"|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+)
 _FULL_DATE = re.compile(
     r"(?<![\d./-])(?:(?:19|20)\d\d[-./](?:0?[1-9]|1[0-2])[-./](?:[12]\d|3[01]|0?[1-9])"
     r"|(?:[12]\d|3[01]|0?[1-9])[-./](?:[12]\d|3[01]|0?[1-9])[-./](?:(?:19|20)\d\d|\d\d))(?![\d/-]|\.\d)"
@@ -27,7 +31,8 @@ _WRITTEN_DATE = re.compile(
     re.IGNORECASE,
 )
 _LIFE_EVENT = re.compile(
-    r"\b(?:born|birth(?:day|date)?|d\.?o\.?b|date of birth|deceased|died|death|admi(?:tted|ssion)|discharged?|geburtsdatum)\b",
+    r"\b(?:born|birth(?:day|date)?|d\.?o\.?b|date of birth|deceased|died|death|admi(?:tted|ssion)|discharged?|"
+    r"geburtsdatum)\b",
     re.IGNORECASE,
 )
 _EVENT_REACH = 40
@@ -38,7 +43,8 @@ class PersonalFactRecognizer(OwnRecognizer):
     """Ages and dates.
 
     Args:
-        strict: Also mask full numeric dates without a life event before them (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C)).
+        strict: Also mask full numeric dates without a life event before them
+            (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C)).
     """
 
     def __init__(self, *, strict: bool) -> None:
