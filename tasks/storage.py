@@ -287,7 +287,7 @@ class Store:
     # -- readable copies: files under names that people look for
 
     def write_named(self, name: str, data: bytes) -> str:
-        """Writes a file under a readable name (``dossiers/<run>/dossier.html``), replacing it atomically; returns its URI."""
+        """Writes a file under a readable name (``dossiers/<run>/dossier.html``), replaced atomically; returns its URI."""
         return self._put(name, data, replace=True)
 
     def read_named(self, name: str) -> bytes | None:
