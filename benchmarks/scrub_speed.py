@@ -132,8 +132,9 @@ def main() -> None:
             print(f"{name:10}{mean:8.0f}{label:>10}{seconds:9.2f}{len(texts) / seconds:11.0f}{base / seconds:9.2f}")
     if options.workers:
         speedup = workers_speedup(options.workers, dialogues(6000))
+        load = os.getloadavg()[0]
         print(
-            f"{options.workers} processes against one: {speedup:.2f} times (wall time, start-up included; load average {os.getloadavg()[0]:.1f})"
+            f"{options.workers} processes against one: {speedup:.2f} times (wall time, start-up in; load average {load:.1f})"
         )
 
 
