@@ -134,10 +134,12 @@ def _prepare_examples(store: Store) -> PreparedDataset:
     )
     counts = {"PERSON": 47, "EMAIL_ADDRESS": 31, "PHONE_NUMBER": 22, "STREET_ADDRESS": 14, "CREDIT_CARD": 9, "IBAN_CODE": 4}
     scrub = prepared.scrub.model_copy(update={"entities": counts})
+    by_type = tuple(Measurement(name=f"canary_recall {name}", value=0.975, num_samples=40) for name in counts)
+    verification = prepared.verification.model_copy(update={"measurements": by_type})
     accuracy = Measurement(name="cross_validated_accuracy", value=0.962, num_samples=52)
     notes = ("Most frequent suspected confusions: RETURNS looks like SHIPPING (2).",)
     labels = prepared.labels.model_copy(update={"measurements": (accuracy,), "notes": notes})
-    return prepared.model_copy(update={"scrub": scrub, "labels": labels})
+    return prepared.model_copy(update={"scrub": scrub, "labels": labels, "verification": verification})
 
 
 def _prepare_pairs(store: Store, frozen: DatasetRef) -> PreparedDataset:

@@ -49,8 +49,8 @@ def metric_unit(name: str) -> str:
 
 def words(code: str) -> str:
     """A code such as ``near_duplicate`` or ``US_SSN`` in words, capitalised like a sentence."""
-    parts = code.replace("_", " ").replace(".", ", ").split()
-    plain = [part.upper() if part.lower().strip(",") in _ACRONYMS else part.lower() for part in parts]
+    parts = code.replace("_", " ").replace(".", ", ").replace(":", ": ").split()
+    plain = [part.upper() if part.lower().strip(",:") in _ACRONYMS else part.lower() for part in parts]
     text = " ".join(plain)
     return text[:1].upper() + text[1:]
 

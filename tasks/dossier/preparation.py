@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.contracts import Measurement, PreparedDataset, RunEvidence, StageReport
-from tasks.dossier.blocks import Block, Bullets, Cell, Check, Checks, Facts, Plot, Row, Section, State, Table, Text
+from tasks.dossier.blocks import Block, Bullets, Cell, Check, Checks, Details, Facts, Plot, Row, Section, State, Table, Text
 from tasks.dossier.gathering import Gathered
 from tasks.dossier.notation import count, decimal, duration, interval, measured, percent, short, signed, words
 from tasks.dossier.plots import Step, plot_funnel
 
 STAGE_NAMES = ("Read", "Validate", "Deduplicate", "Confidential", "Scrub", "Audit labels", "Hold out test set")
 """In the order of :attr:`tasks.contracts.PreparedDataset.stages`."""
+_CANARIES = "canary_recall "
 _FIGURES = {
     "ingest.malformed": "Malformed lines",
     "deduplication.exact_duplicate": "Exact duplicates",
@@ -22,6 +23,7 @@ _FIGURES = {
     "confidential": "Secrets and code names",
     "pii": "Personal data, values",
     "pii.characters": "Personal data, letters and digits",
+    "pii.refused_rows": "Rows that scrubbing refused",
     "labels.wrong_label": "Wrong labels, flagged",
     "labels.wrong_label.automatic": "Wrong labels, acted on",
     "responses": "Bad replies, flagged",
@@ -95,10 +97,8 @@ def truth_section(evidence: RunEvidence) -> Section | None:
     blocks: list[Block] = [Text(intro), Table(("Fault", "Recall", "Precision"), rows)]
     entities = [figures[name] for name in sorted(figures) if name.startswith("pii.recall.")]
     if entities:
-        headers = ("Personal data by type", "Recall")
         by_entity = [(Cell(words(figure.name.removeprefix("pii.recall."))), _share(figure)) for figure in entities]
-        half = (len(by_entity) + 1) // 2
-        blocks.append(Row([Table(headers, by_entity[:half]), Table(headers, by_entity[half:])]))
+        blocks.append(_in_two_columns(("Personal data by type", "Recall"), by_entity))
     return Section("truth", "What the stages found, measured", blocks, short="Measured")
 
 
@@ -137,7 +137,17 @@ def personal_data_section(evidence: RunEvidence) -> Section:
     if evidence.examples.scrub.key_id:
         facts.append(("Key", evidence.examples.scrub.key_id))
     table = Table(("Values replaced", "Count"), rows or [(Cell("None found"), Cell("0"))])
-    return Section("privacy", "Personal data", [Row([table, Facts(facts)])], short="Privacy")
+    blocks: list[Block] = [Row([table, Facts(facts)])]
+    by_type = [figure for figure in verification.measurements if figure.name.startswith(_CANARIES)]
+    if by_type:
+        lines = [(Cell(words(figure.name.removeprefix(_CANARIES))), _share(figure)) for figure in by_type]
+        blocks.append(Details("Canary recall by type", [_in_two_columns(("Canaries", "Recall"), lines)]))
+    return Section("privacy", "Personal data", blocks, short="Privacy")
+
+
+def _in_two_columns(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Row:
+    half = (len(rows) + 1) // 2
+    return Row([Table(headers, rows[:half]), Table(headers, rows[half:])])
 
 
 # ------------------------------------------------------------------------------------------------------- labels and bias

@@ -180,6 +180,8 @@ def _measure_personal_data(prepared: PreparedDataset, faults: Sequence[PlantedFa
         if fault.row_id in after:
             covered = masked.get((fault.row_id, fault.field or ""), [])
             tally.add("pii.characters.recall", *_covered_characters(text, span, covered))
+    refused = _refused_ids(prepared.scrub)
+    tally.add("pii.refused_rows.precision", len(refused & {name for name, _ in planted}), len(refused))
     for place, spans in masked.items():
         text = dict(iter_texts(before[place[0]])).get(place[1], "")
         truth = planted.get(place, [])

@@ -120,6 +120,7 @@ def test_figures_of_the_evidence_stand_on_the_page(document: Document, evidence:
     assert "Email address 31" in text
     assert "0.942" in text, "measured recall of personal data"
     assert "240 made-up identities scrubbed with the data, 3 leaked" in text
+    assert "Canary recall by type" in text
     assert "Wrong label 1 1" in text, "one removed, one for review"
     assert evidence.split.train.sha256[:12] in text
     assert "planned 2 min 31 s" in text
@@ -239,6 +240,7 @@ def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
 def test_notation() -> None:
     assert words("US_SSN") == "US SSN"
     assert words("near_duplicate") == "Near duplicate"
+    assert words("verifier_hit:US_SSN") == "Verifier hit: US SSN"
     assert interval(0.1, 0.2) == "0.100–0.200"
     assert interval(-0.1, 0.2) == "\u22120.100 to 0.200"
     assert interval(None, 0.2) == ""
