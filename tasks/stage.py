@@ -9,7 +9,7 @@ a dangling reference.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
@@ -41,6 +41,17 @@ class DependsOnOutside(Protocol):
         """A digest of each outside thing by its name; never the thing itself."""
 
 
+@runtime_checkable
+class DependsOnPointers(Protocol):
+    """Settings that name pointers of the store that the stage's data set lies in, such as ``reviews/support-desk``.
+
+    What they point to belongs to the cache key; else the answers of a review would change nothing until new rows come.
+    """
+
+    def pointers(self) -> Sequence[str]:
+        """The names of the pointers."""
+
+
 @dataclass
 class ContentCachePolicy(CachePolicy):
     """Keys a task by its stage name, the stage's version and the content of its parameters.
@@ -62,7 +73,7 @@ class ContentCachePolicy(CachePolicy):
         record whose files are gone hands over to a successor, ``…-again1``, ``…-again2``. The progress listeners are told
         here of a stage that will be kept, because its task does not run.
         """
-        content = {name: content_of(value) for name, value in sorted(inputs.items())}
+        content = {name: content_of(value) for name, value in sorted(inputs.items())} | _pointed_to(inputs)
         first = key = f"{self.stage}-v{self.version}-{sha256_of_json(content)[:32]}"
         store, attempt = task_ctx.result_store, 0
         while store.exists(key) and not all(_is_there(ref) for ref in references_in(store.read(key).result)):
@@ -120,6 +131,16 @@ def content_of(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [content_of(item) for item in value]
     return value
+
+
+def _pointed_to(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The hash of what each pointer named by the settings leads to, empty where it leads nowhere yet."""
+    names = [name for value in inputs.values() if isinstance(value, DependsOnPointers) for name in value.pointers()]
+    datasets = [value for value in inputs.values() if isinstance(value, DatasetRef)]
+    if not names or not datasets:
+        return {}
+    store = Store.holding(datasets[0])
+    return {f"pointer {name}": ref.sha256 if (ref := store.read_pointer(name)) else "" for name in names}
 
 
 def references_in(value: Any) -> Iterator[DatasetRef | FileRef | FolderRef]:

@@ -1,8 +1,10 @@
 """Class labels that look wrong: out-of-sample probabilities by cross-validation, judged by cleanlab.
 
-The ranking adds the ranks of self-confidence and of normalised margin: no single score of cleanlab's is best both for
-uniform noise and for confusable classes. The automatic tier is ``low_normalized_margin``, the precise one; the review
-tier is ``prune_by_noise_rate``, which finds more.
+Two models vote in equal parts, logistic regression over the vectors and the 25 nearest neighbours. What
+``low_normalized_margin`` flags is then taken out of their training rows and both are fitted again: with confusable classes
+this finds about three points more (average precision .921 to .938 at 10 % noise in 77 intents), and with uniform noise
+costs nothing. The ranking adds the ranks of self-confidence and of normalised margin: no single score of cleanlab's is
+best for both kinds of noise.
 """
 
 from __future__ import annotations
@@ -17,28 +19,41 @@ import numpy as np
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_normalized_margin_for_each_label, get_self_confidence_for_each_label
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
 from scipy.stats import rankdata
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+REGULARIZATION = 5.0
+"""Inverse strength C over unit vectors; 1 to 30 differ by two points of average precision, 3 to 10 by less than one."""
+NUM_NEIGHBOURS = 25
+MAX_ITERATIONS = 1000
+_BLOCK = 1024
+"""Rows whose similarities to all others are held at a time."""
 
 
 @dataclass(frozen=True)
 class LabelFindings:
     """What the audit says of each row; arrays run parallel to the rows, and unaudited rows are never flagged.
 
-    ``suspicion`` is 1 for the most suspicious row and falls with its rank towards 0; ``probability`` is that of the
-    suggested label.
+    ``suspicion`` is 1 for the most suspicious row and falls with its rank towards 0.
     """
 
     suspicion: Floats
     automatic: Mask
     review: Mask
     suggested: tuple[str, ...]
+    runner_up: tuple[str, ...]
+    """The likeliest class besides the given label."""
     audited: Mask
+    classes: tuple[str, ...]
+    probabilities: Floats
+    """Class probabilities of the audited rows, out of sample."""
     accuracy: float
     majority_share: float
     converged: bool
@@ -48,14 +63,18 @@ class LabelFindings:
     @property
     def informative(self) -> bool:
         """Whether the classifier converged and closes at least a tenth of the gap between guessing and knowing."""
-        return self.converged and self.accuracy >= self.majority_share + 0.1 * (1 - self.majority_share)
+        closes_gap = self.accuracy >= self.majority_share + 0.1 * (1 - self.majority_share)
+        return len(self.classes) > 1 and self.converged and closes_gap
 
 
 def audit_classes(features: Any, labels: Sequence[str], *, num_folds: int, min_class_size: int, seed: int) -> LabelFindings:
-    """Finds the labels that a classifier trained on the other rows disputes.
+    """Finds the labels that classifiers trained on the other rows dispute.
+
+    Automatic tier: in ``low_normalized_margin``, the precise set. Review tier: ``prune_by_noise_rate``, which finds more.
+    Both only where the classifiers prefer another label, which is then the suggestion.
 
     Args:
-        features: ``(num_rows, dimensions)``, dense or sparse.
+        features: Unit rows, ``(num_rows, dimensions)``, dense or sparse.
         labels: The given labels.
         num_folds: Folds of the cross-validation; a class must have as many rows.
         min_class_size: Rows of smaller classes are not audited.
@@ -64,36 +83,37 @@ def audit_classes(features: Any, labels: Sequence[str], *, num_folds: int, min_c
     given = np.asarray(labels, dtype=object)
     sizes = Counter(labels)
     rare = tuple(sorted(name for name, size in sizes.items() if size < max(min_class_size, num_folds)))
-    audited = ~np.isin(given, np.asarray(rare, dtype=object)) if rare else np.ones(len(given), dtype=bool)
+    audited = np.asarray([label not in rare for label in labels], dtype=bool)
     classes = sorted(set(given[audited].tolist()))
-    nothing = np.zeros(len(given), dtype=bool)
     if len(classes) < 2:
-        share = 1.0 if classes else 0.0
-        return LabelFindings(nothing * 0.0, nothing, nothing, tuple(labels), audited, share, share, False, rare, ())
-    codes = np.searchsorted(np.asarray(classes), given[audited].astype(str))
-    probabilities, converged = _out_of_sample(features[np.flatnonzero(audited)], codes, num_folds, seed)
+        return _nothing_to_compare(labels, audited, rare)
+    code_of = {name: code for code, name in enumerate(classes)}
+    codes = np.asarray([code_of[label] for label in given[audited]], dtype=np.int64)
+    first, probabilities, converged = out_of_sample(features[np.flatnonzero(audited)], codes, num_folds, seed)
     predicted = probabilities.argmax(axis=1)
-
-    self_confidence = get_self_confidence_for_each_label(codes, probabilities)
-    margin = get_normalized_margin_for_each_label(codes, probabilities)
-    combined = rankdata(self_confidence) + rankdata(margin)
-    automatic = find_label_issues(codes, probabilities, filter_by="low_normalized_margin", n_jobs=1)
-    review = find_label_issues(codes, probabilities, filter_by="prune_by_noise_rate", n_jobs=1) & (predicted != codes)
+    disputed = predicted != codes
+    automatic = disputed & find_label_issues(codes, probabilities, filter_by="low_normalized_margin", n_jobs=1)
+    review = disputed & find_label_issues(codes, probabilities, filter_by="prune_by_noise_rate", n_jobs=1) & ~automatic
 
     suspicion = np.zeros(len(given))
-    suspicion[audited] = 1 - (rankdata(combined) - 1) / len(codes)
-    suggested = given.copy()
-    suggested[audited] = np.asarray(classes, dtype=object)[predicted]
-    confusions = Counter(
-        (classes[codes[i]], classes[predicted[i]]) for i in np.flatnonzero((automatic | review) & (predicted != codes))
-    )
+    suspicion[audited] = rank_suspicion(codes, probabilities)
+    names = np.asarray(classes, dtype=object)
+    suggested, runner_up = given.copy(), given.copy()
+    suggested[audited] = names[predicted]
+    others = probabilities.copy()
+    others[np.arange(len(codes)), codes] = -1.0
+    runner_up[audited] = names[others.argmax(axis=1)]
+    confusions = Counter((classes[codes[i]], classes[predicted[i]]) for i in np.flatnonzero(automatic | review).tolist())
     return LabelFindings(
         suspicion=suspicion,
-        automatic=_spread(automatic & (predicted != codes), audited),
+        automatic=_spread(automatic, audited),
         review=_spread(review, audited),
         suggested=tuple(suggested.tolist()),
+        runner_up=tuple(runner_up.tolist()),
         audited=audited,
-        accuracy=float((predicted == codes).mean()),
+        classes=tuple(classes),
+        probabilities=probabilities,
+        accuracy=float((first.argmax(axis=1) == codes).mean()),
         majority_share=float(np.bincount(codes).max() / len(codes)),
         converged=converged,
         rare_classes=rare,
@@ -101,18 +121,114 @@ def audit_classes(features: Any, labels: Sequence[str], *, num_folds: int, min_c
     )
 
 
-def _out_of_sample(features: Any, codes: NDArray[np.int_], num_folds: int, seed: int) -> tuple[Floats, bool]:
-    """Class probabilities of each row from a model that did not see it, and whether every fold's fit converged."""
+def _nothing_to_compare(labels: Sequence[str], audited: Mask, rare: tuple[str, ...]) -> LabelFindings:
+    """The findings where fewer than two classes are large enough."""
+    nothing = np.zeros(len(labels), dtype=bool)
+    given = tuple(labels)
+    share = float(audited.any())
+    return LabelFindings(
+        suspicion=nothing * 0.0,
+        automatic=nothing,
+        review=nothing,
+        suggested=given,
+        runner_up=given,
+        audited=audited,
+        classes=(),
+        probabilities=np.zeros((int(audited.sum()), 0)),
+        accuracy=share,
+        majority_share=share,
+        converged=True,
+        rare_classes=rare,
+        confusions=(),
+    )
+
+
+def rank_suspicion(codes: Ints, probabilities: Floats) -> Floats:
+    """How suspicious each label is: 1 for the first by summed ranks of self-confidence and normalised margin, to 1/n."""
+    ranks = rankdata(get_self_confidence_for_each_label(codes, probabilities)) + rankdata(
+        get_normalized_margin_for_each_label(codes, probabilities)
+    )
+    return np.asarray(1 - (rankdata(ranks) - 1) / len(codes))
+
+
+def out_of_sample(features: Any, codes: Ints, num_folds: int, seed: int) -> tuple[Floats, Floats, bool]:
+    """Class probabilities of each row from models that did not see its label: ``(before cleaning, after, converged)``.
+
+    Args:
+        features: Unit rows, dense or sparse.
+        codes: Classes as 0 to k-1, each with at least ``num_folds`` rows.
+        num_folds: Folds of the logistic regression; neighbours leave out the row itself.
+        seed: Seed of the folds.
+    """
+    folds = list(StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(codes, codes))
+    trusted = np.ones(len(codes), dtype=bool)
+    neighbours = _Neighbours(features, codes)
+    regression, models, converged = _cross_validate(features, codes, folds, trusted, [])
+    first = (regression + neighbours.vote(trusted)) / 2
+    trusted = ~find_label_issues(codes, first, filter_by="low_normalized_margin", n_jobs=1)
+    regression, _, converged_again = _cross_validate(features, codes, folds, trusted, models)
+    return first, (regression + neighbours.vote(trusted)) / 2, converged and converged_again
+
+
+def _cross_validate(
+    features: Any, codes: Ints, folds: list[tuple[Ints, Ints]], trusted: Mask, starts: list[LogisticRegression]
+) -> tuple[Floats, list[LogisticRegression], bool]:
+    """Out-of-fold probabilities of models fitted on trusted rows, the models, and whether all converged.
+
+    ``starts`` are models of an earlier round, from whose weights the fit goes on: the same optimum in half the steps.
+    """
     probabilities = np.zeros((len(codes), int(codes.max()) + 1))
-    converged = True
-    for train, test in StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(codes, codes):
-        model = LogisticRegression(C=10.0, max_iter=1000)
+    models, converged = [], True
+    for number, (train, test) in enumerate(folds):
+        kept = train[trusted[train]]
+        model = LogisticRegression(C=REGULARIZATION, max_iter=MAX_ITERATIONS, warm_start=True)
+        if starts and len(np.unique(codes[kept])) == len(starts[number].classes_):
+            model.classes_ = starts[number].classes_
+            model.coef_, model.intercept_ = starts[number].coef_.copy(), starts[number].intercept_.copy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told by the result instead
-            model.fit(features[train], codes[train])
-        converged &= bool(np.all(model.n_iter_ < model.max_iter))
+            model.fit(features[kept], codes[kept])
+        converged &= bool(np.all(model.n_iter_ < MAX_ITERATIONS))
         probabilities[np.ix_(test, model.classes_)] = model.predict_proba(features[test])
-    return probabilities, converged
+        models.append(model)
+    return probabilities, models, converged
+
+
+class _Neighbours:
+    """The nearest rows of every row, found once; they vote with weights that fall with distance."""
+
+    def __init__(self, features: Any, codes: Ints) -> None:
+        size, num_classes = len(codes), int(codes.max()) + 1
+        self._one_hot = np.eye(num_classes, dtype=np.float32)[codes]
+        # A few spare ones, for votes that leave out distrusted neighbours; small data has fewer than 25 of a kind.
+        self._k = min(NUM_NEIGHBOURS, max(3, size // num_classes), size - 1)
+        spare = min(2 * self._k, size - 1)
+        self._nearest = np.empty((size, spare), dtype=np.int64)
+        self._nearness = np.empty((size, spare), dtype=np.float64)
+        for start in range(0, size, _BLOCK):
+            block = features[start : start + _BLOCK] @ features.T
+            similarity = block.toarray() if issparse(block) else np.array(block)
+            rows = np.arange(len(similarity))
+            similarity[rows, start + rows] = -np.inf
+            nearest = np.argpartition(-similarity, spare - 1, axis=1)[:, :spare]
+            nearness = np.take_along_axis(similarity, nearest, axis=1)
+            order = np.argsort(-nearness, axis=1, kind="stable")
+            self._nearest[start : start + _BLOCK] = np.take_along_axis(nearest, order, axis=1)
+            self._nearness[start : start + _BLOCK] = np.take_along_axis(nearness, order, axis=1)
+
+    def vote(self, trusted: Mask) -> Floats:
+        """Class shares among the nearest trusted neighbours, lightly smoothed."""
+        counts = trusted[self._nearest]
+        within = counts & (np.cumsum(counts, axis=1) <= self._k)
+        weights = np.where(within, np.exp(10 * (self._nearness - 1)), 0.0)
+        weights /= weights.sum(axis=1, keepdims=True) + 1e-12
+        size, spare = self._nearest.shape
+        matrix = csr_array(
+            (weights.ravel(), self._nearest.ravel(), np.arange(0, size * spare + 1, spare)), shape=(size, size)
+        )
+        votes = np.asarray(matrix @ self._one_hot, dtype=np.float64) + 1e-3
+        shares: Floats = votes / votes.sum(axis=1, keepdims=True)
+        return shares
 
 
 def _spread(mask: Mask, audited: Mask) -> Mask:

@@ -7,6 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ReplyFault = Literal[
+    "mismatched_response", "truncated_response", "garbled_response", "wrong_language_response", "refusal_response"
+]
+"""How a reply can fail its instruction; each can be made on purpose (see :mod:`tasks.labels.corruption`)."""
+
 IssueKind = Literal[
     "wrong_label",
     "annotators_disagree",
@@ -71,3 +76,15 @@ class LabelAuditConfig(BaseModel):
     def policy(self, kind: IssueKind) -> IssuePolicy:
         """The actions on one kind of issue."""
         return self.policies.get(kind, IssuePolicy())
+
+    def pointers(self) -> tuple[str, ...]:
+        """The store's pointers that the audit depends on: people's decisions (see :mod:`tasks.stage`)."""
+        return (f"reviews/{self.review_name}",) if self.review_name else ()
+
+    def outside_content(self) -> Mapping[str, str]:
+        """What ``auto`` means here (see :mod:`tasks.stage`): a wheel installed later changes the audit."""
+        if self.embedding_model != "auto":
+            return {}
+        from tasks.modeling.embedding import has_wheel
+
+        return {"embedding_model": "minilm" if has_wheel() else "tfidf"}

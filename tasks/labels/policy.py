@@ -26,39 +26,38 @@ class Issue:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided on a row: keep it, drop it, or give it ``label``."""
+    """What a person decided on a row: keep it as it is, drop it, or give it ``label``."""
 
     action: Literal["keep", "drop", "fix"]
     label: str | None = None
 
 
 def assign_actions(
-    issues: Sequence[Issue], decisions: Mapping[str, Decision], config: LabelAuditConfig, num_rows: int
+    issues: Sequence[Issue],
+    decisions: Mapping[str, Decision],
+    config: LabelAuditConfig,
+    num_rows: int,
+    fixable: frozenset[str] = frozenset(),
 ) -> tuple[list[Issue], int]:
-    """The issues with their actions, and how many removals the cap turned into reviews.
+    """The issues with their actions, and how many rows the cap sent to review instead of removing them.
+
+    A person's decision stands over every policy. Of the rows that policies would remove, the surest stay within the cap.
+    A label that cannot be corrected without rewriting the reply goes to review.
 
     Args:
         issues: What was found, at most one per row and kind.
         decisions: What people decided, by row id.
         config: Policies and cap.
         num_rows: Rows audited, of which the cap is a share.
+        fixable: Ids of the rows whose label can be changed alone.
     """
-    acted = []
-    for issue in issues:
-        decision = decisions.get(issue.row_id)
-        if decision is not None:
-            acted.append(replace(issue, tier="decided", action=decision.action, suggested=decision.label or issue.suggested))
-            continue
-        policy = config.policy(issue.kind)
-        action = policy.automatic if issue.tier == "automatic" else policy.review
-        if action == "fix" and issue.suggested is None:
-            action = "review"
-        acted.append(replace(issue, action=action))
-    removals = sorted(
-        {issue.row_id for issue in acted if issue.tier != "decided" and issue.action == "drop"},
-        key=lambda row_id: (-max(i.score for i in acted if i.row_id == row_id and i.action == "drop"), row_id),
-    )
-    beyond = set(removals[int(config.max_removed_share * num_rows) :])
+    acted = [_act(issue, decisions.get(issue.row_id), config, issue.row_id in fixable) for issue in issues]
+    surest: dict[str, float] = {}
+    for issue in acted:
+        if issue.action == "drop" and issue.tier != "decided":
+            surest[issue.row_id] = max(issue.score, surest.get(issue.row_id, 0.0))
+    ranked = sorted(surest, key=lambda row_id: (-surest[row_id], row_id))
+    beyond = set(ranked[int(config.max_removed_share * num_rows) :])
     capped = [
         replace(issue, action="review")
         if issue.row_id in beyond and issue.action == "drop" and issue.tier != "decided"
@@ -66,3 +65,13 @@ def assign_actions(
         for issue in acted
     ]
     return capped, len(beyond)
+
+
+def _act(issue: Issue, decision: Decision | None, config: LabelAuditConfig, fixable: bool) -> Issue:
+    if decision is not None:
+        return replace(issue, tier="decided", action=decision.action, suggested=decision.label or issue.suggested)
+    policy = config.policy(issue.kind)
+    action = policy.automatic if issue.tier == "automatic" else policy.review
+    if action == "fix" and (issue.suggested is None or not fixable):
+        action = "review"
+    return replace(issue, action=action)

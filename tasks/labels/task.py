@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 
 import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
@@ -33,28 +34,28 @@ ISSUES_SCHEMA = pa.schema(
 @stage_task("audit_labels", version=1)
 def audit_labels(dataset: DatasetRef, config: LabelAuditConfig) -> LabelAuditReport:
     """The rows whose labels, replies or pairs hold up; the issues found, and a queue of those a person should judge."""
-    from tasks.labels.audit import audit_rows, choose_vectorizer, count_by_kind, count_by_reason
-    from tasks.labels.review import export_jsonl
+    from tasks.labels.audit import audit_rows, count_by_reason
+    from tasks.labels.review import export_jsonl, read_decisions
+    from tasks.labels.vectors import choose_vectorizer
 
     started = time.monotonic()
     store = Store.holding(dataset)
     rows = store.read_rows(dataset)
-    logger.info("labels: auditing %d rows of %s", len(rows), dataset.sha256[:12])
+    logger.info("audit_labels: auditing %d rows of %s", len(rows), dataset.sha256[:12])
     with report_progress("audit_labels", len(rows)) as progress:
-        outcome = audit_rows(rows, dataset.kind, config, choose_vectorizer(config, progress), {})
+        outcome = audit_rows(
+            rows,
+            dataset.kind,
+            config,
+            choose_vectorizer(config, lambda done, total: progress(done, total, "embedding texts")),
+            read_decisions(store, config.review_name),
+            lambda share, phase: progress(round(share * len(rows)), len(rows), phase),
+        )
         progress.finish(f"{len(outcome.kept)} rows kept, {len(outcome.refused)} removed, {len(outcome.issues)} issues")
     queue = export_jsonl(rows, outcome.issues)
     table = pa.Table.from_pylist(
         [
-            {
-                "id": issue.row_id,
-                "kind": issue.kind,
-                "score": issue.score,
-                "given": issue.given,
-                "suggested": issue.suggested,
-                "action": issue.action,
-                "tier": issue.tier,
-            }
+            {"id": issue.row_id, **{name: getattr(issue, name) for name in ISSUES_SCHEMA.names[1:]}}
             for issue in outcome.issues
         ],
         schema=ISSUES_SCHEMA,
@@ -75,12 +76,15 @@ def audit_labels(dataset: DatasetRef, config: LabelAuditConfig) -> LabelAuditRep
         method=outcome.method,
         informative=outcome.informative,
         issues=store.write_table(table, kind="table", parents=[dataset]),
-        num_issues=dict(count_by_kind(outcome.issues)),
+        num_issues=dict(sorted(Counter(issue.kind for issue in outcome.issues).items())),
         review_queue=store.write_bytes(queue, ".jsonl") if queue else None,
         seconds=time.monotonic() - started,
     )
     logger.info(
-        "labels: %d rows kept, %d removed, %d issues", report.dataset.num_rows, len(outcome.refused), len(outcome.issues)
+        "audit_labels: %d rows kept, %d removed, %d issues",
+        report.dataset.num_rows,
+        len(outcome.refused),
+        len(outcome.issues),
     )
     if TaskRunContext.get() is not None:
         create_markdown_artifact(_page(report), key="label-audit", description="Label and reply issues")
@@ -95,6 +99,14 @@ def _page(report: LabelAuditReport) -> str:
         "| issue | rows |",
         "|---|---|",
         *(f"| {kind} | {count} |" for kind, count in report.num_issues.items()),
+        "",
+        "| measured on planted faults | value | 95 % |",
+        "|---|---|---|",
+        *(
+            f"| {item.name} | {item.value:.2f} | {item.low:.2f} to {item.high:.2f} |"
+            for item in report.measurements
+            if item.value is not None and item.low is not None and item.high is not None
+        ),
         "",
         *(f"- {note}" for note in report.notes),
     ]
