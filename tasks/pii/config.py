@@ -74,7 +74,7 @@ class PiiConfig(_Section):
         description="Unknown capitalised words in at least this share of the rows (and in 20 rows) are taken for the "
         "product names of the data, not for people, unless a name's context says otherwise; 0 turns this off.",
     )
-    ner: NerConfig = NerConfig()
+    ner: NerConfig = Field(NerConfig(), description="The model that finds names in context.")
     max_text_chars: int = Field(100_000, ge=1_000, le=1_000_000, description="Longer texts are quarantined as `too_long`.")
     text_timeout_seconds: float = Field(20.0, gt=0, le=600, description="A text that takes longer is quarantined.")
     batch_size: int = Field(256, ge=1, le=10_000, description="Rows scrubbed together; never changes the result.")
@@ -84,4 +84,4 @@ class PiiConfig(_Section):
     max_quarantined_share: float = Field(
         0.2, ge=0, le=1, description="The run fails when a larger share of the rows cannot be scrubbed."
     )
-    verification: VerificationConfig = VerificationConfig()
+    verification: VerificationConfig = Field(VerificationConfig(), description="How the result is proved.")
