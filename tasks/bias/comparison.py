@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tasks.bias.config import BiasConfig
 from tasks.bias.terms import DIMENSIONS, mentioned_values
+from tasks.intervals import wilson_interval
 from tasks.refusals import is_refusal
 from tasks.rows import Row, prompt_messages, reply
 
@@ -166,16 +167,6 @@ def _interval(samples: Floats) -> tuple[float, float]:
     """The central 95 %."""
     low, high = np.quantile(samples, [0.025, 0.975])
     return float(low), float(high)
-
-
-def wilson_interval(count: int, total: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share."""
-    if total == 0:
-        return 0.0, 1.0
-    z, share = 1.959964, count / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def _notes(measures: Sequence[GroupMeasure], config: BiasConfig) -> list[str]:

