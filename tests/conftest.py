@@ -6,11 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Spinning OpenMP threads of parallel test runs cost more than they bring on a small machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name, _value in {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}.items():
     os.environ.setdefault(_name, _value)
+
+# CI draws the same examples every time, so that a red run is the change's doing; elsewhere new ones are tried.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("local", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(scope="session")
