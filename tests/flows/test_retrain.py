@@ -91,6 +91,7 @@ def workplace(tmp_path: Path, tiny_model_dir: Path) -> Workplace:
             "examples": yaml.safe_load((ROOT / "examples" / "support_desk.yaml").read_text())["examples"]
             | {"path": str(data / "tickets.jsonl")},
             "preferences": {"path": str(data / "preferences.jsonl"), "format": "preferences"},
+            "prepare": {"confidential": {"denied_terms_file": str(data / "deny_list.txt")}},
             "truth": {"path": str(data / "truth.jsonl")},
             "training": {
                 "base_model": {"source": str(tiny_model_dir), "license": "apache-2.0"},
