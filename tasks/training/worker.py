@@ -82,9 +82,6 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
     config = spec.method.config
     if config.device == "cpu" or not torch.cuda.is_available():
         torch.set_num_threads(config.num_threads or available_cores())
-        if config.memory_limit_bytes is not None:
-            # Too large a request then fails here, instead of having the kernel choose a process to kill.
-            resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, resource.RLIM_INFINITY))
     progress = ProgressFile(work / "progress.jsonl", silent=not _is_main())
     progress.phase("read rows")
     base = Store.holding(spec.base.folder).fetch_folder(spec.base.folder)

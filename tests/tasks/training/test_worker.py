@@ -206,6 +206,18 @@ def test_an_unexpected_exception_is_reported_without_its_message(
     assert "no_such_optimizer" not in report.detail
 
 
+def test_an_allocation_that_fails_is_told_from_a_bug() -> None:
+    import torch
+
+    from tasks.training.worker import _is_out_of_memory
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**46, dtype=torch.float32)
+    assert _is_out_of_memory(caught.value)
+    assert _is_out_of_memory(MemoryError())
+    assert not _is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
 def test_validation_rows_are_optional(
     desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
 ) -> None:
