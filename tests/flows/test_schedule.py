@@ -51,7 +51,7 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing(
     with embedded.prefect_api(print) as api:
         prefect("work-pool", "create", "perennial-cpu", "--type", "process", api=api)
         for _ in range(2):
-            prefect("--prefect-file", "deployments/prefect.yaml", "deploy", "--all", api=api)
+            prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml", api=api)
         deployments = post(f"{api}/deployments/filter", {})
         assert {deployment["name"] for deployment in deployments} == {"quarterly", "on-demand", "rollback"}
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
