@@ -33,7 +33,7 @@ from trl import SFTTrainer
 from tasks.contracts import TrainingPlan
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.loading import load_tokenizer
-from tasks.modeling.resolution import resolve
+from tasks.modeling.resolution import count_parameters, resolve
 from tasks.storage import Store
 from tasks.training import planning, trainers
 from tasks.training.config import SftConfig
@@ -60,9 +60,11 @@ class StepClock(TrainerCallback):  # type: ignore[misc]
         self.seconds, self.tokens, self._seen = 0.0, 0, 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts the step's clock."""
         self._began, self._seen = time.perf_counter(), state.num_input_tokens_seen
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Adds the step."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         if state.global_step > 1:
@@ -71,6 +73,7 @@ class StepClock(TrainerCallback):  # type: ignore[misc]
 
     @property
     def speed(self) -> float:
+        """Real tokens a second."""
         return self.tokens / self.seconds
 
 
@@ -190,11 +193,7 @@ def main() -> None:
         base, tokenizer = find_base(options.shape, folder)
         model_config = LlamaConfig.from_pretrained(base)
         rows = make_rows(options.steps * config.effective_batch_size, options.median, options.length, len(tokenizer))
-        num_parameters = (
-            sum(p.numel() for p in LlamaForCausalLM._from_config(model_config).parameters())
-            if device == "cpu"
-            else 8_030_261_248
-        )
+        num_parameters = count_parameters(base)
         shape = planning.ModelShape.from_config(model_config.to_dict(), num_parameters)
         workload = planning.Workload([len(row) for row in rows], sum(len(row.reply_ids) for row in rows), 0)
         plan = planning.make_plan(shape, workload, find_hardware("auto"), config, method="sft", lora=config.lora)
