@@ -24,10 +24,10 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from tasks.intervals import wilson_interval
 from tasks.pii.config import PiiConfig
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import scrub_batch
-from tasks.pii.verification import wilson_interval
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 DIRECT = {

@@ -26,6 +26,11 @@ app = typer.Typer(
 console = Console()
 errors = Console(stderr=True)
 
+review_app = typer.Typer(
+    help="The review queue: what the audit wants a person to decide, out as a file and back in.", no_args_is_help=True
+)
+app.add_typer(review_app, name="review")
+
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration; see examples/.")]
 
 
@@ -80,6 +85,33 @@ def rollback(
 
             record = rollback_flow(settings.registry, reason)
         console.print(f"Champion of {settings.name} is now version {record.champion_version}. {record.reason}")
+
+
+@review_app.command("export")
+def review_export(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write; an existing one is not overwritten.")],
+    label_studio: Annotated[bool, typer.Option(help="Label Studio tasks, and their interface beside them (.xml).")] = False,
+) -> None:
+    """Writes the rows that await an answer. Fill in `decision` (keep, drop or fix) and, for fix, `label`."""
+    with _explained_errors():
+        from flows.review import export_questions
+
+        written, count = export_questions(_load(config), out, label_studio=label_studio)
+        console.print(f"{count} rows await an answer: {', '.join(map(str, written)) or 'nothing to write'}", soft_wrap=True)
+
+
+@review_app.command("import")
+def review_import(
+    answers: Annotated[Path, typer.Argument(help="The exported file with answers, or Label Studio's JSON export.")],
+    config: ConfigOption,
+) -> None:
+    """Takes answers over; partial ones are welcome, and the same file twice changes nothing."""
+    with _explained_errors():
+        from flows.review import import_answers
+
+        taken, waiting = import_answers(_load(config), answers)
+        console.print(f"Answers taken over: {taken}. {waiting} rows still await one. The next run applies them.")
 
 
 @app.command()

@@ -65,9 +65,12 @@ class RetrainConfig(Section):
     dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
 
     @model_validator(mode="after")
-    def _registers_under_its_name(self) -> Self:
+    def _names_what_has_no_name(self) -> Self:
         if self.registry.model_name is None:
             object.__setattr__(self, "registry", self.registry.model_copy(update={"model_name": self.name}))
+        if self.prepare.labels.review_name is None:
+            labels = self.prepare.labels.model_copy(update={"review_name": self.name})
+            object.__setattr__(self, "prepare", self.prepare.model_copy(update={"labels": labels}))
         return self
 
 

@@ -73,6 +73,7 @@ def prepare_environment() -> None:
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

@@ -26,9 +26,10 @@ def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_
     scrubbed = pii.scrub(filtered.dataset, settings.pii)
     verified = pii.verify_scrub(scrubbed, settings.pii)
     audited = labels.audit_labels(verified.dataset, settings.labels)
-    compared = bias.audit_bias(audited.dataset, settings.bias)
-    frozen = splitting.freeze_test_set(audited.dataset, settings.splitting, benchmark)
-    decontaminated = splitting.decontaminate(audited.dataset, frozen, settings.splitting)
+    reviewed = labels.await_review(verified.dataset, audited, settings.labels)
+    compared = bias.audit_bias(reviewed.dataset, settings.bias)
+    frozen = splitting.freeze_test_set(reviewed.dataset, settings.splitting, benchmark)
+    decontaminated = splitting.decontaminate(reviewed.dataset, frozen, settings.splitting)
     return PreparedDataset(
         snapshot=snapshot,
         validation=validated,
@@ -36,7 +37,7 @@ def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_
         confidential=filtered,
         scrub=scrubbed,
         verification=verified,
-        labels=audited,
+        labels=reviewed,
         bias=compared,
         frozen=frozen,
         decontamination=decontaminated,

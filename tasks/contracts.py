@@ -8,6 +8,7 @@ reference, never by value. A stage's report carries the data set it produced, so
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -171,6 +172,14 @@ class LabelAuditReport(StageReport):
     issues: DatasetRef
     num_issues: Mapping[str, int] = {}
     review_queue: FileRef | None = None
+
+
+class ReviewQueue(Contract):
+    """What a person was asked about one data set, and since when."""
+
+    queue: FileRef
+    num_rows: int
+    asked_at: datetime
 
 
 class BiasReport(Contract):

@@ -12,7 +12,8 @@
     ├── GateError                   exit code 3: the data or the model did not pass a gate, on purpose
     │   ├── QualityLimitError       a stage removed or flagged more than its limit allows
     │   ├── ScrubVerificationError  personal data survived, or the canaries were not all caught
-    │   └── LineageError            a data set does not descend from what it must descend from
+    │   ├── LineageError            a data set does not descend from what it must descend from
+    │   └── ReviewPendingError      rows await a person's answer, and the configuration says to stop for it
     ├── IntegrityError              stored bytes are gone or are not the bytes that were written
     ├── TrainingError               the trainer process failed after all its attempts
     │   └── OutOfMemoryError        every rung of the memory ladder was tried
@@ -90,6 +91,10 @@ class ScrubVerificationError(GateError):
 
 class LineageError(GateError):
     """A data set does not descend from the snapshot, or did not pass the gates, that it must have."""
+
+
+class ReviewPendingError(GateError):
+    """Rows await a person's answer; the run goes on from here once they are answered."""
 
 
 class IntegrityError(PerennialError):

@@ -16,7 +16,7 @@ def refusal(
     stage: str,
     row_id: str,
     reason: str,
-    content: Mapping[str, Any] | str,
+    content: Mapping[str, Any] | str | None,
     *,
     field: str | None = None,
     disposition: Disposition = "quarantined",
@@ -27,18 +27,19 @@ def refusal(
         stage: The stage that refused the row.
         row_id: The row's id, or ``line-12`` for a line that has none.
         reason: A reason code such as ``empty_reply``.
-        content: The row, or the raw line when it could not be parsed. What UTF-8 cannot hold is kept as ``\udXXX``.
+        content: The row, or the raw line when it could not be parsed; None where a policy forbids to keep it. What UTF-8
+            cannot hold is kept as ``\udXXX``.
         field: The field at fault, such as ``messages.1.content``.
         disposition: ``dropped`` for rows that a policy excludes, such as duplicates.
     """
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+    text = content if content is None or isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
     return {
         "id": row_id,
         "stage": stage,
         "reason": reason,
         "field": field,
         "disposition": disposition,
-        "content": text.encode("utf-8", "backslashreplace").decode("utf-8"),
+        "content": None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8"),
     }
 
 

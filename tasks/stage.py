@@ -1,9 +1,9 @@
 """How a pure function becomes a Prefect task: named, retried, cached by content, its progress and summary shown.
 
-The cache key of a stage is a hash of what its output depends on, and nothing else: the stage's name and version, and its
+The cache key of a stage is a hash of what its output depends on, and nothing else: the stage's name, its code, and its
 parameters with every data set reduced to its hash. The same work is therefore found again after a crash, in another run,
-or next quarter. A recorded result whose files are gone is passed over, so that the stage runs again instead of handing on
-a dangling reference.
+or next quarter, and never after its code changed. A recorded result whose files are gone is passed over, so that the stage
+runs again instead of handing on a dangling reference.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from prefect import Task
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 
 from tasks.contracts import DatasetRef, FileRef, FolderRef
 from tasks.progress import report_progress
+from tasks.sources import sources_sha256
 from tasks.storage import Store, sha256_of_json
 
 logger = logging.getLogger(__name__)
@@ -54,15 +56,15 @@ class DependsOnPointers(Protocol):
 
 @dataclass
 class ContentCachePolicy(CachePolicy):
-    """Keys a task by its stage name, the stage's version and the content of its parameters.
+    """Keys a task by its stage name, the stage's code and the content of its parameters.
 
     Args:
         stage: The stage's name.
-        version: Raised whenever the stage's code would give another output for the same input.
+        module_file: Where the stage's function stands; see :func:`tasks.sources.sources_sha256`.
     """
 
     stage: str = ""
-    version: int = 1
+    module_file: Path = Path()
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
@@ -74,7 +76,8 @@ class ContentCachePolicy(CachePolicy):
         here of a stage that will be kept, because its task does not run.
         """
         content = {name: content_of(value) for name, value in sorted(inputs.items())} | _pointed_to(inputs)
-        first = key = f"{self.stage}-v{self.version}-{sha256_of_json(content)[:32]}"
+        code = sources_sha256(self.module_file)
+        first = key = f"{self.stage}-{code[:12]}-{sha256_of_json(content)[:32]}"
         store, attempt = task_ctx.result_store, 0
         while store.exists(key) and not all(_is_there(ref) for ref in references_in(store.read(key).result)):
             logger.warning("%s: the files of its recorded result are gone from the store; it runs again", self.stage)
@@ -87,19 +90,19 @@ class ContentCachePolicy(CachePolicy):
 
 
 def stage_task(
-    name: str, *, version: int = 1, retries: int = 0, retry_delay_seconds: float = 10.0, cached: bool = True
+    name: str, *, retries: int = 0, retry_delay_seconds: float = 10.0, cached: bool = True
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """A decorator that makes a stage's function a Prefect task with the project's conventions.
 
     Args:
         name: The stage's name as the UI shows it.
-        version: See :class:`ContentCachePolicy`.
         retries: Only for stages that reach out (a registry, a remote store); a pure stage fails the same way twice.
         retry_delay_seconds: Pause before a retry.
         cached: False for acts that must happen in every run, such as moving an alias.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
+        policy = ContentCachePolicy(stage=name, module_file=Path(function.__code__.co_filename))
         return Task(
             fn=function,
             name=name,
@@ -107,7 +110,7 @@ def stage_task(
             retry_delay_seconds=retry_delay_seconds,
             persist_result=True,
             result_serializer="json",
-            cache_policy=ContentCachePolicy(stage=name, version=version) if cached else INPUTS + RUN_ID,
+            cache_policy=policy if cached else INPUTS + RUN_ID,
         )
 
     return decorate

@@ -141,6 +141,12 @@ class Store:
         """Writes canonical rows given as dictionaries; see :meth:`write_table`."""
         return self.write_table(rows_to_table(rows, kind), kind=kind, parents=parents, passed=passed)
 
+    def write_refused(
+        self, refused: list[dict[str, Any]], *, parents: Iterable[DatasetRef | str], passed: Iterable[str] = ()
+    ) -> DatasetRef | None:
+        """Writes the rows that a stage refused (see :func:`tasks.reporting.refusal`); None when there are none."""
+        return self.write_rows(refused, kind="quarantine", parents=parents, passed=passed) if refused else None
+
     def read_table(self, ref: DatasetRef, columns: list[str] | None = None) -> pa.Table:
         """Reads a data set whose bytes are first checked against its hash.
 

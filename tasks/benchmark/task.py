@@ -22,7 +22,7 @@ _ANSWERS_VERSION = 1
 """Raised when generation would give other answers for the same model, rows and settings."""
 
 
-@stage_task("score_model", version=1)
+@stage_task("score_model")
 def score_model(
     arm: str, base: BaseLanguageModel, adapter: FolderRef | None, dataset: DatasetRef, config: BenchmarkConfig
 ) -> ArmScores:

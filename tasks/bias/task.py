@@ -34,7 +34,7 @@ TABLE_SCHEMA = pa.schema(
 )
 
 
-@stage_task("audit_bias", version=1)
+@stage_task("audit_bias")
 def audit_bias(dataset: DatasetRef, config: BiasConfig) -> BiasReport:
     """How groups are represented and whether outcomes differ between them; the rows are passed on unchanged."""
     from tasks.bias.comparison import compare_groups

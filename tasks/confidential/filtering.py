@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,10 @@ from tasks.confidential.secrets import Pattern, SecretMatcher, built_in_patterns
 from tasks.confidential.terms import Hit, TermMatcher
 from tasks.errors import ConfigError
 from tasks.progress import OnProgress
+from tasks.reporting import refusal
 from tasks.rows import Row, iter_texts
+
+STAGE = "confidential"
 
 FINDINGS_SCHEMA = pa.schema(
     [
@@ -37,7 +39,6 @@ class Filtered:
     kept: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
 
 
@@ -95,7 +96,7 @@ def filter_rows(
         unreadable = next(_unreadable(texts, max_text_chars), None)
         if unreadable is not None:
             name, reason = unreadable
-            _refuse(result, row, name, reason, "quarantined")
+            result.refused.append(refusal(STAGE, row["id"], reason, row, field=name))
         else:
             found = [(name, hit) for name, text in texts for hit in matcher.find(text)]
             for name, hit in found:
@@ -106,7 +107,11 @@ def filter_rows(
             if found:
                 is_secret = any(not hit.pattern.startswith("denied_term_") for _, hit in found)
                 reason = "secret" if is_secret else "denied_term"
-                _refuse(result, row, found[0][0], reason, "dropped" if action == "drop" else "quarantined")
+                result.refused.append(
+                    refusal(STAGE, row["id"], reason, None, field=found[0][0], disposition="dropped")
+                    if action == "drop"
+                    else refusal(STAGE, row["id"], reason, row, field=found[0][0])
+                )
             else:
                 result.kept.append(dict(row))
         if on_progress is not None and number % 1000 == 0:
@@ -120,25 +125,6 @@ def _unreadable(texts: Iterable[tuple[str, Any]], max_text_chars: int) -> Iterat
             yield name, "not_text"
         elif len(text) > max_text_chars:
             yield name, "too_long"
-
-
-def _refuse(result: Filtered, row: Row, name: str, reason: str, disposition: str) -> None:
-    result.refused.append(
-        {
-            "id": row["id"],
-            "stage": "confidential",
-            "reason": reason,
-            "field": name,
-            "disposition": disposition,
-            "content": _as_json(row) if disposition == "quarantined" else None,
-        }
-    )
-    result.reasons[reason] += 1
-
-
-def _as_json(row: Mapping[str, Any]) -> str:
-    """The row as ASCII JSON, which also holds characters that UTF-8 cannot (lone surrogates)."""
-    return json.dumps(row, sort_keys=True, default=str)
 
 
 def _own(extra: SecretPattern) -> Pattern:

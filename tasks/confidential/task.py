@@ -15,13 +15,14 @@ from tasks.confidential.config import ConfidentialConfig
 from tasks.contracts import ConfidentialReport, DatasetRef
 from tasks.errors import InputError, QualityLimitError
 from tasks.progress import report_progress
+from tasks.reporting import count_reasons
 from tasks.stage import stage_task
 from tasks.storage import Store
 
 logger = logging.getLogger(__name__)
 
 
-@stage_task("filter_confidential", version=1)
+@stage_task("filter_confidential")
 def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> ConfidentialReport:
     """The rows that hold no secret and no denied term; the others are quarantined or dropped, by policy.
 
@@ -29,7 +30,7 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
         InputError: The file of denied terms cannot be read.
         QualityLimitError: More than ``max_removed_share`` of the rows were removed.
     """
-    from tasks.confidential.filtering import FINDINGS_SCHEMA, ConfidentialMatcher, filter_rows
+    from tasks.confidential.filtering import FINDINGS_SCHEMA, STAGE, ConfidentialMatcher, filter_rows
 
     started = time.monotonic()
     store = Store.holding(dataset)
@@ -52,27 +53,20 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
             f"at most {config.max_removed_share:.0%}",
             "Disable the pattern or term that is too broad, or raise confidential.max_removed_share.",
         )
-    refused = (
-        store.write_rows(result.refused, kind="quarantine", parents=[dataset], passed=dataset.passed)
-        if result.refused
-        else None
-    )
     findings = store.write_table(
         pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[dataset]
     )
     kept = store.write_rows(
         result.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "confidential_filtered")
     )
-    quarantined = _by_reason(result.refused, "quarantined")
-    dropped = _by_reason(result.refused, "dropped")
     logger.info("confidential: %d rows kept, %d removed (%s)", kept.num_rows, removed, _counts(result.hits) or "no hits")
     report = ConfidentialReport(
-        stage="confidential",
+        stage=STAGE,
         dataset=kept,
         num_rows_in=dataset.num_rows,
-        quarantine=refused,
-        quarantined=quarantined,
-        dropped=dropped,
+        quarantine=store.write_refused(result.refused, parents=[dataset], passed=dataset.passed),
+        quarantined=count_reasons(result.refused, "quarantined"),
+        dropped=count_reasons(result.refused, "dropped"),
         findings=findings,
         hits=dict(sorted(result.hits.items())),
         seconds=time.monotonic() - started,
@@ -96,11 +90,6 @@ def _file_terms(path: str | None) -> tuple[str, ...]:
             "a readable UTF-8 file with one term a line",
             "Correct the path or the encoding.",
         ) from error
-
-
-def _by_reason(refused: list[dict[str, object]], disposition: str) -> dict[str, int]:
-    reasons = sorted(str(row["reason"]) for row in refused if row["disposition"] == disposition)
-    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 
 
 def _counts(counts: Mapping[str, int]) -> str:

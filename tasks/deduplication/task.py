@@ -19,7 +19,7 @@ from tasks.storage import Store
 logger = logging.getLogger(__name__)
 
 
-@stage_task("deduplicate", version=1)
+@stage_task("deduplicate")
 def deduplicate(dataset: DatasetRef, config: DeduplicationConfig) -> DeduplicationReport:
     """The rows without exact and near duplicates; each surviving row carries its cluster in ``split_group``.
 
@@ -50,18 +50,13 @@ def deduplicate(dataset: DatasetRef, config: DeduplicationConfig) -> Deduplicati
             "Check the export for repeated pages, or set deduplication.near to `group`, or raise "
             "deduplication.max_dropped_share.",
         )
-    dropped = (
-        store.write_rows(result.dropped, kind="quarantine", parents=[dataset], passed=dataset.passed)
-        if result.dropped
-        else None
-    )
     report = DeduplicationReport(
         stage=STAGE,
         dataset=store.write_rows(
             result.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "deduplicated")
         ),
         num_rows_in=dataset.num_rows,
-        quarantine=dropped,
+        quarantine=store.write_refused(result.dropped, parents=[dataset], passed=dataset.passed),
         dropped=count_reasons(result.dropped, "dropped"),
         measurements=(Measurement(name="rows_with_contradicting_labels", value=result.num_contradicting),),
         num_exact=result.num_exact,

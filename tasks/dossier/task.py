@@ -18,7 +18,7 @@ from tasks.tracking import open_run, run_page
 logger = logging.getLogger(__name__)
 
 
-@stage_task("write_dossier", version=1, cached=False)
+@stage_task("write_dossier", cached=False)
 def write_dossier(evidence: RunEvidence, config: DossierConfig) -> Dossier:
     """The evidence of a run as one HTML page and its JSON: in the store, under the run's name, and in MLflow.
 

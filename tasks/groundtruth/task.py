@@ -16,7 +16,7 @@ from tasks.stage import stage_task
 logger = logging.getLogger(__name__)
 
 
-@stage_task("measure_against_truth", version=1)
+@stage_task("measure_against_truth")
 def measure_against_truth(
     config: TruthConfig, examples: PreparedDataset, preferences: PreparedDataset | None
 ) -> TruthReport:

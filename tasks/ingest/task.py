@@ -18,7 +18,7 @@ from tasks.storage import Store
 logger = logging.getLogger(__name__)
 
 
-@stage_task("take_snapshot", version=1, cached=False)
+@stage_task("take_snapshot", cached=False)
 def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
     """The source's rows in canonical form, frozen in the store.
 
@@ -42,14 +42,11 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
         result = make_snapshot(raw, source, on_progress=progress)
         progress.finish(f"{len(result.rows)} rows read, {len(result.refused)} refused")
     kind = kind_of(result.input_format)
-    quarantine = (
-        store.write_rows(result.refused, kind="quarantine", parents=[raw.sha256], passed=()) if result.refused else None
-    )
     report = Snapshot(
         stage=STAGE,
         dataset=store.write_rows(result.rows, kind=kind, parents=[raw.sha256], passed=("ingested",)),
         num_rows_in=len(raw.records),
-        quarantine=quarantine,
+        quarantine=store.write_refused(result.refused, parents=[raw.sha256]),
         quarantined=count_reasons(result.refused, "quarantined"),
         dropped=count_reasons(result.refused, "dropped"),
         notes=tuple(result.notes),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,10 @@ from tasks.labels.replies import Thresholds, judge_replies
 from tasks.labels.review import row_hash
 from tasks.labels.structure import Fault, contradicting_replies, pair_faults
 from tasks.labels.vectors import Vectorizer
+from tasks.reporting import refusal
 from tasks.rows import Row, prompt_messages, reply
+
+STAGE = "labels"
 
 logger = logging.getLogger(__name__)
 
@@ -349,32 +351,16 @@ def apply_actions(
         found = {issue.action: issue for issue in sorted(by_row.get(row_id, []), key=lambda issue: issue.score)}
         decision = decided.get(row_id)
         if decision is not None and decision.action == "drop":
-            refused.append(_refusal(row, "reviewed", "dropped"))
+            refused.append(refusal(STAGE, row_id, "reviewed", row, disposition="dropped"))
         elif decision is not None:
             changed = relabel.apply(row_id, decision.label) if decision.action == "fix" and decision.label else None
             kept.append(changed or dict(row))
         elif "drop" in found:
-            refused.append(_refusal(row, found["drop"].kind, "quarantined"))
+            refused.append(refusal(STAGE, row_id, found["drop"].kind, row))
         elif "review" in found and config.unanswered == "hold":
-            refused.append(_refusal(row, "awaiting_review", "quarantined"))
+            refused.append(refusal(STAGE, row_id, "awaiting_review", row))
         elif "fix" in found and found["fix"].suggested:
             kept.append(relabel.apply(row_id, found["fix"].suggested) or dict(row))
         else:
             kept.append({**row, "label": consensus[row_id]} if row_id in consensus else dict(row))
     return kept, refused
-
-
-def _refusal(row: Row, reason: str, disposition: str) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "stage": "labels",
-        "reason": reason,
-        "field": None,
-        "disposition": disposition,
-        "content": json.dumps(row, ensure_ascii=False, sort_keys=True),
-    }
-
-
-def count_by_reason(refused: Sequence[Mapping[str, Any]], disposition: str) -> dict[str, int]:
-    """Rows refused with one disposition, by reason code."""
-    return dict(sorted(Counter(str(row["reason"]) for row in refused if row["disposition"] == disposition).items()))

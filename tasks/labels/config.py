@@ -63,10 +63,19 @@ class LabelAuditConfig(BaseModel):
     review_name: str | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
-        description="Name under which people's decisions are kept in the store across runs; none are kept without it.",
+        description="Name under which the review queue and people's decisions are kept in the store across runs; "
+        "a retrain's is the model's name where none is given.",
     )
-    unanswered: Literal["keep", "hold"] = Field(
-        "keep", description="What becomes of a row whose review is not answered: kept, or held back in quarantine."
+    review_wait_hours: float = Field(
+        0.0,
+        ge=0.0,
+        le=24 * 90,
+        description="How long a run waits for the review queue to be answered, counted from when it was first asked.",
+    )
+    unanswered: Literal["keep", "hold", "stop"] = Field(
+        "keep",
+        description="What becomes of rows whose review is not answered in time: they are kept, held back in quarantine, "
+        "or the run stops until they are, and the same command continues it.",
     )
     control_share: float = Field(
         0.02, ge=0.0, le=0.1, description="Share of a copy corrupted on purpose to measure the audit; 0 turns it off."

@@ -9,13 +9,15 @@ label; texts are not edited here, since what is typed now would pass by the scru
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
 
-from tasks.contracts import DatasetRef
+from tasks.contracts import DatasetRef, FileRef, ReviewQueue
 from tasks.errors import InputError
 from tasks.labels.policy import Decision, Issue
 from tasks.rows import Row, iter_texts
@@ -25,6 +27,8 @@ DECISIONS_SCHEMA = pa.schema(
     [pa.field("row_sha256", pa.string()), pa.field("action", pa.string()), pa.field("label", pa.string())]
 )
 ACTIONS = ("keep", "drop", "fix")
+KINDS = ("messages", "preferences")
+"""The kinds of rows that queues are kept for, one each under a review's name."""
 
 
 def row_hash(row: Row) -> str:
@@ -188,3 +192,45 @@ def keep_decisions(store: Store, name: str, decisions: Mapping[str, Decision]) -
     ref = store.write_table(pa.Table.from_pylist(rows, schema=DECISIONS_SCHEMA), kind="table")
     store.write_pointer(f"reviews/{name}", ref)
     return ref
+
+
+def publish_queue(store: Store, name: str, kind: str, queue: FileRef | None) -> ReviewQueue | None:
+    """Makes ``queue`` the open questions of ``reviews/<name>/<kind>``; the time of the first asking stays.
+
+    Args:
+        store: The store.
+        name: The review's name.
+        kind: Kind of the rows, one of :data:`KINDS`.
+        queue: What :func:`export_jsonl` made; None when nothing awaits a person.
+    """
+    pointer = f"reviews/{name}/{kind}"
+    known = store.read_record(pointer, ReviewQueue)
+    if queue is None:
+        if known is not None:
+            empty = store.write_bytes(b"", ".jsonl")
+            store.write_record(pointer, ReviewQueue(queue=empty, num_rows=0, asked_at=known.asked_at))
+        return None
+    if known is None or known.queue.sha256 != queue.sha256:
+        num_rows = len(store.read_bytes(queue).splitlines())
+        known = ReviewQueue(queue=queue, num_rows=num_rows, asked_at=datetime.now(UTC))
+        store.write_record(pointer, known)
+    return known
+
+
+def unanswered_lines(store: Store, name: str, queue: ReviewQueue) -> bytes:
+    """The lines of a queue whose rows nobody has decided on yet."""
+    decided = read_decisions(store, name)
+    lines = store.read_bytes(queue.queue).splitlines(keepends=True)
+    return b"".join(line for line in lines if json.loads(line)["row_sha256"] not in decided)
+
+
+def open_questions(store: Store, name: str) -> bytes:
+    """Every question under a review's name that still awaits an answer, of all kinds of rows, as JSON lines."""
+    queues = (store.read_record(f"reviews/{name}/{kind}", ReviewQueue) for kind in KINDS)
+    return b"".join(unanswered_lines(store, name, queue) for queue in queues if queue is not None)
+
+
+def count_decisions(decisions: Iterable[Decision]) -> str:
+    """``3 keep, 1 drop, 0 fix``."""
+    counts: Counter[str] = Counter(decision.action for decision in decisions)
+    return ", ".join(f"{counts[action]} {action}" for action in ACTIONS)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
 from tasks.contracts import DatasetRef, LabelAuditReport
+from tasks.errors import ReviewPendingError
 from tasks.labels.config import LabelAuditConfig
 from tasks.progress import report_progress
+from tasks.reporting import count_reasons
 from tasks.stage import stage_task
 from tasks.storage import Store
 
 logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 5.0
 
 ISSUES_SCHEMA = pa.schema(
     [
@@ -31,10 +36,58 @@ ISSUES_SCHEMA = pa.schema(
 )
 
 
-@stage_task("audit_labels", version=1)
+@stage_task("audit_labels")
 def audit_labels(dataset: DatasetRef, config: LabelAuditConfig) -> LabelAuditReport:
     """The rows whose labels, replies or pairs hold up; the issues found, and a queue of those a person should judge."""
-    from tasks.labels.audit import audit_rows, count_by_reason
+    return _audit(dataset, config)
+
+
+@stage_task("await_review", cached=False)
+def await_review(dataset: DatasetRef, audited: LabelAuditReport, config: LabelAuditConfig) -> LabelAuditReport:
+    """The audit with people's answers in it: asks, waits as long as the configuration says, and audits again.
+
+    The queue is published under the review's name, where ``perennial review`` finds it. With no wait configured it only
+    asks; answers that come later count in the next run. A run that is killed while it waits goes on waiting when it is
+    started again, until the same hour.
+
+    Args:
+        dataset: The rows that were audited.
+        audited: What the audit said.
+        config: How long to wait, and what becomes of unanswered rows.
+
+    Raises:
+        ReviewPendingError: Rows are unanswered after the wait and ``unanswered`` is ``stop``.
+    """
+    from tasks.labels.review import publish_queue, unanswered_lines
+
+    if config.review_name is None:
+        return audited
+    store = Store.holding(dataset)
+    queue = publish_queue(store, config.review_name, dataset.kind, audited.review_queue)
+    if queue is None or (config.review_wait_hours == 0 and config.unanswered != "stop"):
+        return audited
+    until = queue.asked_at + timedelta(hours=config.review_wait_hours)
+    with report_progress("await_review", queue.num_rows) as progress:
+        while waiting := len(unanswered_lines(store, config.review_name, queue).splitlines()):
+            if datetime.now(UTC) >= until:
+                break
+            progress(queue.num_rows - waiting, queue.num_rows, f"until {until:%Y-%m-%d %H:%M} UTC: perennial review export")
+            time.sleep(_POLL_SECONDS)
+        progress.finish(f"{queue.num_rows - waiting} of {queue.num_rows} rows answered")
+    logger.info("await_review: %d of %d rows answered", queue.num_rows - waiting, queue.num_rows)
+    if waiting and config.unanswered == "stop":
+        raise ReviewPendingError(
+            f"review {config.review_name}",
+            f"{waiting} of {queue.num_rows} rows without an answer",
+            "an answer for each (labels.unanswered is `stop`)",
+            "Run `perennial review export`, answer, `perennial review import`, then the same command or Retry: the run goes "
+            "on from here.",
+        )
+    return _audit(dataset, config) if waiting < queue.num_rows else audited
+
+
+def _audit(dataset: DatasetRef, config: LabelAuditConfig) -> LabelAuditReport:
+    from tasks.labels.audit import STAGE, audit_rows
     from tasks.labels.review import export_jsonl, read_decisions
     from tasks.labels.vectors import choose_vectorizer
 
@@ -61,16 +114,14 @@ def audit_labels(dataset: DatasetRef, config: LabelAuditConfig) -> LabelAuditRep
         schema=ISSUES_SCHEMA,
     )
     report = LabelAuditReport(
-        stage="labels",
+        stage=STAGE,
         dataset=store.write_rows(
             outcome.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "label_audited")
         ),
         num_rows_in=len(rows),
-        quarantine=store.write_rows(outcome.refused, kind="quarantine", parents=[dataset], passed=dataset.passed)
-        if outcome.refused
-        else None,
-        quarantined=count_by_reason(outcome.refused, "quarantined"),
-        dropped=count_by_reason(outcome.refused, "dropped"),
+        quarantine=store.write_refused(outcome.refused, parents=[dataset], passed=dataset.passed),
+        quarantined=count_reasons(outcome.refused, "quarantined"),
+        dropped=count_reasons(outcome.refused, "dropped"),
         measurements=outcome.measurements,
         notes=outcome.notes,
         method=outcome.method,

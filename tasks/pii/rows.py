@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,10 @@ from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import Finding, scrub_batch
 from tasks.pii.verification import ValueIndex, distinctive_value, match_patterns
 from tasks.progress import OnProgress
+from tasks.reporting import refusal
 from tasks.rows import Row, iter_texts, replace_texts
+
+STAGE = "scrub"
 
 FINDINGS_SCHEMA = pa.schema(
     [
@@ -127,7 +129,7 @@ def refuse_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) -> N
             kept.append(row)
         else:
             caught.add(row["id"])
-            result.refused.append(_refused(originals[row["id"]], hit, "verifier_hit:known_elsewhere"))
+            result.refused.append(refusal(STAGE, row["id"], "verifier_hit:known_elsewhere", originals[row["id"]], field=hit))
     result.kept = kept
     result.findings = [finding for finding in result.findings if finding["id"] not in caught]
 
@@ -150,9 +152,9 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
         records=[number for number, _, _ in fields],
     )
     reasons: dict[int, tuple[str, str]] = {}
-    for refusal in scrubbed.quarantine:
-        number, name, _ = fields[refusal.text_index]
-        reasons.setdefault(number, (name, refusal.reason))
+    for refused in scrubbed.quarantine:
+        number, name, _ = fields[refused.text_index]
+        reasons.setdefault(number, (name, refused.reason))
     by_text: dict[int, list[Finding]] = {}
     for finding in scrubbed.findings:
         by_text.setdefault(finding.text_index, []).append(finding)
@@ -175,7 +177,8 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
     texts = {(number, name): text for (number, name, _), text in zip(fields, scrubbed.texts, strict=True)}
     for number, row in enumerate(rows):
         if number in reasons:
-            result.refused.append(_refused(row, *reasons[number]))
+            name, reason = reasons[number]
+            result.refused.append(refusal(STAGE, row["id"], reason, row, field=name))
         else:
             result.kept.append(_with_texts(row, {name: text or "" for (n, name), text in texts.items() if n == number}))
     result.num_characters = scrubbed.stats.num_characters
@@ -185,14 +188,3 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
 
 def _with_texts(row: Row, texts: Mapping[str, str]) -> dict[str, Any]:
     return {**replace_texts(row, lambda name, _: texts[name]), "known_values": None}
-
-
-def _refused(row: Row, name: str, reason: str) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "stage": "scrub",
-        "reason": reason,
-        "field": name,
-        "disposition": "quarantined",
-        "content": json.dumps(row, sort_keys=True, default=str),
-    }

@@ -16,6 +16,7 @@ from tasks.contracts import DatasetRef, Measurement, ScrubReport, ScrubVerificat
 from tasks.errors import QualityLimitError, ScrubVerificationError
 from tasks.pii.config import PiiConfig
 from tasks.progress import report_progress
+from tasks.reporting import count_reasons
 from tasks.rows import SCHEMAS
 from tasks.stage import stage_task
 from tasks.storage import Store
@@ -23,7 +24,7 @@ from tasks.storage import Store
 logger = logging.getLogger(__name__)
 
 
-@stage_task("scrub", version=1)
+@stage_task("scrub")
 def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
     """The rows with personal data replaced; rows that cannot be scrubbed are quarantined.
 
@@ -32,7 +33,7 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
     from tasks.pii.policy import Policy
-    from tasks.pii.rows import FINDINGS_SCHEMA, find_common_terms, refuse_known_values
+    from tasks.pii.rows import FINDINGS_SCHEMA, STAGE, find_common_terms, refuse_known_values
     from tasks.pii.sharding import num_useful_workers, scrub_in_processes
 
     started = time.monotonic()
@@ -53,26 +54,20 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
             f"at most {config.max_quarantined_share:.0%}",
             "Look at the reasons in the quarantine, or raise pii.max_quarantined_share.",
         )
-    refused = (
-        store.write_rows(result.refused, kind="quarantine", parents=[dataset], passed=dataset.passed)
-        if result.refused
-        else None
-    )
     findings = store.write_table(
         pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[dataset]
     )
     kept = store.write_rows(result.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "scrubbed"))
-    reasons = [str(row["reason"]) for row in result.refused]
     share = result.num_masked_characters / result.num_characters if result.num_characters else 0.0
     logger.info(
-        "scrub: %d rows scrubbed, %d values replaced, %d quarantined", kept.num_rows, findings.num_rows, len(reasons)
+        "scrub: %d rows scrubbed, %d values replaced, %d quarantined", kept.num_rows, findings.num_rows, len(result.refused)
     )
     report = ScrubReport(
-        stage="scrub",
+        stage=STAGE,
         dataset=kept,
         num_rows_in=dataset.num_rows,
-        quarantine=refused,
-        quarantined={reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        quarantine=store.write_refused(result.refused, parents=[dataset], passed=dataset.passed),
+        quarantined=count_reasons(result.refused, "quarantined"),
         findings=findings,
         entities=dict(sorted(result.entities.items())),
         policy_sha256=policy.sha256,
@@ -88,7 +83,7 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
     return report
 
 
-@stage_task("verify_scrub", version=1)
+@stage_task("verify_scrub")
 def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
     """Evidence that scrubbing worked: canary recall with its interval, independent patterns, a sample for a reviewer.
 

@@ -7,13 +7,13 @@ somewhere, looked for everywhere; and planted canaries, whose recall carries an 
 
 from __future__ import annotations
 
-import math
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.contracts import Measurement
+from tasks.intervals import wilson_interval
 from tasks.pii.canaries import make_canaries
 from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
@@ -77,17 +77,6 @@ class PatternHit:
     start: int
     end: int
     pattern: str
-
-
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a proportion (Wilson 1927); 95 % by default."""
-    if trials == 0:
-        return 0.0, 1.0
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 # -- independent patterns

@@ -16,7 +16,7 @@ from tasks.storage import Store
 logger = logging.getLogger(__name__)
 
 
-@stage_task("decide_promotion", version=1)
+@stage_task("decide_promotion")
 def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion: Champion | None) -> PromotionDecision:
     """``PROMOTE``, ``HOLD`` or ``NEEDS_HUMAN``, with reasons; moves nothing.
 

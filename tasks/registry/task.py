@@ -31,7 +31,7 @@ from tasks.tracking import connect
 logger = logging.getLogger(__name__)
 
 
-@stage_task("find_champion", version=1, cached=False)
+@stage_task("find_champion", cached=False)
 def find_champion(config: RegistryConfig) -> Champion | None:
     """The reigning champion with what is needed to benchmark it again; None while none reigns.
 
@@ -46,7 +46,7 @@ def find_champion(config: RegistryConfig) -> Champion | None:
     return champion
 
 
-@stage_task("register_candidate", version=1, cached=False)
+@stage_task("register_candidate", cached=False)
 def register_candidate(config: RegistryConfig, findings: RunFindings) -> RegisteredVersion:
     """The candidate's version in the registry, with adapter, model card, scores and lineage; the same one every time.
 
@@ -63,7 +63,7 @@ def register_candidate(config: RegistryConfig, findings: RunFindings) -> Registe
     return version
 
 
-@stage_task("promote_champion", version=1, cached=False)
+@stage_task("promote_champion", cached=False)
 def promote_champion(config: RegistryConfig, candidate: RegisteredVersion, decision: PromotionDecision) -> PromotionRecord:
     """What became of the candidate: champion when the decision says so, else recorded and nothing moves.
 
@@ -80,7 +80,7 @@ def promote_champion(config: RegistryConfig, candidate: RegisteredVersion, decis
     return record
 
 
-@stage_task("rollback_champion", version=1, cached=False)
+@stage_task("rollback_champion", cached=False)
 def rollback_champion(config: RegistryConfig, reason: str) -> PromotionRecord:
     """The record of a rollback: ``previous`` is champion again.
 

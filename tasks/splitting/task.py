@@ -18,7 +18,7 @@ from tasks.storage import Store
 logger = logging.getLogger(__name__)
 
 
-@stage_task("freeze_test_set", version=1, cached=False)
+@stage_task("freeze_test_set", cached=False)
 def freeze_test_set(dataset: DatasetRef, config: SplitConfig, name: str) -> DatasetRef:
     """The frozen test set called ``name``: chosen from these rows the first time, the same ever after.
 
@@ -62,7 +62,7 @@ def freeze_test_set(dataset: DatasetRef, config: SplitConfig, name: str) -> Data
     return frozen
 
 
-@stage_task("decontaminate", version=1)
+@stage_task("decontaminate")
 def decontaminate(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig) -> StageReport:
     """The rows that neither are, nor nearly equal, a frozen test row; preference pairs may be held against test examples."""
     from tasks.splitting.groups import DECONTAMINATE, decontaminate_rows
@@ -81,9 +81,7 @@ def decontaminate(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig) 
             result.kept, kind=dataset.kind, parents=[dataset, frozen], passed=(*dataset.passed, "decontaminated")
         ),
         num_rows_in=dataset.num_rows,
-        quarantine=store.write_rows(result.dropped, kind="quarantine", parents=[dataset, frozen], passed=dataset.passed)
-        if result.dropped
-        else None,
+        quarantine=store.write_refused(result.dropped, parents=[dataset, frozen], passed=dataset.passed),
         dropped=count_reasons(result.dropped, "dropped"),
         measurements=(
             Measurement(
@@ -101,7 +99,7 @@ def decontaminate(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig) 
     return report
 
 
-@stage_task("split", version=1)
+@stage_task("split")
 def split(dataset: DatasetRef, config: SplitConfig) -> Split:
     """Train and validation rows; no near-duplicate group stands in both.
 

@@ -256,12 +256,14 @@ def with_time(plan: TrainingPlan, tokens_per_second: float, num_eval_tokens: int
         plan: A plan.
         tokens_per_second: Real tokens of forward and backward a second, over all processes.
         num_eval_tokens: Tokens of one pass over the validation rows; a forward pass costs a third of a training pass
-            with gradients for all weights, half with frozen ones (2N of 4N FLOPs a token).
+            with gradients for all weights, half with frozen ones (2N of 4N FLOPs a token). The reference of preference
+            training costs as much, once for each row that is reached.
     """
     steps_per_epoch = max(1.0, plan.num_rows / (plan.micro_batch_size * plan.accumulation_steps * plan.num_processes))
     trained = plan.num_tokens * plan.num_steps / steps_per_epoch
     evaluations = 1 + math.ceil(plan.num_steps / plan.eval_steps)
-    seconds = (trained + 0.5 * num_eval_tokens * evaluations) / tokens_per_second
+    reference = min(trained, plan.num_tokens) if plan.method == "dpo" else 0.0
+    seconds = (trained + 0.5 * reference + 0.5 * num_eval_tokens * evaluations) / tokens_per_second
     return plan.model_copy(update={"estimated_seconds": round(seconds, 1)})
 
 

@@ -33,6 +33,19 @@ class Rows:
         """Tokens of one pass over the validation rows."""
         return sum(len(row) for row in self.validation)
 
+    def reached_by(self, plan: TrainingPlan, seed: int) -> Rows:
+        """These rows, or a random part of them where the planned steps end before every row was seen.
+
+        What is never drawn needs no reference log-probabilities either, which cost half a training pass a row.
+        """
+        reached = plan.num_steps * plan.micro_batch_size * plan.accumulation_steps * plan.num_processes
+        if reached >= len(self.train):
+            return self
+        return Rows(
+            [self.train[index] for index in sorted(random.Random(seed).sample(range(len(self.train)), reached))],
+            self.validation,
+        )
+
 
 def render_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) -> Rows:
     """The rows that have room for a reply within ``max_length``; a prompt that fills it alone teaches nothing."""

@@ -21,7 +21,7 @@ def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageM
     return resolve(config, Store(store_uri))
 
 
-@stage_task("train_sft", version=1)
+@stage_task("train_sft")
 def train_sft(
     base: BaseLanguageModel,
     train: DatasetRef,
@@ -48,7 +48,7 @@ def train_sft(
     return result
 
 
-@stage_task("train_dpo", version=1)
+@stage_task("train_dpo")
 def train_dpo(
     sft: TrainingResult,
     train: DatasetRef,

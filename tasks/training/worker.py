@@ -92,6 +92,7 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
     check_truncation(plan, config.max_truncated_share)
     check_disk(plan, work)
     progress.phase("load model")
+    rows = rows.reached_by(plan, config.seed)
     trainer = _trainer(spec, work, base, tokenizer, plan, rows)
     if trainer.args.world_size != plan.num_processes and not spec.plan_only:
         raise AssertionError(f"{trainer.args.world_size} processes run, {plan.num_processes} were planned")

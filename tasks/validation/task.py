@@ -20,7 +20,7 @@ from tasks.validation.config import ValidationConfig
 logger = logging.getLogger(__name__)
 
 
-@stage_task("validate", version=1)
+@stage_task("validate")
 def validate(dataset: DatasetRef, config: ValidationConfig, previous: DatasetRef | None = None) -> ValidationReport:
     """The rows that meet the expectation suite of their kind; the others are quarantined, each with its reason.
 
@@ -43,11 +43,7 @@ def validate(dataset: DatasetRef, config: ValidationConfig, previous: DatasetRef
         progress.finish(f"{len(checked.kept)} rows pass, {len(checked.refused)} quarantined")
     results = results_document(checked, dataset.kind)
     reasons = count_reasons(checked.refused, "quarantined")
-    quarantine = (
-        store.write_rows(checked.refused, kind="quarantine", parents=[dataset], passed=dataset.passed)
-        if checked.refused
-        else None
-    )
+    quarantine = store.write_refused(checked.refused, parents=[dataset], passed=dataset.passed)
     counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
     failed = [f"{o.rule.reason} (observed {o.observed})" for o in checked.failed_tables]
     if len(checked.kept) < config.min_rows and not failed:

@@ -18,7 +18,7 @@ def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("perennial")
     before = os.environ.copy()
     for name in list(os.environ):
-        if name.startswith(("PREFECT_", "MLFLOW_")):
+        if name.startswith("PREFECT_") or name in ("MLFLOW_TRACKING_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):
             del os.environ[name]
     os.environ["PERENNIAL_HOME"] = str(folder)
     embedded.prepare_environment()
@@ -29,3 +29,13 @@ def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ.clear()
         os.environ.update(before)
         refresh_global_settings_context()
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of its own with an embedded home of its own; the environment is as before afterwards."""
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
+        patch.setattr(os, "environ", os.environ.copy())
+        yield tmp_path

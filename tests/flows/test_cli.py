@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +9,6 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of its own with an embedded home of its own; the environment is as before afterwards."""
-    with monkeypatch.context() as patch:
-        patch.chdir(tmp_path)
-        patch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
-        patch.setattr(os, "environ", os.environ.copy())
-        yield tmp_path
 
 
 def plan(folder: Path, **settings: object) -> Result:

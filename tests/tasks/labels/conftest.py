@@ -41,3 +41,15 @@ def make_row(number: int, rng: random.Random, *, label: bool = True) -> dict[str
 def clean_rows() -> list[dict[str, Any]]:
     rng = random.Random(4)
     return [make_row(number, rng) for number in range(240)]
+
+
+@pytest.fixture(scope="session")
+def faulty_rows(clean_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The clean rows with a wrong label in one of 24 and a cut reply in one of 60."""
+    rows = [dict(row) for row in clean_rows]
+    for index in range(0, 240, 24):
+        rows[index]["label"] = clean_rows[(index + 1) % 240]["label"]
+    for index in range(5, 240, 60):
+        text = rows[index]["messages"][1]["content"]
+        rows[index]["messages"] = [rows[index]["messages"][0], {"role": "assistant", "content": text[: len(text) // 2]}]
+    return rows

@@ -31,17 +31,6 @@ def audit(rows: list[dict], kind: str = "messages", decisions: dict | None = Non
 
 
 @pytest.fixture(scope="module")
-def faulty_rows(clean_rows: list[dict]) -> list[dict]:
-    rows = [dict(row) for row in clean_rows]
-    for index in range(0, 240, 24):
-        rows[index]["label"] = clean_rows[(index + 1) % 240]["label"]
-    for index in range(5, 240, 60):
-        text = rows[index]["messages"][1]["content"]
-        rows[index]["messages"] = [rows[index]["messages"][0], {"role": "assistant", "content": text[: len(text) // 2]}]
-    return rows
-
-
-@pytest.fixture(scope="module")
 def outcome(faulty_rows: list[dict]) -> AuditOutcome:
     return audit(faulty_rows)
 

@@ -14,7 +14,6 @@ from tasks.pii.verification import (
     match_patterns,
     measure_canaries,
     sample_rows,
-    wilson_interval,
 )
 
 
@@ -49,13 +48,6 @@ def test_leaks_name_the_place_and_not_the_value() -> None:
     (hit,) = find_leaks([row("r7", "write to jo@corp.example")], {})
     assert (hit.row_id, hit.field, hit.pattern) == ("r7", "messages.0.content", "EMAIL_ADDRESS")
     assert "corp" not in str(hit)
-
-
-def test_wilson_intervals_match_published_values() -> None:
-    # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3.
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 def test_canary_recall_falls_when_something_is_kept(turbo: Policy) -> None:
