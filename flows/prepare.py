@@ -17,10 +17,12 @@ def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_
         source: Where the raw rows are and how to read them.
         settings: One section per stage.
         store_uri: The store that everything is written to.
-        benchmark: Name of the frozen test set that must never be trained on.
+        benchmark: Name of the frozen test set that must never be trained on, and of the snapshots that follow each other.
     """
     snapshot = ingest.take_snapshot(source, store_uri)
-    validated = validation.validate(snapshot.dataset, settings.validation)
+    previous = ingest.find_previous_snapshot(snapshot, benchmark)
+    validated = validation.validate(snapshot.dataset, settings.validation, previous)
+    ingest.remember_snapshot(snapshot, validated.dataset, benchmark)
     unique = deduplication.deduplicate(validated.dataset, settings.deduplication)
     filtered = confidential.filter_confidential(unique.dataset, settings.confidential)
     scrubbed = pii.scrub(filtered.dataset, settings.pii)

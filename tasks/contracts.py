@@ -119,6 +119,14 @@ class Snapshot(StageReport):
     input_format: str
 
 
+class SnapshotHistory(Contract):
+    """The newest snapshot of a source that passed validation, and what passed of the one before it."""
+
+    snapshot_sha256: str
+    passed: DatasetRef
+    before: DatasetRef | None = None
+
+
 class ValidationReport(StageReport):
     """Outcome of the expectation suite; ``results`` is its JSON, without raw values."""
 

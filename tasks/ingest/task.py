@@ -8,7 +8,7 @@ import time
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import Snapshot
+from tasks.contracts import DatasetRef, Snapshot, SnapshotHistory
 from tasks.ingest.config import SourceConfig
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
@@ -67,3 +67,33 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
     if TaskRunContext.get() is not None:
         create_markdown_artifact(report_table(report), key="snapshot", description="Rows read and refused")
     return report
+
+
+@stage_task("find_previous_snapshot", cached=False)
+def find_previous_snapshot(snapshot: Snapshot, name: str) -> DatasetRef | None:
+    """The rows that passed validation the last time the source held something else; None the first time.
+
+    The same snapshot again, after a crash or in another run, is compared with the same predecessor.
+    """
+    history = _history(snapshot.dataset, name)
+    if history is None:
+        return None
+    return history.before if history.snapshot_sha256 == snapshot.dataset.sha256 else history.passed
+
+
+@stage_task("remember_snapshot", cached=False)
+def remember_snapshot(snapshot: Snapshot, passed: DatasetRef, name: str) -> None:
+    """Keeps the rows that passed validation as what the next snapshot under ``name`` is compared with."""
+    history = _history(snapshot.dataset, name)
+    if history is not None and history.snapshot_sha256 == snapshot.dataset.sha256:
+        return
+    Store.holding(passed).write_record(
+        f"snapshots/{name}/{passed.kind}",
+        SnapshotHistory(
+            snapshot_sha256=snapshot.dataset.sha256, passed=passed, before=history.passed if history is not None else None
+        ),
+    )
+
+
+def _history(dataset: DatasetRef, name: str) -> SnapshotHistory | None:
+    return Store.holding(dataset).read_record(f"snapshots/{name}/{dataset.kind}", SnapshotHistory)

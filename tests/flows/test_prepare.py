@@ -1,0 +1,64 @@
+"""The whole prepare flow on hostile rows and on one quarter after another, with a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from flows.config import PrepareConfig
+from flows.prepare import prepare_dataset
+from tasks.contracts import PreparedDataset
+from tasks.ingest import SourceConfig
+from tasks.storage import Store
+from tests.hostile import hostile_lines, ordinary_lines
+from tests.leaks import find_leaks
+
+SETTINGS = PrepareConfig.model_validate(
+    {
+        "validation": {"max_quarantine_share": 1.0},
+        "confidential": {"max_removed_share": 1.0},
+        "pii": {"max_quarantined_share": 1.0},
+        "labels": {"embedding_model": "tfidf", "control_share": 0.0, "review_name": "hostile"},
+    }
+)
+EMAIL = "ada.byron{}@corp-mail.example"
+
+
+def prepare(folder: Path, lines: list[str]) -> PreparedDataset:
+    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return prepare_dataset(SourceConfig(path=str(folder / "rows.jsonl")), SETTINGS, str(folder / "store"), "hostile")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("embedded_home")
+def test_two_hundred_hostile_rows_lose_nothing_and_leak_nothing(tmp_path: Path) -> None:
+    hidden = []
+    for number, line in enumerate(ordinary_lines(70)[60:]):
+        row, mail = json.loads(line), EMAIL.format(number)
+        texts = {"instruction": f"{row['instruction']} Write to {mail}\u202e.", "output": f"{row['output']} Sent to {mail}."}
+        hidden.append(json.dumps({"id": f"mail-{number}", **texts}))
+    lines = [*hostile_lines(200), *ordinary_lines(60), *hidden]
+    prepared = prepare(tmp_path, lines)
+    assert prepared.stages[0].num_rows_in == len(lines)
+    for before, after in pairwise(prepared.stages):
+        assert after.num_rows_in == before.dataset.num_rows
+    refused = sum(stage.num_quarantined + stage.num_dropped for stage in prepared.stages)
+    assert prepared.dataset.num_rows + refused == len(lines)
+    assert prepared.dataset.num_rows >= 50
+    values = {EMAIL.format(number) for number in range(10)}
+    assert find_leaks(tmp_path / "store", values) == []
+    kept = Store.holding(prepared.dataset).read_rows(prepared.dataset)
+    assert any(row["id"].startswith("mail-") for row in kept)
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_each_quarter_is_compared_with_the_one_before(tmp_path: Path) -> None:
+    first = prepare(tmp_path, ordinary_lines(40))
+    assert prepare(tmp_path, ordinary_lines(40)).validation == first.validation
+    longer = [json.dumps({**json.loads(line), "output": "a long reply " * 40}) for line in ordinary_lines(40)]
+    second = prepare(tmp_path, longer)
+    assert any(note.startswith("length_band_divergence") for note in second.validation.notes)
+    assert prepare(tmp_path, longer).validation == second.validation
