@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.config import PrepareConfig
+from flows.scrub import scrub_dataset
 from tasks import bias, confidential, deduplication, ingest, labels, pii, splitting, validation
 from tasks.contracts import PreparedDataset
 
@@ -25,7 +26,7 @@ def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_
     ingest.remember_snapshot(snapshot, validated.dataset, benchmark)
     unique = deduplication.deduplicate(validated.dataset, settings.deduplication)
     filtered = confidential.filter_confidential(unique.dataset, settings.confidential)
-    scrubbed = pii.scrub(filtered.dataset, settings.pii)
+    scrubbed = scrub_dataset(filtered.dataset, settings.pii)
     verified = pii.verify_scrub(scrubbed, settings.pii)
     audited = labels.audit_labels(verified.dataset, settings.labels)
     reviewed = labels.await_review(verified.dataset, audited, settings.labels)

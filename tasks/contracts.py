@@ -150,6 +150,23 @@ class ConfidentialReport(StageReport):
     hits: Mapping[str, int] = {}
 
 
+class ScrubShards(Contract):
+    """A data set cut into parts for several machines, and what the whole of it says of its product names."""
+
+    shards: tuple[DatasetRef, ...]
+    common_terms: FileRef
+
+
+class ScrubbedShard(Contract):
+    """What became of one shard; its rows do not count as scrubbed before they were checked against all others."""
+
+    kept: DatasetRef
+    refused: DatasetRef | None = None
+    findings: DatasetRef
+    num_characters: int
+    num_masked_characters: int
+
+
 class ScrubReport(StageReport):
     """Personal data removed; ``findings`` holds offsets, entity, score, detector, operator and a keyed fingerprint."""
 

@@ -81,6 +81,15 @@ class PiiConfig(_Section):
     num_workers: int = Field(
         0, ge=0, le=256, description="Processes; 0 means one per core when there is enough to do. Never changes the result."
     )
+    rows_per_shard: int = Field(
+        100_000, ge=1, description="Larger data sets are scrubbed in shards of so many rows; never changes the result."
+    )
+    runner: Literal["local", "ray"] = Field(
+        "local", description="Where shards are scrubbed: here, one after the other, or on a Ray cluster, all at once."
+    )
+    ray_address: str | None = Field(
+        None, description="Address of the Ray cluster, such as `ray://head:10001`; none starts Ray on this machine."
+    )
     max_quarantined_share: float = Field(
         0.2, ge=0, le=1, description="The run fails when a larger share of the rows cannot be scrubbed."
     )

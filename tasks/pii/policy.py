@@ -14,7 +14,18 @@ from tasks.storage import sha256_of_json
 
 CODE_VERSION = 1
 """Raised when the detectors or operators change, so that the policy's hash does too."""
-_EXECUTION_FIELDS = {"batch_size", "num_workers", "key_env", "key_block", "key_id", "verification", "max_quarantined_share"}
+_EXECUTION_FIELDS = {
+    "batch_size",
+    "num_workers",
+    "key_env",
+    "key_block",
+    "key_id",
+    "verification",
+    "max_quarantined_share",
+    "rows_per_shard",
+    "runner",
+    "ray_address",
+}
 _KEYED: tuple[OperatorName, ...] = ("hash", "surrogate")
 
 

@@ -134,6 +134,18 @@ def refuse_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) -> N
     result.findings = [finding for finding in result.findings if finding["id"] not in caught]
 
 
+def distinctive_values(findings: Sequence[Mapping[str, Any]], originals: Mapping[str, Row]) -> set[tuple[str, ...]]:
+    """The values of ``ScrubbedRows.values`` again, from the findings and the rows as they were before."""
+    texts: dict[str, dict[str, Any]] = {}
+    values = set()
+    for found in findings:
+        fields = texts.setdefault(found["id"], dict(iter_texts(originals[found["id"]])))
+        value = fields[found["field"]][found["start"] : found["end"]]
+        if words := distinctive_value(found["entity"], found["score"], value):
+            values.add(words)
+    return values
+
+
 def output_spans(findings: Sequence[Mapping[str, Any]]) -> Spans:
     """What the scrubber wrote, by row id and field."""
     spans: Spans = {}

@@ -6,20 +6,34 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
 
-from tasks.contracts import DatasetRef, Measurement, ScrubReport, ScrubVerification
+from tasks.contracts import (
+    DatasetRef,
+    FileRef,
+    Measurement,
+    ScrubbedShard,
+    ScrubReport,
+    ScrubShards,
+    ScrubVerification,
+)
 from tasks.errors import QualityLimitError, ScrubVerificationError
 from tasks.pii.config import PiiConfig
-from tasks.progress import report_progress
+from tasks.progress import StageProgress, report_progress
 from tasks.reporting import count_reasons
 from tasks.rows import SCHEMAS
 from tasks.stage import stage_task
 from tasks.storage import Store
+
+if TYPE_CHECKING:
+    from tasks.pii.policy import Policy
+    from tasks.pii.rows import ScrubbedRows
 
 logger = logging.getLogger(__name__)
 
@@ -33,20 +47,105 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
     from tasks.pii.policy import Policy
-    from tasks.pii.rows import FINDINGS_SCHEMA, STAGE, find_common_terms, refuse_known_values
-    from tasks.pii.sharding import num_useful_workers, scrub_in_processes
+    from tasks.pii.rows import find_common_terms
+
+    started = time.monotonic()
+    rows = Store.holding(dataset).read_rows(dataset)
+    policy = Policy(config, _key(config), find_common_terms(rows, config.common_term_share))
+    logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
+    with report_progress("scrub", dataset.num_rows) as progress:
+        result = _scrub(rows, dataset.kind, policy, config.num_workers, progress)
+        return _settled(dataset, rows, result, policy, progress, started)
+
+
+@stage_task("cut_shards")
+def cut_shards(dataset: DatasetRef, config: PiiConfig) -> ScrubShards:
+    """The data set in consecutive shards of ``rows_per_shard`` rows, for :func:`scrub_shard`."""
+    from tasks.pii.rows import find_common_terms
+
+    store = Store.holding(dataset)
+    rows, size = store.read_rows(dataset), config.rows_per_shard
+    with report_progress("cut_shards", len(rows)) as progress:
+        common_terms = sorted(find_common_terms(rows, config.common_term_share))
+        shards = tuple(
+            store.write_rows(rows[first : first + size], kind=dataset.kind, parents=[dataset], passed=dataset.passed)
+            for first in range(0, len(rows), size)
+        )
+        progress.finish(f"{len(shards)} shards of {size} rows")
+    return ScrubShards(shards=shards, common_terms=store.write_bytes(json.dumps(common_terms).encode(), ".json"))
+
+
+@stage_task("scrub_shard")
+def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig) -> ScrubbedShard:
+    """One shard with personal data replaced; the same wherever and beside whatever else it runs."""
+    from tasks.pii.policy import Policy
+    from tasks.pii.rows import FINDINGS_SCHEMA
+
+    store = Store.holding(shard)
+    policy = Policy(config, _key(config), frozenset(json.loads(store.read_bytes(common_terms))))
+    num_workers = 1 if config.runner == "ray" else config.num_workers
+    with report_progress("scrub_shard", shard.num_rows) as progress:
+        result = _scrub(store.read_rows(shard), shard.kind, policy, num_workers, progress)
+        progress.finish(f"{len(result.kept)} rows scrubbed, {len(result.refused)} quarantined")
+    return ScrubbedShard(
+        kept=store.write_rows(result.kept, kind=shard.kind, parents=[shard], passed=shard.passed),
+        refused=store.write_refused(result.refused, parents=[shard], passed=shard.passed),
+        findings=store.write_table(
+            pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[shard]
+        ),
+        num_characters=result.num_characters,
+        num_masked_characters=result.num_masked_characters,
+    )
+
+
+@stage_task("join_shards")
+def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedShard], config: PiiConfig) -> ScrubReport:
+    """What :func:`scrub` makes of the whole data set, to the byte, from its scrubbed shards.
+
+    Raises:
+        QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
+    """
+    from tasks.pii.policy import Policy
+    from tasks.pii.rows import ScrubbedRows, distinctive_values
 
     started = time.monotonic()
     store = Store.holding(dataset)
     rows = store.read_rows(dataset)
-    common_terms = find_common_terms(rows, config.common_term_share)
-    policy = Policy(config, _key(config), common_terms)
-    logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
-    with report_progress("scrub", dataset.num_rows) as progress:
-        workers = num_useful_workers(rows, config.num_workers)
-        result = scrub_in_processes(rows, SCHEMAS[dataset.kind], policy, workers, on_progress=progress)
-        refuse_known_values(result, {row["id"]: row for row in rows})
-        progress.finish(f"{len(result.kept)} rows scrubbed, {len(result.refused)} quarantined")
+    policy = Policy(config, _key(config), frozenset(json.loads(store.read_bytes(cut.common_terms))))
+    result = ScrubbedRows()
+    with report_progress("join_shards", dataset.num_rows) as progress:
+        for part in parts:
+            result.kept += store.read_rows(part.kept)
+            result.refused += store.read_rows(part.refused) if part.refused else []
+            result.findings += store.read_table(part.findings).to_pylist()
+            result.num_characters += part.num_characters
+            result.num_masked_characters += part.num_masked_characters
+            progress(len(result.kept) + len(result.refused), dataset.num_rows)
+        result.values = distinctive_values(result.findings, {row["id"]: row for row in rows})
+        return _settled(dataset, rows, result, policy, progress, started)
+
+
+def _scrub(rows: list[dict[str, Any]], kind: str, policy: Policy, num_workers: int, progress: StageProgress) -> ScrubbedRows:
+    from tasks.pii.sharding import num_useful_workers, scrub_in_processes
+
+    workers = num_useful_workers(rows, num_workers)
+    return scrub_in_processes(rows, SCHEMAS[kind], policy, workers, on_progress=progress)
+
+
+def _settled(
+    dataset: DatasetRef,
+    rows: list[dict[str, Any]],
+    result: ScrubbedRows,
+    policy: Policy,
+    progress: StageProgress,
+    started: float,
+) -> ScrubReport:
+    """The report, after the check of every row against the values found in all others."""
+    from tasks.pii.rows import FINDINGS_SCHEMA, STAGE, refuse_known_values
+
+    store, config = Store.holding(dataset), policy.config
+    refuse_known_values(result, {row["id"]: row for row in rows})
+    progress.finish(f"{len(result.kept)} rows scrubbed, {len(result.refused)} quarantined")
     if dataset.num_rows and len(result.refused) / dataset.num_rows > config.max_quarantined_share:
         raise QualityLimitError(
             f"scrubbing of data set {dataset.sha256[:12]}",
@@ -74,7 +173,9 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         key_id=policy.key_id,
         measurements=(
             Measurement(name="masked_character_share", value=share, num_samples=result.num_characters),
-            Measurement(name="common_terms", value=len(common_terms), note="frequent unknown words not taken for names"),
+            Measurement(
+                name="common_terms", value=len(policy.common_terms), note="frequent unknown words not taken for names"
+            ),
         ),
         seconds=time.monotonic() - started,
     )

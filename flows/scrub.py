@@ -1,0 +1,48 @@
+"""Scrubbing at any size: one stage for what one machine holds well, shards on a task runner for what it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, unmapped
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from tasks import pii
+from tasks.contracts import DatasetRef, ScrubReport
+from tasks.errors import MissingDependencyError
+
+
+def scrub_dataset(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
+    """The rows with personal data replaced, the same to the byte whichever way it is done."""
+    if dataset.num_rows <= settings.rows_per_shard:
+        return pii.scrub(dataset, settings)
+    return scrub_in_shards.with_options(task_runner=_runner(settings))(dataset, settings)
+
+
+@flow(name="scrub-in-shards", persist_result=True, result_serializer="json")
+def scrub_in_shards(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
+    """Cuts the data set, scrubs the shards wherever the task runner puts them, and checks them together.
+
+    A shard that was scrubbed before a crash is not scrubbed again.
+
+    Args:
+        dataset: The rows to scrub.
+        settings: Policy, shard size and runner.
+    """
+    cut = pii.cut_shards(dataset, settings)
+    parts = pii.scrub_shard.map(cut.shards, unmapped(cut.common_terms), unmapped(settings)).result()
+    return pii.join_shards(dataset, cut, parts, settings)
+
+
+def _runner(settings: pii.PiiConfig) -> TaskRunner[Any]:
+    if settings.runner == "local":
+        # One shard at a time: each uses every core by processes of its own.
+        return ThreadPoolTaskRunner(max_workers=1)
+    try:
+        from prefect_ray import RayTaskRunner
+    except ImportError as error:
+        raise MissingDependencyError(
+            "pii.runner", "ray without the package prefect-ray", "prefect-ray", "Install perennial-llm[ray]."
+        ) from error
+    runner: TaskRunner[Any] = RayTaskRunner(address=settings.ray_address)
+    return runner

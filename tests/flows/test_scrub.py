@@ -1,0 +1,62 @@
+"""Scrubbing in shards gives what scrubbing in one piece gives, to the byte, on threads and on Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+
+from flows.scrub import scrub_dataset
+from tasks import pii
+from tasks.contracts import DatasetRef, ScrubReport
+from tasks.pii.canaries import make_canaries
+from tasks.storage import Store
+
+WHOLE = pii.PiiConfig(mode="turbo", max_quarantined_share=1.0)
+
+
+def row(name: str, text: str) -> dict[str, Any]:
+    return {"id": name, "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "Done."}]}
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DatasetRef:
+    """Rows of which some can only be refused by looking at the others: a name found in one shard stands in another."""
+    rows = [row(f"r{number:03}", canary.text) for number, canary in enumerate(make_canaries(60, 2))]
+    rows += [row("sure", "My name is Ilse Quandt-Maiburg."), row("long", "x" * 2_000_000)]
+    rows += [row(f"z{number}", f"ilse quandt-maiburg wrote {'again ' * number}") for number in range(3)]
+    return Store(tmp_path / "store").write_rows(rows, kind="messages", passed=["ingested"])
+
+
+@flow
+def scrub_flow(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
+    return scrub_dataset(dataset, settings)
+
+
+def same(left: ScrubReport, right: ScrubReport) -> bool:
+    """Equal but for the time taken; the references carry the hashes of every row and finding."""
+    return left.model_copy(update={"seconds": 0.0}) == right.model_copy(update={"seconds": 0.0})
+
+
+@pytest.mark.usefixtures("embedded_home")
+@pytest.mark.parametrize("rows_per_shard", [7, 64])
+def test_shards_on_threads_give_the_same_bytes(dataset: DatasetRef, rows_per_shard: int) -> None:
+    whole = pii.scrub.fn(dataset, WHOLE)
+    assert whole.quarantine is not None
+    assert same(scrub_flow(dataset, WHOLE.model_copy(update={"rows_per_shard": rows_per_shard})), whole)
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_small_data_is_one_stage(dataset: DatasetRef, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.scrub.scrub_in_shards", None)
+    assert scrub_flow(dataset, WHOLE).num_rows_in == dataset.num_rows
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("embedded_home")
+def test_shards_on_ray_give_the_same_bytes(dataset: DatasetRef) -> None:
+    pytest.importorskip("ray")
+    settings = WHOLE.model_copy(update={"rows_per_shard": 20, "runner": "ray"})
+    assert same(scrub_flow(dataset, settings), pii.scrub.fn(dataset, WHOLE))
