@@ -40,7 +40,11 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
             source.path, encoding=source.encoding, hub_split=source.hub_split, hub_revision=source.hub_revision
         )
         result = make_snapshot(raw, source, on_progress=progress)
-        progress.finish(f"{len(result.rows)} rows read, {len(result.refused)} refused")
+        left_out = count_reasons(result.refused, "dropped").get("not_sampled", 0)
+        progress.finish(
+            f"{len(result.rows)} rows read, {len(result.refused) - left_out} refused"
+            + (f", {left_out} beyond examples.max_rows left out" if left_out else "")
+        )
     kind = kind_of(result.input_format)
     report = Snapshot(
         stage=STAGE,
