@@ -8,7 +8,12 @@ from tasks import benchmark
 from tasks.contracts import BaseLanguageModel, BenchmarkReport, Champion, DatasetRef, FolderRef
 
 
-@flow(name="benchmark-models", persist_result=True, result_serializer="json")
+@flow(
+    name="benchmark-models",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="benchmark-{frozen.num_rows}-examples",
+)
 def benchmark_models(
     base: BaseLanguageModel,
     candidate: FolderRef,
