@@ -87,6 +87,28 @@ def rollback(
         console.print(f"Champion of {settings.name} is now version {record.champion_version}. {record.reason}")
 
 
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Examine this configuration too.")] = None,
+) -> None:
+    """Looks at everything a retrain needs; each line is OK, or says what to do. Exit code 1 when something is wrong."""
+    with _explained_errors():
+        from flows import embedded
+
+        embedded.prepare_environment()
+        from flows.doctor import examine
+
+        signs = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "fault": "[red]fault[/]"}
+        num_faults = 0
+        for finding in examine(_load(config) if config else None):
+            num_faults += finding.status == "fault"
+            todo = f"  [dim]{escape(finding.todo)}[/]" if finding.todo else ""
+            line = f"{signs[finding.status]} {finding.check:<12} {escape(finding.found)}{todo}"
+            console.print(line, highlight=False, soft_wrap=True)
+        if num_faults:
+            raise typer.Exit(1)
+
+
 @review_app.command("export")
 def review_export(
     config: ConfigOption,

@@ -393,7 +393,12 @@ def _store_errors(where: str) -> Iterator[None]:
                 "a folder of its own",
                 "Set `store` to another place.",
             ) from error
-        raise
+        raise StoreError(
+            where,
+            error.strerror or type(error).__name__,
+            "a store that answers",
+            "Check its folder, mount or network, then run again; finished stages are kept.",
+        ) from error
 
 
 def _verify_folder(local: Path, ref: FolderRef) -> None:

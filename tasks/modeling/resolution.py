@@ -61,23 +61,14 @@ def resolve(config: BaseModelConfig, store: Store) -> BaseLanguageModel:
         ModelNotFoundError: It cannot be found or read, or is not what training can use.
         ConfigError: Its licence is not among the allowed ones.
     """
-    kind, _, name = config.source.partition(":")
-    path = Path(config.source).expanduser()
-    if kind == "package" and name:
-        model = _from_gguf(_gguf_in_package(name), _license_of_package(name), config, store)
-    elif path.suffix == ".gguf" and path.is_file():
-        model = _from_gguf(path, None, config, store)
-    elif path.is_dir():
-        model = _from_folder(path, path.resolve().name, config, store)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", config.source) and path.suffix != ".gguf":
+    path = locate(config)
+    if path is None:
         model = _from_folder(_hub_snapshot(config), config.source, config, store)
+    elif path.suffix == ".gguf":
+        kind, _, name = config.source.partition(":")
+        model = _from_gguf(path, _license_of_package(name) if kind == "package" and name else None, config, store)
     else:
-        raise ModelNotFoundError(
-            "training.base_model.source",
-            f"`{config.source}`, which is no file or folder here",
-            "`package:NAME`, a model folder, a `.gguf` file or a hub id like `org/name`",
-            "Check the path; relative paths start at the current folder.",
-        )
+        model = _from_folder(path, path.resolve().name, config, store)
     allowed = {name.lower() for name in config.allowed_licenses}
     if allowed and model.license.lower() not in allowed:
         raise ConfigError(
@@ -88,6 +79,28 @@ def resolve(config: BaseModelConfig, store: Store) -> BaseLanguageModel:
         )
     logger.info("base model %s: %d parameters, licence %s", model.name, model.num_parameters, model.license)
     return model
+
+
+def locate(config: BaseModelConfig) -> Path | None:
+    """The configured model's file or folder on this machine; None for a hub id, which is fetched when it is first used.
+
+    Raises:
+        ModelNotFoundError: There is no such package, file or folder, and it is no hub id.
+    """
+    kind, _, name = config.source.partition(":")
+    path = Path(config.source).expanduser()
+    if kind == "package" and name:
+        return _gguf_in_package(name)
+    if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
+        return path
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", config.source) and path.suffix != ".gguf":
+        return None
+    raise ModelNotFoundError(
+        "training.base_model.source",
+        f"`{config.source}`, which is no file or folder here",
+        "`package:NAME`, a model folder, a `.gguf` file or a hub id like `org/name`",
+        "Check the path; relative paths start at the current folder.",
+    )
 
 
 def count_parameters(folder: Path) -> int:

@@ -1,0 +1,311 @@
+"""What `perennial doctor` looks at: everything a retrain needs, each with what was found and what to do about it.
+
+Nothing is trained, registered or scheduled; a probe file is written to the store. A check never stops the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from flows.config import RetrainConfig
+from flows.embedded import home, running_server
+from tasks.errors import PerennialError
+from tasks.storage import Store
+
+MIN_FREE_BYTES = 5 * 10**9
+"""A training's checkpoints, a copy of the base model and a benchmark of a 7B model's adapter fit in it."""
+MAX_CLOCK_SKEW_SECONDS = 30.0
+_DISTRIBUTION = "perennial-llm"
+_CHECKS: list[tuple[str, Callable[[RetrainConfig | None], Iterator[Finding]]]] = []
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: ``fault`` must be mended before a retrain can work, ``note`` is worth knowing."""
+
+    check: str
+    status: Literal["ok", "note", "fault"]
+    found: str
+    todo: str = ""
+
+
+def examine(settings: RetrainConfig | None) -> Iterator[Finding]:
+    """Every finding, in the order in which a retrain would need the things.
+
+    Args:
+        settings: The configuration to examine; without one, only what every retrain needs.
+    """
+    for name, check in _CHECKS:
+        try:
+            yield from check(settings)
+        except PerennialError as error:
+            yield Finding(name, "fault", f"{error.where}: {error.found}", error.todo)
+
+
+def _check(name: str) -> Callable[[Callable[[RetrainConfig | None], Iterator[Finding]]], None]:
+    def register(function: Callable[[RetrainConfig | None], Iterator[Finding]]) -> None:
+        _CHECKS.append((name, function))
+
+    return register
+
+
+# ---------------------------------------------------------------------------------------------------------- this machine
+
+
+@_check("packages")
+def _packages(settings: RetrainConfig | None) -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    extras = importlib.metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
+    wrong, absent = [], set()
+    for requirement in map(Requirement, importlib.metadata.requires(_DISTRIBUTION) or []):
+        wanted_by = [
+            name for name in ("", *extras) if not requirement.marker or requirement.marker.evaluate({"extra": name})
+        ]
+        if not wanted_by:
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            if "" in wanted_by:
+                wrong.append(f"{requirement.name} is not installed")
+            else:
+                absent.update({*wanted_by} - {"all", "dev"})
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version}, wanted {requirement.specifier}")
+    if wrong:
+        yield Finding("packages", "fault", "; ".join(sorted(set(wrong))), "Install with `-c constraints.txt`.")
+    else:
+        yield Finding("packages", "ok", "every installed package has a supported version")
+    if absent:
+        yield Finding(
+            "packages", "note", f"not installed: {', '.join(sorted(absent))}", "Install perennial-llm[EXTRA] if wanted."
+        )
+
+
+@_check("disk")
+def _disk(settings: RetrainConfig | None) -> Iterator[Finding]:
+    folder = home()
+    free = shutil.disk_usage(folder).free
+    status: Literal["ok", "fault"] = "ok" if free >= MIN_FREE_BYTES else "fault"
+    yield Finding(
+        "disk",
+        status,
+        f"{free / 1e9:.1f} GB free under {folder}",
+        "" if status == "ok" else "Make room, or set PERENNIAL_HOME.",
+    )
+
+
+@_check("GPU")
+def _gpu(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        yield Finding("GPU", "note", "PyTorch is not installed", "Install perennial-llm[training] where models are trained.")
+        return
+    from tasks.training.hardware import find_hardware
+
+    hardware = find_hardware(settings.training.sft.device if settings else "auto")
+    memory = f"{hardware.memory_bytes / 1e9:.0f} GB free"
+    if hardware.device == "cuda":
+        yield Finding("GPU", "ok", f"{hardware.num_devices} x {hardware.name}, {memory}")
+    else:
+        yield Finding(
+            "GPU",
+            "note",
+            f"none; training runs on the {hardware.name}, {memory}",
+            "Fine for models of some 100M parameters.",
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- the configuration
+
+
+@_check("data")
+def _data(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None:
+        return
+    for name, source in (("examples", settings.examples), ("preferences", settings.preferences)):
+        if source is None:
+            continue
+        path = Path(source.path)
+        if path.exists() and os.access(path, os.R_OK):
+            yield Finding("data", "ok", f"{name}: {source.path}")
+        elif "://" in source.path or (path.suffix == "" and source.path.count("/") == 1 and not path.parent.exists()):
+            yield Finding("data", "note", f"{name}: {source.path} is not on this machine", "It is read when the run starts.")
+        else:
+            yield Finding(
+                "data", "fault", f"{name}: {source.path} cannot be read", f"Correct {name}.path or its permissions."
+            )
+
+
+@_check("store")
+def _store(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None:
+        return
+    store = Store(settings.store)
+    probe = str(time.time()).encode()
+    store.write_named("doctor.txt", probe)
+    if store.read_named("doctor.txt") != probe:
+        yield Finding(
+            "store", "fault", f"{store.uri} does not return what was written", "Use a store with read-after-write."
+        )
+    else:
+        yield Finding("store", "ok", f"{store.uri} can be written and read")
+
+
+@_check("base model")
+def _base_model(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None:
+        return
+    from tasks.modeling.resolution import locate
+
+    source = settings.training.base_model.source
+    if locate(settings.training.base_model) is None:
+        yield Finding(
+            "base model", "note", f"{source} is a hub id", "It is fetched, or found in the hub's cache, when the run starts."
+        )
+    else:
+        yield Finding("base model", "ok", f"{source} is here")
+
+
+@_check("name model")
+def _name_model(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None or settings.prepare.pii.mode == "turbo":
+        return
+    model = settings.prepare.pii.ner.model
+    if Path(model).is_dir() or ("/" not in model and importlib.util.find_spec(model) is not None):
+        yield Finding("name model", "ok", f"{model} is installed")
+    elif settings.prepare.pii.ner.engine == "spacy":
+        todo = "Install it (`pip install --no-deps`), name a folder, or set pii.mode to turbo."
+        yield Finding("name model", "fault", f"{model} is not installed", todo)
+    else:
+        yield Finding(
+            "name model", "note", f"{model} is not a folder here", "It is looked for in the hub's cache when the run starts."
+        )
+
+
+@_check("PII key")
+def _pii_key(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None:
+        return
+    pii = settings.prepare.pii
+    keyed = {"hash", "surrogate"} & {pii.operator, *pii.operators.values()}
+    if not keyed:
+        return
+    if pii.key_block or os.environ.get(pii.key_env):
+        yield Finding("PII key", "ok", f"the Secret block {pii.key_block}" if pii.key_block else f"{pii.key_env} is set")
+    else:
+        todo = f"Set {pii.key_env}, or name a Prefect Secret block in pii.key_block."
+        yield Finding("PII key", "fault", f"no key, and pii uses {' and '.join(sorted(keyed))}", todo)
+
+
+# --------------------------------------------------------------------------------------------------------------- the servers
+
+
+@_check("Prefect")
+def _prefect(settings: RetrainConfig | None) -> Iterator[Finding]:
+    url = os.environ.get("PREFECT_API_URL") or running_server()
+    if not url:
+        yield Finding("Prefect", "ok", "embedded: each run starts a server of its own", "")
+        return
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
+            skew = abs(email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        yield Finding(
+            "Prefect", "fault", f"{url} does not answer ({reason})", "Start the server, or correct PREFECT_API_URL."
+        )
+        return
+    try:
+        yield from asyncio.run(_served(url, settings))
+    except Exception as error:
+        todo = "Compare its version with this one's; with authentication on, set PREFECT_API_AUTH_STRING."
+        yield Finding("Prefect", "fault", f"{url} refuses ({type(error).__name__})", todo)
+    if skew > MAX_CLOCK_SKEW_SECONDS:
+        todo = "Synchronise both clocks (NTP): schedules and leases depend on them."
+        yield Finding("clock", "fault", f"{skew:.0f} s from the Prefect server's", todo)
+    else:
+        yield Finding("clock", "ok", f"{skew:.0f} s from the Prefect server's")
+
+
+async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
+    import prefect
+    from prefect.client.orchestration import get_client
+
+    findings = []
+    async with get_client() as client:
+        version = await client.api_version()
+        same = version.split(".")[:2] == prefect.__version__.split(".")[:2]
+        findings.append(
+            Finding(
+                "Prefect",
+                "ok" if same else "fault",
+                f"{url}, version {version}",
+                "" if same else f"Run {prefect.__version__} on both.",
+            )
+        )
+        deployments = await client.read_deployments(limit=200)
+        if not deployments:
+            todo = "prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml"
+            findings.append(Finding("deployments", "note", "none", todo))
+        for deployment in deployments:
+            findings.append(_scheduled(deployment))
+        pools = {pool.name: pool for pool in await client.read_work_pools()}
+        for name in sorted({str(deployment.work_pool_name) for deployment in deployments if deployment.work_pool_name}):
+            if name not in pools:
+                findings.append(
+                    Finding(
+                        "work pool", "fault", f"{name} does not exist", f"prefect work-pool create {name} --type process"
+                    )
+                )
+                continue
+            workers = [w for w in await client.read_workers_for_work_pool(name) if str(w.status).endswith("ONLINE")]
+            if pools[name].is_paused:
+                findings.append(Finding("work pool", "fault", f"{name} is paused", f"prefect work-pool resume {name}"))
+            elif not workers:
+                findings.append(
+                    Finding("work pool", "fault", f"{name} has no worker online", f"prefect worker start --pool {name}")
+                )
+            else:
+                findings.append(Finding("work pool", "ok", f"{name}: {len(workers)} online"))
+    return findings
+
+
+def _scheduled(deployment: Any) -> Finding:
+    """What a deployment's schedules say."""
+    active = [schedule for schedule in deployment.schedules if schedule.active]
+    if deployment.paused:
+        return Finding(
+            "schedule", "fault", f"{deployment.name} is paused", f"prefect deployment schedule resume, for {deployment.name}"
+        )
+    if deployment.schedules and not active:
+        return Finding("schedule", "fault", f"{deployment.name} has schedules, none active", "Activate one, or remove them.")
+    return Finding("schedule", "ok", f"{deployment.name}: {len(active) or 'no'} active")
+
+
+@_check("MLflow")
+def _mlflow(settings: RetrainConfig | None) -> Iterator[Finding]:
+    from tasks.tracking import connect, tracking_uri
+
+    try:
+        connect().search_experiments(max_results=1)
+    except PerennialError:
+        raise
+    except Exception as error:
+        todo = "Start the server, or correct MLFLOW_TRACKING_URI."
+        yield Finding("MLflow", "fault", f"{tracking_uri()} does not answer ({type(error).__name__})", todo)
+        return
+    yield Finding("MLflow", "ok", tracking_uri())
