@@ -65,3 +65,12 @@ def test_a_home_that_cannot_be_written_is_named(workplace: Path, monkeypatch: py
     (workplace / "file").write_text("in the way")
     monkeypatch.setenv("PERENNIAL_HOME", str(workplace / "file" / "home"))
     assert "PERENNIAL_HOME" in explained(plan(workplace, examples={"path": "a.jsonl"}))
+
+
+def test_a_store_that_cannot_be_written_is_named(workplace: Path, tiny_model_dir: Path) -> None:
+    rows = "".join(f'{{"instruction": "Question {n}?", "output": "Answer {n}."}}\n' for n in range(20))
+    (workplace / "rows.jsonl").write_text(rows)
+    settings = {"base_model": {"source": str(tiny_model_dir)}}
+    message = explained(plan(workplace, store="/proc/store", examples={"path": "rows.jsonl"}, training=settings))
+    assert "StoreError" in message
+    assert "/proc/store" in message
