@@ -20,6 +20,7 @@ from tasks.ingest import SourceConfig
 from tasks.labels import LabelAuditConfig
 from tasks.pii import PiiConfig
 from tasks.promotion import PromotionConfig
+from tasks.redteam import RedTeamConfig
 from tasks.registry import RegistryConfig
 from tasks.splitting import SplitConfig
 from tasks.training import TrainingConfig
@@ -59,6 +60,7 @@ class RetrainConfig(Section):
     prepare: PrepareConfig = Field(PrepareConfig(), description="The data stages.")
     training: TrainingConfig = Field(TrainingConfig(), description="Base model, SFT and DPO.")
     benchmark: BenchmarkConfig = Field(BenchmarkConfig(), description="How the models are compared.")
+    redteam: RedTeamConfig = Field(RedTeamConfig(), description="What the models are attacked with.")
     promotion: PromotionConfig = Field(PromotionConfig(), description="What a candidate must prove.")
     registry: RegistryConfig = Field(RegistryConfig(), description="How versions are registered.")
     truth: TruthConfig = Field(TruthConfig(), description="Planted ground truth to measure the stages against, if any.")
