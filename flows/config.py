@@ -67,6 +67,16 @@ class RetrainConfig(Section):
     dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
 
     @model_validator(mode="after")
+    def _a_guard_has_its_evidence(self) -> Self:
+        guards = self.promotion.safety_guards
+        if guards and guards != PromotionConfig().safety_guards and not self.redteam.enabled:
+            raise ValueError(
+                "promotion.safety_guards guard rates that redteam.enabled: false leaves unmeasured; "
+                "turn the red team on, or leave its guards out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_what_has_no_name(self) -> Self:
         if self.registry.model_name is None:
             object.__setattr__(self, "registry", self.registry.model_copy(update={"model_name": self.name}))
