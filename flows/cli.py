@@ -115,6 +115,21 @@ def review_import(
 
 
 @app.command()
+def canaries(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON Lines file to write; an existing one is not overwritten.")],
+) -> None:
+    """Writes made-up customers to add to the raw rows; the red team then looks whether the model knows them."""
+    with _explained_errors():
+        from flows.canaries import write_canaries
+
+        count = write_canaries(_load(config), out)
+        console.print(
+            f"{count} canaries in {out}. Add them to the raw rows; the scrubber must take them out.", soft_wrap=True
+        )
+
+
+@app.command()
 def server(
     port: Annotated[int, typer.Option(help="Port of Prefect's page.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's page.")] = 5000,
