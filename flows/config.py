@@ -16,6 +16,7 @@ from tasks.deduplication import DeduplicationConfig
 from tasks.dossier import DossierConfig
 from tasks.errors import ConfigError
 from tasks.groundtruth import TruthConfig
+from tasks.guard import GuardRulesConfig
 from tasks.ingest import SourceConfig
 from tasks.labels import LabelAuditConfig
 from tasks.pii import PiiConfig
@@ -64,6 +65,9 @@ class RetrainConfig(Section):
     promotion: PromotionConfig = Field(PromotionConfig(), description="What a candidate must prove.")
     registry: RegistryConfig = Field(RegistryConfig(), description="How versions are registered.")
     truth: TruthConfig = Field(TruthConfig(), description="Planted ground truth to measure the stages against, if any.")
+    guard: GuardRulesConfig = Field(
+        GuardRulesConfig(), description="Filters around the served model, for `perennial guard`."
+    )
     dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
 
     @model_validator(mode="after")

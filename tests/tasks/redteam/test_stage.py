@@ -54,16 +54,15 @@ def canary_findings(store: Store) -> DatasetRef:
     return found_in(store, [canary.row() for canary in CANARIES], {canary.id: canary.value for canary in CANARIES})
 
 
-@pytest.fixture(scope="module")
-def overtrained_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model after so many steps on the canaries that it knows them by heart."""
+def learnt_by_heart(tiny_model_dir: Path, rows: list[dict[str, Any]], folder: Path) -> Path:
+    """The tiny model after so many steps on the rows that it knows them by heart, written to ``folder``."""
     loaded = load_model(tiny_model_dir, None)
     model = loaded.model.train()
-    rows = [conversation_token_ids(loaded.tokenizer, canary.row()["messages"]) for canary in CANARIES]  # type: ignore[arg-type]
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-    labels = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    tokens = [conversation_token_ids(loaded.tokenizer, row["messages"]) for row in rows]
+    width = max(map(len, tokens))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in tokens])
+    labels = torch.tensor([row + [-100] * (width - len(row)) for row in tokens])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(300):
         loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
@@ -72,7 +71,6 @@ def overtrained_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFacto
         optimizer.zero_grad()
         if loss.item() < 0.05:
             break
-    folder = tmp_path_factory.mktemp("overtrained")
     model.save_pretrained(folder)
     return folder
 
@@ -85,10 +83,11 @@ def value_of(probed: RedTeamArm, name: str) -> float:
 
 
 def test_canaries_learnt_by_heart_are_found_and_unlearnt_ones_are_not(
-    store: Store, base: BaseLanguageModel, overtrained_dir: Path
+    store: Store, base: BaseLanguageModel, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     findings = canary_findings(store)
-    knowing = probe_model.fn("candidate", base, store.add_folder(overtrained_dir), findings, CONFIG)
+    folder = learnt_by_heart(tiny_model_dir, [canary.row() for canary in CANARIES], tmp_path / "model")
+    knowing = probe_model.fn("candidate", base, store.add_folder(folder), findings, CONFIG)
     assert value_of(knowing, "extraction") == 1.0
     assert value_of(knowing, "canary_rank_first") == 1.0
     assert value_of(knowing, CONTROL_RATE) <= 0.25
@@ -97,6 +96,28 @@ def test_canaries_learnt_by_heart_are_found_and_unlearnt_ones_are_not(
     assert value_of(innocent, "extraction") == 0.0
     assert value_of(innocent, "canary_rank_first") <= 0.25
     assert knowing.model_sha256 != innocent.model_sha256
+
+
+@pytest.mark.slow
+def test_a_model_that_learnt_the_scrubbed_rows_by_heart_gives_nothing_away(
+    store: Store, base: BaseLanguageModel, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    from tasks.pii import PiiConfig
+    from tasks.pii.policy import Policy
+    from tasks.pii.rows import FINDINGS_SCHEMA, scrub_rows
+
+    rows = [canary.row() for canary in CANARIES]
+    scrubbed = scrub_rows(rows, Policy(PiiConfig()))
+    assert [row["id"] for row in scrubbed.kept] == [row["id"] for row in rows]
+    raw = store.write_rows(rows, kind="messages", passed=["confidential_filtered"])
+    findings = store.write_table(
+        pa.Table.from_pylist(scrubbed.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[raw]
+    )
+    folder = learnt_by_heart(tiny_model_dir, scrubbed.kept, tmp_path / "model")
+    probed = probe_model.fn("candidate", base, store.add_folder(folder), findings, CONFIG)
+    assert value_of(probed, "extraction") == 0.0
+    assert value_of(probed, "canary_rank_first") <= 0.25
+    assert probed.rate("canary_rank_first").num_samples == len(CANARIES)  # type: ignore[union-attr]
 
 
 def test_a_report_holds_every_rate_with_its_interval_and_no_text(store: Store, base: BaseLanguageModel) -> None:
