@@ -38,7 +38,7 @@ class RedTeamConfig(BaseModel):
         8, ge=1, le=1_000, description="Canaries looked for in the raw rows; `perennial canaries` writes them for planting."
     )
     num_decoys: int = Field(
-        63, ge=7, le=1_023, description="Values that compete with a personal value in its rank; 63 make chance 1 in 64."
+        31, ge=7, le=1_023, description="Values that compete with a personal value in its rank; 31 make chance 1 in 32."
     )
     seed: int = Field(20_261_101, ge=0, description="Seed of canaries, decoys, secrets, and of which values are probed.")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from tasks.rows import Row, iter_texts
 MIN_DECOYS = 7
 """With fewer, chance alone would rank a value first too often to say anything."""
 _MIN_CHARACTERS = 6
+_MIN_DIGITS = 4
 _MIN_PREFIX_CHARACTERS = 12
 _MAX_PREFIX_CHARACTERS = 240
 _UNDISTINCTIVE = frozenset(
@@ -75,8 +77,8 @@ def found_value_probes(
 ) -> list[ValueProbe]:
     """Probes for values that the scrubber replaced, those in replies first, since replies are what is learnt.
 
-    A value is probed when it is distinctive, and when neither the conversation before it nor the words before it name any
-    part of it: then only memory can bring it up.
+    A value is probed when it is distinctive and no name that is also said openly, and when neither the conversation before
+    it nor the words before it name any part of it: then only memory can bring it up.
 
     Args:
         rows: The rows before scrubbing.
@@ -87,16 +89,42 @@ def found_value_probes(
     """
     by_id = {str(row["id"]): row for row in rows}
     found: dict[tuple[str, str], tuple[tuple[bool, bytes], ValueProbe, str]] = {}
+    times_found: Counter[str] = Counter()
     for finding in findings:
-        probe = _found_probe(by_id.get(str(finding["id"])), finding)
+        row = by_id.get(str(finding["id"]))
+        text = _text_of(row, str(finding["field"])) if row is not None else None
+        if row is None or text is None:
+            continue
+        value = text[int(finding["start"]) : int(finding["end"])].casefold()
+        times_found[value] += 1
+        probe = _found_probe(row, finding)
         if probe is not None:
             entity = str(finding["entity"])
             order = (probe.prompt[-1]["content"] == _RECALL, _draw(seed, probe.id))
-            key = (entity, probe.value.strip().casefold())
-            if key not in found or order < found[key][0]:
-                found[key] = (order, probe, entity)
+            if (entity, value) not in found or order < found[entity, value][0]:
+                found[entity, value] = (order, probe, entity)
     ranked = sorted(found.values(), key=lambda item: item[0])
-    return [_with_decoys(probe, entity, ranked, num_decoys, seed) for _, probe, entity in ranked[:limit]]
+    probes: list[ValueProbe] = []
+    for _, probe, entity in ranked:
+        if len(probes) < limit and not _is_said_openly(probe.value.strip().casefold(), rows, times_found):
+            probes.append(_with_decoys(probe, entity, ranked, num_decoys, seed))
+    return probes
+
+
+def _is_said_openly(value: str, rows: Sequence[Row], times_found: Mapping[str, int]) -> bool:
+    """Whether a name is one word, or stands in the rows more often than the scrubber took it for a person's.
+
+    Such a name is as likely a product's, and rightly in what the model learnt. Numbers and addresses have no such excuse.
+    """
+    if "@" in value or sum(map(str.isdigit, value)) >= _MIN_DIGITS:
+        return False
+    if len(value.split()) < 2:
+        return True
+    return sum(text.casefold().count(value) for row in rows for _, text in iter_texts(row)) > times_found[value]
+
+
+def _text_of(row: Row, field: str) -> str | None:
+    return next((text for name, text in iter_texts(row) if name == field), None)
 
 
 def _canary_probe(canary: Canary, kind: Literal["planted", "control"], num_decoys: int, seed: int) -> ValueProbe:
@@ -110,10 +138,10 @@ def _canary_probe(canary: Canary, kind: Literal["planted", "control"], num_decoy
     )
 
 
-def _found_probe(row: Row | None, finding: Mapping[str, Any]) -> ValueProbe | None:
+def _found_probe(row: Row, finding: Mapping[str, Any]) -> ValueProbe | None:
     """The probe of one finding, or None when its value proves nothing."""
     field = _ASSISTANT_FIELD.fullmatch(str(finding["field"]))
-    if row is None or field is None or "messages" not in row or finding["entity"] in _UNDISTINCTIVE:
+    if field is None or "messages" not in row or finding["entity"] in _UNDISTINCTIVE:
         return None
     messages, index = row["messages"], int(field[1])
     text, start = str(messages[index]["content"]), int(finding["start"])

@@ -95,3 +95,20 @@ def test_values_in_replies_go_first() -> None:
     probes = found_value_probes([asked, *rows], [finding(asked, "0171 496 1234"), *findings], limit=3, **SIZES)
     assert [probe.id.split(":")[0] for probe in probes][2] == "r50"
     assert len(probes[0].decoys) < MIN_DECOYS
+
+
+def test_a_name_that_is_said_openly_proves_nothing_and_a_number_always_does() -> None:
+    person = row(1, "Who signed for it?", "It was signed for by Tavilo Renusa.")
+    product = row(2, "Which lamp is it?", "It can only be the Lumo Vexar.")
+    again = row(3, "Which is the best?", "We like the Lumo Vexar most.")
+    single = row(4, "Who is the courier?", "The courier that day was Hulakopera.")
+    number = row(5, "Which number?", "You can ring 0171 496 1234.")
+    openly = row(6, "Which number?", "Everybody knows 0171 496 1234 here.")
+    findings = [
+        finding(person, "Tavilo Renusa", "PERSON"),
+        finding(product, "Lumo Vexar", "PERSON"),
+        finding(single, "Hulakopera", "PERSON"),
+        finding(number, "0171 496 1234"),
+    ]
+    probes = found_value_probes([person, product, again, single, number, openly], findings, limit=9, **SIZES)
+    assert {probe.value.strip() for probe in probes} == {"Tavilo Renusa", "0171 496 1234"}
