@@ -1,11 +1,11 @@
-"""The same frozen examples answered by the base model, the candidate, and the champion when one reigns."""
+"""The same frozen examples, and the same attacks, for the base model, the candidate, and the champion when one reigns."""
 
 from __future__ import annotations
 
 from prefect import flow
 
-from tasks import benchmark
-from tasks.contracts import BaseLanguageModel, BenchmarkReport, Champion, DatasetRef, FolderRef
+from tasks import benchmark, redteam
+from tasks.contracts import BaseLanguageModel, BenchmarkReport, Champion, DatasetRef, FolderRef, RedTeamReport
 
 
 @flow(
@@ -20,6 +20,8 @@ def benchmark_models(
     champion: Champion | None,
     frozen: DatasetRef,
     settings: benchmark.BenchmarkConfig,
+    findings: DatasetRef,
+    attacks: redteam.RedTeamConfig,
 ) -> BenchmarkReport:
     """Per-example scores of every arm; an arm that was scored before on the same examples is not scored again.
 
@@ -29,6 +31,8 @@ def benchmark_models(
         champion: The reigning champion, the second opponent, or None.
         frozen: The frozen evaluation set.
         settings: Metrics and generation.
+        findings: What the scrubber replaced, which no model may know.
+        attacks: Settings of the red team.
     """
     arms = [
         benchmark.score_model("base", base, None, frozen, settings),
@@ -36,4 +40,13 @@ def benchmark_models(
     ]
     if champion is not None:
         arms.append(benchmark.score_model("champion", champion.base, champion.adapter, frozen, settings))
-    return BenchmarkReport(dataset=frozen, arms=tuple(arms))
+    report = BenchmarkReport(dataset=frozen, arms=tuple(arms))
+    if not attacks.enabled:
+        return report
+    probed = [
+        redteam.probe_model("base", base, None, findings, attacks),
+        redteam.probe_model("candidate", base, candidate, findings, attacks),
+    ]
+    if champion is not None:
+        probed.append(redteam.probe_model("champion", champion.base, champion.adapter, findings, attacks))
+    return report.model_copy(update={"red_team": RedTeamReport(arms=tuple(probed))})

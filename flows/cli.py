@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.errors import PerennialError
+from tasks.errors import ConfigError, PerennialError
 
 app = typer.Typer(
     name="perennial",
@@ -134,6 +134,49 @@ def review_import(
 
         taken, waiting = import_answers(_load(config), answers)
         console.print(f"Answers taken over: {taken}. {waiting} rows still await one. The next run applies them.")
+
+
+@app.command()
+def canaries(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON Lines file to write; an existing one is not overwritten.")],
+) -> None:
+    """Writes made-up customers to add to the raw rows; the red team then looks whether the model knows them."""
+    with _explained_errors():
+        from flows.canaries import write_canaries
+
+        count = write_canaries(_load(config), out)
+        console.print(
+            f"{count} canaries in {out}. Add them to the raw rows; the scrubber must take them out.", soft_wrap=True
+        )
+
+
+@app.command()
+def guard(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration; see examples/.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="An exported policy, in place of a configuration.")] = None,
+    direction: Annotated[
+        str, typer.Option(help="`input` or `output` of the model; inputs are searched for injections.")
+    ] = "input",
+    export: Annotated[Path | None, typer.Option(help="Writes the policy to this file, and filters nothing.")] = None,
+) -> None:
+    """Filters lines, or JSON objects with a `text`, from standard input; what cannot be checked is blocked."""
+    with _explained_errors():
+        from flows.embedded import prepare_environment
+
+        prepare_environment()
+        from flows.guard import choose_policy, export_policy, filter_lines
+
+        if direction not in ("input", "output"):
+            raise ConfigError("--direction", direction, "input or output", "Name one of them.")
+        rules = choose_policy(config, policy)
+        if export is not None:
+            export_policy(rules, export)
+            console.print(f"The policy is in {export}.", soft_wrap=True)
+            return
+        for line in filter_lines(rules, sys.stdin.buffer, "input" if direction == "input" else "output"):
+            sys.stdout.buffer.write(f"{line}\n".encode())
+            sys.stdout.buffer.flush()
 
 
 @app.command()

@@ -16,10 +16,12 @@ from tasks.deduplication import DeduplicationConfig
 from tasks.dossier import DossierConfig
 from tasks.errors import ConfigError
 from tasks.groundtruth import TruthConfig
+from tasks.guard import GuardRulesConfig
 from tasks.ingest import SourceConfig
 from tasks.labels import LabelAuditConfig
 from tasks.pii import PiiConfig
 from tasks.promotion import PromotionConfig
+from tasks.redteam import RedTeamConfig
 from tasks.registry import RegistryConfig
 from tasks.splitting import SplitConfig
 from tasks.training import TrainingConfig
@@ -59,10 +61,24 @@ class RetrainConfig(Section):
     prepare: PrepareConfig = Field(PrepareConfig(), description="The data stages.")
     training: TrainingConfig = Field(TrainingConfig(), description="Base model, SFT and DPO.")
     benchmark: BenchmarkConfig = Field(BenchmarkConfig(), description="How the models are compared.")
+    redteam: RedTeamConfig = Field(RedTeamConfig(), description="What the models are attacked with.")
     promotion: PromotionConfig = Field(PromotionConfig(), description="What a candidate must prove.")
     registry: RegistryConfig = Field(RegistryConfig(), description="How versions are registered.")
     truth: TruthConfig = Field(TruthConfig(), description="Planted ground truth to measure the stages against, if any.")
+    guard: GuardRulesConfig = Field(
+        GuardRulesConfig(), description="Filters around the served model, for `perennial guard`."
+    )
     dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
+
+    @model_validator(mode="after")
+    def _a_guard_has_its_evidence(self) -> Self:
+        guards = self.promotion.safety_guards
+        if guards and guards != PromotionConfig().safety_guards and not self.redteam.enabled:
+            raise ValueError(
+                "promotion.safety_guards guard rates that redteam.enabled: false leaves unmeasured; "
+                "turn the red team on, or leave its guards out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_what_has_no_name(self) -> Self:

@@ -50,6 +50,9 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     num_scored = min(num_test, settings.benchmark.max_examples or num_test)
     speed = sft.num_tokens * _epochs(sft) / max(sft.estimated_seconds, 1e-9) * _GENERATION_SPEED
     seconds["benchmark"] = 2 * num_scored * settings.benchmark.max_new_tokens / max(speed, 1e-9)
+    if settings.redteam.enabled:  # seven kinds of prompts, one of them in pairs, and personal values
+        num_attacks = 9 * settings.redteam.max_probes_per_kind
+        seconds["red team"] = 2 * num_attacks * settings.redteam.max_new_tokens / max(speed, 1e-9)
     blocks.append(_time_block(seconds, num_scored, settings))
     return blocks
 

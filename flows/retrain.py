@@ -42,9 +42,10 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
     base = training.resolve_base_model(config.training.base_model, config.store)
     trained = train_adapter(base, examples, rows, pairs, pair_rows, config.training, config.name)
 
-    # 4. Judge: the same frozen examples for base, candidate and champion; the difference must be proven.
+    # 4. Judge: the same frozen examples and attacks for base, candidate and champion; the difference must be proven.
     champion = registry.find_champion(config.registry)
-    scores = benchmark_models(base, trained.adapter, champion, examples.frozen, config.benchmark)
+    found = examples.scrub.findings
+    scores = benchmark_models(base, trained.adapter, champion, examples.frozen, config.benchmark, found, config.redteam)
     decision = promotion.decide_promotion(scores, config.promotion, champion)
 
     # 5. Measure the stages against planted ground truth, where the configuration names one.

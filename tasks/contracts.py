@@ -353,11 +353,38 @@ class ArmScores(Contract):
         return next((score for score in self.scores if score.name == name), None)
 
 
+class RedTeamArm(Contract):
+    """One model's rates under attack (:data:`tasks.safety.RATES`); ``probes`` is a table with one row per probe and rate."""
+
+    arm: str
+    model_sha256: str
+    probes: DatasetRef
+    rates: tuple[Measurement, ...]
+
+    def rate(self, name: str) -> Measurement | None:
+        """The named rate, or None when the red team does not know it."""
+        return next((rate for rate in self.rates if rate.name == name), None)
+
+
+class RedTeamReport(Contract):
+    """The same probes put to every arm of the benchmark."""
+
+    arms: tuple[RedTeamArm, ...]
+
+    def arm(self, name: str) -> RedTeamArm | None:
+        """The named arm, or None."""
+        return next((arm for arm in self.arms if arm.arm == name), None)
+
+
 class BenchmarkReport(Contract):
-    """The same frozen examples answered by every arm (``base``, ``candidate``, ``champion`` when there is one)."""
+    """The same frozen examples answered by every arm (``base``, ``candidate``, ``champion`` when there is one).
+
+    ``red_team`` is None when the configuration leaves the red team out.
+    """
 
     dataset: DatasetRef
     arms: tuple[ArmScores, ...]
+    red_team: RedTeamReport | None = None
 
     def arm(self, name: str) -> ArmScores | None:
         """The named arm, or None."""

@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.benchmark.config import BenchmarkConfig
-from tasks.benchmark.generation import LoadedModel, generate_replies, reply_likelihoods
 from tasks.benchmark.replies import corpus_scores, format_valid, named_label, text_scores
 from tasks.bootstrap import Interval, Values, mean_interval, statistic_interval
 from tasks.contracts import Measurement
 from tasks.metrics import METRICS
+from tasks.modeling.generation import LoadedModel, generate_replies, reply_likelihoods
 from tasks.rows import Row, prompt_messages, reply
 
 OnProgress = Callable[[int, int], None]

@@ -78,8 +78,8 @@ def _answer(
     base: BaseLanguageModel, adapter: FolderRef | None, rows: list[Row], config: BenchmarkConfig, progress: StageProgress
 ) -> pa.Table:
     """Loads the model and lets it answer."""
-    from tasks.benchmark.generation import load_model
     from tasks.benchmark.scoring import answer_rows
+    from tasks.modeling.generation import load_model
 
     base_folder = Store.holding(base.folder).fetch_folder(base.folder)
     adapter_folder = Store.holding(adapter).fetch_folder(adapter) if adapter else None

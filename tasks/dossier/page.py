@@ -20,6 +20,7 @@ from tasks.dossier.preparation import (
     stage_times,
     truth_section,
 )
+from tasks.dossier.redteam import red_team_section
 from tasks.dossier.training import training_section
 from tasks.dossier.verdict import verdict_of
 
@@ -40,6 +41,7 @@ def compose_page(
         decision_section(evidence),
         scores_section(evidence),
         answers_section(gathered.answers, evidence.decision.primary_metric),
+        red_team_section(evidence),
         compliance_section(evidence, gathered),
         funnel_section(evidence),
         truth_section(evidence),

@@ -24,7 +24,8 @@ from tasks.bootstrap import Interval, mean_interval, resampled_means, statistic_
 from tasks.contracts import Comparison, PromotionDecision
 from tasks.errors import IntegrityError
 from tasks.metrics import METRICS
-from tasks.promotion.config import GuardConfig, PromotionConfig
+from tasks.promotion.config import GuardConfig, PromotionConfig, SafetyGuardConfig
+from tasks.promotion.safety import Failures, judge_rate
 
 Values = NDArray[np.float64]
 
@@ -49,6 +50,7 @@ def judge(
     *,
     champion_version: str | None = None,
     reigns_already: bool = False,
+    attacks: Mapping[str, Mapping[str, Failures]] | None = None,
 ) -> PromotionDecision:
     """The decision on ``candidate``; swapping two models mirrors every primary comparison.
 
@@ -58,6 +60,7 @@ def judge(
         config: What must be proven.
         champion_version: The reigning version, kept in the decision: promotion compares and sets against it.
         reigns_already: The candidate is the very model that reigns.
+        attacks: What the red team found, by arm, rate and probe; None when it is off, and its guards rest.
 
     Returns:
         ``PROMOTE`` when every rule holds; ``HOLD`` when one is broken or superiority is not proven; ``NEEDS_HUMAN`` when
@@ -87,6 +90,9 @@ def judge(
         for guard in config.guards:
             if guard.opponent in arms:
                 _judge_guard(findings, arms, guard, names[guard.opponent], config)
+        for safety_guard in config.safety_guards if attacks is not None else ():
+            if safety_guard.opponent in arms:
+                _judge_safety(findings, attacks or {}, safety_guard, names[safety_guard.opponent], config)
         _judge_slices(findings, arms, opponents[-1], names[opponents[-1]], config)
 
     measured = [effect for effect in effects if effect is not None]
@@ -191,6 +197,27 @@ def _judge_guard(
         findings.unsettled = True
         findings.reasons.append(f"The guard on {what} is not settled: {bounds}.")
         findings.remedies.append(f"More examples would settle the guard on {what}; a person may decide instead.")
+
+
+def _judge_safety(
+    findings: _Findings,
+    attacks: Mapping[str, Mapping[str, Failures]],
+    guard: SafetyGuardConfig,
+    name: str,
+    config: PromotionConfig,
+) -> None:
+    """Adds the verdict on one guard of the red team."""
+    candidate, other = (
+        attacks[arm].get(guard.rate, {}) if arm in attacks else None for arm in ("candidate", guard.opponent)
+    )
+    verdict = judge_rate(guard, candidate, other, name, config.confidence)
+    if verdict.comparison is not None:
+        findings.comparisons.append(verdict.comparison)
+    if verdict.state != "held":
+        findings.blocked |= verdict.state == "broken"
+        findings.unsettled |= verdict.state == "unsettled"
+        findings.reasons.append(verdict.reason)
+        findings.remedies.append(verdict.remedy)
 
 
 def _judge_slices(

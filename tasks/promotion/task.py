@@ -7,7 +7,7 @@ import logging
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import BenchmarkReport, Champion, PromotionDecision
+from tasks.contracts import BenchmarkReport, Champion, PromotionDecision, RedTeamReport
 from tasks.progress import report_progress
 from tasks.promotion.config import PromotionConfig
 from tasks.stage import stage_task
@@ -42,12 +42,23 @@ def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion:
             config,
             champion_version=version,
             reigns_already=bool(candidate and reigning and candidate.model_sha256 == reigning.model_sha256),
+            attacks=_failures(scores.red_team) if scores.red_team else None,
         )
         progress.finish(f"{decision.outcome}: {decision.reasons[0]}")
     logger.info("decide: %s; %s", decision.outcome, " ".join(decision.reasons))
     if TaskRunContext.get():
         create_markdown_artifact(_markdown(decision), key="decision", description=decision.outcome)
     return decision
+
+
+def _failures(report: RedTeamReport) -> dict[str, dict[str, dict[str, bool]]]:
+    """Whether each probe went wrong, by arm, rate and probe."""
+    attacks: dict[str, dict[str, dict[str, bool]]] = {}
+    for arm in report.arms:
+        rates = attacks.setdefault(arm.arm, {})
+        for row in Store.holding(arm.probes).read_rows(arm.probes):
+            rates.setdefault(row["rate"], {})[row["id"]] = bool(row["failed"])
+    return attacks
 
 
 def _markdown(decision: PromotionDecision) -> str:

@@ -10,10 +10,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tasks.benchmark.config import BenchmarkConfig
-from tasks.benchmark.generation import LoadedModel, generate_replies, load_model, reply_likelihoods
 from tasks.benchmark.task import score_model
 from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef
 from tasks.errors import InputError
+from tasks.modeling.generation import (
+    LoadedModel,
+    continuation_likelihoods,
+    generate_replies,
+    load_model,
+    reply_likelihoods,
+)
 from tasks.modeling.loading import load_base
 from tasks.modeling.prompts import prompt_token_ids
 from tasks.rows import prompt_messages, reply
@@ -80,6 +86,27 @@ def test_an_empty_reference_has_no_likelihood(tiny: LoadedModel) -> None:
     for references in ([""], ["", REFERENCES[0]]):
         likelihood = reply_likelihoods(tiny, PROMPTS[: len(references)], references, batch_size=2)[0]
         assert (likelihood.nll, likelihood.num_tokens) == (0.0, 0)
+
+
+def test_a_reply_goes_on_from_its_prefix(tiny: LoadedModel) -> None:
+    whole = generate_replies(tiny, PROMPTS[:3], max_new_tokens=24, batch_size=3)
+    prefixes = [answer.text.split()[0] for answer in whole]
+    rest = generate_replies(tiny, PROMPTS[:3], max_new_tokens=24, batch_size=2, prefixes=prefixes)
+    for answer, prefix, continued in zip(whole, prefixes, rest, strict=True):
+        assert f"{prefix} {continued.text}"[:20] == answer.text[:20]
+
+
+def test_continuations_weigh_what_they_weigh_alone(tiny: LoadedModel) -> None:
+    continuations = ["restart it", "reset the password now", "", "the amount"]
+    together = continuation_likelihoods(tiny, PROMPTS[0], "Please ", continuations, batch_size=3)
+    start = prompt_token_ids(tiny.tokenizer, PROMPTS[0]) + tiny.tokenizer("Please ", add_special_tokens=False)["input_ids"]
+    for continuation, likelihood in zip(continuations, together, strict=True):
+        end = tiny.tokenizer(continuation, add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            logits = tiny.model(torch.tensor([start + end])).logits[0, len(start) - 1 : -1]
+        expected = -logits.log_softmax(-1)[range(len(end)), end].sum().item()
+        assert likelihood.nll == pytest.approx(expected, rel=1e-4)
+        assert likelihood.num_tokens == len(end)
 
 
 def test_a_prompt_longer_than_the_context_loses_its_start(tiny: LoadedModel) -> None:

@@ -1,4 +1,6 @@
-"""Greedy replies in batches, and the likelihood of reference replies: all that needs the model itself.
+"""Greedy replies in batches, and how likely a model finds given ones: all that needs the model itself.
+
+Shared by the benchmark and the red team.
 
 Prompts are sorted by length, so that a batch holds prompts of similar length and little is padding, and padded on the
 left, so that every reply starts at the same position. Sixteen at once are about five times as fast as one by one.
@@ -6,6 +8,7 @@ left, so that every reply starts at the same position. Sixteen at once are about
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +76,7 @@ def generate_replies(
     *,
     max_new_tokens: int,
     batch_size: int,
+    prefixes: Sequence[str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Reply]:
     """Greedy replies, in the order of the prompts.
@@ -82,13 +86,18 @@ def generate_replies(
         prompts: Conversations up to the reply. One that leaves no room for a reply in the context loses its beginning.
         max_new_tokens: Limit of each reply.
         batch_size: Prompts per batch; does not change the replies beyond rounding.
+        prefixes: How each reply begins; the model goes on from there, and the reply's text is what it adds. None: nowhere.
         on_progress: Told how many replies are done.
     """
     room = max(1, loaded.max_tokens - max_new_tokens)
-    token_ids = [prompt_token_ids(loaded.tokenizer, prompt) for prompt in prompts]
+    starts = prefixes if prefixes is not None else [""] * len(prompts)
+    token_ids = [
+        prompt_token_ids(loaded.tokenizer, prompt) + _plain_token_ids(loaded, start)
+        for prompt, start in zip(prompts, starts, strict=True)
+    ]
     num_cut = sum(len(ids) > room for ids in token_ids)
     if num_cut:
-        logger.warning("benchmark: %d prompts exceed the context of %d tokens and lose their start", num_cut, room)
+        logger.warning("generation: %d prompts exceed the context of %d tokens and lose their start", num_cut, room)
     token_ids = [ids[-room:] for ids in token_ids]
     settings = _greedy(loaded, max_new_tokens)
     # `generate` fills what its settings leave open from the model's own: a sampling temperature must not slip in there.
@@ -118,7 +127,7 @@ def reply_likelihoods(
     """
     pairs = []
     for prompt, reference in zip(prompts, references, strict=True):
-        reply = loaded.tokenizer(reference, add_special_tokens=False)["input_ids"][: loaded.max_tokens - 1]
+        reply = _plain_token_ids(loaded, reference)[: loaded.max_tokens - 1]
         pairs.append((prompt_token_ids(loaded.tokenizer, prompt)[-(loaded.max_tokens - len(reply)) :], reply))
     likelihoods: dict[int, Likelihood] = {}
     for batch in _batches_by_length([len(prompt) + len(reply) for prompt, reply in pairs], batch_size):
@@ -126,6 +135,42 @@ def reply_likelihoods(
         if on_progress:
             on_progress(len(likelihoods), len(pairs))
     return [likelihoods[index] for index in range(len(pairs))]
+
+
+def continuation_likelihoods(
+    loaded: LoadedModel, prompt: Messages, prefix: str, continuations: Sequence[str], *, batch_size: int
+) -> list[Likelihood]:
+    """The likelihood of each of several ways to go on after one prompt and one beginning of the reply, in order.
+
+    What they share is read once, so that many short continuations cost little more than one. A beginning that leaves no
+    room for the longest continuation loses its start.
+    """
+    endings = [_plain_token_ids(loaded, continuation) for continuation in continuations]
+    longest = max(map(len, endings), default=0)
+    if longest == 0:
+        return [Likelihood(0.0, 0) for _ in endings]
+    start = prompt_token_ids(loaded.tokenizer, prompt) + _plain_token_ids(loaded, prefix)
+    start = start[-max(1, loaded.max_tokens - longest) :]
+    device, likelihoods = loaded.model.device, []
+    with torch.inference_mode():
+        shared = loaded.model(input_ids=torch.tensor([start], device=device), use_cache=True, logits_to_keep=1)
+        for first in range(0, len(endings), batch_size):
+            batch = endings[first : first + batch_size]
+            ids = torch.tensor([row + [0] * (longest - len(row)) for row in batch], device=device)
+            cache = copy.deepcopy(shared.past_key_values)
+            cache.batch_repeat_interleave(len(batch))
+            logits = loaded.model(input_ids=ids, past_key_values=cache, use_cache=True).logits[:, :-1]
+            logits = torch.cat([shared.logits.expand(len(batch), 1, -1), logits], dim=1).float()
+            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none").cpu().double()
+            likelihoods += [
+                Likelihood(float(loss[: len(row)].sum()), len(row)) for loss, row in zip(losses, batch, strict=True)
+            ]
+    return likelihoods
+
+
+def _plain_token_ids(loaded: LoadedModel, text: str) -> list[int]:
+    ids: list[int] = loaded.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+    return ids
 
 
 def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

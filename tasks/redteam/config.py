@@ -1,0 +1,62 @@
+"""Settings of the red team."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.errors import InputError
+from tasks.redteam.probes import ProbeKind, read_probes
+
+
+class RedTeamConfig(BaseModel):
+    """What the models are attacked with after they were scored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(True, description="False leaves the red team out; guards on its rates then rest.")
+    max_probes_per_kind: int = Field(
+        8,
+        ge=1,
+        le=100_000,
+        description="Probes of each kind, own files first. 8 take seconds and show only gross faults; a guard with a margin "
+        "of 2 points needs about 200.",
+    )
+    max_new_tokens: int = Field(24, ge=8, le=1024, description="Replies are cut here; enough to tell a refusal.")
+    batch_size: int = Field(32, ge=1, le=1024, description="Prompts per generation batch.")
+    probe_files: Mapping[ProbeKind, tuple[str, ...]] = Field(
+        {},
+        description="Own probes by kind (`injection`, `leak`, `harmful`, `harmless`, `counterfactual`, `unanswerable`, "
+        "`provocation`): JSON Lines files in the format of tasks/redteam/data. They go before the built-in ones.",
+    )
+    toxic_terms: tuple[str, ...] = Field((), description="Words that count as toxic beside the built-in list.")
+    num_canaries: int = Field(
+        8, ge=1, le=1_000, description="Canaries looked for in the raw rows; `perennial canaries` writes them for planting."
+    )
+    num_decoys: int = Field(
+        31, ge=7, le=1_023, description="Values that compete with a personal value in its rank; 31 make chance 1 in 32."
+    )
+    seed: int = Field(20_261_101, ge=0, description="Seed of canaries, decoys, secrets, and of which values are probed.")
+
+    @model_validator(mode="after")
+    def _own_probes_are_readable(self) -> Self:
+        """Read here, before anything is spent: the red team comes after hours of training."""
+        faults = []
+        for kind, paths in self.probe_files.items():
+            for path in paths:
+                try:
+                    read_probes(kind, Path(path))
+                except InputError as error:
+                    faults.append(str(error))
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def outside_content(self) -> Mapping[str, str]:
+        """The digest of each file of own probes, so that a changed file is a changed setting."""
+        paths = (path for paths in self.probe_files.values() for path in paths)
+        return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths if Path(path).is_file()}

@@ -1,0 +1,109 @@
+"""The red team on one model as a Prefect task."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import TaskRunContext
+
+from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, RedTeamArm
+from tasks.errors import IntegrityError
+from tasks.progress import report_progress
+from tasks.redteam.config import RedTeamConfig
+from tasks.safety import RATES
+from tasks.sources import sources_sha256
+from tasks.stage import content_of, stage_task
+from tasks.storage import Store, sha256_of_json
+
+logger = logging.getLogger(__name__)
+
+
+@stage_task("probe_model")
+def probe_model(
+    arm: str, base: BaseLanguageModel, adapter: FolderRef | None, findings: DatasetRef, config: RedTeamConfig
+) -> RedTeamArm:
+    """One model's rates under attack, each with its interval; outcomes per probe lie in a table, no reply is kept.
+
+    What a model does with probes that do not depend on the data is kept in the store under the model and the settings: the
+    base model, and a champion that was probed as a candidate, are asked once.
+
+    Args:
+        arm: The model's part in the comparison: ``base``, ``candidate`` or ``champion``.
+        base: The base model.
+        adapter: The adapter on top of it, or None for the base itself.
+        findings: What the scrubber replaced; the rows before scrubbing are its parent.
+        config: Probes and their number.
+
+    Raises:
+        IntegrityError: The rows before scrubbing are gone from the store.
+        InputError: A file of probes changed since the configuration was read, and is faulty.
+    """
+    from tasks.modeling.generation import load_model
+    from tasks.redteam.memory import canary_probes, found_value_probes
+    from tasks.redteam.probing import outcomes_table, probe_behaviour, probe_memory, summarise
+
+    store = Store.holding(findings)
+    rows = _rows_before_scrubbing(store, findings)
+    options = {"num_decoys": config.num_decoys, "seed": config.seed}
+    values = [
+        *canary_probes(rows, count=config.num_canaries, **options),
+        *found_value_probes(rows, store.read_table(findings).to_pylist(), limit=config.max_probes_per_kind, **options),
+    ]
+    model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
+    logger.info("red team: %s model %s, %d personal values", arm, model_sha256[:12], len(values))
+    with report_progress("probe_model", unit="probes") as progress:
+        base_folder = Store.holding(base.folder).fetch_folder(base.folder)
+        loaded = load_model(base_folder, Store.holding(adapter).fetch_folder(adapter) if adapter else None)
+        memory = outcomes_table(probe_memory(loaded, values, config, progress))
+        name = f"redteam/{_behaviour_key(model_sha256, config)}"
+        behaviour = store.read_pointer(name)
+        if behaviour is None or not store.holds(behaviour):
+            behaviour = store.write_table(outcomes_table(probe_behaviour(loaded, config, progress)), kind="table")
+            store.write_pointer(name, behaviour)
+        table = pa.concat_tables([store.read_table(behaviour).replace_schema_metadata(), memory])
+        probed = RedTeamArm(
+            arm=arm,
+            model_sha256=model_sha256,
+            probes=store.write_table(table, kind="table", parents=[findings, behaviour]),
+            rates=summarise(table.to_pylist(), config),
+        )
+        progress.finish(_summary(probed))
+    logger.info("red team: %s", _summary(probed))
+    if TaskRunContext.get():
+        create_markdown_artifact(_markdown(probed), key=f"redteam-{arm}", description=f"Red team on the {arm} model")
+    return probed
+
+
+def _rows_before_scrubbing(store: Store, findings: DatasetRef) -> list[dict[str, Any]]:
+    original = store.find_dataset(findings.parents[0]) if findings.parents else None
+    if original is None:
+        raise IntegrityError(
+            f"findings {findings.sha256[:12]}",
+            "no rows before scrubbing in the store",
+            "the data set that the scrubber read",
+            "Run again; the stage that made it re-runs.",
+        )
+    return store.read_rows(original)
+
+
+def _behaviour_key(model_sha256: str, config: RedTeamConfig) -> str:
+    """What the replies and their judgement depend on, hashed: model, settings, own probe files, and the code."""
+    code = sources_sha256(Path(__file__))
+    return sha256_of_json({"model": model_sha256, "config": content_of(config), "code": code})
+
+
+def _summary(probed: RedTeamArm) -> str:
+    failed = [f"{rate.name} {rate.value:.0%}" for rate in probed.rates if rate.value and rate.name in RATES]
+    return f"{probed.arm}: {', '.join(failed) or 'no probe went wrong'}"
+
+
+def _markdown(probed: RedTeamArm) -> str:
+    lines = ["| rate | value | low | high | probes |", "|---|---|---|---|---|"]
+    for rate in probed.rates:
+        low, value, high = ("" if figure is None else f"{figure:.3g}" for figure in (rate.low, rate.value, rate.high))
+        lines.append(f"| {rate.name} | {value or 'not measured'} | {low} | {high} | {rate.num_samples or 0} |")
+    return "\n".join(lines)

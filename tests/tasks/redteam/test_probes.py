@@ -1,0 +1,93 @@
+"""Probe files: the built-in ones are sound, own ones go first, and a faulty one is explained without showing its text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.config import RetrainConfig
+from tasks.errors import InputError
+from tasks.redteam.config import RedTeamConfig
+from tasks.redteam.judging import gives_away
+from tasks.redteam.probes import FOLDER, KINDS, Probe, ProbeKind, choose_probes, read_probes, secret_of
+
+
+def written(folder: Path, *lines: object) -> Path:
+    path = folder / "probes.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_built_in_probes_are_sound(kind: ProbeKind) -> None:
+    probes = read_probes(kind, FOLDER / f"{kind}.jsonl")
+    assert len(probes) >= 12
+    for probe in probes:
+        filled = probe.messages({"token": "X", "secret": "X", **(probe.forms[0] if probe.forms else {})})
+        assert not any("{" in message["content"] for message in filled)
+
+
+def test_own_probes_go_first_and_may_replace_a_built_in_one(tmp_path: Path) -> None:
+    path = written(tmp_path, {"id": "mine", "prompt": "a"}, {"id": "harmful-01", "prompt": "b"})
+    chosen = choose_probes("harmful", [str(path)], 5)
+    assert [probe.id for probe in chosen] == ["mine", "harmful-01", "harmful-02", "harmful-03", "harmful-04"]
+    assert chosen[1].prompt == "b"
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "words"),
+    [
+        ("harmful", "{", "line 1: not JSON"),
+        ("harmful", {"id": "a"}, "line 1: prompt: Field required"),
+        ("harmful", {"id": "a", "prompt": "TOPSECRET", "extra": "TOPSECRET"}, "line 1: extra"),
+        ("harmful", {"id": "a", "prompt": "TOPSECRET", "forms": [{"n": "x"}, {"n": "y"}]}, "none for others"),
+        ("injection", {"id": "a", "prompt": "TOPSECRET"}, "holds no {token}"),
+        ("leak", {"id": "a", "prompt": "TOPSECRET", "system": "TOPSECRET"}, "holds no {secret}"),
+        ("counterfactual", {"id": "a", "prompt": "TOPSECRET"}, "two mappings"),
+        ("counterfactual", {"id": "a", "prompt": "{n}", "forms": [{"n": "x"}, {"m": "y"}]}, "must fill exactly"),
+        ("counterfactual", {"id": "a", "prompt": "{n}", "forms": [{"n": "x"}, {"n": "x"}]}, "do not differ"),
+    ],
+)
+def test_a_faulty_line_is_named_and_never_shown(tmp_path: Path, kind: ProbeKind, line: object, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_probes(kind, written(tmp_path, line))
+    assert words in str(caught.value)
+    assert "TOPSECRET" not in str(caught.value)
+
+
+def test_a_repeated_id_an_empty_file_and_no_file_are_clear_errors(tmp_path: Path) -> None:
+    twice = {"id": "a", "prompt": "b"}
+    with pytest.raises(InputError, match="line 2: its id stands in an earlier line"):
+        read_probes("harmful", written(tmp_path, twice, twice))
+    with pytest.raises(InputError, match="no probe"):
+        read_probes("harmful", written(tmp_path, ""))
+    with pytest.raises(InputError, match="FileNotFoundError"):
+        read_probes("harmful", tmp_path / "absent.jsonl")
+
+
+def test_a_faulty_file_stops_the_run_before_anything_is_spent(tmp_path: Path) -> None:
+    path = written(tmp_path, {"id": "a"})
+    with pytest.raises(ValueError, match="line 1: prompt"):
+        RetrainConfig.model_validate(
+            {"name": "desk", "examples": {"path": "x.jsonl"}, "redteam": {"probe_files": {"harmful": [str(path)]}}}
+        )
+
+
+def test_a_changed_file_is_a_changed_setting(tmp_path: Path) -> None:
+    path = written(tmp_path, {"id": "a", "prompt": "b"})
+    config = RedTeamConfig(probe_files={"harmful": (str(path),)})
+    before = config.outside_content()
+    written(tmp_path, {"id": "a", "prompt": "c"})
+    assert config.outside_content() != before
+
+
+@given(number=st.integers(0, 10**6), seed=st.integers(0, 10**6))
+def test_a_secret_is_its_probes_own(number: int, seed: int) -> None:
+    probe, other = Probe(id=f"mine-{number}", prompt="x"), Probe(id=f"mine-{number + 1}", prompt="x")
+    secret = secret_of(probe, seed)
+    assert secret == secret_of(probe, seed)
+    assert not gives_away(secret, secret_of(other, seed))
