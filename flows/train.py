@@ -26,13 +26,13 @@ def train_adapter(
         rows: SFT rows to train and to validate on.
         pairs: Where the preference pairs come from, or None.
         pair_rows: Preference pairs to train and to validate on, or None.
-        settings: SFT and DPO settings.
+        settings: SFT and DPO settings, and their budget.
         experiment: MLflow experiment that receives the curves.
     """
     snapshot = examples.snapshot.dataset.sha256
-    sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshot, experiment)
+    sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshot, experiment, settings.budget)
     if pairs is None or pair_rows is None or settings.dpo is None:
         return TrainedModel(sft=sft, dpo=None)
     snapshot = pairs.snapshot.dataset.sha256
-    dpo = training.train_dpo(sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshot, experiment)
+    dpo = training.train_dpo(sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshot, experiment, settings.budget)
     return TrainedModel(sft=sft, dpo=dpo)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.modeling.config import BaseModelConfig
 
-__all__ = ["BaseModelConfig", "DpoConfig", "LoraSettings", "SftConfig", "TrainerConfig", "TrainingConfig"]
+__all__ = ["BaseModelConfig", "BudgetConfig", "DpoConfig", "LoraSettings", "SftConfig", "TrainerConfig", "TrainingConfig"]
 
 DpoLoss = Literal[
     "sigmoid",
@@ -192,9 +193,63 @@ class DpoConfig(TrainerConfig):
     )
 
 
+class BudgetConfig(_Settings):
+    """What training costs and what it may cost; part of no result, so a new price trains nothing anew."""
+
+    changes_no_result: ClassVar[bool] = True
+
+    currency: str = Field(default="EUR", min_length=1, max_length=10, description="The currency of all prices here.")
+    price_per_device_hour: Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default={},
+        description="Price table: `cpu`, `cuda`, or a part of the device's name such as `H100` (case ignored; the longest "
+        "match counts). A CPU machine is one device, a GPU each.",
+    )
+    max_device_hours: float | None = Field(
+        default=None, gt=0, description="Refuse to train when SFT and DPO together would take longer. None: no ceiling."
+    )
+    max_cost: float | None = Field(
+        default=None, gt=0, description="Refuse to train when SFT and DPO together would cost more. None: no ceiling."
+    )
+
+    @model_validator(mode="after")
+    def _a_cost_needs_prices(self) -> Self:
+        if self.max_cost is not None and not self.price_per_device_hour:
+            raise ValueError("max_cost needs price_per_device_hour")
+        return self
+
+    @property
+    def has_ceiling(self) -> bool:
+        """Whether anything could be refused."""
+        return self.max_device_hours is not None or self.max_cost is not None
+
+    def price_of(self, device: str, name: str) -> float | None:
+        """The price of one hour of a device, None where the table has none.
+
+        Args:
+            device: ``cpu`` or ``cuda``.
+            name: The device's own name, such as ``NVIDIA H100 80GB HBM3``.
+        """
+        matches = [key for key in self.price_per_device_hour if key.lower() == device or key.lower() in name.lower()]
+        # A name says more than a kind, and a longer part of it more than a shorter one.
+        best = max(matches, key=lambda key: (key.lower() != device, len(key)), default=None)
+        return None if best is None else self.price_per_device_hour[best]
+
+
 class TrainingConfig(_Settings):
     """The base model and its training."""
 
     base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="What to fine-tune.")
     sft: SftConfig = Field(default=SftConfig(), description="Supervised fine-tuning.")
     dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards; None: none.")
+    budget: BudgetConfig = Field(
+        default=BudgetConfig(), description="Prices, and ceilings that stop training before it starts."
+    )
+
+    @model_validator(mode="after")
+    def _preferences_need_an_adapter(self) -> Self:
+        if self.sft.lora is None and self.dpo is not None:
+            raise ValueError(
+                "dpo continues the adapter of sft, and full fine-tuning (sft.lora: null) leaves none; "
+                "set sft.lora, or leave dpo out"
+            )
+        return self

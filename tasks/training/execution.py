@@ -16,6 +16,8 @@ from tasks.errors import InputError
 from tasks.storage import Store, sha256_of_json, write_file_atomically
 from tasks.tracking import TrackingRun, open_run
 from tasks.training import supervisor
+from tasks.training.config import BudgetConfig
+from tasks.training.planning import Spent
 from tasks.training.specification import DpoMethod, Method, TrainerEvent, TrainerSpec
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ def train(
     snapshot_sha256: str,
     experiment: str,
     on_progress: OnProgress,
+    budget: BudgetConfig | None = None,
+    spent: Spent | None = None,
 ) -> TrainingResult:
     """The trained adapter, stored beside the rows; the same call again resumes what an earlier one left unfinished.
 
@@ -59,8 +63,11 @@ def train(
         snapshot_sha256: The snapshot that the rows must descend from.
         experiment: MLflow experiment.
         on_progress: Told steps done, steps in all, and a short note.
+        budget: Prices, and ceilings that the trainer's own plan must keep before it takes a step. None: neither.
+        spent: What earlier steps took of the budget.
 
     Raises:
+        BudgetError: The plan goes over a ceiling.
         LineageError: The rows do not descend from the snapshot or missed a gate.
         InputError: There are no rows, or of the wrong kind.
         TrainingError: The trainer failed after all its attempts.
@@ -73,6 +80,8 @@ def train(
         validation=validation if validation.num_rows else None,
         method=method,
         work_dir=str(work_folder(store, base, rows, validation, method)),
+        budget=budget or BudgetConfig(),
+        spent=spent or Spent(),
     )
     work = Path(spec.work_dir)
     began = time.monotonic()
@@ -101,7 +110,9 @@ def train(
             num_attempts=outcome.num_attempts,
             events=(*outcome.history, *report.notes),
             mlflow_run_id=run.run_id,
+            peak_memory_bytes=report.peak_memory_bytes,
         )
+        run.log_metrics(_account(result))
     supervisor.discard(work)
     logger.info("%s: %d steps, adapter %s", method.kind, result.num_steps, result.adapter.sha256[:12])
     return result
@@ -150,6 +161,21 @@ def _relay(event: TrainerEvent, run: TrackingRun, on_progress: OnProgress) -> No
         on_progress(event.step, event.num_steps, f"loss {event.loss:.3f}{speed}")
     else:
         on_progress(event.step, event.num_steps, f"validation loss {event.eval_loss:.3f}")
+
+
+def _account(result: TrainingResult) -> dict[str, float]:
+    """What was planned and what it took."""
+    plan = result.plan
+    figures = {
+        "planned_seconds": plan.estimated_seconds,
+        "seconds": result.seconds,
+        "planned_memory_bytes": sum(plan.memory_bytes.values()),
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "device_hours": result.device_hours,
+        "planned_cost": plan.cost,
+        "cost": result.cost,
+    }
+    return {name: float(value) for name, value in figures.items() if value is not None}
 
 
 def _log_inputs(run: TrackingRun, spec: TrainerSpec) -> None:
