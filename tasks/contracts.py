@@ -345,11 +345,24 @@ class TrainingResult(Contract):
         return self.plan.cost_of(self.seconds)
 
 
+class MergedModel(Contract):
+    """The base model with the adapter merged in: a whole model in float32 safetensors, with tokenizer and manifest.
+
+    ``num_compared_tokens`` were generated greedily before merging, after it and after reading back, and were the same.
+    """
+
+    folder: FolderRef
+    base_sha256: str
+    adapter_sha256: str
+    num_compared_tokens: int = Field(gt=0)
+
+
 class TrainedModel(Contract):
-    """SFT and, where there were preference pairs, DPO on top of it."""
+    """SFT and, where there were preference pairs, DPO on top of it; merged where that was asked for."""
 
     sft: TrainingResult
     dpo: TrainingResult | None
+    merged: MergedModel | None = None
 
     @property
     def adapter(self) -> FolderRef:
@@ -462,6 +475,7 @@ class RunFindings(Contract):
     decision: PromotionDecision
     truth: TruthReport
     flow_run_url: str | None = None
+    merged: MergedModel | None = None
 
     @property
     def trained(self) -> TrainingResult:

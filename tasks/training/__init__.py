@@ -8,12 +8,13 @@
     supervisor     the parent of a trainer process: attempts, memory ladder, resume
     specification  what parent and trainer tell each other
     worker         the trainer process; with rendering, trainers, head, callbacks, checkpoints, adapter, hardware
+    merging        adapter and base as one model, verified by generation
     reporting      the figures of one training as a table (pure)
     task           the Prefect tasks
 """
 
 from tasks.training.config import BaseModelConfig, BudgetConfig, DpoConfig, LoraSettings, SftConfig, TrainingConfig
-from tasks.training.task import resolve_base_model, train_dpo, train_sft
+from tasks.training.task import merge_adapter, resolve_base_model, train_dpo, train_sft
 
 __all__ = [
     "BaseModelConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "LoraSettings",
     "SftConfig",
     "TrainingConfig",
+    "merge_adapter",
     "resolve_base_model",
     "train_dpo",
     "train_sft",

@@ -241,15 +241,22 @@ class TrainingConfig(_Settings):
     base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="What to fine-tune.")
     sft: SftConfig = Field(default=SftConfig(), description="Supervised fine-tuning.")
     dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards; None: none.")
+    merge: bool = Field(
+        default=False,
+        description="Store the whole model too, adapter merged into the base in float32 (4 bytes a parameter), after "
+        "the same greedy replies before merging, after it and after reading back; the registered version names it.",
+    )
     budget: BudgetConfig = Field(
         default=BudgetConfig(), description="Prices, and ceilings that stop training before it starts."
     )
 
     @model_validator(mode="after")
-    def _preferences_need_an_adapter(self) -> Self:
+    def _what_follows_needs_an_adapter(self) -> Self:
         if self.sft.lora is None and self.dpo is not None:
             raise ValueError(
                 "dpo continues the adapter of sft, and full fine-tuning (sft.lora: null) leaves none; "
                 "set sft.lora, or leave dpo out"
             )
+        if self.sft.lora is None and self.merge:
+            raise ValueError("merge needs an adapter; full fine-tuning (sft.lora: null) leaves a whole model already")
         return self

@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, TrainingResult
+from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingResult
 from tasks.errors import InputError
+from tasks.rows import prompt_messages
 from tasks.storage import Store, sha256_of_json, write_file_atomically
 from tasks.tracking import TrackingRun, open_run
 from tasks.training import supervisor
@@ -37,6 +38,8 @@ CURVES_SCHEMA = pa.schema(
         pa.field("tokens_per_second", pa.float64()),
     ]
 )
+
+_NUM_MERGE_PROMPTS = 4
 
 OnProgress = Callable[[int, int, str], None]
 
@@ -116,6 +119,36 @@ def train(
     supervisor.discard(work)
     logger.info("%s: %d steps, adapter %s", method.kind, result.num_steps, result.adapter.sha256[:12])
     return result
+
+
+def merge(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
+    """The adapter merged into its base, stored beside it; see :mod:`tasks.training.merging`.
+
+    Args:
+        trained: The last training step.
+        rows: Where the prompts come from that both must answer alike: the first few.
+    """
+    from tasks.training import merging
+
+    store = Store.holding(trained.adapter)
+    prompts = [prompt_messages(row) for row in Store.holding(rows).read_rows(rows)[:_NUM_MERGE_PROMPTS]]
+    base, adapter = store.fetch_folder(trained.base.folder), store.fetch_folder(trained.adapter)
+    place = None if store.local_path is None else store.local_path / "work"
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix="merge-") as name:
+        folder = Path(name)
+        merging.check_room(folder, trained.base.num_parameters)
+        num_compared_tokens = merging.merge(base, adapter, folder, prompts)
+        merging.write_manifest(folder, adapter, trained)
+        merged = store.add_folder(folder)
+    logger.info("merged %s into %s: %s", trained.adapter.sha256[:12], trained.base.name, merged.sha256[:12])
+    return MergedModel(
+        folder=merged,
+        base_sha256=trained.base.folder.sha256,
+        adapter_sha256=trained.adapter.sha256,
+        num_compared_tokens=num_compared_tokens,
+    )
 
 
 def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapshot_sha256: str) -> None:

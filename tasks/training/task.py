@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, TrainingResult
+from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingResult
 from tasks.modeling.config import BaseModelConfig
 from tasks.progress import report_progress
 from tasks.stage import stage_task
@@ -92,6 +92,26 @@ def train_dpo(
         progress.finish(_summary(result))
     _publish(result)
     return result
+
+
+@stage_task("merge_adapter")
+def merge_adapter(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
+    """The trained adapter merged into its base, once both were seen to give the same replies.
+
+    Args:
+        trained: The last training step.
+        rows: Prepared rows; the first few prompts among them are what is asked.
+
+    Raises:
+        TrainingError: A reply differs after merging, or after reading the merged model back.
+        StoreError: There is no room for it.
+    """
+    from tasks.training import execution
+
+    with report_progress("merge_adapter", 1, "models") as progress:
+        merged = execution.merge(trained, rows)
+        progress.finish(f"{merged.folder.size_bytes / 1e6:.0f} MB, {merged.num_compared_tokens} tokens compared, all equal")
+    return merged
 
 
 def _publish(result: TrainingResult) -> None:
