@@ -345,6 +345,31 @@ class TrainingResult(Contract):
         return self.plan.cost_of(self.seconds)
 
 
+class SearchTrial(Contract):
+    """One trial of a search: its settings (None: not searched) and its validation loss (None unless it is complete)."""
+
+    outcome: Literal["complete", "pruned", "failed"]
+    learning_rate: float
+    num_train_epochs: float | None = None
+    r: int | None = None
+    eval_loss: float | None = None
+    device_hours: float = 0.0
+
+
+class SearchReport(Contract):
+    """Every trial of a study in order; ``best`` is the index of the one with the lowest validation loss."""
+
+    study: str
+    trials: tuple[SearchTrial, ...]
+    best: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def winner(self) -> SearchTrial:
+        """The best trial."""
+        return self.trials[self.best]
+
+
 class MergedModel(Contract):
     """The base model with the adapter merged in: a whole model in float32 safetensors, with tokenizer and manifest.
 

@@ -9,7 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.modeling.config import BaseModelConfig
 
-__all__ = ["BaseModelConfig", "BudgetConfig", "DpoConfig", "LoraSettings", "SftConfig", "TrainerConfig", "TrainingConfig"]
+__all__ = [
+    "BaseModelConfig",
+    "BudgetConfig",
+    "DpoConfig",
+    "LoraSettings",
+    "SearchConfig",
+    "SftConfig",
+    "TrainerConfig",
+    "TrainingConfig",
+]
 
 DpoLoss = Literal[
     "sigmoid",
@@ -235,6 +244,27 @@ class BudgetConfig(_Settings):
         return None if best is None else self.price_per_device_hour[best]
 
 
+class SearchConfig(_Settings):
+    """What `perennial search` varies in `training.sft`; the configured values are always tried first."""
+
+    learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
+        default=(5e-5, 2e-3), description="Lowest and highest learning rate, on a logarithmic scale (our choice)."
+    )
+    r: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        default=(8, 16, 32), min_length=1, description="Ranks. lora_alpha follows as 2r unless it is set."
+    )
+    num_train_epochs: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        default=(1.0, 2.0, 3.0), min_length=1, description="Passes over the rows; not varied where max_steps is set."
+    )
+    seed: int = Field(default=17, ge=0, description="Seeds the sampler (TPE); the trainings keep their own seed.")
+
+    @model_validator(mode="after")
+    def _low_before_high(self) -> Self:
+        if self.learning_rate[0] >= self.learning_rate[1]:
+            raise ValueError("learning_rate must be a lower and a higher value")
+        return self
+
+
 class TrainingConfig(_Settings):
     """The base model and its training."""
 
@@ -249,6 +279,8 @@ class TrainingConfig(_Settings):
     budget: BudgetConfig = Field(
         default=BudgetConfig(), description="Prices, and ceilings that stop training before it starts."
     )
+
+    search: SearchConfig = Field(default=SearchConfig(), description="What `perennial search` varies.")
 
     @model_validator(mode="after")
     def _what_follows_needs_an_adapter(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ CURVES_SCHEMA = pa.schema(
 _NUM_MERGE_PROMPTS = 4
 
 OnProgress = Callable[[int, int, str], None]
+OnEvaluation = Callable[[TrainerEvent], None]
 
 
 def train(
@@ -55,6 +56,8 @@ def train(
     on_progress: OnProgress,
     budget: BudgetConfig | None = None,
     spent: Spent | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> TrainingResult:
     """The trained adapter, stored beside the rows; the same call again resumes what an earlier one left unfinished.
 
@@ -68,6 +71,8 @@ def train(
         on_progress: Told steps done, steps in all, and a short note.
         budget: Prices, and ceilings that the trainer's own plan must keep before it takes a step. None: neither.
         spent: What earlier steps took of the budget.
+        on_evaluation: Told each evaluation; :class:`~tasks.tracking.RunStopped` raised in it ends the trainer.
+        tags: More tags of the MLflow run.
 
     Raises:
         BudgetError: The plan goes over a ceiling.
@@ -89,11 +94,11 @@ def train(
     work = Path(spec.work_dir)
     began = time.monotonic()
     logger.info("%s: training on %d rows, work folder %s", method.kind, rows.num_rows, work)
-    tags = {"stage": method.kind, "train_sha256": rows.sha256, "base_model": base.name, "base_sha256": base.folder.sha256}
-    with open_run(experiment, method.kind, tags, run_id=_known_run(work)) as run:
+    named = {"stage": method.kind, "train_sha256": rows.sha256, "base_model": base.name, "base_sha256": base.folder.sha256}
+    with open_run(experiment, method.kind, {**named, **(tags or {})}, run_id=_known_run(work)) as run:
         _remember_run(work, run)
         _log_inputs(run, spec)
-        outcome = supervisor.supervise(spec, lambda event: _relay(event, run, on_progress))
+        outcome = supervisor.supervise(spec, lambda event: _relay(event, run, on_progress, on_evaluation))
         report = outcome.report
         assert report.plan is not None
         run.log_params({f"plan.{name}": value for name, value in report.plan.model_dump(exclude={"notes"}).items()})
@@ -182,7 +187,9 @@ def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validat
 # -------------------------------------------------------------------------------------------------------------- tracking
 
 
-def _relay(event: TrainerEvent, run: TrackingRun, on_progress: OnProgress) -> None:
+def _relay(
+    event: TrainerEvent, run: TrackingRun, on_progress: OnProgress, on_evaluation: OnEvaluation | None = None
+) -> None:
     if event.kind == "phase":
         on_progress(event.step, event.num_steps, event.phase)
         return
@@ -194,6 +201,8 @@ def _relay(event: TrainerEvent, run: TrackingRun, on_progress: OnProgress) -> No
         on_progress(event.step, event.num_steps, f"loss {event.loss:.3f}{speed}")
     else:
         on_progress(event.step, event.num_steps, f"validation loss {event.eval_loss:.3f}")
+        if on_evaluation is not None:
+            on_evaluation(event)
 
 
 def _account(result: TrainingResult) -> dict[str, float]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingResult
+from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, SearchReport, TrainingResult
 from tasks.modeling.config import BaseModelConfig
 from tasks.progress import report_progress
 from tasks.stage import stage_task
-from tasks.training.config import BudgetConfig, DpoConfig, SftConfig
+from tasks.training.config import BudgetConfig, DpoConfig, SftConfig, TrainingConfig
 
 
 @stage_task("resolve_base_model", cached=False)
@@ -92,6 +92,41 @@ def train_dpo(
         progress.finish(_summary(result))
     _publish(result)
     return result
+
+
+@stage_task("search_sft", cached=False)
+def search_sft(
+    base: BaseLanguageModel,
+    train: DatasetRef,
+    validation: DatasetRef,
+    config: TrainingConfig,
+    snapshot_sha256: str,
+    experiment: str,
+    study_uri: str,
+    num_trials: int,
+) -> SearchReport:
+    """Trials of supervised training with other settings; not cached, because the study itself remembers what was tried.
+
+    Raises:
+        BudgetError: Not even the first trial is within the budget.
+        TrainingError: No trial reached its end.
+    """
+    from tasks.training import search
+
+    with report_progress("search_sft", num_trials, "trials") as progress:
+        report = search.search(
+            base,
+            train,
+            validation,
+            config,
+            snapshot_sha256=snapshot_sha256,
+            experiment=experiment,
+            study_uri=study_uri,
+            num_trials=num_trials,
+            on_progress=progress,
+        )
+        progress.finish(f"{len(report.trials)} trials, lowest validation loss {report.winner.eval_loss:.4f}")
+    return report
 
 
 @stage_task("merge_adapter")
