@@ -100,6 +100,8 @@ def _base_block(base: BaseLanguageModel) -> Block:
 
 
 def _plan_block(plan: TrainingPlan) -> Block:
+    from tasks.training.planning import amount
+
     batch = f"{plan.micro_batch_size} x {plan.accumulation_steps}"
     return plan.method.upper(), [
         ("rows", str(plan.num_rows)),
@@ -112,25 +114,29 @@ def _plan_block(plan: TrainingPlan) -> Block:
         ("device", plan.device),
         ("memory", f"{sum(plan.memory_bytes.values()) / 1e9:.1f} GB"),
         ("time", _duration(plan.estimated_seconds)),
-        ("device-hours", f"{plan.device_hours:.2f}"),
-        *([] if plan.cost is None else [("price", f"{plan.cost:.2f} {plan.currency}")]),
+        ("device-hours", amount(plan.device_hours)),
+        *([] if plan.cost is None else [("price", f"{amount(plan.cost)} {plan.currency}")]),
         *(("note", note) for note in plan.notes),
     ]
 
 
 def _budget_block(plans: list[TrainingPlan], budget: BudgetConfig) -> Block:
     """The ceilings beside what training would take; the run itself judges by the trainer's own, measured plan."""
+    from tasks.training.planning import amount
+
     lines = []
     if budget.max_device_hours is not None:
         hours, ceiling = sum(plan.device_hours for plan in plans), budget.max_device_hours
-        lines.append(("device-hours", _against(f"{hours:.2f} of {ceiling:g}", hours > ceiling)))
+        lines.append(("device-hours", _against(f"{amount(hours)} of {ceiling:g}", hours > ceiling)))
     if budget.max_cost is not None:
         costs = [plan.cost for plan in plans]
         if None in costs:
             lines.append(("cost", _against(f"no price for {plans[0].device_name}", True)))
         else:
             cost = sum(cost for cost in costs if cost is not None)
-            lines.append(("cost", _against(f"{cost:.2f} of {budget.max_cost:g} {budget.currency}", cost > budget.max_cost)))
+            lines.append(
+                ("cost", _against(f"{amount(cost)} of {budget.max_cost:g} {budget.currency}", cost > budget.max_cost))
+            )
     return "Budget", [tuple(line) for line in lines]
 
 

@@ -111,8 +111,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}\u202fh {minutes % 60}\u202fmin"
 
 
-def hours(number: float) -> str:
-    """``2.35`` for device-hours; what is less than a hundredth keeps two digits."""
+def amount(number: float) -> str:
+    """``2.35`` for device-hours and money; what is less than a hundredth keeps two digits."""
     return f"{number:.2f}" if number >= 0.01 else f"{number:.2g}"
 
 

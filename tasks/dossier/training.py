@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tasks.contracts import RunEvidence, TrainingResult
 from tasks.dossier.blocks import Block, Bullets, Cell, Details, Plot, Row, Section, Table, Text
 from tasks.dossier.gathering import Gathered
-from tasks.dossier.notation import NOT_MEASURED, count, duration, hours, magnitude, measured, size, words
+from tasks.dossier.notation import NOT_MEASURED, amount, count, duration, magnitude, measured, size, words
 from tasks.dossier.plots import plot_curves
 
 METHOD_NAMES = {"sft": "SFT", "dpo": "DPO"}
@@ -50,7 +50,7 @@ def _size(num_bytes: int) -> str:
 
 
 def _price(cost: float | None, result: TrainingResult) -> str:
-    return "no price" if cost is None else f"{cost:.2f}\u202f{result.plan.currency}"
+    return "no price" if cost is None else f"{amount(cost)}\u202f{result.plan.currency}"
 
 
 def _plan_table(results: list[TrainingResult]) -> Table:
@@ -59,7 +59,7 @@ def _plan_table(results: list[TrainingResult]) -> Table:
         ("Tokens", lambda r: count(round(r.plan.num_tokens * r.plan.num_epochs)), lambda r: count(r.num_tokens)),
         ("Time", lambda r: duration(r.plan.estimated_seconds), lambda r: duration(r.seconds)),
         ("Memory", lambda r: _size(sum(r.plan.memory_bytes.values())), lambda r: _size(r.peak_memory_bytes)),
-        ("Device-hours", lambda r: hours(r.plan.device_hours), lambda r: hours(r.device_hours)),
+        ("Device-hours", lambda r: amount(r.plan.device_hours), lambda r: amount(r.device_hours)),
     ]
     if any(result.cost is not None for result in results):
         lines.append(("Cost", lambda r: _price(r.plan.cost, r), lambda r: _price(r.cost, r)))

@@ -296,12 +296,12 @@ def check_budget(plan: TrainingPlan, budget: BudgetConfig, spent: Spent) -> None
     todo = (
         "Raise the ceiling, or plan less: fewer rows, `num_train_epochs` or `max_steps`, a smaller model, a faster device."
     )
-    before = f", after {spent.device_hours:.2f} device-hours before it" if spent.device_hours else ""
+    before = f", after {amount(spent.device_hours)} device-hours before it" if spent.device_hours else ""
     hours = spent.device_hours + plan.device_hours
     if budget.max_device_hours is not None and hours > budget.max_device_hours:
         raise BudgetError(
             "training.budget.max_device_hours",
-            f"{plan.device_hours:.2f} device-hours planned for {plan.method} ({plan.num_steps} steps on "
+            f"{amount(plan.device_hours)} device-hours planned for {plan.method} ({plan.num_steps} steps on "
             f"{plan.num_devices} x {plan.device_name or plan.device}){before}",
             f"at most {budget.max_device_hours:g} in all",
             todo,
@@ -318,11 +318,16 @@ def check_budget(plan: TrainingPlan, budget: BudgetConfig, spent: Spent) -> None
     if spent.cost + plan.cost > budget.max_cost:
         raise BudgetError(
             "training.budget.max_cost",
-            f"{plan.cost:.2f} {plan.currency} planned for {plan.method} ({plan.device_hours:.2f} device-hours at "
-            f"{plan.price_per_device_hour:g}){f', after {spent.cost:.2f} before it' if spent.cost else ''}",
+            f"{amount(plan.cost)} {plan.currency} planned for {plan.method} ({amount(plan.device_hours)} device-hours at "
+            f"{plan.price_per_device_hour:g}){f', after {amount(spent.cost)} before it' if spent.cost else ''}",
             f"at most {budget.max_cost:g} {budget.currency} in all",
             todo,
         )
+
+
+def amount(number: float) -> str:
+    """Device-hours or money in words: two places, and two digits of what is less than a hundredth."""
+    return f"{number:.2f}" if number >= 0.01 else f"{number:.2g}"
 
 
 def next_rung(plan: TrainingPlan, *, allow_shorter_length: bool) -> tuple[TrainingPlan, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.contracts import TrainingResult
+from tasks.training.planning import amount
 
 
 def training_table(result: TrainingResult) -> str:
@@ -14,10 +15,10 @@ def training_table(result: TrainingResult) -> str:
         ("tokens", f"{plan.num_tokens * plan.num_epochs:.0f}", f"{result.num_tokens}"),
         ("seconds", f"{plan.estimated_seconds:.0f}", f"{result.seconds:.0f}"),
         ("memory, GB", f"{sum(plan.memory_bytes.values()) / 1e9:.2f}", f"{result.peak_memory_bytes / 1e9:.2f}"),
-        ("device-hours", f"{plan.device_hours:.3g}", f"{result.device_hours:.3g}"),
+        ("device-hours", amount(plan.device_hours), amount(result.device_hours)),
     ]
     if plan.cost is not None and result.cost is not None:
-        rows.append((f"cost, {plan.currency}", f"{plan.cost:.2f}", f"{result.cost:.2f}"))
+        rows.append((f"cost, {plan.currency}", amount(plan.cost), amount(result.cost)))
     batch = f"{plan.micro_batch_size} x {plan.accumulation_steps} x {plan.num_processes}"
     return "\n".join(
         [

@@ -144,6 +144,14 @@ def test_packed_rows_are_counted_in_full_sequences() -> None:
     assert timed.estimated_seconds == pytest.approx(3 * 32_000 / 1000, rel=0.1)
 
 
+@given(num_rows=st.integers(1, 500), steps=st.integers(1, 60), batch=st.integers(1, 40))
+def test_as_many_rows_are_prepared_as_the_steps_reach(num_rows: int, steps: int, batch: int) -> None:
+    plan = plan_for(lengths=(100,) * num_rows, max_steps=steps, effective_batch_size=batch)
+    rows = Rows(list(range(num_rows)), [])
+    reached = rows.reached_by(plan, seed=1).train
+    assert len(reached) == len(set(reached)) == min(num_rows, steps * batch)
+
+
 # ------------------------------------------------------------------------------------------------------------------ budget
 
 PRICES = {"cpu": 0.5, "cuda": 2.0, "h200": 4.0, "H200 NVL": 5.0}
