@@ -7,10 +7,13 @@ trial that a kill interrupted is taken up again, from its last checkpoint.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tasks.contracts import BaseLanguageModel, DatasetRef, SearchReport, SearchTrial
@@ -18,7 +21,7 @@ from tasks.errors import BudgetError, InputError, MissingDependencyError, Traini
 from tasks.storage import Store, sha256_of_json
 from tasks.tracking import RunStopped, TrackingRun, open_run
 from tasks.training import execution, supervisor
-from tasks.training.config import SearchConfig, SftConfig, TrainingConfig
+from tasks.training.config import BudgetConfig, SearchConfig, SftConfig, TrainingConfig
 from tasks.training.planning import Spent
 from tasks.training.specification import SftMethod, TrainerEvent
 
@@ -85,43 +88,63 @@ def search(
     fixed = config.sft.model_dump(mode="json", exclude={"learning_rate", "num_train_epochs", "scratch_dir"})
     (fixed["lora"] or {}).pop("r", None)
     content = [base.folder.sha256, rows.sha256, validation.sha256, fixed, config.search.model_dump(mode="json")]
-    study = open_study(study_uri, f"{experiment}-{sha256_of_json(content)[:12]}", config.search.seed)
+    name = f"{experiment}-{sha256_of_json(content)[:12]}"
     tags = {"stage": "search", "train_sha256": rows.sha256, "base_model": base.name}
-    with open_run(experiment, "search", tags, run_id=study.user_attrs.get(_RUN)) as parent:
-        study.set_user_attr(_RUN, parent.run_id)
-
-        def run_trial(settings: SftConfig, number: int, spent: Spent, judge: Judge) -> Outcome:
-            method = SftMethod(config=settings)
-            work = execution.work_folder(Store.holding(rows), base, rows, validation, method)
-            began = time.monotonic()
-            try:
-                result = execution.train(
-                    base,
-                    rows,
-                    validation,
-                    method,
-                    snapshot_sha256=snapshot_sha256,
-                    experiment=experiment,
-                    on_progress=lambda done, total, note: on_progress(
-                        number, num_trials, f"trial {number + 1}, step {done} of {total}, {note}"
-                    ),
-                    budget=config.budget,
-                    spent=spent,
-                    on_evaluation=judge,
-                    tags={"mlflow.parentRunId": parent.run_id, "trial": str(number)},
-                )
-            except RunStopped:
-                plan, seconds = supervisor.read_plan(work), time.monotonic() - began
-                supervisor.discard(work)
-                if plan is None:
-                    return Outcome(None)
-                return Outcome(None, plan.device_hours_of(seconds), plan.cost_of(seconds) or 0.0)
-            loss = next(item.value for item in result.measurements if item.name == "eval_loss_after")
-            return Outcome(loss, result.device_hours, result.cost or 0.0)
-
-        report = run_trials(study, config.sft, config.search, num_trials, run_trial, on_progress)
-        _log_winner(parent, report)
+    with _alone(study_uri):
+        study = open_study(study_uri, name, config.search.seed)
+        with open_run(experiment, "search", tags, run_id=study.user_attrs.get(_RUN)) as parent:
+            study.set_user_attr(_RUN, parent.run_id)
+            trainer = _Trainer(
+                base, rows, validation, config.budget, snapshot_sha256, experiment, parent.run_id, num_trials, on_progress
+            )
+            report = run_trials(study, config.sft, config.search, num_trials, trainer, on_progress)
+            _log_winner(parent, report)
     return report
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """Carries out trials as supervised trainings."""
+
+    base: BaseLanguageModel
+    rows: DatasetRef
+    validation: DatasetRef
+    budget: BudgetConfig
+    snapshot_sha256: str
+    experiment: str
+    parent_run_id: str
+    num_trials: int
+    on_progress: OnProgress
+
+    def __call__(self, settings: SftConfig, number: int, spent: Spent, judge: Judge) -> Outcome:
+        """One training, to its end or to where it was stopped."""
+        method = SftMethod(config=settings)
+        began = time.monotonic()
+        try:
+            result = execution.train(
+                self.base,
+                self.rows,
+                self.validation,
+                method,
+                snapshot_sha256=self.snapshot_sha256,
+                experiment=self.experiment,
+                on_progress=lambda done, total, note: self.on_progress(
+                    number, self.num_trials, f"trial {number + 1}, step {done} of {total}, {note}"
+                ),
+                budget=self.budget,
+                spent=spent,
+                on_evaluation=judge,
+                tags={"mlflow.parentRunId": self.parent_run_id, "trial": str(number)},
+            )
+        except RunStopped:
+            work = execution.work_folder(Store.holding(self.rows), self.base, self.rows, self.validation, method)
+            plan, seconds = supervisor.read_plan(work), time.monotonic() - began
+            supervisor.discard(work)
+            return (
+                Outcome(None) if plan is None else Outcome(None, plan.device_hours_of(seconds), plan.cost_of(seconds) or 0.0)
+            )
+        loss = next(item.value for item in result.measurements if item.name == "eval_loss_after")
+        return Outcome(loss, result.device_hours, result.cost or 0.0)
 
 
 def open_study(uri: str, name: str, seed: int) -> Any:
@@ -259,6 +282,23 @@ def _report(study: Any, config: SftConfig, notes: list[str]) -> SearchReport:
         )
     best = min(complete, key=lambda index: trials[index].eval_loss or 0.0)
     return SearchReport(study=study.study_name, trials=trials, best=best, notes=tuple(notes))
+
+
+@contextmanager
+def _alone(study_uri: str) -> Iterator[None]:
+    """Keeps a second search off the same SQLite file: it would take the first one's running trial for one cut off."""
+    if not study_uri.startswith("sqlite:///"):
+        yield
+        return
+    path = study_uri.removeprefix("sqlite:///")
+    with Path(f"{path}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(
+                path, "another search that uses it", "one at a time", "Wait for it, or set another PERENNIAL_HOME."
+            ) from error
+        yield
 
 
 def _log_winner(run: TrackingRun, report: SearchReport) -> None:

@@ -169,6 +169,11 @@ def test_a_search_without_validation_rows_is_refused(desk: Desk, tmp_path: Path)
         find(desk, tmp_path, 2, validation=desk.rows([]))
 
 
+def test_a_second_search_at_the_same_time_is_refused(desk: Desk, tmp_path: Path) -> None:
+    with search._alone(f"sqlite:///{tmp_path / 'search.db'}"), pytest.raises(TrainingError, match="another search"):
+        find(desk, tmp_path, 2)
+
+
 @pytest.mark.slow
 def test_real_trainings_are_compared_pruned_and_nested(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
