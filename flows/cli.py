@@ -62,6 +62,33 @@ def plan(config: ConfigOption) -> None:
 
 
 @app.command()
+def search(
+    config: ConfigOption,
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Trials in all; more of them go on from where it ended.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Configuration to write; an existing file is not overwritten.")],
+) -> None:
+    """Tries learning rates, ranks and epochs on the rows that `retrain` trains on; writes the best as a configuration."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows import embedded
+        from flows.terminal import StageLines
+
+        study_uri = f"sqlite:///{embedded.home() / 'search.db'}"
+        with embedded.prefect_api(_say):
+            from flows.search import check_out, trial_lines, write_winner
+            from flows.search import search as search_flow
+
+            check_out(out)
+            with StageLines(console).showing():
+                report = search_flow(settings, trials, study_uri)
+        write_winner(config, out, report)
+        _print_pairs(f"{len(report.trials)} trials, best first", trial_lines(report))
+        for note in report.notes:
+            console.print(note, highlight=False)
+        console.print(f"The best settings are in {out}.", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def show(
     run: Annotated[str, typer.Argument(help="Run name, or `latest`.")] = "latest",
     store: Annotated[str, typer.Option(help="The store that the run wrote to.")] = ".perennial/store",

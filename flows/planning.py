@@ -10,6 +10,7 @@ from tasks.ingest import SourceConfig
 from tasks.rows import Row
 from tasks.splitting import SplitConfig
 from tasks.storage import Store
+from tasks.training import BudgetConfig
 
 Block = tuple[str, list[tuple[str, ...]]]
 
@@ -27,6 +28,7 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     """
     from tasks.modeling.resolution import resolve
     from tasks.training.forecasting import forecast, measure_flops
+    from tasks.training.planning import with_price
 
     store = Store(settings.store)
     rows, examples = _read("examples", settings.examples)
@@ -36,6 +38,8 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     sft_settings, lora = settings.training.sft, settings.training.sft.lora
     flops = measure_flops(sft_settings.device)
     sft = forecast(folder, base.num_parameters, rows[:num_train], sft_settings, lora=lora, flops_per_second=flops)
+    sft = with_price(sft, settings.training.budget)
+    plans = [sft]
     blocks: list[Block] = [examples, _split_block(num_train, num_validation, num_test), _base_block(base), _plan_block(sft)]
     seconds = {"prepare": _DATA_SECONDS[0] + _DATA_SECONDS[1] * len(rows), "sft": sft.estimated_seconds}
     if settings.preferences:
@@ -45,14 +49,18 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
         if settings.training.dpo:
             dpo_settings = settings.training.dpo
             dpo = forecast(folder, base.num_parameters, pairs, dpo_settings, lora=lora, flops_per_second=flops)
+            dpo = with_price(dpo, settings.training.budget)
+            plans.append(dpo)
             blocks.append(_plan_block(dpo))
             seconds["dpo"] = dpo.estimated_seconds
     num_scored = min(num_test, settings.benchmark.max_examples or num_test)
-    speed = sft.num_tokens * _epochs(sft) / max(sft.estimated_seconds, 1e-9) * _GENERATION_SPEED
+    speed = sft.num_tokens * sft.num_epochs / max(sft.estimated_seconds, 1e-9) * _GENERATION_SPEED
     seconds["benchmark"] = 2 * num_scored * settings.benchmark.max_new_tokens / max(speed, 1e-9)
     if settings.redteam.enabled:  # seven kinds of prompts, one of them in pairs, and personal values
         num_attacks = 9 * settings.redteam.max_probes_per_kind
         seconds["red team"] = 2 * num_attacks * settings.redteam.max_new_tokens / max(speed, 1e-9)
+    if settings.training.budget.has_ceiling:
+        blocks.append(_budget_block(plans, settings.training.budget))
     blocks.append(_time_block(seconds, num_scored, settings))
     return blocks
 
@@ -81,10 +89,6 @@ def _shares(num_rows: int, config: SplitConfig) -> tuple[int, int, int]:
     return left - num_validation, num_validation, num_test
 
 
-def _epochs(plan: TrainingPlan) -> float:
-    return plan.num_steps * plan.micro_batch_size * plan.accumulation_steps * plan.num_processes / max(1, plan.num_rows)
-
-
 def _split_block(num_train: int, num_validation: int, num_test: int) -> Block:
     return "Split (at most)", [
         ("train", str(num_train)),
@@ -99,6 +103,8 @@ def _base_block(base: BaseLanguageModel) -> Block:
 
 
 def _plan_block(plan: TrainingPlan) -> Block:
+    from tasks.training.planning import amount
+
     batch = f"{plan.micro_batch_size} x {plan.accumulation_steps}"
     return plan.method.upper(), [
         ("rows", str(plan.num_rows)),
@@ -111,8 +117,34 @@ def _plan_block(plan: TrainingPlan) -> Block:
         ("device", plan.device),
         ("memory", f"{sum(plan.memory_bytes.values()) / 1e9:.1f} GB"),
         ("time", _duration(plan.estimated_seconds)),
+        ("device-hours", amount(plan.device_hours)),
+        *([] if plan.cost is None else [("price", f"{amount(plan.cost)} {plan.currency}")]),
         *(("note", note) for note in plan.notes),
     ]
+
+
+def _budget_block(plans: list[TrainingPlan], budget: BudgetConfig) -> Block:
+    """The ceilings beside what training would take; the run itself judges by the trainer's own, measured plan."""
+    from tasks.training.planning import amount
+
+    lines = []
+    if budget.max_device_hours is not None:
+        hours, ceiling = sum(plan.device_hours for plan in plans), budget.max_device_hours
+        lines.append(("device-hours", _against(f"{amount(hours)} of {ceiling:g}", hours > ceiling)))
+    if budget.max_cost is not None:
+        costs = [plan.cost for plan in plans]
+        if None in costs:
+            lines.append(("cost", _against(f"no price for {plans[0].device_name}", True)))
+        else:
+            cost = sum(cost for cost in costs if cost is not None)
+            lines.append(
+                ("cost", _against(f"{amount(cost)} of {budget.max_cost:g} {budget.currency}", cost > budget.max_cost))
+            )
+    return "Budget", [tuple(line) for line in lines]
+
+
+def _against(figures: str, refused: bool) -> str:
+    return f"{figures}: training would be refused" if refused else figures
 
 
 def _time_block(seconds: dict[str, float], num_scored: int, settings: RetrainConfig) -> Block:

@@ -61,6 +61,7 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
         split=rows,
         sft=trained.sft,
         dpo=trained.dpo,
+        merged=trained.merged,
         benchmark=scores,
         decision=decision,
         truth=truth,

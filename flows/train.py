@@ -26,13 +26,16 @@ def train_adapter(
         rows: SFT rows to train and to validate on.
         pairs: Where the preference pairs come from, or None.
         pair_rows: Preference pairs to train and to validate on, or None.
-        settings: SFT and DPO settings.
+        settings: SFT and DPO settings, their budget, and whether to merge.
         experiment: MLflow experiment that receives the curves.
     """
     snapshot = examples.snapshot.dataset.sha256
-    sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshot, experiment)
-    if pairs is None or pair_rows is None or settings.dpo is None:
-        return TrainedModel(sft=sft, dpo=None)
-    snapshot = pairs.snapshot.dataset.sha256
-    dpo = training.train_dpo(sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshot, experiment)
-    return TrainedModel(sft=sft, dpo=dpo)
+    sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshot, experiment, settings.budget)
+    dpo = None
+    if pairs is not None and pair_rows is not None and settings.dpo is not None:
+        snapshot = pairs.snapshot.dataset.sha256
+        dpo = training.train_dpo(
+            sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshot, experiment, settings.budget
+        )
+    merged = training.merge_adapter(dpo or sft, rows.train) if settings.merge else None
+    return TrainedModel(sft=sft, dpo=dpo, merged=merged)

@@ -7,6 +7,7 @@ reference, never by value. A stage's report carries the data set it produced, so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -305,6 +306,39 @@ class TrainingPlan(Contract):
     packing: bool = False
     quantization: str = "none"
     attn_implementation: str = "sdpa"
+    device_name: str = ""
+    price_per_device_hour: float | None = None
+    currency: str = ""
+
+    @property
+    def num_devices(self) -> int:
+        """What is paid for: every GPU, or the one machine whose CPU is used."""
+        return self.num_processes if self.device == "cuda" else 1
+
+    @property
+    def num_epochs(self) -> float:
+        """Passes over the rows that the planned steps make; packed rows are counted in sequences of full length."""
+        num_sequences = math.ceil(self.num_tokens / self.max_length_tokens) if self.packing else self.num_rows
+        per_step = self.micro_batch_size * self.accumulation_steps * self.num_processes
+        return self.num_steps / max(1.0, num_sequences / per_step)
+
+    @property
+    def device_hours(self) -> float:
+        """Planned hours, over all devices."""
+        return self.device_hours_of(self.estimated_seconds)
+
+    @property
+    def cost(self) -> float | None:
+        """Planned price in ``currency``; None where the configuration names none for this device."""
+        return self.cost_of(self.estimated_seconds)
+
+    def device_hours_of(self, seconds: float) -> float:
+        """Hours that ``seconds`` of this training take, over all devices."""
+        return seconds * self.num_devices / 3600
+
+    def cost_of(self, seconds: float) -> float | None:
+        """The price of ``seconds`` of this training, in ``currency``."""
+        return None if self.price_per_device_hour is None else self.device_hours_of(seconds) * self.price_per_device_hour
 
 
 class TrainingResult(Contract):
@@ -323,13 +357,62 @@ class TrainingResult(Contract):
     num_attempts: int = 1
     events: tuple[str, ...] = ()
     mlflow_run_id: str | None = None
+    peak_memory_bytes: int = 0
+
+    @property
+    def device_hours(self) -> float:
+        """Hours taken, over all devices; the planned ones are in ``plan``."""
+        return self.plan.device_hours_of(self.seconds)
+
+    @property
+    def cost(self) -> float | None:
+        """What that cost in the plan's currency, at the price of the day; None where no price was configured."""
+        return self.plan.cost_of(self.seconds)
+
+
+class SearchTrial(Contract):
+    """One trial of a search: its settings (None: not searched) and its validation loss (None unless it is complete)."""
+
+    outcome: Literal["complete", "pruned", "failed"]
+    learning_rate: float
+    num_train_epochs: float | None = None
+    r: int | None = None
+    eval_loss: float | None = None
+    device_hours: float = 0.0
+
+
+class SearchReport(Contract):
+    """Every trial of a study in order; ``best`` is the index of the one with the lowest validation loss."""
+
+    study: str
+    trials: tuple[SearchTrial, ...]
+    best: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def winner(self) -> SearchTrial:
+        """The best trial."""
+        return self.trials[self.best]
+
+
+class MergedModel(Contract):
+    """The base model with the adapter merged in: a whole model in float32 safetensors, with tokenizer and manifest.
+
+    ``num_compared_tokens`` were generated greedily before merging, after it and after reading back, and were the same.
+    """
+
+    folder: FolderRef
+    base_sha256: str
+    adapter_sha256: str
+    num_compared_tokens: int = Field(gt=0)
 
 
 class TrainedModel(Contract):
-    """SFT and, where there were preference pairs, DPO on top of it."""
+    """SFT and, where there were preference pairs, DPO on top of it; merged where that was asked for."""
 
     sft: TrainingResult
     dpo: TrainingResult | None
+    merged: MergedModel | None = None
 
     @property
     def adapter(self) -> FolderRef:
@@ -469,6 +552,7 @@ class RunFindings(Contract):
     decision: PromotionDecision
     truth: TruthReport
     flow_run_url: str | None = None
+    merged: MergedModel | None = None
 
     @property
     def trained(self) -> TrainingResult:

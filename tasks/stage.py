@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from prefect import Task
 from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
@@ -54,6 +54,16 @@ class DependsOnPointers(Protocol):
         """The names of the pointers."""
 
 
+@runtime_checkable
+class ChangesNoResult(Protocol):
+    """Settings that decide whether a stage may run, or what it costs, and not what comes out: a budget.
+
+    They are no part of the cache key; else a new price would train the same model again.
+    """
+
+    changes_no_result: ClassVar[bool]
+
+
 @dataclass
 class ContentCachePolicy(CachePolicy):
     """Keys a task by its stage name, the stage's code and the content of its parameters.
@@ -75,7 +85,8 @@ class ContentCachePolicy(CachePolicy):
         record whose files are gone hands over to a successor, ``…-again1``, ``…-again2``. The progress listeners are told
         here of a stage that will be kept, because its task does not run.
         """
-        content = {name: content_of(value) for name, value in sorted(inputs.items())} | _pointed_to(inputs)
+        kept = {name: value for name, value in sorted(inputs.items()) if not isinstance(value, ChangesNoResult)}
+        content = {name: content_of(value) for name, value in kept.items()} | _pointed_to(inputs)
         code = sources_sha256(self.module_file)
         first = key = f"{self.stage}-{code[:12]}-{sha256_of_json(content)[:32]}"
         store, attempt = task_ctx.result_store, 0

@@ -102,6 +102,10 @@ def registry_errors(where: str) -> Iterator[None]:
         ) from error
 
 
+class RunStopped(Exception):
+    """Raised inside :func:`open_run` by whoever decides that its work is not worth going on; the run shows as KILLED."""
+
+
 class TrackingRun:
     """One open MLflow run; made by :func:`open_run`.
 
@@ -259,7 +263,7 @@ def open_run(experiment: str, run_name: str, tags: Mapping[str, str], run_id: st
             run.set_tags(tags)
         yield run
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, RunStopped):
         status = "KILLED"
         raise
     finally:

@@ -203,6 +203,8 @@ def _training(
         num_trainable_parameters=4_884_480,
         memory_bytes={"weights": 538_060_032, "activations": 210_000_000},
         estimated_seconds=151.0,
+        price_per_device_hour=1.0,
+        currency="EUR",
         notes=("Rows are grouped by length, so that little is padded.",),
     )
     return TrainingResult(
@@ -217,6 +219,7 @@ def _training(
         curves=store.write_table(pa.Table.from_pylist(curve, schema=schema), kind="table", parents=[rows]),
         measurements=(Measurement(name="eval_loss", value=end),),
         mlflow_run_id="5b7c",
+        peak_memory_bytes=1_310_000_000,
     )
 
 

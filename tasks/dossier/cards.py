@@ -135,6 +135,8 @@ def lineage_section(evidence: RunEvidence, gathered: Gathered) -> Section:
     for result in (evidence.sft, evidence.dpo):
         if result:
             links.append((f"{method_name(result)} adapter", result.adapter.sha256, size(result.adapter.size_bytes)))
+    if evidence.merged:
+        links.append(("Merged model", evidence.merged.folder.sha256, size(evidence.merged.folder.size_bytes)))
     beside = [
         ("Base model", f"{short(evidence.sft.base.folder.sha256)}, {evidence.sft.base.name}"),
         (

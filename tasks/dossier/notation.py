@@ -111,6 +111,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}\u202fh {minutes % 60}\u202fmin"
 
 
+def amount(number: float) -> str:
+    """``2.35`` for device-hours and money; what is less than a hundredth keeps two digits."""
+    return f"{number:.2f}" if number >= 0.01 else f"{number:.2g}"
+
+
 def size(num_bytes: int) -> str:
     """``19 MB``."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

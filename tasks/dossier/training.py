@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tasks.contracts import RunEvidence, TrainingResult
 from tasks.dossier.blocks import Block, Bullets, Cell, Details, Plot, Row, Section, Table, Text
 from tasks.dossier.gathering import Gathered
-from tasks.dossier.notation import count, duration, magnitude, measured, size, words
+from tasks.dossier.notation import NOT_MEASURED, amount, count, duration, magnitude, measured, size, words
 from tasks.dossier.plots import plot_curves
 
 METHOD_NAMES = {"sft": "SFT", "dpo": "DPO"}
@@ -45,19 +45,30 @@ def method_name(result: TrainingResult) -> str:
     return METHOD_NAMES.get(result.method, result.method.upper())
 
 
+def _size(num_bytes: int) -> str:
+    return size(num_bytes) if num_bytes else NOT_MEASURED
+
+
+def _price(cost: float | None, result: TrainingResult) -> str:
+    return "no price" if cost is None else f"{amount(cost)}\u202f{result.plan.currency}"
+
+
 def _plan_table(results: list[TrainingResult]) -> Table:
     lines: list[tuple[str, Callable[[TrainingResult], str], Callable[[TrainingResult], str]]] = [
         ("Steps", lambda r: count(r.plan.num_steps), lambda r: count(r.num_steps)),
-        ("Tokens", lambda r: count(r.plan.num_tokens), lambda r: count(r.num_tokens)),
+        ("Tokens", lambda r: count(round(r.plan.num_tokens * r.plan.num_epochs)), lambda r: count(r.num_tokens)),
         ("Time", lambda r: duration(r.plan.estimated_seconds), lambda r: duration(r.seconds)),
+        ("Memory", lambda r: _size(sum(r.plan.memory_bytes.values())), lambda r: _size(r.peak_memory_bytes)),
+        ("Device-hours", lambda r: amount(r.plan.device_hours), lambda r: amount(r.device_hours)),
     ]
+    if any(result.cost is not None for result in results):
+        lines.append(("Cost", lambda r: _price(r.plan.cost, r), lambda r: _price(r.cost, r)))
     planned_only: list[tuple[str, Callable[[TrainingResult], str]]] = [
         ("Rows", lambda r: count(r.plan.num_rows)),
         ("Rows cut to length", lambda r: f"{count(r.plan.num_truncated_rows)} at {count(r.plan.max_length_tokens)} tokens"),
         ("Batch", lambda r: f"{r.plan.micro_batch_size} \u00d7 {r.plan.accumulation_steps}"),
         ("Trainable", lambda r: f"{magnitude(r.plan.num_trainable_parameters)} of {magnitude(r.plan.num_parameters)}"),
         ("Device", lambda r: f"{r.plan.device}, {r.plan.precision}"),
-        ("Memory, planned", lambda r: size(sum(r.plan.memory_bytes.values())) if r.plan.memory_bytes else "\u2013"),
         ("Attempts", lambda r: count(r.num_attempts)),
         ("Adapter", lambda r: size(r.adapter.size_bytes)),
     ]

@@ -1,8 +1,9 @@
 """Candidates as MLflow model versions, and back: what a version carries is enough to benchmark and to serve it again.
 
-A version holds the adapter, the code that serves it, a model card, and tags: the base model and adapter as references
-(so that the champion can be loaded again next quarter), hashes of everything it descends from, the decision and its
-figures, the base model's licence. The base model itself is referred to, not copied: it is thirty times larger.
+A version holds the adapter, the code that serves it, a model card, and tags: base model, adapter and merged model, if
+there is one, as references (so that the champion can be loaded again next quarter), hashes of everything it descends from,
+the decision and its figures, the base model's licence. The base model itself is referred to, not copied: it is thirty times
+larger.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Candidate:
         decision: The gate's decision.
         lineage: Digests by name: snapshot, rows trained on, settings.
         flow_run_url: Where the run is shown, if anywhere.
+        merged: The whole model in the store, where it was asked for.
     """
 
     model_name: str
@@ -73,6 +75,7 @@ class Candidate:
     decision: PromotionDecision
     lineage: Mapping[str, str]
     flow_run_url: str | None = None
+    merged: FolderRef | None = None
 
     @classmethod
     def of(cls, findings: RunFindings) -> Self:
@@ -94,6 +97,7 @@ class Candidate:
             decision=findings.decision,
             lineage=lineage,
             flow_run_url=findings.flow_run_url,
+            merged=findings.merged.folder if findings.merged else None,
         )
 
     @property
@@ -129,7 +133,7 @@ def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
             version = _create_version(client, name, candidate)
         else:
             logger.info("registry: %s version %s is this very candidate; it is not registered twice", name, version)
-            for key, value in _decision_tags(candidate).items():
+            for key, value in (_decision_tags(candidate) | _merged_tag(candidate)).items():
                 client.set_model_version_tag(name, version, key, value)
         if aliases_of(client, name).get(CHAMPION) != version:
             client.set_registered_model_alias(name, CHALLENGER, version)
@@ -228,10 +232,16 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
             f"{_TAG}run_name": candidate.run_name,
             f"{_TAG}flow_run_url": candidate.flow_run_url or "",
             **_decision_tags(candidate),
+            **_merged_tag(candidate),
         },
         description=f"{trained.method} adapter on {trained.base.name}, from {candidate.run_name}: {decision.outcome}.",
     )
     return str(version.version)
+
+
+def _merged_tag(candidate: Candidate) -> dict[str, str]:
+    """Where the whole model lies, when there is one; referred to, not copied, like the base."""
+    return {f"{_TAG}merged": candidate.merged.model_dump_json()} if candidate.merged else {}
 
 
 def _decision_tags(candidate: Candidate) -> dict[str, str]:

@@ -8,19 +8,34 @@
     supervisor     the parent of a trainer process: attempts, memory ladder, resume
     specification  what parent and trainer tell each other
     worker         the trainer process; with rendering, trainers, head, callbacks, checkpoints, adapter, hardware
+    merging        adapter and base as one model, verified by generation
+    search         trials with other settings (Optuna)
+    reporting      the figures of one training as a table (pure)
     task           the Prefect tasks
 """
 
-from tasks.training.config import BaseModelConfig, DpoConfig, LoraSettings, SftConfig, TrainingConfig
-from tasks.training.task import resolve_base_model, train_dpo, train_sft
+from tasks.training.config import (
+    BaseModelConfig,
+    BudgetConfig,
+    DpoConfig,
+    LoraSettings,
+    SearchConfig,
+    SftConfig,
+    TrainingConfig,
+)
+from tasks.training.task import merge_adapter, resolve_base_model, search_sft, train_dpo, train_sft
 
 __all__ = [
     "BaseModelConfig",
+    "BudgetConfig",
     "DpoConfig",
     "LoraSettings",
+    "SearchConfig",
     "SftConfig",
     "TrainingConfig",
+    "merge_adapter",
     "resolve_base_model",
+    "search_sft",
     "train_dpo",
     "train_sft",
 ]

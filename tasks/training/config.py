@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.modeling.config import BaseModelConfig
 
-__all__ = ["BaseModelConfig", "DpoConfig", "LoraSettings", "SftConfig", "TrainerConfig", "TrainingConfig"]
+__all__ = [
+    "BaseModelConfig",
+    "BudgetConfig",
+    "DpoConfig",
+    "LoraSettings",
+    "SearchConfig",
+    "SftConfig",
+    "TrainerConfig",
+    "TrainingConfig",
+]
 
 DpoLoss = Literal[
     "sigmoid",
@@ -192,9 +202,93 @@ class DpoConfig(TrainerConfig):
     )
 
 
+class BudgetConfig(_Settings):
+    """What training costs and what it may cost; part of no result, so a new price trains nothing anew."""
+
+    changes_no_result: ClassVar[bool] = True
+
+    currency: str = Field(default="EUR", min_length=1, max_length=10, description="The currency of all prices here.")
+    price_per_device_hour: Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default={},
+        description="Price table: `cpu`, `cuda`, or a part of the device's name such as `H100` (case ignored; the longest "
+        "match counts). A CPU machine is one device, a GPU each.",
+    )
+    max_device_hours: float | None = Field(
+        default=None, gt=0, description="Refuse to train when SFT and DPO together would take longer. None: no ceiling."
+    )
+    max_cost: float | None = Field(
+        default=None, gt=0, description="Refuse to train when SFT and DPO together would cost more. None: no ceiling."
+    )
+
+    @model_validator(mode="after")
+    def _a_cost_needs_prices(self) -> Self:
+        if self.max_cost is not None and not self.price_per_device_hour:
+            raise ValueError("max_cost needs price_per_device_hour")
+        return self
+
+    @property
+    def has_ceiling(self) -> bool:
+        """Whether anything could be refused."""
+        return self.max_device_hours is not None or self.max_cost is not None
+
+    def price_of(self, device: str, name: str) -> float | None:
+        """The price of one hour of a device, None where the table has none.
+
+        Args:
+            device: ``cpu`` or ``cuda``.
+            name: The device's own name, such as ``NVIDIA H100 80GB HBM3``.
+        """
+        matches = [key for key in self.price_per_device_hour if key.lower() == device or key.lower() in name.lower()]
+        # A name says more than a kind, and a longer part of it more than a shorter one.
+        best = max(matches, key=lambda key: (key.lower() != device, len(key)), default=None)
+        return None if best is None else self.price_per_device_hour[best]
+
+
+class SearchConfig(_Settings):
+    """What `perennial search` varies in `training.sft`; the configured values are always tried first."""
+
+    learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
+        default=(5e-5, 2e-3), description="Lowest and highest learning rate, on a logarithmic scale (our choice)."
+    )
+    r: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        default=(8, 16, 32), min_length=1, description="Ranks. lora_alpha follows as 2r unless it is set."
+    )
+    num_train_epochs: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        default=(1.0, 2.0, 3.0), min_length=1, description="Passes over the rows; not varied where max_steps is set."
+    )
+    seed: int = Field(default=17, ge=0, description="Seeds the sampler (TPE); the trainings keep their own seed.")
+
+    @model_validator(mode="after")
+    def _low_before_high(self) -> Self:
+        if self.learning_rate[0] >= self.learning_rate[1]:
+            raise ValueError("learning_rate must be a lower and a higher value")
+        return self
+
+
 class TrainingConfig(_Settings):
     """The base model and its training."""
 
     base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="What to fine-tune.")
     sft: SftConfig = Field(default=SftConfig(), description="Supervised fine-tuning.")
     dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards; None: none.")
+    merge: bool = Field(
+        default=False,
+        description="Store the whole model too, adapter merged into the base in float32 (4 bytes a parameter), after "
+        "the same greedy replies before merging, after it and after reading back; the registered version names it.",
+    )
+    budget: BudgetConfig = Field(
+        default=BudgetConfig(), description="Prices, and ceilings that stop training before it starts."
+    )
+
+    search: SearchConfig = Field(default=SearchConfig(), description="What `perennial search` varies.")
+
+    @model_validator(mode="after")
+    def _what_follows_needs_an_adapter(self) -> Self:
+        if self.sft.lora is None and self.dpo is not None:
+            raise ValueError(
+                "dpo continues the adapter of sft, and full fine-tuning (sft.lora: null) leaves none; "
+                "set sft.lora, or leave dpo out"
+            )
+        if self.sft.lora is None and self.merge:
+            raise ValueError("merge needs an adapter; full fine-tuning (sft.lora: null) leaves a whole model already")
+        return self

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, TrainingResult
+from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingResult
 from tasks.errors import InputError
+from tasks.rows import prompt_messages
 from tasks.storage import Store, sha256_of_json, write_file_atomically
 from tasks.tracking import TrackingRun, open_run
 from tasks.training import supervisor
+from tasks.training.config import BudgetConfig
+from tasks.training.planning import Spent
 from tasks.training.specification import DpoMethod, Method, TrainerEvent, TrainerSpec
 
 logger = logging.getLogger(__name__)
@@ -36,7 +39,10 @@ CURVES_SCHEMA = pa.schema(
     ]
 )
 
+_NUM_MERGE_PROMPTS = 4
+
 OnProgress = Callable[[int, int, str], None]
+OnEvaluation = Callable[[TrainerEvent], None]
 
 
 def train(
@@ -48,6 +54,10 @@ def train(
     snapshot_sha256: str,
     experiment: str,
     on_progress: OnProgress,
+    budget: BudgetConfig | None = None,
+    spent: Spent | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> TrainingResult:
     """The trained adapter, stored beside the rows; the same call again resumes what an earlier one left unfinished.
 
@@ -59,8 +69,13 @@ def train(
         snapshot_sha256: The snapshot that the rows must descend from.
         experiment: MLflow experiment.
         on_progress: Told steps done, steps in all, and a short note.
+        budget: Prices, and ceilings that the trainer's own plan must keep before it takes a step. None: neither.
+        spent: What earlier steps took of the budget.
+        on_evaluation: Told each evaluation; :class:`~tasks.tracking.RunStopped` raised in it ends the trainer.
+        tags: More tags of the MLflow run.
 
     Raises:
+        BudgetError: The plan goes over a ceiling.
         LineageError: The rows do not descend from the snapshot or missed a gate.
         InputError: There are no rows, or of the wrong kind.
         TrainingError: The trainer failed after all its attempts.
@@ -73,15 +88,17 @@ def train(
         validation=validation if validation.num_rows else None,
         method=method,
         work_dir=str(work_folder(store, base, rows, validation, method)),
+        budget=budget or BudgetConfig(),
+        spent=spent or Spent(),
     )
     work = Path(spec.work_dir)
     began = time.monotonic()
     logger.info("%s: training on %d rows, work folder %s", method.kind, rows.num_rows, work)
-    tags = {"stage": method.kind, "train_sha256": rows.sha256, "base_model": base.name, "base_sha256": base.folder.sha256}
-    with open_run(experiment, method.kind, tags, run_id=_known_run(work)) as run:
+    named = {"stage": method.kind, "train_sha256": rows.sha256, "base_model": base.name, "base_sha256": base.folder.sha256}
+    with open_run(experiment, method.kind, {**named, **(tags or {})}, run_id=_known_run(work)) as run:
         _remember_run(work, run)
         _log_inputs(run, spec)
-        outcome = supervisor.supervise(spec, lambda event: _relay(event, run, on_progress))
+        outcome = supervisor.supervise(spec, lambda event: _relay(event, run, on_progress, on_evaluation))
         report = outcome.report
         assert report.plan is not None
         run.log_params({f"plan.{name}": value for name, value in report.plan.model_dump(exclude={"notes"}).items()})
@@ -101,10 +118,42 @@ def train(
             num_attempts=outcome.num_attempts,
             events=(*outcome.history, *report.notes),
             mlflow_run_id=run.run_id,
+            peak_memory_bytes=report.peak_memory_bytes,
         )
+        run.log_metrics(_account(result))
     supervisor.discard(work)
     logger.info("%s: %d steps, adapter %s", method.kind, result.num_steps, result.adapter.sha256[:12])
     return result
+
+
+def merge(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
+    """The adapter merged into its base, stored beside it; see :mod:`tasks.training.merging`.
+
+    Args:
+        trained: The last training step.
+        rows: Where the prompts come from that both must answer alike: the first few.
+    """
+    from tasks.training import merging
+
+    store = Store.holding(trained.adapter)
+    prompts = [prompt_messages(row) for row in Store.holding(rows).read_rows(rows)[:_NUM_MERGE_PROMPTS]]
+    base, adapter = store.fetch_folder(trained.base.folder), store.fetch_folder(trained.adapter)
+    place = None if store.local_path is None else store.local_path / "work"
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix="merge-") as name:
+        folder = Path(name)
+        merging.check_room(folder, trained.base.num_parameters)
+        num_compared_tokens = merging.merge(base, adapter, folder, prompts)
+        merging.write_manifest(folder, adapter, trained)
+        merged = store.add_folder(folder)
+    logger.info("merged %s into %s: %s", trained.adapter.sha256[:12], trained.base.name, merged.sha256[:12])
+    return MergedModel(
+        folder=merged,
+        base_sha256=trained.base.folder.sha256,
+        adapter_sha256=trained.adapter.sha256,
+        num_compared_tokens=num_compared_tokens,
+    )
 
 
 def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapshot_sha256: str) -> None:
@@ -138,7 +187,9 @@ def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validat
 # -------------------------------------------------------------------------------------------------------------- tracking
 
 
-def _relay(event: TrainerEvent, run: TrackingRun, on_progress: OnProgress) -> None:
+def _relay(
+    event: TrainerEvent, run: TrackingRun, on_progress: OnProgress, on_evaluation: OnEvaluation | None = None
+) -> None:
     if event.kind == "phase":
         on_progress(event.step, event.num_steps, event.phase)
         return
@@ -150,6 +201,23 @@ def _relay(event: TrainerEvent, run: TrackingRun, on_progress: OnProgress) -> No
         on_progress(event.step, event.num_steps, f"loss {event.loss:.3f}{speed}")
     else:
         on_progress(event.step, event.num_steps, f"validation loss {event.eval_loss:.3f}")
+        if on_evaluation is not None:
+            on_evaluation(event)
+
+
+def _account(result: TrainingResult) -> dict[str, float]:
+    """What was planned and what it took."""
+    plan = result.plan
+    figures = {
+        "planned_seconds": plan.estimated_seconds,
+        "seconds": result.seconds,
+        "planned_memory_bytes": sum(plan.memory_bytes.values()),
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "device_hours": result.device_hours,
+        "planned_cost": plan.cost,
+        "cost": result.cost,
+    }
+    return {name: float(value) for name, value in figures.items() if value is not None}
 
 
 def _log_inputs(run: TrackingRun, spec: TrainerSpec) -> None:

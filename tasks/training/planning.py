@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.contracts import TrainingPlan
-from tasks.training.config import DpoConfig, LoraSettings, SftConfig, TrainerConfig
+from tasks.errors import BudgetError
+from tasks.training.config import BudgetConfig, DpoConfig, LoraSettings, SftConfig, TrainerConfig
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # NF4 with double quantisation: 4 bits and 0.127 bits of constants a weight (QLoRA, arXiv 2305.14314, section 3).
@@ -88,6 +89,14 @@ class Hardware:
     memory_bytes: int
     supports_bfloat16: bool
     supports_packed_attention: bool = False
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What earlier steps took of one budget."""
+
+    device_hours: float = 0.0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -237,6 +246,7 @@ def make_plan(
         num_truncated_rows=workload.num_truncated_rows,
         precision=precision,
         device=device,
+        device_name=hardware.name,
         num_parameters=shape.num_parameters,
         num_trainable_parameters=num_trainable,
         memory_bytes=memory_of(rows, checkpointing, quantization),
@@ -259,12 +269,65 @@ def with_time(plan: TrainingPlan, tokens_per_second: float, num_eval_tokens: int
             with gradients for all weights, half with frozen ones (2N of 4N FLOPs a token). The reference of preference
             training costs as much, once for each row that is reached.
     """
-    steps_per_epoch = max(1.0, plan.num_rows / (plan.micro_batch_size * plan.accumulation_steps * plan.num_processes))
-    trained = plan.num_tokens * plan.num_steps / steps_per_epoch
+    trained = plan.num_tokens * plan.num_epochs
     evaluations = 1 + math.ceil(plan.num_steps / plan.eval_steps)
     reference = min(trained, plan.num_tokens) if plan.method == "dpo" else 0.0
     seconds = (trained + 0.5 * reference + 0.5 * num_eval_tokens * evaluations) / tokens_per_second
     return plan.model_copy(update={"estimated_seconds": round(seconds, 1)})
+
+
+def with_price(plan: TrainingPlan, budget: BudgetConfig) -> TrainingPlan:
+    """The plan with the price of its device, where the table has one."""
+    price = budget.price_of(plan.device, plan.device_name)
+    return plan.model_copy(update={"price_per_device_hour": price, "currency": budget.currency})
+
+
+def check_budget(plan: TrainingPlan, budget: BudgetConfig, spent: Spent) -> None:
+    """Refuses a timed and priced plan that would go over a ceiling.
+
+    Args:
+        plan: What would be done.
+        budget: Its ceilings.
+        spent: What earlier steps of the same training took.
+
+    Raises:
+        BudgetError: A ceiling would be passed, or the cost cannot be told for want of a price.
+    """
+    todo = (
+        "Raise the ceiling, or plan less: fewer rows, `num_train_epochs` or `max_steps`, a smaller model, a faster device."
+    )
+    before = f", after {amount(spent.device_hours)} device-hours before it" if spent.device_hours else ""
+    hours = spent.device_hours + plan.device_hours
+    if budget.max_device_hours is not None and hours > budget.max_device_hours:
+        raise BudgetError(
+            "training.budget.max_device_hours",
+            f"{amount(plan.device_hours)} device-hours planned for {plan.method} ({plan.num_steps} steps on "
+            f"{plan.num_devices} x {plan.device_name or plan.device}){before}",
+            f"at most {budget.max_device_hours:g} in all",
+            todo,
+        )
+    if budget.max_cost is None:
+        return
+    if plan.cost is None:
+        raise BudgetError(
+            "training.budget.price_per_device_hour",
+            f"no price for `{plan.device_name or plan.device}`",
+            "one, because max_cost is set",
+            f"Add `{plan.device}` to the table.",
+        )
+    if spent.cost + plan.cost > budget.max_cost:
+        raise BudgetError(
+            "training.budget.max_cost",
+            f"{amount(plan.cost)} {plan.currency} planned for {plan.method} ({amount(plan.device_hours)} device-hours at "
+            f"{plan.price_per_device_hour:g}){f', after {amount(spent.cost)} before it' if spent.cost else ''}",
+            f"at most {budget.max_cost:g} {budget.currency} in all",
+            todo,
+        )
+
+
+def amount(number: float) -> str:
+    """Device-hours or money in words: two places, and two digits of what is less than a hundredth."""
+    return f"{number:.2f}" if number >= 0.01 else f"{number:.2g}"
 
 
 def next_rung(plan: TrainingPlan, *, allow_shorter_length: bool) -> tuple[TrainingPlan, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Rows:
 
         What is never drawn needs no reference log-probabilities either, which cost half a training pass a row.
         """
-        reached = plan.num_steps * plan.micro_batch_size * plan.accumulation_steps * plan.num_processes
+        reached = math.ceil(plan.num_epochs * len(self.train) - 1e-6)
         if reached >= len(self.train):
             return self
         return Rows(

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.contracts import BaseLanguageModel, Contract, DatasetRef, FolderRef, Measurement, TrainingPlan
-from tasks.training.config import DpoConfig, SftConfig
+from tasks.training.config import BudgetConfig, DpoConfig, SftConfig
+from tasks.training.planning import Spent
 
 EXIT_STOPPED = 75
 """Ended on request after saving a checkpoint (EX_TEMPFAIL of sysexits.h: run it again)."""
@@ -41,6 +42,8 @@ class TrainerSpec(Contract):
     work_dir: str
     plan: TrainingPlan | None = None
     plan_only: bool = False
+    budget: BudgetConfig = BudgetConfig()
+    spent: Spent = Spent()
 
 
 class Fault(Contract):

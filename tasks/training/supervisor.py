@@ -90,7 +90,7 @@ def supervise(spec: TrainerSpec, on_event: OnEvent, *, worker: str = "tasks.trai
         report = _read_report(work)
         if report is None or report.outcome != "done" or not (work / "adapter").is_dir():
             told = _Relay(on_event, _curve(work))
-            if spec.method.config.num_processes != 1 and _read_plan(work) is None:
+            if spec.method.config.num_processes != 1 and read_plan(work) is None:
                 _plan_first(spec, work, told, worker)
             report = _train(spec, work, ledger, told, worker)
         return SupervisedRun(report, ledger.num_attempts, ledger.history, _curve(work))
@@ -112,7 +112,7 @@ def _train(spec: TrainerSpec, work: Path, ledger: _Ledger, told: _Relay, worker:
     """Attempts until one reaches its end."""
     failures, previous = 0, ("", -1)
     while True:
-        ending = _run_once(spec.model_copy(update={"plan": _read_plan(work)}), work, told, worker)
+        ending = _run_once(spec.model_copy(update={"plan": read_plan(work)}), work, told, worker)
         ledger.count()
         report, place = ending.report, (ending.words, told.last_step)
         if report is not None and report.outcome == "done":
@@ -267,7 +267,7 @@ class _Ledger:
 
 
 def _step_down(work: Path, spec: TrainerSpec, ledger: _Ledger) -> None:
-    plan = _read_plan(work)
+    plan = read_plan(work)
     lower = next_rung(plan, allow_shorter_length=spec.method.config.allow_shorter_length) if plan else None
     if lower is None:
         raise OutOfMemoryError(
@@ -281,7 +281,8 @@ def _step_down(work: Path, spec: TrainerSpec, ledger: _Ledger) -> None:
     write_file_atomically(work / "plan.json", lower[0].model_dump_json(indent=2).encode())
 
 
-def _read_plan(work: Path) -> TrainingPlan | None:
+def read_plan(work: Path) -> TrainingPlan | None:
+    """The plan that the trainer in a work folder follows, or None before it has one."""
     try:
         return TrainingPlan.model_validate_json((work / "plan.json").read_bytes())
     except (OSError, ValidationError):

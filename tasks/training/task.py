@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, TrainingResult
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import TaskRunContext
+
+from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, SearchReport, TrainingResult
 from tasks.modeling.config import BaseModelConfig
 from tasks.progress import report_progress
 from tasks.stage import stage_task
-from tasks.training.config import DpoConfig, SftConfig
+from tasks.training.config import BudgetConfig, DpoConfig, SftConfig, TrainingConfig
 
 
 @stage_task("resolve_base_model", cached=False)
@@ -29,8 +32,13 @@ def train_sft(
     config: SftConfig,
     snapshot_sha256: str,
     experiment: str,
+    budget: BudgetConfig,
 ) -> TrainingResult:
-    """An adapter that has learned the replies; refuses rows that do not descend from the snapshot."""
+    """An adapter that has learned the replies; refuses rows that do not descend from the snapshot.
+
+    Raises:
+        BudgetError: The plan goes over a ceiling; nothing was trained.
+    """
     from tasks.training import execution
     from tasks.training.specification import SftMethod
 
@@ -43,8 +51,10 @@ def train_sft(
             snapshot_sha256=snapshot_sha256,
             experiment=experiment,
             on_progress=progress,
+            budget=budget,
         )
         progress.finish(_summary(result))
+    _publish(result)
     return result
 
 
@@ -56,9 +66,15 @@ def train_dpo(
     config: DpoConfig,
     snapshot_sha256: str,
     experiment: str,
+    budget: BudgetConfig,
 ) -> TrainingResult:
-    """The supervised adapter, trained on to prefer the chosen replies; refuses pairs of another snapshot."""
+    """The supervised adapter, trained on to prefer the chosen replies; refuses pairs of another snapshot.
+
+    Raises:
+        BudgetError: With what supervised training took, the plan goes over a ceiling; nothing was trained.
+    """
     from tasks.training import execution
+    from tasks.training.planning import Spent
     from tasks.training.specification import DpoMethod
 
     with report_progress("train_dpo", unit="steps") as progress:
@@ -70,9 +86,75 @@ def train_dpo(
             snapshot_sha256=snapshot_sha256,
             experiment=experiment,
             on_progress=progress,
+            budget=budget,
+            spent=Spent(sft.device_hours, sft.cost or 0.0),
         )
         progress.finish(_summary(result))
+    _publish(result)
     return result
+
+
+@stage_task("search_sft", cached=False)
+def search_sft(
+    base: BaseLanguageModel,
+    train: DatasetRef,
+    validation: DatasetRef,
+    config: TrainingConfig,
+    snapshot_sha256: str,
+    experiment: str,
+    study_uri: str,
+    num_trials: int,
+) -> SearchReport:
+    """Trials of supervised training with other settings; not cached, because the study itself remembers what was tried.
+
+    Raises:
+        BudgetError: Not even the first trial is within the budget.
+        TrainingError: No trial reached its end.
+    """
+    from tasks.training import search
+
+    with report_progress("search_sft", num_trials, "trials") as progress:
+        report = search.search(
+            base,
+            train,
+            validation,
+            config,
+            snapshot_sha256=snapshot_sha256,
+            experiment=experiment,
+            study_uri=study_uri,
+            num_trials=num_trials,
+            on_progress=progress,
+        )
+        progress.finish(f"{len(report.trials)} trials, lowest validation loss {report.winner.eval_loss:.4f}")
+    return report
+
+
+@stage_task("merge_adapter")
+def merge_adapter(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
+    """The trained adapter merged into its base, once both were seen to give the same replies.
+
+    Args:
+        trained: The last training step.
+        rows: Prepared rows; the first few prompts among them are what is asked.
+
+    Raises:
+        TrainingError: A reply differs after merging, or after reading the merged model back.
+        StoreError: There is no room for it.
+    """
+    from tasks.training import execution
+
+    with report_progress("merge_adapter", 1, "models") as progress:
+        merged = execution.merge(trained, rows)
+        progress.finish(f"{merged.folder.size_bytes / 1e6:.0f} MB, {merged.num_compared_tokens} tokens compared, all equal")
+    return merged
+
+
+def _publish(result: TrainingResult) -> None:
+    """The training as one page in Prefect: plan against actual, losses, what happened. Figures only."""
+    from tasks.training.reporting import training_table
+
+    if TaskRunContext.get() is not None:
+        create_markdown_artifact(training_table(result), key=f"train-{result.method}", description="Plan and actual")
 
 
 def _summary(result: TrainingResult) -> str:

@@ -44,6 +44,7 @@ from tasks.training.adapter import write_adapter
 from tasks.training.callbacks import BestKeeper, ProgressFile, StepCallback
 from tasks.training.checkpoints import last_complete_checkpoint
 from tasks.training.hardware import available_cores
+from tasks.training.planning import check_budget, with_price
 from tasks.training.preflight import Rows, check_disk, check_truncation, plan_training, render_rows
 from tasks.training.specification import (
     EXIT_STOPPED,
@@ -98,7 +99,8 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
         raise AssertionError(f"{trainer.args.world_size} processes run, {plan.num_processes} were planned")
     if spec.plan is None:
         progress.phase("time a step")
-        plan = trainers.with_measured_time(plan, trainer, rows)
+        plan = with_price(trainers.with_measured_time(plan, trainer, rows), spec.budget)
+        check_budget(plan, spec.budget, spec.spent)
     if spec.plan_only:
         return TrainerReport(outcome="planned", plan=plan)
     if _is_main():

@@ -124,6 +124,8 @@ def test_figures_of_the_evidence_stand_on_the_page(document: Document, evidence:
     assert "Wrong label 1 1" in text, "one removed, one for review"
     assert evidence.split.train.sha256[:12] in text
     assert "planned 2 min 31 s" in text
+    assert "Memory 1.31 GB planned 748 MB" in text
+    assert "Cost 0.05 EUR planned 0.04 EUR" in text
     assert "Rows dated 2026-01-11 to 2026-03-11" in text
     assert "rouge_l" not in text.split("For the record")[0], "metrics go by their names"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from tasks.contracts import BaseLanguageModel
+from tasks.contracts import BaseLanguageModel, FolderRef
 from tasks.errors import RegistryError
 from tasks.modeling.loading import load_base
 from tasks.registry.versions import champion_of, describe, register
@@ -98,3 +99,12 @@ def test_a_registered_version_is_served_from_the_registry_alone(
     assert long.startswith(short)
     assert len(long) > len(short) > 0
     assert "max_new_tokens" in str(served.metadata.signature)
+
+
+def test_a_merged_model_is_reached_from_its_version(client: Any, name: str, store: Store, tmp_path: Path) -> None:
+    candidate = make_candidate(store, tmp_path)
+    register(client, name, candidate)
+    assert "perennial.merged" not in client.get_model_version(name, "1").tags
+    merged = candidate.trained.base.folder
+    register(client, name, replace(candidate, merged=merged))
+    assert FolderRef.model_validate_json(client.get_model_version(name, "1").tags["perennial.merged"]) == merged

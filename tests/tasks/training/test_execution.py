@@ -11,7 +11,8 @@ import pytest
 from tasks.contracts import DatasetRef, TrainingResult
 from tasks.errors import InputError, LineageError
 from tasks.training import execution
-from tasks.training.config import DpoConfig
+from tasks.training.config import BudgetConfig, DpoConfig
+from tasks.training.reporting import training_table
 from tasks.training.specification import DpoMethod, SftMethod
 from tests.tasks.training.conftest import quick_sft
 from tests.tiny_model import desk_row
@@ -34,6 +35,7 @@ def train(desk: Any, method: Any, rows: DatasetRef, validation: DatasetRef, said
         snapshot_sha256=desk.snapshot.sha256,
         experiment="desk",
         on_progress=lambda done, total, detail: said.append(f"{done}/{total} {detail}"),
+        budget=BudgetConfig(price_per_device_hour={"cpu": 36}),
     )
 
 
@@ -57,6 +59,12 @@ def test_supervised_then_preference_training_end_to_end(desk: Any, tracking: Any
         next(item.value for item in sft.measurements if item.name == "eval_loss_after")
     )
     assert len(tracking.get_metric_history(sft.mlflow_run_id, "loss")) == 12
+    assert run.data.metrics["peak_memory_bytes"] == sft.peak_memory_bytes > 0
+    assert run.data.metrics["cost"] == pytest.approx(36 * sft.seconds / 3600)
+    assert sft.plan.cost is not None
+    table = training_table(sft)
+    assert "| cost, EUR |" in table
+    assert "| steps | 12 | 12 |" in table
     assert {item.dataset.digest for item in run.inputs.dataset_inputs} == {
         desk.train.sha256[:36],
         desk.validation.sha256[:36],

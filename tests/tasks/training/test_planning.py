@@ -8,19 +8,25 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tasks.contracts import TrainingPlan
-from tasks.training.config import LoraSettings, SftConfig
+from tasks.errors import BudgetError
+from tasks.training.config import BudgetConfig, DpoConfig, LoraSettings, SftConfig, TrainingConfig
 from tasks.training.planning import (
     Hardware,
     ModelShape,
+    Spent,
     Workload,
+    check_budget,
     checkpoint_bytes,
     count_trainable,
     make_plan,
     next_rung,
+    with_price,
     with_time,
 )
+from tasks.training.preflight import Rows
 
 LLAMA_8B = ModelShape(8_030_261_248, 32, 4096, 14336, 128_256, 32, 8, 128)
 SMOLLM = ModelShape(134_515_008, 30, 576, 1536, 49_152, 9, 3, 64)
@@ -124,3 +130,83 @@ def test_time_counts_training_and_evaluations() -> None:
 def test_checkpoints_need_room_for_the_optimizer_too() -> None:
     plan = plan_for()
     assert checkpoint_bytes(plan) > 3 * 3 * 4 * plan.num_trainable_parameters
+
+
+def test_packed_rows_are_counted_in_full_sequences() -> None:
+    plain = plan_for(effective_batch_size=16, num_train_epochs=3)
+    assert plain.num_epochs == pytest.approx(3)
+    packed = plan_for(packing=True, max_length=1000, num_train_epochs=3)
+    assert packed.num_steps * packed.accumulation_steps < packed.num_rows, "far fewer sequences than rows"
+    assert packed.num_epochs == pytest.approx(3, rel=0.1)
+    rows = Rows([None] * packed.num_rows, [])
+    assert rows.reached_by(packed, seed=1) is rows, "every row is packed into some sequence"
+    timed = with_time(packed, tokens_per_second=1000)
+    assert timed.estimated_seconds == pytest.approx(3 * 32_000 / 1000, rel=0.1)
+
+
+@given(num_rows=st.integers(1, 500), steps=st.integers(1, 60), batch=st.integers(1, 40))
+def test_as_many_rows_are_prepared_as_the_steps_reach(num_rows: int, steps: int, batch: int) -> None:
+    plan = plan_for(lengths=(100,) * num_rows, max_steps=steps, effective_batch_size=batch)
+    rows = Rows(list(range(num_rows)), [])
+    reached = rows.reached_by(plan, seed=1).train
+    assert len(reached) == len(set(reached)) == min(num_rows, steps * batch)
+
+
+# ------------------------------------------------------------------------------------------------------------------ budget
+
+PRICES = {"cpu": 0.5, "cuda": 2.0, "h200": 4.0, "H200 NVL": 5.0}
+
+
+def hour_long(device: str = "cuda", name: str = "NVIDIA H200", num_processes: int = 2) -> TrainingPlan:
+    return plan_for().model_copy(
+        update={"device": device, "device_name": name, "num_processes": num_processes, "estimated_seconds": 3600.0}
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "price"),
+    [
+        ("cuda", "NVIDIA H200", 4.0),
+        ("cuda", "NVIDIA H200 NVL", 5.0),
+        ("cuda", "NVIDIA A100", 2.0),
+        ("cpu", "CPU, 2 cores", 0.5),
+    ],
+)
+def test_the_price_is_that_of_the_device_s_name_or_of_its_kind(device: str, name: str, price: float) -> None:
+    assert BudgetConfig(price_per_device_hour=PRICES).price_of(device, name) == price
+    assert BudgetConfig().price_of(device, name) is None
+
+
+def test_every_gpu_is_paid_for_and_a_cpu_machine_once() -> None:
+    budget = BudgetConfig(price_per_device_hour=PRICES, currency="USD")
+    plan = with_price(hour_long(), budget)
+    assert (plan.device_hours, plan.cost, plan.currency) == (2.0, 8.0, "USD")
+    plan = with_price(hour_long("cpu", "CPU, 2 cores"), budget)
+    assert (plan.device_hours, plan.cost) == (1.0, 0.5)
+    assert with_price(hour_long(), BudgetConfig()).cost is None
+
+
+def test_a_plan_within_its_ceilings_passes_and_one_above_is_refused_with_its_figures() -> None:
+    budget = BudgetConfig(price_per_device_hour=PRICES, max_device_hours=2.5, max_cost=9)
+    plan = with_price(hour_long(), budget)
+    check_budget(plan, budget, Spent())
+    with pytest.raises(BudgetError, match=r"2\.00 device-hours planned .*after 0\.60 .*at most 2\.5") as refused:
+        check_budget(plan, budget, Spent(device_hours=0.6))
+    assert refused.value.exit_code == 3
+    with pytest.raises(BudgetError, match=r"8\.00 EUR planned .*after 1\.50 .*at most 9 EUR"):
+        check_budget(plan, budget, Spent(device_hours=0.1, cost=1.5))
+    check_budget(plan, BudgetConfig(), Spent(device_hours=1e6, cost=1e6))
+
+
+def test_a_cost_that_cannot_be_told_is_refused() -> None:
+    budget = BudgetConfig(price_per_device_hour={"A100": 2.0}, max_cost=1e6)
+    with pytest.raises(BudgetError, match="no price for `NVIDIA H200`"):
+        check_budget(with_price(hour_long(), budget), budget, Spent())
+    with pytest.raises(ValidationError, match="needs price_per_device_hour"):
+        BudgetConfig(max_cost=1)
+
+
+def test_preferences_without_an_adapter_are_refused_with_the_configuration() -> None:
+    with pytest.raises(ValidationError, match=r"set sft\.lora, or leave dpo out"):
+        TrainingConfig(sft=SftConfig(lora=None), dpo=DpoConfig())
+    assert TrainingConfig(sft=SftConfig(lora=None)).dpo is None

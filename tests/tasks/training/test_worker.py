@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasks.storage import Store
-from tasks.training.config import DpoConfig, LoraSettings
+from tasks.training.config import BudgetConfig, DpoConfig, LoraSettings
 from tasks.training.specification import DpoMethod, SftMethod, TrainerReport, TrainerSpec
 from tests.tiny_model import desk_row
 
@@ -243,3 +243,13 @@ def test_qlora_trains_on_a_cpu(desk: Any, run_worker: RunWorker, tmp_path: Path,
     config = DpoConfig(learning_rate=1e-2, num_train_epochs=2, num_threads=1, device="cpu", quantization="nf4")
     preferred = figures(run_worker(desk.spec(tmp_path / "dpo", DpoMethod(config=config, adapter=adapter))))
     assert preferred["preference_rate_after"] > preferred["preference_rate_before"]  # type: ignore[operator]
+
+
+def test_a_plan_over_budget_is_refused_before_a_step(desk: Any, run_worker: RunWorker, tmp_path: Path) -> None:
+    budget = BudgetConfig(price_per_device_hour={"cpu": 1000.0}, max_cost=1e-6)
+    report = run_worker(desk.spec(tmp_path, budget=budget))
+    assert report.outcome == "refused"
+    assert report.fault is not None
+    assert (report.fault.type, report.fault.where) == ("BudgetError", "training.budget.max_cost")
+    assert not (tmp_path / "adapter").exists()
+    assert not (tmp_path / "plan.json").exists(), "a later attempt plans anew"

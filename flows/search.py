@@ -1,0 +1,91 @@
+"""Before a retrain: which learning rate, rank and number of epochs suit its rows, found within the budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from prefect import flow
+
+from flows.config import RetrainConfig, load_config
+from flows.prepare import prepare_dataset
+from tasks import splitting, training
+from tasks.contracts import SearchReport
+from tasks.errors import InputError, StoreError
+
+
+@flow(name="search", persist_result=True, result_serializer="json", flow_run_name="search-{config.name}")
+def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchReport:
+    """The trials on the rows that a retrain would train on; preparation is shared with it, so neither does it twice.
+
+    Args:
+        config: The whole configuration; ``training.search`` is the space, ``training.budget`` holds for all trials together.
+        num_trials: Trials in all; the same command with more of them goes on.
+        study_uri: Database that keeps the study, such as ``sqlite:////srv/perennial/search.db``.
+    """
+    examples = prepare_dataset(config.examples, config.prepare, config.store, config.name)
+    rows = splitting.split(examples.dataset, config.prepare.splitting)
+    base = training.resolve_base_model(config.training.base_model, config.store)
+    snapshot = examples.snapshot.dataset.sha256
+    return training.search_sft(
+        base, rows.train, rows.validation, config.training, snapshot, config.name, study_uri, num_trials
+    )
+
+
+def trial_lines(report: SearchReport) -> list[tuple[str, ...]]:
+    """The trials as aligned columns, the best first; those without a loss last."""
+    head: tuple[str, ...] = ("learning_rate", "epochs", "r", "validation loss", "device-hours")
+    ordered = sorted(report.trials, key=lambda trial: (trial.eval_loss is None, trial.eval_loss or 0.0))
+    rows: list[tuple[str, ...]] = [
+        (
+            f"{trial.learning_rate:g}",
+            "–" if trial.num_train_epochs is None else f"{trial.num_train_epochs:g}",
+            "–" if trial.r is None else str(trial.r),
+            trial.outcome if trial.eval_loss is None else f"{trial.eval_loss:.4f}",
+            f"{trial.device_hours:.3f}",
+        )
+        for trial in ordered
+    ]
+    return [head, *rows]
+
+
+def check_out(out: Path) -> None:
+    """Refuses a file that exists, before anything is spent.
+
+    Raises:
+        InputError: It exists.
+    """
+    if out.exists():
+        raise InputError(str(out), "a file that exists", "a new file", "Name another, or move it away.")
+
+
+def write_winner(source: Path, out: Path, report: SearchReport) -> None:
+    """Writes the configuration with the best trial's settings in place of its own; comments are not carried over.
+
+    Args:
+        source: The configuration searched from.
+        out: The new file.
+        report: What was found.
+
+    Raises:
+        InputError: ``out`` exists.
+        StoreError: It cannot be written.
+    """
+    check_out(out)
+    document = yaml.safe_load(source.read_text(encoding="utf-8"))
+    sft = document.setdefault("training", {}).setdefault("sft", {})
+    winner = report.winner
+    sft["learning_rate"] = winner.learning_rate
+    if winner.num_train_epochs is not None:
+        sft["num_train_epochs"] = winner.num_train_epochs
+    if winner.r is not None:
+        sft.setdefault("lora", {})["r"] = winner.r
+    head = (
+        f"# {source.name} with the best of {len(report.trials)} trials of `perennial search`: validation loss "
+        f"{winner.eval_loss:.4f}, study {report.study}.\n"
+    )
+    try:
+        out.write_text(head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(str(out), error.strerror or "an error", "a writable place", "Name another file.") from error
+    load_config(out)

@@ -1,0 +1,203 @@
+"""A search finds the better settings, goes on where it was cut off, ends hopeless trials and keeps its budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.contracts import SearchReport
+from tasks.errors import BudgetError, InputError, TrainingError
+from tasks.storage import Store
+from tasks.tracking import RunStopped
+from tasks.training import search
+from tasks.training.config import SearchConfig, SftConfig, TrainingConfig
+from tasks.training.planning import Spent
+from tasks.training.search import Judge, Outcome, open_study, run_trials
+from tasks.training.specification import TrainerEvent
+from tests.tasks.training.conftest import Desk, quick_sft
+
+START = SftConfig(learning_rate=2e-4, num_train_epochs=3)
+
+
+def loss_of(settings: SftConfig) -> float:
+    """A bowl with its lowest point at a learning rate of 1e-3; more ranks are a little worse."""
+    rank = settings.lora.r if settings.lora else 0
+    return 1 + abs(math.log10(settings.learning_rate) + 3) + rank / 1000
+
+
+class Trainer:
+    """Stands in for the trainer: remembers what it was asked for, and may behave badly at the given trials."""
+
+    def __init__(self, behave: Callable[[int, SftConfig, Judge], Outcome | None] = lambda *_: None) -> None:
+        self.asked: list[SftConfig] = []
+        self.spent: list[Spent] = []
+        self._behave = behave
+
+    def __call__(self, settings: SftConfig, number: int, spent: Spent, judge: Judge) -> Outcome:
+        self.asked.append(settings)
+        self.spent.append(spent)
+        return self._behave(len(self.asked), settings, judge) or Outcome(loss_of(settings), 0.5, 2.0)
+
+
+def run(folder: Path, trainer: Trainer, num_trials: int, config: SftConfig = START, **space: Any) -> SearchReport:
+    study = open_study(f"sqlite:///{folder / 'search.db'}", "desk", seed=1)
+    return run_trials(study, config, SearchConfig(**space), num_trials, trainer, lambda done, total, note: None)
+
+
+def test_it_starts_with_the_configured_settings_and_finds_better_ones(tmp_path: Path) -> None:
+    trainer = Trainer()
+    report = run(tmp_path, trainer, 12)
+    assert trainer.asked[0] == START
+    assert len(report.trials) == len(trainer.asked) == 12
+    assert report.winner.eval_loss == min(loss_of(settings) for settings in trainer.asked) < loss_of(START)
+    assert all(5e-5 <= settings.learning_rate <= 2e-3 for settings in trainer.asked)
+    assert {settings.num_train_epochs for settings in trainer.asked} <= {1.0, 2.0, 3.0}
+    assert len({settings.learning_rate for settings in trainer.asked}) > 6
+    assert trainer.spent[-1] == Spent(device_hours=11 * 0.5, cost=11 * 2.0)
+
+
+def test_the_same_command_tries_nothing_twice_and_more_trials_go_on(tmp_path: Path) -> None:
+    first, again, more = Trainer(), Trainer(), Trainer()
+    report = run(tmp_path, first, 3)
+    assert run(tmp_path, again, 3) == report
+    assert not again.asked
+    assert run(tmp_path, more, 5).trials[:3] == report.trials
+    assert len(more.asked) == 2
+    assert not {settings.learning_rate for settings in more.asked} & {settings.learning_rate for settings in first.asked}
+
+
+def test_a_trial_that_was_cut_off_is_taken_up_again(tmp_path: Path) -> None:
+    def kill(count: int, settings: SftConfig, judge: Judge) -> None:
+        if count == 2:
+            raise KeyboardInterrupt
+
+    first, second = Trainer(kill), Trainer()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, first, 3)
+    report = run(tmp_path, second, 3)
+    assert second.asked[0] == first.asked[1]
+    assert len(report.trials) == 3
+    assert len(second.asked) == 2
+
+
+def test_a_trial_worse_than_the_median_is_ended_early(tmp_path: Path) -> None:
+    def evaluate(count: int, settings: SftConfig, judge: Judge) -> Outcome | None:
+        try:
+            judge(TrainerEvent(kind="evaluation", step=5, num_steps=10, eval_loss=9.0 if count == 6 else 1.0))
+        except RunStopped:
+            return Outcome(None, 0.1)
+        return None
+
+    trainer = Trainer(evaluate)
+    report = run(tmp_path, trainer, 6)
+    assert [trial.outcome for trial in report.trials] == ["complete"] * 5 + ["pruned"]
+    assert report.trials[5].eval_loss is None
+    assert report.trials[5].device_hours == 0.1
+
+
+def test_a_failed_trial_counts_and_ends_nothing(tmp_path: Path) -> None:
+    def diverge(count: int, settings: SftConfig, judge: Judge) -> None:
+        if count == 2:
+            raise TrainingError("training.sft.learning_rate", "a loss of nan at step 3", "a finite one", "Lower it.")
+
+    report = run(tmp_path, Trainer(diverge), 3)
+    assert [trial.outcome for trial in report.trials] == ["complete", "failed", "complete"]
+
+    def always(count: int, settings: SftConfig, judge: Judge) -> None:
+        raise TrainingError("training", "a loss of nan", "a finite one", "Lower it.")
+
+    (tmp_path / "other").mkdir()
+    with pytest.raises(TrainingError, match="2 trials, none of which reached its end"):
+        run(tmp_path / "other", Trainer(always), 2)
+
+
+def test_the_budget_ends_the_search_with_what_was_found(tmp_path: Path) -> None:
+    def refuse_from(first: int) -> Trainer:
+        def refuse(count: int, settings: SftConfig, judge: Judge) -> None:
+            if count >= first:
+                raise BudgetError("training.budget.max_cost", "9 EUR planned", "at most 4 EUR in all", "Raise it.")
+
+        return Trainer(refuse)
+
+    with pytest.raises(BudgetError):
+        run(tmp_path, refuse_from(1), 5)
+    trainer = refuse_from(3)
+    report = run(tmp_path, trainer, 5)
+    assert trainer.asked[0] == START, "what was refused is tried first with a larger budget"
+    assert len(report.trials) == 2
+    assert "9 EUR planned" in report.notes[0]
+
+
+def test_what_is_fixed_is_not_varied(tmp_path: Path) -> None:
+    config = SftConfig(max_steps=7, lora=None, learning_rate=0.5)
+    trainer = Trainer()
+    report = run(tmp_path, trainer, 3, config)
+    assert {(settings.num_train_epochs, settings.lora) for settings in trainer.asked} == {(3.0, None)}
+    assert trainer.asked[0].learning_rate == 0.5, "the configured value belongs to the space"
+    assert (report.winner.num_train_epochs, report.winner.r) == (None, None)
+
+
+def test_the_space_has_bounds() -> None:
+    with pytest.raises(ValidationError, match="a lower and a higher value"):
+        SearchConfig(learning_rate=(1e-3, 1e-4))
+    with pytest.raises(ValidationError):
+        SearchConfig(r=())
+
+
+def find(desk: Desk, folder: Path, num_trials: int, **changes: Any) -> SearchReport:
+    refs: dict[str, Any] = {"validation": desk.validation} | changes
+    return search.search(
+        desk.base,
+        desk.train,
+        refs["validation"],
+        TrainingConfig(sft=quick_sft(learning_rate=1e-5), search=SearchConfig(learning_rate=(5e-3, 2e-2), r=(4,))),
+        snapshot_sha256=desk.snapshot.sha256,
+        experiment="desk",
+        study_uri=f"sqlite:///{folder / 'search.db'}",
+        num_trials=num_trials,
+        on_progress=lambda done, total, note: None,
+    )
+
+
+def test_a_search_without_validation_rows_is_refused(desk: Desk, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="0 validation rows"):
+        find(desk, tmp_path, 2, validation=desk.rows([]))
+
+
+def test_a_second_search_at_the_same_time_is_refused(desk: Desk, tmp_path: Path) -> None:
+    with search._alone(f"sqlite:///{tmp_path / 'search.db'}"), pytest.raises(TrainingError, match="another search"):
+        find(desk, tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_real_trainings_are_compared_pruned_and_nested(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(search, "_TRIALS_BEFORE_PRUNING", 1)
+    from tasks.tracking import connect, experiment_id
+
+    report = find(desk, tmp_path, 2)
+    assert report.best == 1, "a learning rate of 1e-5 teaches nothing in 12 steps"
+    assert find(desk, tmp_path, 2) == report
+
+    # With these two as the others, the configured learning rate stands no chance.
+    study = search.open_study(f"sqlite:///{tmp_path / 'search.db'}", report.study, seed=1)
+    study.enqueue_trial({"learning_rate": 1e-5, "num_train_epochs": 2.0, "r": 8})
+    report = find(desk, tmp_path, 3)
+    assert report.trials[2].outcome == "pruned"
+
+    client = connect()
+    runs = client.search_runs([experiment_id(client, "desk")])
+    parent = next(item for item in runs if item.data.tags["stage"] == "search")
+    nested = [item for item in runs if item.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted((item.data.tags["trial"], item.info.status) for item in nested) == [
+        ("0", "FINISHED"),
+        ("1", "FINISHED"),
+        ("2", "KILLED"),
+    ]
+    assert client.get_run(parent.info.run_id).data.metrics["best_eval_loss"] == report.winner.eval_loss
+    assert not list((Store.holding(desk.train).local_path / "work").glob("sft-*"))  # type: ignore[operator]
