@@ -12,6 +12,7 @@
     ├── GateError                   exit code 3: the data or the model did not pass a gate, on purpose
     │   ├── QualityLimitError       a stage removed or flagged more than its limit allows
     │   ├── ScrubVerificationError  personal data survived, or the canaries were not all caught
+    │   ├── FitVerdictError         the fit verdict advises against training, and the configuration says to stop then
     │   ├── LineageError            a data set does not descend from what it must descend from
     │   └── ReviewPendingError      rows await a person's answer, and the configuration says to stop for it
     ├── IntegrityError              stored bytes are gone or are not the bytes that were written
@@ -91,6 +92,10 @@ class ScrubVerificationError(GateError):
 
 class LineageError(GateError):
     """A data set does not descend from the snapshot, or did not pass the gates, that it must have."""
+
+
+class FitVerdictError(GateError):
+    """The fit verdict advises against training, and the configuration says to stop then."""
 
 
 class ReviewPendingError(GateError):

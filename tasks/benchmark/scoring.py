@@ -37,7 +37,8 @@ ANSWERS_SCHEMA = pa.schema(
 )
 """What the model did, before any judgement: kept apart, so that another metric or pattern never generates again."""
 
-_SCORES = tuple(name for name, metric in METRICS.items() if metric.per_example)
+_FROZEN = tuple(name for name, metric in METRICS.items() if metric.measured_on == "frozen")
+_SCORES = tuple(name for name in _FROZEN if METRICS[name].per_example)
 EXAMPLES_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -48,7 +49,7 @@ EXAMPLES_SCHEMA = pa.schema(
         *(pa.field(name, pa.float64()) for name in _SCORES),
     ]
 )
-"""One row per example: a column for each metric of :data:`tasks.metrics.METRICS` that is measured per example."""
+"""One row per example: a column for each metric that is measured on each frozen example."""
 
 
 def choose_rows(rows: Iterable[Row], max_examples: int | None) -> list[Row]:
@@ -136,7 +137,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
 
 
 def aggregate(examples: pa.Table, references: Sequence[str], config: BenchmarkConfig) -> tuple[Measurement, ...]:
-    """Every metric of :data:`tasks.metrics.METRICS` over the examples, with its bootstrap interval.
+    """Every metric that is measured on frozen examples, with its bootstrap interval.
 
     What was not measured has no value; it is never 0.
 
@@ -156,7 +157,14 @@ def aggregate(examples: pa.Table, references: Sequence[str], config: BenchmarkCo
     if seconds > 0:
         speed = float(frame["tokens_out"].sum()) / seconds
         measured["tokens_per_second"] = _bare(speed, len(frame))
-    return tuple(_measurement(name, measured.get(name), config) for name in METRICS)
+    return tuple(_measurement(name, measured.get(name), config) for name in _FROZEN)
+
+
+def aggregate_retention(general: pa.Table, config: BenchmarkConfig) -> tuple[Measurement, ...]:
+    """Every metric that is measured on general questions, with its bootstrap interval."""
+    frame = general.to_pandas()
+    names = (name for name, metric in METRICS.items() if metric.measured_on == "general")
+    return tuple(_measurement(name, _mean(frame[name], config), config) for name in names)
 
 
 _NOTES = {

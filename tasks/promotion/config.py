@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tasks.metrics import known_metric
+from tasks.metrics import guardable_metric, known_metric
 
 MetricName = Annotated[str, AfterValidator(known_metric)]
+GuardMetric = Annotated[str, AfterValidator(guardable_metric)]
 
 
 class GuardConfig(BaseModel):
@@ -16,7 +17,7 @@ class GuardConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    metric: MetricName = Field(description="A metric that is measured per example.")
+    metric: GuardMetric = Field(description="A metric that is measured per example.")
     max_worsening: float = Field(
         ge=0.0, le=100.0, description="In the metric's unit; for `p95_ratio` a share: 0.2 allows 1.2 times the opponent's."
     )
@@ -60,6 +61,14 @@ class PromotionConfig(BaseModel):
         ),
         description="What a promotion must not cost.",
     )
+    max_retention_loss: float | None = Field(
+        0.1,
+        ge=0.0,
+        le=1.0,
+        description="How much less of the probability may fall on the right answers to general questions than with the base "
+        "model: a guard against forgetting. The questions that come with the package resolve about 5 points. None: not "
+        "judged.",
+    )
     min_slice_examples: int = Field(50, ge=10, le=1_000_000, description="Labels with fewer examples are not judged alone.")
     max_slice_drop: float = Field(
         0.05,
@@ -67,3 +76,10 @@ class PromotionConfig(BaseModel):
         le=1.0,
         description="A label whose primary metric falls by more than this, beyond chance (Holm over all labels), blocks.",
     )
+
+    @property
+    def all_guards(self) -> tuple[GuardConfig, ...]:
+        """The guards, with the one against forgetting."""
+        if self.max_retention_loss is None:
+            return self.guards
+        return (*self.guards, GuardConfig(metric="retention", max_worsening=self.max_retention_loss, opponent="base"))

@@ -49,6 +49,7 @@ def judge(
     *,
     champion_version: str | None = None,
     reigns_already: bool = False,
+    general: Mapping[str, pd.DataFrame] | None = None,
 ) -> PromotionDecision:
     """The decision on ``candidate``; swapping two models mirrors every primary comparison.
 
@@ -58,6 +59,7 @@ def judge(
         config: What must be proven.
         champion_version: The reigning version, kept in the decision: promotion compares and sets against it.
         reigns_already: The candidate is the very model that reigns.
+        general: The like scores on general questions, which some guards are about; they are unsettled without them.
 
     Returns:
         ``PROMOTE`` when every rule holds; ``HOLD`` when one is broken or superiority is not proven; ``NEEDS_HUMAN`` when
@@ -84,19 +86,20 @@ def judge(
         if not (reigns_already and opponent == "champion"):
             effects.append(_judge_primary(findings, arms, opponent, names[opponent], config))
     if not reigns_already:
-        for guard in config.guards:
+        for guard in config.all_guards:
             if guard.opponent in arms:
-                _judge_guard(findings, arms, guard, names[guard.opponent], config)
+                measured = arms if METRICS[guard.metric].measured_on == "frozen" else _of_all(general or {}, arms)
+                _judge_guard(findings, measured, guard, names[guard.opponent], config)
         _judge_slices(findings, arms, opponents[-1], names[opponents[-1]], config)
 
-    measured = [effect for effect in effects if effect is not None]
+    known = [effect for effect in effects if effect is not None]
     return PromotionDecision(
         outcome=_outcome(findings),
         primary_metric=config.primary_metric,
         comparisons=tuple(findings.comparisons),
         reasons=tuple(findings.reasons),
         remedies=tuple(dict.fromkeys(findings.remedies)),
-        minimum_detectable_effect=max(measured, default=None),
+        minimum_detectable_effect=max(known, default=None),
         champion_version=champion_version,
     )
 
@@ -235,6 +238,11 @@ def _check_same_examples(arms: Mapping[str, pd.DataFrame]) -> None:
                 f"exactly the {len(arms['candidate'])} that the candidate answered, once each",
                 "Score all arms on the same frozen set.",
             )
+
+
+def _of_all(general: Mapping[str, pd.DataFrame], arms: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Every arm's answers to the general questions; none of an arm that was not asked."""
+    return {name: general[name].sort_index() if name in general else pd.DataFrame() for name in arms}
 
 
 def _pairs(arms: Mapping[str, pd.DataFrame], opponent: str, metric: str) -> tuple[Values, Values]:

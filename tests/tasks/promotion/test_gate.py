@@ -16,7 +16,7 @@ from tasks.errors import IntegrityError
 from tasks.promotion.config import GuardConfig, PromotionConfig
 from tasks.promotion.gate import judge
 
-FAST = PromotionConfig(num_resamples=1000, guards=())
+FAST = PromotionConfig(num_resamples=1000, guards=(), max_retention_loss=None)
 
 
 def frame(values: np.ndarray[Any, Any], **columns: Any) -> pd.DataFrame:
@@ -259,6 +259,30 @@ def test_a_guard_that_was_not_measured_asks_a_person() -> None:
     decision = judge(arms, FAST.model_copy(update={"guards": (NLL_GUARD,)}), champion_version="1")
     assert decision.outcome == "NEEDS_HUMAN"
     assert "could not be measured" in decision.reasons[-1]
+
+
+def forgetful(loss: float, scatter: float) -> dict[str, pd.DataFrame]:
+    """Base and candidate on 72 general questions; the candidate is worse by ``loss``, more or less."""
+    noise = np.random.default_rng(3).normal(0, scatter, 72)
+    questions = pd.Index([f"question-{number}" for number in range(72)], name="id")
+    scores = {"base": np.full(72, 0.8), "candidate": 0.8 - loss + noise - noise.mean()}
+    return {name: pd.DataFrame({"retention": values}, index=questions) for name, values in scores.items()}
+
+
+@pytest.mark.parametrize(
+    ("general", "outcome", "words"),
+    [
+        (forgetful(0.02, 0.1), "PROMOTE", "Better than"),
+        (forgetful(0.09, 0.3), "NEEDS_HUMAN", "guard on retention is not settled"),
+        (forgetful(0.3, 0.1), "HOLD", "guard on retention is broken"),
+        ({}, "NEEDS_HUMAN", "retention could not be measured"),
+        ({"base": forgetful(0.0, 0.1)["base"]}, "NEEDS_HUMAN", "retention could not be measured"),
+    ],
+)
+def test_a_candidate_that_forgot_general_knowledge_is_not_promoted(general: Any, outcome: str, words: str) -> None:
+    decision = judge(better(), FAST.model_copy(update={"max_retention_loss": 0.1}), general=general)
+    assert decision.outcome == outcome
+    assert words in decision.reasons[-1]
 
 
 def test_guards_against_the_champion_rest_while_none_reigns() -> None:

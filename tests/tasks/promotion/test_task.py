@@ -20,7 +20,7 @@ from tasks.errors import IntegrityError
 from tasks.promotion import PromotionConfig, decide_promotion
 from tasks.storage import Store
 
-CONFIG = PromotionConfig(min_examples=20, num_resamples=1000, guards=())
+CONFIG = PromotionConfig(min_examples=20, num_resamples=1000, guards=(), max_retention_loss=None)
 FOLDER = FolderRef(uri="file:///nowhere", sha256="a" * 64, num_files=1, size_bytes=1)
 CHAMPION = Champion(
     version=RegisteredVersion(name="desk", version="4", run_id="r", source_uri="s"),
