@@ -98,7 +98,8 @@ def judge_fit(
             "fit verdict",
             f"{verdict.verdict} ({' '.join(verdict.reasons)})",
             "FINE_TUNE, because fit.on_verdict says to stop otherwise",
-            f"Nothing was trained. What would change it: {' '.join(verdict.remedies)}",
+            "Nothing was trained. fit.on_verdict: advise trains anyway and keeps the verdict. What would change it: "
+            + " ".join(verdict.remedies),
         )
     return verdict
 

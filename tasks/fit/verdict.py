@@ -94,7 +94,7 @@ def _decide(
         return (
             "PROMPT_IS_ENOUGH",
             [f"{what}: {_NAMES[chosen.arm]} reaches the target of {config.target:g} in {metric}.", *facts],
-            [f"A target above {_value(chosen):.3f}, if that is not good enough.", _ADVISE],
+            [f"A target above {_value(chosen):.3f}, if that is not good enough."],
         )
     if retrieval is not None:
         lead = _interval(sign * (frame[RETRIEVAL] - frame[best.arm]).to_numpy(), config, len(measured))
@@ -108,7 +108,7 @@ def _decide(
             return (
                 "RAG_FIRST",
                 [f"What is missing is knowledge, not skill: {_NAMES[RETRIEVAL]} {why}.", *facts],
-                ["Retrieval in service, and then this measurement again with its prompts as the rows' own.", _ADVISE],
+                ["Retrieval in service, and then this measurement again with its prompts as the rows' own."],
             )
     top = max(measured, key=lambda arm: sign * _value(arm))
     gap = sign * (config.target - _value(top))
@@ -120,19 +120,13 @@ def _decide(
         return (
             "NOT_ENOUGH_DATA",
             [f"Whether {_NAMES[top.arm]} reaches the target of {config.target:g} in {metric} is not settled.", *facts],
-            [
-                f"About {max(needed, len(frame) + 1):,} frozen examples would settle it ({len(frame):,} were measured).",
-                _ADVISE,
-            ],
+            [f"About {max(needed, len(frame) + 1):,} frozen examples would settle it ({len(frame):,} were measured)."],
         )
     return (
         "FINE_TUNE",
         [f"The best of the ways, {_NAMES[top.arm]}, falls short of the target of {config.target:g} in {metric}.", *facts],
         [f"A target of {_value(top):.3f} or less, a better fit.prompt, or more to retrieve from."],
     )
-
-
-_ADVISE = "fit.on_verdict: advise, which trains anyway and keeps the verdict in the dossier."
 
 
 def _shortages(
