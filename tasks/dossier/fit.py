@@ -12,7 +12,12 @@ VERDICTS = {
     "RAG_FIRST": "Retrieval first",
     "NOT_ENOUGH_DATA": "Not enough data to tell",
 }
-_WAYS = {"base": "As asked today", "prompt": "Configured prompt", "few-shot": "Examples in the prompt", "retrieval": "Passages"}
+_WAYS = {
+    "base": "As asked today",
+    "prompt": "Configured prompt",
+    "few-shot": "Examples in the prompt",
+    "retrieval": "Passages",
+}
 
 
 def fit_section(evidence: RunEvidence) -> Section | None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import RunEvidence, TruthReport
+from tasks.contracts import FitArm, FitVerdict, Measurement, RunEvidence, TruthReport
 from tasks.dossier.cards import installed_versions, public_settings
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.gathering import gather
 from tasks.dossier.notation import interval, with_names, words
 from tasks.dossier.page import compose_page
 from tasks.dossier.rendering import render_page
+from tasks.dossier.summary import summary_lines
 from tasks.dossier.verdict import verdict_of
 from tasks.storage import Store
 from tests.evidence import make_evidence
@@ -225,6 +226,43 @@ def test_a_broken_chain_fails_the_lineage_check_and_says_where(evidence: RunEvid
     assert "a descendant of snapshot" in (gather(broken, 0).lineage_fault or "")
     html = render(broken)
     assert re.search(r'<li class="fail">.{0,200}Lineage holds', html, flags=re.DOTALL)
+
+
+def fit_verdict() -> FitVerdict:
+    def figure(value: float) -> Measurement:
+        return Measurement(name="rouge_l", value=value, low=value - 0.05, high=value + 0.05, num_samples=40)
+
+    return FitVerdict(
+        verdict="FINE_TUNE",
+        metric="rouge_l",
+        target=0.6,
+        arms=(
+            FitArm(arm="base", score=figure(0.14), gain=None, reaches_target=False),
+            FitArm(arm="few-shot", score=figure(0.31), gain=figure(0.17), reaches_target=False),
+        ),
+        num_train_rows=210,
+        num_examples=40,
+        minimum_detectable_effect=0.12,
+        reasons=("The best of the ways falls short of the target of 0.6 in rouge_l.",),
+        remedies=("A target of 0.310 or less.",),
+    )
+
+
+def test_the_fit_verdict_stands_on_the_page_where_there_is_one(evidence: RunEvidence) -> None:
+    fit = fit_verdict()
+    text = Document(render(evidence.model_copy(update={"fit": fit}))).text
+    assert "Was training needed?" in text
+    assert "falls short of the target of 0.6 in ROUGE-L" in text
+    assert "Examples in the prompt 0.310 0.260–0.360 +0.170 not reached" in text
+    assert "Smallest gain found 4 times in 5 0.120 in ROUGE-L" in text
+    silent = fit.model_copy(update={"verdict": None})
+    assert "Was training needed?" not in render(evidence.model_copy(update={"fit": silent}))
+
+
+def test_the_terminal_tells_the_fit_verdict(evidence: RunEvidence) -> None:
+    record = evidence.model_copy(update={"fit": fit_verdict()}).model_dump(mode="json")
+    assert "Was training needed? Training is the right means" in [title for title, _ in summary_lines(record)]
+    assert not any("training needed" in title for title, _ in summary_lines(evidence.model_dump(mode="json")))
 
 
 def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
