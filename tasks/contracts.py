@@ -318,7 +318,8 @@ class TrainedModel(Contract):
 class ArmScores(Contract):
     """One model's aggregate scores on the benchmark; ``examples`` is a table with one row per example and metric column.
 
-    ``general`` is the like for general questions, which show what fine-tuning made the model forget.
+    ``general`` is the like for general questions, which show what fine-tuning made the model forget; ``slices`` holds the
+    means by label, group, length and script, with intervals where there are enough examples.
     """
 
     arm: str
@@ -326,6 +327,7 @@ class ArmScores(Contract):
     examples: DatasetRef
     scores: tuple[Measurement, ...]
     general: DatasetRef | None = None
+    slices: DatasetRef | None = None
 
     def score(self, name: str) -> Measurement | None:
         """The named aggregate, or None when it was not measured."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 from tasks.benchmark.config import BenchmarkConfig
 from tasks.benchmark.generation import LoadedModel, generate_replies, reply_likelihoods
 from tasks.benchmark.replies import corpus_scores, format_valid, named_label, text_scores
+from tasks.benchmark.slices import SLICE, slices_of
 from tasks.bootstrap import Interval, Values, mean_interval, statistic_interval
 from tasks.contracts import Measurement
 from tasks.metrics import METRICS
@@ -46,6 +47,7 @@ EXAMPLES_SCHEMA = pa.schema(
         pa.field("named_label", pa.string()),
         pa.field("reply", pa.string()),
         pa.field("reference_tokens", pa.int64()),
+        pa.field("slices", pa.list_(SLICE)),
         *(pa.field(name, pa.float64()) for name in _SCORES),
     ]
 )
@@ -112,7 +114,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
     """
     labels = {row["label"] for row in rows if row.get("label")}
     scored = []
-    for row, answer in zip(rows, answers, strict=True):
+    for row, answer, slices in zip(rows, answers, slices_of(rows), strict=True):
         reference, label = reply(row), row.get("label")
         is_named = bool(label) and named_label(reference, labels, config.label_pattern) == label
         named = named_label(answer["reply"], labels, config.label_pattern) if is_named else None
@@ -123,6 +125,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
                 "named_label": named,
                 "reply": answer["reply"],
                 "reference_tokens": answer["reference_tokens"],
+                "slices": slices,
                 **text_scores(answer["reply"], reference),
                 "label_accuracy": float(named == label) if is_named else None,
                 "format_valid": format_valid(answer["reply"], config.format_pattern) if config.format_pattern else None,

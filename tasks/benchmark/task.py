@@ -50,6 +50,7 @@ def score_model(
         InputError: There is no example.
     """
     from tasks.benchmark.scoring import aggregate, aggregate_retention, choose_rows, score_answers
+    from tasks.benchmark.slices import slice_scores
 
     store = Store.holding(dataset)
     rows = choose_rows(store.read_rows(dataset), config.max_examples)
@@ -75,15 +76,17 @@ def score_model(
             store.write_pointer(name, kept)
         general = _weigh_general(store, model_sha256, loaded, config) if config.retention else None
         table = score_answers(rows, store.read_rows(kept), config)
+        examples = store.write_table(table, kind="table", parents=[dataset, kept])
         scores = ArmScores(
             arm=arm,
             model_sha256=model_sha256,
-            examples=store.write_table(table, kind="table", parents=[dataset, kept]),
+            examples=examples,
             scores=(
                 *aggregate(table, [reply(row) for row in rows], config),
                 *(aggregate_retention(store.read_table(general), config) if general else ()),
             ),
             general=general,
+            slices=store.write_table(slice_scores(table, config), kind="table", parents=[examples]),
         )
         progress.finish(_summary(scores, len(rows)))
     logger.info("benchmark: %s", _summary(scores, len(rows)))

@@ -21,6 +21,7 @@ from tasks.dossier.preparation import (
     stage_times,
     truth_section,
 )
+from tasks.dossier.slices import slices_section
 from tasks.dossier.training import training_section
 from tasks.dossier.verdict import verdict_of
 
@@ -41,6 +42,7 @@ def compose_page(
         decision_section(evidence),
         scores_section(evidence),
         answers_section(gathered.answers, evidence.decision.primary_metric),
+        slices_section(gathered.slices, evidence.decision.primary_metric),
         fit_section(evidence),
         compliance_section(evidence, gathered),
         funnel_section(evidence),

@@ -69,12 +69,15 @@ class PromotionConfig(BaseModel):
         "model: a guard against forgetting. The questions that come with the package resolve about 5 points. None: not "
         "judged.",
     )
-    min_slice_examples: int = Field(50, ge=10, le=1_000_000, description="Labels with fewer examples are not judged alone.")
+    slice_by: tuple[Literal["label", "group", "length", "script"], ...] = Field(
+        ("label",), description="What the frozen examples are sliced by for `max_slice_drop`. Empty: slices are not judged."
+    )
+    min_slice_examples: int = Field(50, ge=10, le=1_000_000, description="Slices with fewer examples are not judged alone.")
     max_slice_drop: float = Field(
         0.05,
         ge=0.0,
         le=1.0,
-        description="A label whose primary metric falls by more than this, beyond chance (Holm over all labels), blocks.",
+        description="A slice whose primary metric falls by more than this, beyond chance (Holm over all slices), blocks.",
     )
 
     @property

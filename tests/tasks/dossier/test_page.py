@@ -6,9 +6,10 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from tasks.contracts import FitArm, FitVerdict, Measurement, RunEvidence, TruthReport
+from tasks.contracts import ArmScores, FitArm, FitVerdict, Measurement, RunEvidence, TruthReport
 from tasks.dossier.cards import installed_versions, public_settings
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.gathering import gather
@@ -257,6 +258,34 @@ def test_the_fit_verdict_stands_on_the_page_where_there_is_one(evidence: RunEvid
     assert "Smallest gain found 4 times in 5 0.120 in ROUGE-L" in text
     silent = fit.model_copy(update={"verdict": None})
     assert "Was training needed?" not in render(evidence.model_copy(update={"fit": silent}))
+
+
+def test_slices_stand_on_the_page_largest_first(evidence: RunEvidence) -> None:
+    store = Store.holding(evidence.benchmark.dataset)
+
+    def sliced(arm: ArmScores) -> ArmScores:
+        figures = [("X", 9, 0.2, 0.4), ("Y", 3, None, None), *((f"Z{number}", 2, None, None) for number in range(14))]
+        rows = [
+            {
+                "dimension": "label",
+                "value": value,
+                "metric": metric,
+                "num_examples": size,
+                "mean": 0.3,
+                "low": low,
+                "high": high,
+            }
+            for value, size, low, high in figures
+            for metric in ("rouge_l", "chrf")
+        ]
+        return arm.model_copy(update={"slices": store.write_table(pa.Table.from_pylist(rows), kind="table")})
+
+    arms = tuple(sliced(arm) for arm in evidence.benchmark.arms)
+    sliced_run = evidence.model_copy(update={"benchmark": evidence.benchmark.model_copy(update={"arms": arms})})
+    text = Document(render(sliced_run)).text
+    assert "Slice Examples Base Champion Candidate X Label 9 0.300 0.200–0.400" in text
+    assert "Y Label 3 0.300 0.300 0.300 Z0" in text
+    assert "4 smaller ones" in text
 
 
 def test_the_terminal_tells_the_fit_verdict(evidence: RunEvidence) -> None:

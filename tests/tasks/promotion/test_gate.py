@@ -325,6 +325,17 @@ def test_small_labels_are_not_judged_alone() -> None:
     assert [row.metric for row in decision.comparisons if "slice" in row.rule] == ["chrf[common]"]
 
 
+@pytest.mark.parametrize("slice_by", [("label",), ("label", "group")])
+def test_harm_to_a_group_blocks_where_the_configuration_slices_by_it(slice_by: tuple[str, ...]) -> None:
+    candidate, base = correlated_scores(np.random.default_rng(0), 300, 0.3)
+    candidate[:60] -= 0.7
+    slices = [[{"dimension": "group", "value": f"region: {'apac' if row < 60 else 'emea'}"}] for row in range(300)]
+    arms = {"base": frame(base, slices=slices), "candidate": frame(candidate, slices=slices)}
+    decision = judge(arms, FAST.model_copy(update={"slice_by": slice_by}))
+    assert decision.outcome == ("PROMOTE" if slice_by == ("label",) else "HOLD")
+    assert ("On group 'region: apac' the candidate is worse" in decision.reasons[-1]) == ("group" in slice_by)
+
+
 def test_unknown_metrics_are_refused_by_the_configuration() -> None:
     with pytest.raises(ValueError, match="choose one of chrf"):
         PromotionConfig(primary_metric="rougeL")
