@@ -30,7 +30,7 @@ _NAMES = {
     "tokens_out": "Reply tokens",
     "length_ratio": "Length against reference",
     "length_error": "Length error",
-    "retention": "Retention, general questions",
+    "retention": "Retention",
     "retention_nll": "Loss on general answers",
 }
 _CODES = re.compile("|".join(rf"\b{name}\b" for name in sorted(_NAMES, key=len, reverse=True) if name != "completed"))
