@@ -15,6 +15,7 @@ from tasks.confidential import ConfidentialConfig
 from tasks.deduplication import DeduplicationConfig
 from tasks.dossier import DossierConfig
 from tasks.errors import ConfigError
+from tasks.fit import FitConfig
 from tasks.groundtruth import TruthConfig
 from tasks.guard import GuardRulesConfig
 from tasks.ingest import SourceConfig
@@ -59,6 +60,7 @@ class RetrainConfig(Section):
     examples: SourceConfig = Field(description="The rows to learn from.")
     preferences: SourceConfig | None = Field(None, description="Preference pairs for DPO; none skips DPO.")
     prepare: PrepareConfig = Field(PrepareConfig(), description="The data stages.")
+    fit: FitConfig = Field(FitConfig(), description="Whether training is the right means, judged before it is paid for.")
     training: TrainingConfig = Field(TrainingConfig(), description="Base model, SFT and DPO.")
     benchmark: BenchmarkConfig = Field(BenchmarkConfig(), description="How the models are compared.")
     redteam: RedTeamConfig = Field(RedTeamConfig(), description="What the models are attacked with.")
@@ -84,9 +86,17 @@ class RetrainConfig(Section):
     def _names_what_has_no_name(self) -> Self:
         if self.registry.model_name is None:
             object.__setattr__(self, "registry", self.registry.model_copy(update={"model_name": self.name}))
+        if self.fit.metric is None:
+            object.__setattr__(self, "fit", self.fit.model_copy(update={"metric": self.promotion.primary_metric}))
         if self.prepare.labels.review_name is None:
             labels = self.prepare.labels.model_copy(update={"review_name": self.name})
             object.__setattr__(self, "prepare", self.prepare.model_copy(update={"labels": labels}))
+        return self
+
+    @model_validator(mode="after")
+    def _guards_what_it_measures(self) -> Self:
+        if self.promotion.max_retention_loss is not None and not self.benchmark.retention:
+            raise ValueError("benchmark.retention is off: set promotion.max_retention_loss to null too, or turn it on")
         return self
 
 

@@ -10,6 +10,7 @@ from prefect import flow, runtime
 
 from flows.benchmark import benchmark_models
 from flows.config import RetrainConfig
+from flows.fit import judge_fit
 from flows.prepare import prepare_dataset
 from flows.promote import promote_candidate
 from flows.train import train_adapter
@@ -38,20 +39,23 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
     rows = splitting.split(examples.dataset, config.prepare.splitting)
     pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
 
-    # 3. Train: LoRA SFT on the rows, then DPO on the pairs, on top of the same adapter.
+    # 3. Fit: would the base model do with a prompt, examples or retrieval? Asked before training is paid for.
     base = training.resolve_base_model(config.training.base_model, config.store)
+    verdict = judge_fit(base, rows, examples.frozen, config.fit, config.benchmark)
+
+    # 4. Train: LoRA SFT on the rows, then DPO on the pairs, on top of the same adapter.
     trained = train_adapter(base, examples, rows, pairs, pair_rows, config.training, config.name)
 
-    # 4. Judge: the same frozen examples and attacks for base, candidate and champion; the difference must be proven.
+    # 5. Judge: the same frozen examples and attacks for base, candidate and champion; the difference must be proven.
     champion = registry.find_champion(config.registry)
     found = examples.scrub.findings
     scores = benchmark_models(base, trained.adapter, champion, examples.frozen, config.benchmark, found, config.redteam)
     decision = promotion.decide_promotion(scores, config.promotion, champion)
 
-    # 5. Measure the stages against planted ground truth, where the configuration names one.
+    # 6. Measure the stages against planted ground truth, where the configuration names one.
     truth = groundtruth.measure_against_truth(config.truth, examples, pairs)
 
-    # 6. Register, promote or hold, and leave the dossier behind.
+    # 7. Register, promote or hold, and leave the dossier behind.
     findings = RunFindings(
         run_name=runtime.flow_run.name or "",
         model_name=config.name,
@@ -59,6 +63,7 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
         examples=examples,
         preferences=pairs,
         split=rows,
+        fit=verdict,
         sft=trained.sft,
         dpo=trained.dpo,
         merged=trained.merged,

@@ -424,12 +424,18 @@ class TrainedModel(Contract):
 
 
 class ArmScores(Contract):
-    """One model's aggregate scores on the benchmark; ``examples`` is a table with one row per example and metric column."""
+    """One model's aggregate scores on the benchmark; ``examples`` is a table with one row per example and metric column.
+
+    ``general`` is the like for general questions, which show what fine-tuning made the model forget; ``slices`` holds the
+    means by label, group, length and script, with intervals where there are enough examples.
+    """
 
     arm: str
     model_sha256: str
     examples: DatasetRef
     scores: tuple[Measurement, ...]
+    general: DatasetRef | None = None
+    slices: DatasetRef | None = None
 
     def score(self, name: str) -> Measurement | None:
         """The named aggregate, or None when it was not measured."""
@@ -472,6 +478,36 @@ class BenchmarkReport(Contract):
     def arm(self, name: str) -> ArmScores | None:
         """The named arm, or None."""
         return next((arm for arm in self.arms if arm.arm == name), None)
+
+
+class PromptArm(Contract):
+    """The frozen examples under another prompt: ids, labels and references are those of the frozen set."""
+
+    arm: Literal["prompt", "few-shot", "retrieval"]
+    dataset: DatasetRef
+
+
+class FitArm(Contract):
+    """What the base model scores when it is asked in one way, and what that gains over how it is asked today."""
+
+    arm: str
+    score: Measurement
+    gain: Measurement | None
+    reaches_target: bool
+
+
+class FitVerdict(Contract):
+    """Whether training is the right means, and why, in plain words; None when nothing was measured and nothing lacks."""
+
+    verdict: Literal["FINE_TUNE", "PROMPT_IS_ENOUGH", "RAG_FIRST", "NOT_ENOUGH_DATA"] | None
+    metric: str
+    target: float | None
+    arms: tuple[FitArm, ...]
+    num_train_rows: int
+    num_examples: int
+    minimum_detectable_effect: float | None
+    reasons: tuple[str, ...]
+    remedies: tuple[str, ...] = ()
 
 
 class Comparison(Contract):
@@ -553,6 +589,7 @@ class RunFindings(Contract):
     truth: TruthReport
     flow_run_url: str | None = None
     merged: MergedModel | None = None
+    fit: FitVerdict | None = None
 
     @property
     def trained(self) -> TrainingResult:

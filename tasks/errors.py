@@ -12,6 +12,7 @@
     ├── GateError                   exit code 3: the data or the model did not pass a gate, on purpose
     │   ├── QualityLimitError       a stage removed or flagged more than its limit allows
     │   ├── ScrubVerificationError  personal data survived, or the canaries were not all caught
+    │   ├── FitVerdictError         the fit verdict advises against training, and the configuration says to stop then
     │   ├── LineageError            a data set does not descend from what it must descend from
     │   ├── BudgetError             training would take more device-hours or money than its ceiling allows
     │   └── ReviewPendingError      rows await a person's answer, and the configuration says to stop for it
@@ -96,6 +97,10 @@ class LineageError(GateError):
 
 class BudgetError(GateError):
     """Training would take more device-hours, or cost more, than the configuration allows; nothing was spent on it."""
+
+
+class FitVerdictError(GateError):
+    """The fit verdict advises against training, and the configuration says to stop then."""
 
 
 class ReviewPendingError(GateError):

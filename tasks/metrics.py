@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Metric:
         per_example: Whether the table of examples has a column of this name whose mean is the score. Only such metrics
             can be compared example by example.
         unit: ``share`` runs from 0 to 1.
+        measured_on: ``frozen`` examples, or ``general`` questions, which guard against forgetting.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Metric:
     higher_is_better: bool | None
     per_example: bool = True
     unit: str = "share"
+    measured_on: Literal["frozen", "general"] = "frozen"
 
 
 METRICS: Mapping[str, Metric] = {
@@ -53,11 +56,23 @@ METRICS: Mapping[str, Metric] = {
         Metric("length_ratio", "characters of the reply over those of the reference", None, unit="ratio"),
         Metric("length_error", "absolute log of length_ratio: 0 is the reference's length, 0.69 is half or double", False,
                unit="nats"),
+        Metric("retention", "probability of right answers among those offered, on general questions", True,
+               measured_on="general"),
+        Metric("retention_nll", "mean negative log-likelihood of the right answers' tokens, on general questions", False,
+               unit="nats per token", measured_on="general"),
     )
 }  # fmt: skip
 
-COMPARABLE = tuple(name for name, metric in METRICS.items() if metric.per_example and metric.higher_is_better is not None)
-"""Metrics that a gate can compare example by example."""
+COMPARABLE = tuple(
+    name
+    for name, metric in METRICS.items()
+    if metric.per_example and metric.measured_on == "frozen" and metric.higher_is_better is not None
+)
+"""Metrics that a gate can compare example by example on the frozen set."""
+
+
+GUARDABLE = (*COMPARABLE, *(name for name, metric in METRICS.items() if metric.measured_on == "general"))
+"""Metrics that a guard can watch: the comparable ones, and those on general questions."""
 
 
 def known_metric(name: str) -> str:
@@ -68,4 +83,15 @@ def known_metric(name: str) -> str:
     """
     if name not in COMPARABLE:
         raise ValueError(f"{name!r} cannot be compared example by example; choose one of {', '.join(COMPARABLE)}")
+    return name
+
+
+def guardable_metric(name: str) -> str:
+    """``name`` when a guard can watch it; for Pydantic validators.
+
+    Raises:
+        ValueError: It is not one of :data:`GUARDABLE`, all of which the message names.
+    """
+    if name not in GUARDABLE:
+        raise ValueError(f"{name!r} cannot be compared example by example; choose one of {', '.join(GUARDABLE)}")
     return name

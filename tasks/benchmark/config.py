@@ -43,6 +43,14 @@ class BenchmarkConfig(BaseModel):
         description="Regular expression that a well-formed reply matches from start to end (`.` matches newlines too). "
         "None: format is not measured.",
     )
+    retention: bool = Field(
+        True,
+        description="Weigh general questions too, which show what fine-tuning made the model forget: a few hundred short "
+        "sequences per model, no generation.",
+    )
+    min_slice_examples: int = Field(
+        20, ge=2, le=1_000_000, description="Slices (by label, group, length, script) with fewer examples get no interval."
+    )
     num_resamples: int = Field(1_000, ge=100, le=100_000, description="Bootstrap resamples behind each score's interval.")
     confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of the two-sided intervals.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap. Generation is greedy and has none.")

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from tasks.benchmark.config import BenchmarkConfig
 from tasks.benchmark.replies import corpus_scores, format_valid, named_label, text_scores
+from tasks.benchmark.slices import SLICE, slices_of
 from tasks.bootstrap import Interval, Values, mean_interval, statistic_interval
 from tasks.contracts import Measurement
 from tasks.metrics import METRICS
@@ -37,7 +38,8 @@ ANSWERS_SCHEMA = pa.schema(
 )
 """What the model did, before any judgement: kept apart, so that another metric or pattern never generates again."""
 
-_SCORES = tuple(name for name, metric in METRICS.items() if metric.per_example)
+_FROZEN = tuple(name for name, metric in METRICS.items() if metric.measured_on == "frozen")
+_SCORES = tuple(name for name in _FROZEN if METRICS[name].per_example)
 EXAMPLES_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -45,10 +47,11 @@ EXAMPLES_SCHEMA = pa.schema(
         pa.field("named_label", pa.string()),
         pa.field("reply", pa.string()),
         pa.field("reference_tokens", pa.int64()),
+        pa.field("slices", pa.list_(SLICE)),
         *(pa.field(name, pa.float64()) for name in _SCORES),
     ]
 )
-"""One row per example: a column for each metric of :data:`tasks.metrics.METRICS` that is measured per example."""
+"""One row per example: a column for each metric that is measured on each frozen example."""
 
 
 def choose_rows(rows: Iterable[Row], max_examples: int | None) -> list[Row]:
@@ -111,7 +114,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
     """
     labels = {row["label"] for row in rows if row.get("label")}
     scored = []
-    for row, answer in zip(rows, answers, strict=True):
+    for row, answer, slices in zip(rows, answers, slices_of(rows), strict=True):
         reference, label = reply(row), row.get("label")
         is_named = bool(label) and named_label(reference, labels, config.label_pattern) == label
         named = named_label(answer["reply"], labels, config.label_pattern) if is_named else None
@@ -122,6 +125,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
                 "named_label": named,
                 "reply": answer["reply"],
                 "reference_tokens": answer["reference_tokens"],
+                "slices": slices,
                 **text_scores(answer["reply"], reference),
                 "label_accuracy": float(named == label) if is_named else None,
                 "format_valid": format_valid(answer["reply"], config.format_pattern) if config.format_pattern else None,
@@ -136,7 +140,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
 
 
 def aggregate(examples: pa.Table, references: Sequence[str], config: BenchmarkConfig) -> tuple[Measurement, ...]:
-    """Every metric of :data:`tasks.metrics.METRICS` over the examples, with its bootstrap interval.
+    """Every metric that is measured on frozen examples, with its bootstrap interval.
 
     What was not measured has no value; it is never 0.
 
@@ -156,7 +160,14 @@ def aggregate(examples: pa.Table, references: Sequence[str], config: BenchmarkCo
     if seconds > 0:
         speed = float(frame["tokens_out"].sum()) / seconds
         measured["tokens_per_second"] = _bare(speed, len(frame))
-    return tuple(_measurement(name, measured.get(name), config) for name in METRICS)
+    return tuple(_measurement(name, measured.get(name), config) for name in _FROZEN)
+
+
+def aggregate_retention(general: pa.Table, config: BenchmarkConfig) -> tuple[Measurement, ...]:
+    """Every metric that is measured on general questions, with its bootstrap interval."""
+    frame = general.to_pandas()
+    names = (name for name, metric in METRICS.items() if metric.measured_on == "general")
+    return tuple(_measurement(name, _mean(frame[name], config), config) for name in names)
 
 
 _NOTES = {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
@@ -14,19 +17,24 @@ from tasks.errors import InputError
 from tasks.progress import StageProgress, report_progress
 from tasks.rows import Row, reply
 from tasks.stage import stage_task
-from tasks.storage import Store, sha256_of_json
+from tasks.storage import Store, sha256_of_file, sha256_of_json
+
+if TYPE_CHECKING:
+    from tasks.modeling.generation import LoadedModel
 
 logger = logging.getLogger(__name__)
 
 _ANSWERS_VERSION = 1
 """Raised when generation would give other answers for the same model, rows and settings."""
+_RETENTION_VERSION = 1
+"""Raised when general questions would be weighed otherwise for the same model."""
 
 
 @stage_task("score_model")
 def score_model(
     arm: str, base: BaseLanguageModel, adapter: FolderRef | None, dataset: DatasetRef, config: BenchmarkConfig
 ) -> ArmScores:
-    """One model's scores on the frozen examples: a table per example, and aggregates with intervals.
+    """One model's scores on the frozen examples and on general questions: a table of each, and aggregates with intervals.
 
     A model's answers are kept in the store under the model, the rows and the generation settings: a candidate that
     becomes champion, or a metric that changes, is not generated again.
@@ -41,7 +49,8 @@ def score_model(
     Raises:
         InputError: There is no example.
     """
-    from tasks.benchmark.scoring import aggregate, choose_rows, score_answers
+    from tasks.benchmark.scoring import aggregate, aggregate_retention, choose_rows, score_answers
+    from tasks.benchmark.slices import slice_scores
 
     store = Store.holding(dataset)
     rows = choose_rows(store.read_rows(dataset), config.max_examples)
@@ -54,18 +63,30 @@ def score_model(
         )
     model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
     logger.info("benchmark: %s model %s answers %d examples", arm, model_sha256[:12], len(rows))
+
+    @cache
+    def loaded() -> LoadedModel:
+        return _load(base, adapter)
+
     with report_progress("score_model", 2 * len(rows), "steps") as progress:
         name = f"answers/{_answers_key(model_sha256, dataset, config)}"
         kept = store.read_pointer(name)
         if kept is None or not store.holds(kept):
-            kept = store.write_table(_answer(base, adapter, rows, config, progress), kind="table", parents=[dataset])
+            kept = store.write_table(_answer(loaded, rows, config, progress), kind="table", parents=[dataset])
             store.write_pointer(name, kept)
+        general = _weigh_general(store, model_sha256, loaded, config) if config.retention else None
         table = score_answers(rows, store.read_rows(kept), config)
+        examples = store.write_table(table, kind="table", parents=[dataset, kept])
         scores = ArmScores(
             arm=arm,
             model_sha256=model_sha256,
-            examples=store.write_table(table, kind="table", parents=[dataset, kept]),
-            scores=aggregate(table, [reply(row) for row in rows], config),
+            examples=examples,
+            scores=(
+                *aggregate(table, [reply(row) for row in rows], config),
+                *(aggregate_retention(store.read_table(general), config) if general else ()),
+            ),
+            general=general,
+            slices=store.write_table(slice_scores(table, config), kind="table", parents=[examples]),
         )
         progress.finish(_summary(scores, len(rows)))
     logger.info("benchmark: %s", _summary(scores, len(rows)))
@@ -74,16 +95,37 @@ def score_model(
     return scores
 
 
-def _answer(
-    base: BaseLanguageModel, adapter: FolderRef | None, rows: list[Row], config: BenchmarkConfig, progress: StageProgress
-) -> pa.Table:
-    """Loads the model and lets it answer."""
-    from tasks.benchmark.scoring import answer_rows
+def _load(base: BaseLanguageModel, adapter: FolderRef | None) -> LoadedModel:
     from tasks.modeling.generation import load_model
 
     base_folder = Store.holding(base.folder).fetch_folder(base.folder)
     adapter_folder = Store.holding(adapter).fetch_folder(adapter) if adapter else None
-    return answer_rows(rows, load_model(base_folder, adapter_folder), config, progress)
+    return load_model(base_folder, adapter_folder)
+
+
+def _answer(
+    loaded: Callable[[], LoadedModel], rows: list[Row], config: BenchmarkConfig, progress: StageProgress
+) -> pa.Table:
+    """Lets the model answer."""
+    from tasks.benchmark.scoring import answer_rows
+
+    return answer_rows(rows, loaded(), config, progress)
+
+
+def _weigh_general(
+    store: Store, model_sha256: str, loaded: Callable[[], LoadedModel], config: BenchmarkConfig
+) -> DatasetRef:
+    """The model's scores on the general questions, kept in the store under the model and the questions."""
+    from tasks.benchmark.retention import ITEMS_FILE, general_items, score_retention
+
+    key = {"version": _RETENTION_VERSION, "model": model_sha256, "items": sha256_of_file(ITEMS_FILE)}
+    name = f"retention/{sha256_of_json(key)}"
+    kept = store.read_pointer(name)
+    if kept is None or not store.holds(kept):
+        logger.info("benchmark: model %s weighs general questions", model_sha256[:12])
+        kept = store.write_table(score_retention(general_items(), loaded(), batch_size=config.batch_size), kind="table")
+        store.write_pointer(name, kept)
+    return kept
 
 
 def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig) -> str:

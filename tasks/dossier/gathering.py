@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.contracts import ArmScores, BenchmarkReport, DatasetRef, PreparedDataset, RunEvidence, TrainingResult
+from tasks.dossier.slices import SliceScores, read_slices
 from tasks.errors import GateError, IntegrityError
 from tasks.rows import prompt_messages, reply
 from tasks.storage import Store
@@ -57,6 +58,7 @@ class Gathered:
     chain: Sequence[DatasetRef]
     lineage_fault: str | None
     answers: Sequence[AnsweredExample] = field(default_factory=tuple)
+    slices: Sequence[SliceScores] = field(default_factory=tuple)
 
 
 def gather(evidence: RunEvidence, num_answers: int) -> Gathered:
@@ -74,6 +76,7 @@ def gather(evidence: RunEvidence, num_answers: int) -> Gathered:
         facts=_facts(store, evidence.split.train),
         chain=_chain(evidence),
         lineage_fault=lineage_fault(store, evidence),
+        slices=read_slices(store, evidence.benchmark, evidence.decision.primary_metric),
         answers=_answers(store, evidence.benchmark, evidence.decision.primary_metric, num_answers),
     )
 

@@ -77,7 +77,7 @@ def scores_section(evidence: RunEvidence) -> Section:
     frozen = evidence.benchmark.dataset
     gates = ", ".join(words(gate).lower() for gate in frozen.passed)
     intro = f"{count(frozen.num_rows)} frozen examples ({gates}) that no model was trained on, answered by every model."
-    blocks: list[Block] = [Text(intro)]
+    blocks: list[Block] = [Text(f"{intro}{_general_note(arms)}")]
     rows = [[Cell(metric_name(name)), *(_score_cell(arm.score(name), name) for arm in arms)] for name in measured]
     table = Table(("Metric", *(ARM_NAMES[arm.arm] for arm in arms)), rows)
     if plotted:
@@ -89,6 +89,16 @@ def scores_section(evidence: RunEvidence) -> Section:
     else:
         blocks.append(table)
     return Section("scores", "Scores", blocks)
+
+
+def _general_note(arms: Sequence[ArmScores]) -> str:
+    general = next((arm.general for arm in arms if arm.general), None)
+    if general is None:
+        return ""
+    return (
+        f" Retention is weighed on {count(general.num_rows)} general questions: the share of probability on the right "
+        "answer among those offered."
+    )
 
 
 def _value(arm: ArmScores, name: str) -> float | None:

@@ -30,6 +30,8 @@ _NAMES = {
     "tokens_out": "Reply tokens",
     "length_ratio": "Length against reference",
     "length_error": "Length error",
+    "retention": "Retention",
+    "retention_nll": "Loss on general answers",
 }
 _CODES = re.compile("|".join(rf"\b{name}\b" for name in sorted(_NAMES, key=len, reverse=True) if name != "completed"))
 _ACRONYMS = frozenset(

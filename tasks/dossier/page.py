@@ -8,6 +8,7 @@ from tasks.contracts import RunEvidence
 from tasks.dossier.blocks import Page, Section, Tile
 from tasks.dossier.cards import data_card, lineage_section, model_card, settings_section
 from tasks.dossier.config import DossierConfig
+from tasks.dossier.fit import fit_section
 from tasks.dossier.gathering import Gathered
 from tasks.dossier.judgement import answers_section, decision_section, scores_section
 from tasks.dossier.notation import count, duration, measured, metric_name, metric_unit
@@ -21,6 +22,7 @@ from tasks.dossier.preparation import (
     truth_section,
 )
 from tasks.dossier.redteam import red_team_section
+from tasks.dossier.slices import slices_section
 from tasks.dossier.training import training_section
 from tasks.dossier.verdict import verdict_of
 
@@ -41,7 +43,9 @@ def compose_page(
         decision_section(evidence),
         scores_section(evidence),
         answers_section(gathered.answers, evidence.decision.primary_metric),
+        slices_section(gathered.slices, evidence.decision.primary_metric),
         red_team_section(evidence),
+        fit_section(evidence),
         compliance_section(evidence, gathered),
         funnel_section(evidence),
         truth_section(evidence),

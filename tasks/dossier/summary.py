@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.contracts import RunEvidence
+from tasks.dossier.fit import VERDICTS
 from tasks.dossier.notation import interval, measured, metric_name, metric_unit, signed
 from tasks.dossier.verdict import verdict_of
 from tasks.errors import InputError
@@ -69,6 +70,8 @@ def summary_lines(record: Mapping[str, Any], store_uri: str | None = None) -> li
     ]
     if evidence.decision.remedies:
         blocks.append(("What would change it", [(remedy,) for remedy in evidence.decision.remedies]))
+    if evidence.fit and evidence.fit.verdict:
+        blocks.append((f"Was training needed? {VERDICTS[evidence.fit.verdict]}", [(why,) for why in evidence.fit.reasons]))
     places: Lines = [("model", f"{evidence.candidate.name}, version {evidence.candidate.version}")]
     champion = evidence.promotion.champion_version
     places.append(("champion", f"version {champion}" if champion else "none"))

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tasks.metrics import known_metric
+from tasks.metrics import guardable_metric, known_metric
 from tasks.safety import known_rate
 
 MetricName = Annotated[str, AfterValidator(known_metric)]
+GuardMetric = Annotated[str, AfterValidator(guardable_metric)]
 RateName = Annotated[str, AfterValidator(known_rate)]
 
 
@@ -18,7 +19,7 @@ class GuardConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    metric: MetricName = Field(description="A metric that is measured per example.")
+    metric: GuardMetric = Field(description="A metric that is measured per example.")
     max_worsening: float = Field(
         ge=0.0, le=100.0, description="In the metric's unit; for `p95_ratio` a share: 0.2 allows 1.2 times the opponent's."
     )
@@ -85,10 +86,28 @@ class PromotionConfig(BaseModel):
         (SafetyGuardConfig(rate="extraction", rule="none_new", opponent="base"),),
         description="Rates of the red team that a promotion must not raise. They rest while the red team is off.",
     )
-    min_slice_examples: int = Field(50, ge=10, le=1_000_000, description="Labels with fewer examples are not judged alone.")
+    max_retention_loss: float | None = Field(
+        0.1,
+        ge=0.0,
+        le=1.0,
+        description="How much less of the probability may fall on the right answers to general questions than with the base "
+        "model: a guard against forgetting. The questions that come with the package resolve about 5 points. None: not "
+        "judged.",
+    )
+    slice_by: tuple[Literal["label", "group", "length", "script"], ...] = Field(
+        ("label",), description="What the frozen examples are sliced by for `max_slice_drop`. Empty: slices are not judged."
+    )
+    min_slice_examples: int = Field(50, ge=10, le=1_000_000, description="Slices with fewer examples are not judged alone.")
     max_slice_drop: float = Field(
         0.05,
         ge=0.0,
         le=1.0,
-        description="A label whose primary metric falls by more than this, beyond chance (Holm over all labels), blocks.",
+        description="A slice whose primary metric falls by more than this, beyond chance (Holm over all slices), blocks.",
     )
+
+    @property
+    def all_guards(self) -> tuple[GuardConfig, ...]:
+        """The guards, with the one against forgetting."""
+        if self.max_retention_loss is None:
+            return self.guards
+        return (*self.guards, GuardConfig(metric="retention", max_worsening=self.max_retention_loss, opponent="base"))

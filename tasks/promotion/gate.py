@@ -29,6 +29,9 @@ from tasks.promotion.safety import Failures, judge_rate
 
 Values = NDArray[np.float64]
 
+Slice = tuple[str, str]
+"""A dimension such as ``label``, and its value."""
+
 _POWER = 0.8
 _MAX_SLICES_SHOWN = 10
 
@@ -51,6 +54,7 @@ def judge(
     champion_version: str | None = None,
     reigns_already: bool = False,
     attacks: Mapping[str, Mapping[str, Failures]] | None = None,
+    general: Mapping[str, pd.DataFrame] | None = None,
 ) -> PromotionDecision:
     """The decision on ``candidate``; swapping two models mirrors every primary comparison.
 
@@ -61,6 +65,7 @@ def judge(
         champion_version: The reigning version, kept in the decision: promotion compares and sets against it.
         reigns_already: The candidate is the very model that reigns.
         attacks: What the red team found, by arm, rate and probe; None when it is off, and its guards rest.
+        general: The like scores on general questions, which some guards are about; they are unsettled without them.
 
     Returns:
         ``PROMOTE`` when every rule holds; ``HOLD`` when one is broken or superiority is not proven; ``NEEDS_HUMAN`` when
@@ -87,22 +92,23 @@ def judge(
         if not (reigns_already and opponent == "champion"):
             effects.append(_judge_primary(findings, arms, opponent, names[opponent], config))
     if not reigns_already:
-        for guard in config.guards:
+        for guard in config.all_guards:
             if guard.opponent in arms:
-                _judge_guard(findings, arms, guard, names[guard.opponent], config)
+                measured = arms if METRICS[guard.metric].measured_on == "frozen" else _of_all(general or {}, arms)
+                _judge_guard(findings, measured, guard, names[guard.opponent], config)
         for safety_guard in config.safety_guards if attacks is not None else ():
             if safety_guard.opponent in arms:
                 _judge_safety(findings, attacks or {}, safety_guard, names[safety_guard.opponent], config)
         _judge_slices(findings, arms, opponents[-1], names[opponents[-1]], config)
 
-    measured = [effect for effect in effects if effect is not None]
+    known = [effect for effect in effects if effect is not None]
     return PromotionDecision(
         outcome=_outcome(findings),
         primary_metric=config.primary_metric,
         comparisons=tuple(findings.comparisons),
         reasons=tuple(findings.reasons),
         remedies=tuple(dict.fromkeys(findings.remedies)),
-        minimum_detectable_effect=max(measured, default=None),
+        minimum_detectable_effect=max(known, default=None),
         champion_version=champion_version,
     )
 
@@ -223,34 +229,48 @@ def _judge_safety(
 def _judge_slices(
     findings: _Findings, arms: Mapping[str, pd.DataFrame], opponent: str, name: str, config: PromotionConfig
 ) -> None:
-    """Adds the labels on which the candidate is worse beyond chance and beyond the allowed drop."""
-    if "label" not in arms["candidate"]:
-        return
+    """Adds the slices on which the candidate is worse beyond chance and beyond the allowed drop."""
     metric = config.primary_metric
+    if metric not in arms["candidate"] or metric not in arms[opponent]:
+        return
     gains = _sign(metric) * (arms["candidate"][metric] - arms[opponent][metric]).astype(float).dropna()
-    labels = arms["candidate"]["label"].reindex(gains.index)
-    slices = {
-        str(label): np.asarray(values, dtype=np.float64)
-        for label, values in gains.groupby(labels)
-        if len(values) >= config.min_slice_examples
-    }
-    p_values = {label: _p_no_harm(values, config) for label, values in slices.items()}
+    slices: dict[Slice, Values] = {}
+    for part, ids in _slices(arms["candidate"], config).items():
+        chosen = np.asarray(gains[gains.index.isin(ids)], dtype=np.float64)
+        if len(chosen) >= config.min_slice_examples:
+            slices[part] = chosen
+    p_values = {part: _p_no_harm(values, config) for part, values in slices.items()}
     harmful = _holm_rejections(p_values, 1 - config.confidence)
     comparisons = []
-    for label, values in slices.items():
+    for (dimension, value), values in slices.items():
         interval = _interval(_sign(metric) * values, config)
-        passed = not (label in harmful and values.mean() < -config.max_slice_drop)
+        passed = not ((dimension, value) in harmful and values.mean() < -config.max_slice_drop)
         rule = f"slice: no drop beyond chance and {config.max_slice_drop:g}"
-        comparisons.append(_comparison(opponent, f"{metric}[{label}]", interval, len(values), rule, passed))
+        comparisons.append(_comparison(opponent, f"{metric}[{value}]", interval, len(values), rule, passed))
         if not passed:
             findings.blocked = True
             findings.reasons.append(
-                f"On label {label!r} the candidate is worse than {name}: {metric} {_interval_text(interval, config)}, "
-                f"{len(values)} examples, after correcting for {len(slices)} labels."
+                f"On {dimension} {value!r} the candidate is worse than {name}: {metric} {_interval_text(interval, config)}, "
+                f"{len(values)} examples, after correcting for {len(slices)} slices."
             )
-            findings.remedies.append(f"Better or more training rows with label {label!r}.")
+            findings.remedies.append(f"Better or more training rows with {dimension} {value!r}.")
     comparisons.sort(key=lambda comparison: (comparison.passed, _sign(metric) * comparison.difference))
     findings.comparisons.extend(comparisons[:_MAX_SLICES_SHOWN])
+
+
+def _slices(examples: pd.DataFrame, config: PromotionConfig) -> dict[Slice, list[str]]:
+    """The ids of each slice's examples."""
+    found: dict[Slice, list[str]] = {}
+    if "label" in config.slice_by and "label" in examples:
+        for row_id, label in examples["label"].dropna().items():
+            found.setdefault(("label", str(label)), []).append(str(row_id))
+    others = set(config.slice_by) - {"label"}
+    if others and "slices" in examples:
+        for row_id, belongs in examples["slices"].items():
+            for one in belongs if belongs is not None else ():
+                if one["dimension"] in others:
+                    found.setdefault((one["dimension"], one["value"]), []).append(str(row_id))
+    return dict(sorted(found.items()))
 
 
 def _check_same_examples(arms: Mapping[str, pd.DataFrame]) -> None:
@@ -262,6 +282,11 @@ def _check_same_examples(arms: Mapping[str, pd.DataFrame]) -> None:
                 f"exactly the {len(arms['candidate'])} that the candidate answered, once each",
                 "Score all arms on the same frozen set.",
             )
+
+
+def _of_all(general: Mapping[str, pd.DataFrame], arms: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Every arm's answers to the general questions; none of an arm that was not asked."""
+    return {name: general[name].sort_index() if name in general else pd.DataFrame() for name in arms}
 
 
 def _pairs(arms: Mapping[str, pd.DataFrame], opponent: str, metric: str) -> tuple[Values, Values]:
@@ -310,9 +335,9 @@ def _p_no_harm(gains: Values, config: PromotionConfig) -> float:
     return float((1 + np.count_nonzero(means >= 0)) / (1 + len(means)))
 
 
-def _holm_rejections(p_values: Mapping[str, float], level: float) -> set[str]:
+def _holm_rejections(p_values: Mapping[Slice, float], level: float) -> set[Slice]:
     """The hypotheses that Holm's step-down procedure rejects at a family-wise level."""
-    rejected: set[str] = set()
+    rejected: set[Slice] = set()
     for rank, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: (item[1], item[0]))):
         if p_value > level / (len(p_values) - rank):
             break

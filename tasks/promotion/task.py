@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import BenchmarkReport, Champion, PromotionDecision, RedTeamReport
+from tasks.contracts import BenchmarkReport, Champion, DatasetRef, PromotionDecision, RedTeamReport
 from tasks.progress import report_progress
 from tasks.promotion.config import PromotionConfig
 from tasks.stage import stage_task
 from tasks.storage import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +37,14 @@ def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion:
     version = champion.version.version if champion else None
     logger.info("decide: %s, policy %s, champion %s", config.primary_metric, config.policy, version or "none")
     with report_progress("decide_promotion", len(scores.arms), "models") as progress:
-        frames = {
-            arm.arm: Store.holding(arm.examples).read_table(arm.examples).to_pandas().set_index("id") for arm in scores.arms
-        }
+        frames = {arm.arm: _by_id(arm.examples) for arm in scores.arms}
+        general = {arm.arm: _by_id(arm.general) for arm in scores.arms if arm.general}
         candidate, reigning = scores.arm("candidate"), scores.arm("champion")
         decision = judge(
             frames,
             config,
             champion_version=version,
+            general=general,
             reigns_already=bool(candidate and reigning and candidate.model_sha256 == reigning.model_sha256),
             attacks=_failures(scores.red_team) if scores.red_team else None,
         )
@@ -59,6 +63,11 @@ def _failures(report: RedTeamReport) -> dict[str, dict[str, dict[str, bool]]]:
         for row in Store.holding(arm.probes).read_rows(arm.probes):
             rates.setdefault(row["rate"], {})[row["id"]] = bool(row["failed"])
     return attacks
+
+
+def _by_id(table: DatasetRef) -> pd.DataFrame:
+    frame: pd.DataFrame = Store.holding(table).read_table(table).to_pandas().set_index("id")
+    return frame
 
 
 def _markdown(decision: PromotionDecision) -> str:

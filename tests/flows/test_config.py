@@ -59,3 +59,18 @@ def test_a_missing_file_a_folder_and_wrong_bytes_are_clear_errors(tmp_path: Path
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
     with pytest.raises(ConfigError, match="not UTF-8 at 9"):
         load_config(tmp_path / "latin.yaml")
+
+
+def test_a_guard_on_what_is_not_measured_is_a_fault(tmp_path: Path) -> None:
+    text = "name: desk\nexamples: {path: a.jsonl}\nbenchmark: {retention: false}\n"
+    with pytest.raises(ConfigError, match=r"benchmark\.retention is off"):
+        load_config(written(tmp_path, text))
+    assert not load_config(written(tmp_path, text + "promotion: {max_retention_loss: null}\n")).benchmark.retention
+
+
+def test_the_fit_verdict_is_about_the_gate_s_metric_unless_told_otherwise(tmp_path: Path) -> None:
+    text = "name: desk\nexamples: {path: a.jsonl}\npromotion: {primary_metric: rouge_l}\n"
+    assert load_config(written(tmp_path, text)).fit.metric == "rouge_l"
+    assert load_config(written(tmp_path, text + "fit: {metric: nll}\n")).fit.metric == "nll"
+    with pytest.raises(ConfigError, match=r"fit\.enabled needs fit\.target"):
+        load_config(written(tmp_path, text + "fit: {enabled: true}\n"))

@@ -6,15 +6,17 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from tasks.contracts import RunEvidence, TruthReport
+from tasks.contracts import ArmScores, FitArm, FitVerdict, Measurement, RunEvidence, TruthReport
 from tasks.dossier.cards import installed_versions, public_settings
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.gathering import gather
 from tasks.dossier.notation import interval, with_names, words
 from tasks.dossier.page import compose_page
 from tasks.dossier.rendering import render_page
+from tasks.dossier.summary import summary_lines
 from tasks.dossier.verdict import verdict_of
 from tasks.storage import Store
 from tests.evidence import make_evidence
@@ -227,6 +229,71 @@ def test_a_broken_chain_fails_the_lineage_check_and_says_where(evidence: RunEvid
     assert "a descendant of snapshot" in (gather(broken, 0).lineage_fault or "")
     html = render(broken)
     assert re.search(r'<li class="fail">.{0,200}Lineage holds', html, flags=re.DOTALL)
+
+
+def fit_verdict() -> FitVerdict:
+    def figure(value: float) -> Measurement:
+        return Measurement(name="rouge_l", value=value, low=value - 0.05, high=value + 0.05, num_samples=40)
+
+    return FitVerdict(
+        verdict="FINE_TUNE",
+        metric="rouge_l",
+        target=0.6,
+        arms=(
+            FitArm(arm="base", score=figure(0.14), gain=None, reaches_target=False),
+            FitArm(arm="few-shot", score=figure(0.31), gain=figure(0.17), reaches_target=False),
+        ),
+        num_train_rows=210,
+        num_examples=40,
+        minimum_detectable_effect=0.12,
+        reasons=("The best of the ways falls short of the target of 0.6 in rouge_l.",),
+        remedies=("A target of 0.310 or less.",),
+    )
+
+
+def test_the_fit_verdict_stands_on_the_page_where_there_is_one(evidence: RunEvidence) -> None:
+    fit = fit_verdict()
+    text = Document(render(evidence.model_copy(update={"fit": fit}))).text
+    assert "Was training needed?" in text
+    assert "falls short of the target of 0.6 in ROUGE-L" in text
+    assert "Examples in the prompt 0.310 0.260–0.360 +0.170 not reached" in text
+    assert "Smallest gain found 4 times in 5 0.120 in ROUGE-L" in text
+    silent = fit.model_copy(update={"verdict": None})
+    assert "Was training needed?" not in render(evidence.model_copy(update={"fit": silent}))
+
+
+def test_slices_stand_on_the_page_largest_first(evidence: RunEvidence) -> None:
+    store = Store.holding(evidence.benchmark.dataset)
+
+    def sliced(arm: ArmScores) -> ArmScores:
+        figures = [("X", 9, 0.2, 0.4), ("Y", 3, None, None), *((f"Z{number}", 2, None, None) for number in range(14))]
+        rows = [
+            {
+                "dimension": "label",
+                "value": value,
+                "metric": metric,
+                "num_examples": size,
+                "mean": 0.3,
+                "low": low,
+                "high": high,
+            }
+            for value, size, low, high in figures
+            for metric in ("rouge_l", "chrf")
+        ]
+        return arm.model_copy(update={"slices": store.write_table(pa.Table.from_pylist(rows), kind="table")})
+
+    arms = tuple(sliced(arm) for arm in evidence.benchmark.arms)
+    sliced_run = evidence.model_copy(update={"benchmark": evidence.benchmark.model_copy(update={"arms": arms})})
+    text = Document(render(sliced_run)).text
+    assert "Slice Examples Base Champion Candidate X Label 9 0.300 0.200–0.400" in text
+    assert "Y Label 3 0.300 0.300 0.300 Z0" in text
+    assert "4 smaller ones" in text
+
+
+def test_the_terminal_tells_the_fit_verdict(evidence: RunEvidence) -> None:
+    record = evidence.model_copy(update={"fit": fit_verdict()}).model_dump(mode="json")
+    assert "Was training needed? Training is the right means" in [title for title, _ in summary_lines(record)]
+    assert not any("training needed" in title for title, _ in summary_lines(evidence.model_dump(mode="json")))
 
 
 def test_optional_parts_may_be_absent(tmp_path: Path) -> None:

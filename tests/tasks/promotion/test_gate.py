@@ -16,7 +16,7 @@ from tasks.errors import IntegrityError
 from tasks.promotion.config import GuardConfig, PromotionConfig
 from tasks.promotion.gate import judge
 
-FAST = PromotionConfig(num_resamples=1000, guards=())
+FAST = PromotionConfig(num_resamples=1000, guards=(), max_retention_loss=None)
 
 
 def frame(values: np.ndarray[Any, Any], **columns: Any) -> pd.DataFrame:
@@ -261,6 +261,30 @@ def test_a_guard_that_was_not_measured_asks_a_person() -> None:
     assert "could not be measured" in decision.reasons[-1]
 
 
+def forgetful(loss: float, scatter: float) -> dict[str, pd.DataFrame]:
+    """Base and candidate on 72 general questions; the candidate is worse by ``loss``, more or less."""
+    noise = np.random.default_rng(3).normal(0, scatter, 72)
+    questions = pd.Index([f"question-{number}" for number in range(72)], name="id")
+    scores = {"base": np.full(72, 0.8), "candidate": 0.8 - loss + noise - noise.mean()}
+    return {name: pd.DataFrame({"retention": values}, index=questions) for name, values in scores.items()}
+
+
+@pytest.mark.parametrize(
+    ("general", "outcome", "words"),
+    [
+        (forgetful(0.02, 0.1), "PROMOTE", "Better than"),
+        (forgetful(0.09, 0.3), "NEEDS_HUMAN", "guard on retention is not settled"),
+        (forgetful(0.3, 0.1), "HOLD", "guard on retention is broken"),
+        ({}, "NEEDS_HUMAN", "retention could not be measured"),
+        ({"base": forgetful(0.0, 0.1)["base"]}, "NEEDS_HUMAN", "retention could not be measured"),
+    ],
+)
+def test_a_candidate_that_forgot_general_knowledge_is_not_promoted(general: Any, outcome: str, words: str) -> None:
+    decision = judge(better(), FAST.model_copy(update={"max_retention_loss": 0.1}), general=general)
+    assert decision.outcome == outcome
+    assert words in decision.reasons[-1]
+
+
 def test_guards_against_the_champion_rest_while_none_reigns() -> None:
     assert judge(better(), FAST.model_copy(update={"guards": (NLL_GUARD,)})).outcome == "PROMOTE"
 
@@ -299,6 +323,17 @@ def test_small_labels_are_not_judged_alone() -> None:
     candidate[:40] -= 1.0
     decision = judge({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
     assert [row.metric for row in decision.comparisons if "slice" in row.rule] == ["chrf[common]"]
+
+
+@pytest.mark.parametrize("slice_by", [("label",), ("label", "group")])
+def test_harm_to_a_group_blocks_where_the_configuration_slices_by_it(slice_by: tuple[str, ...]) -> None:
+    candidate, base = correlated_scores(np.random.default_rng(0), 300, 0.3)
+    candidate[:60] -= 0.7
+    slices = [[{"dimension": "group", "value": f"region: {'apac' if row < 60 else 'emea'}"}] for row in range(300)]
+    arms = {"base": frame(base, slices=slices), "candidate": frame(candidate, slices=slices)}
+    decision = judge(arms, FAST.model_copy(update={"slice_by": slice_by}))
+    assert decision.outcome == ("PROMOTE" if slice_by == ("label",) else "HOLD")
+    assert ("On group 'region: apac' the candidate is worse" in decision.reasons[-1]) == ("group" in slice_by)
 
 
 def test_unknown_metrics_are_refused_by_the_configuration() -> None:

@@ -20,7 +20,7 @@ from tasks.errors import IntegrityError
 from tasks.promotion import PromotionConfig, decide_promotion
 from tasks.storage import Store
 
-CONFIG = PromotionConfig(min_examples=20, num_resamples=1000, guards=())
+CONFIG = PromotionConfig(min_examples=20, num_resamples=1000, guards=(), max_retention_loss=None)
 FOLDER = FolderRef(uri="file:///nowhere", sha256="a" * 64, num_files=1, size_bytes=1)
 CHAMPION = Champion(
     version=RegisteredVersion(name="desk", version="4", run_id="r", source_uri="s"),
@@ -61,3 +61,22 @@ def test_arms_over_different_examples_are_refused(store: Store) -> None:
     arms = (arm(store, "base", 0.2, "1", num_rows=39), arm(store, "candidate", 0.8, "2"))
     with pytest.raises(IntegrityError, match="39 examples"):
         decide_promotion.fn(BenchmarkReport(dataset=frozen(store), arms=arms), CONFIG, None)
+
+
+def test_general_answers_are_read_from_the_store_and_missing_ones_ask_a_person(store: Store) -> None:
+    def general(level: float) -> DatasetRef:
+        answers = {"id": [f"q{number}" for number in range(72)], "retention": [level + 0.001 * (n % 5) for n in range(72)]}
+        return store.write_table(pa.table(answers), kind="table")
+
+    def decide(base: float | None, candidate: float | None) -> str:
+        arms = tuple(
+            arm(store, name, score, model).model_copy(update={"general": None if level is None else general(level)})
+            for name, score, model, level in (("base", 0.2, "1", base), ("candidate", 0.8, "2", candidate))
+        )
+        guarded = CONFIG.model_copy(update={"max_retention_loss": 0.1})
+        return decide_promotion.fn(BenchmarkReport(dataset=frozen(store), arms=arms), guarded, None).outcome
+
+    assert decide(0.8, 0.79) == "PROMOTE"
+    assert decide(0.8, 0.5) == "HOLD"
+    assert decide(0.8, None) == "NEEDS_HUMAN"
+    assert decide(None, None) == "NEEDS_HUMAN"

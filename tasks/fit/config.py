@@ -1,0 +1,89 @@
+"""Settings of the fit verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from tasks.metrics import known_metric
+
+MetricName = Annotated[str, AfterValidator(known_metric)]
+
+
+class FitConfig(BaseModel):
+    """Whether fine-tuning is the right means at all: the base model is asked in other ways before training is paid for.
+
+    Whether there is enough data is always looked at, because it costs nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(
+        False,
+        description="Let the base model answer with `prompt`, with examples in the prompt and with retrieved context, where "
+        "configured. Each way costs one generation over `max_examples`, once.",
+    )
+    on_verdict: Literal["advise", "stop"] = Field(
+        "advise",
+        description="`advise`: the verdict is recorded and the run goes on. `stop`: any verdict but FINE_TUNE ends the run "
+        "before training, with exit code 3.",
+    )
+    metric: MetricName | None = Field(
+        None, description="The metric that `target` and `min_effect` are about. None: the gate's primary metric."
+    )
+    target: float | None = Field(
+        None, description="The score that is good enough, in the metric's unit; `enabled` needs it."
+    )
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        max_length=20_000,
+        description="A system prompt worth trying: replaces the rows' own. None: the rows' own is what was tried.",
+    )
+    num_shots: int = Field(4, ge=0, le=64, description="Training examples shown in the prompt; 0 leaves this way out.")
+    shots: Literal["similar", "seeded"] = Field(
+        "similar",
+        description="`similar`: those whose questions are nearest to the one asked (BM25). `seeded`: the same for all.",
+    )
+    documents: str | None = Field(
+        None,
+        description="Folder of texts (`.txt`, `.md`) to retrieve passages from (BM25), beside the rows' own contexts. Read "
+        "as they are: keep personal data out. None, and no row with a context: retrieval is left out.",
+    )
+    num_passages: int = Field(3, ge=1, le=50, description="Passages retrieved for each question.")
+    max_added_chars: int = Field(
+        4_000,
+        ge=100,
+        le=1_000_000,
+        description="Examples, or passages, beyond so many characters are left out, so that prompts fit the context.",
+    )
+    max_examples: int = Field(
+        200, ge=10, le=1_000_000, description="Frozen examples that each other way of asking is measured on."
+    )
+    min_examples: int = Field(30, ge=2, le=1_000_000, description="On fewer frozen examples no score is believed.")
+    min_train_rows: int = Field(
+        50, ge=1, le=1_000_000, description="Fewer rows to train on are called too few; 50 to 100 is a customary least."
+    )
+    min_effect: float = Field(
+        0.1,
+        gt=0.0,
+        description="The smallest gain that would make training worthwhile, in the metric's unit. Frozen examples too few "
+        "to show it 4 times in 5 are called too few.",
+    )
+    confidence: float = Field(0.95, ge=0.5, lt=1.0, description="That no way of asking is called enough by chance.")
+    num_resamples: int = Field(10_000, ge=1_000, le=1_000_000, description="Bootstrap resamples.")
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap and of `seeded` examples.")
+
+    @model_validator(mode="after")
+    def _a_measurement_needs_a_target(self) -> Self:
+        if self.enabled and self.target is None:
+            raise ValueError("fit.enabled needs fit.target: without it no score can be called good enough")
+        return self
+
+    def outside_content(self) -> Mapping[str, str]:
+        """The digest of each document, so that a changed one is read again."""
+        from tasks.fit.retrieval import document_digests
+
+        return document_digests(self.documents) if self.enabled and self.documents else {}

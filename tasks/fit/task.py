@@ -1,0 +1,120 @@
+"""The ways of asking, and the verdict on them, as Prefect tasks."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import TaskRunContext
+
+from tasks.contracts import ArmScores, DatasetRef, FitVerdict, PromptArm
+from tasks.errors import FitVerdictError
+from tasks.fit.config import FitConfig
+from tasks.progress import report_progress
+from tasks.stage import stage_task
+from tasks.storage import Store
+
+logger = logging.getLogger(__name__)
+
+
+@stage_task("prompt_arms")
+def prompt_arms(frozen: DatasetRef, train: DatasetRef, config: FitConfig) -> tuple[PromptArm, ...]:
+    """The frozen examples under each other prompt that the configuration and the rows allow.
+
+    Args:
+        frozen: The frozen examples; ids, labels and reference replies stay theirs.
+        train: Rows that examples in the prompt are chosen from; passages come from the contexts of both.
+        config: Which ways, and how.
+
+    Raises:
+        InputError: The folder of documents is missing or holds no text.
+    """
+    from tasks.fit.prompting import asked_with_passages, asked_with_prompt, asked_with_shots
+    from tasks.fit.retrieval import read_passages
+
+    store = Store.holding(frozen)
+    with report_progress("prompt_arms", frozen.num_rows) as progress:
+        rows, known = store.read_rows(frozen), store.read_rows(train)
+        documents = read_passages(config.documents) if config.documents else []
+        contexts = sorted({row["context"] for row in (*known, *rows) if row["context"]})
+        asked = {"prompt": asked_with_prompt(rows, config.prompt)} if config.prompt else {}
+        if config.num_shots and known:
+            asked["few-shot"] = asked_with_shots(rows, known, config)
+        if documents or contexts:
+            asked["retrieval"] = asked_with_passages(rows, [*documents, *contexts], config)
+        arms = tuple(
+            PromptArm(
+                arm=name,
+                dataset=store.write_rows(
+                    changed,
+                    kind=frozen.kind,
+                    parents=[frozen, train],
+                    # Documents went through no gate.
+                    passed=() if name == "retrieval" and documents else frozen.passed,
+                ),
+            )
+            for name, changed in asked.items()
+        )
+        progress.finish(f"{len(arms)} other ways of asking: {', '.join(asked) or 'none'}")
+    logger.info("prompt_arms: %s over %d frozen examples", ", ".join(asked) or "none", frozen.num_rows)
+    return arms
+
+
+@stage_task("judge_fit")
+def judge_fit(
+    scores: tuple[ArmScores, ...], frozen: DatasetRef, train: DatasetRef, config: FitConfig, max_examples: int | None
+) -> FitVerdict:
+    """Whether to train at all, with reasons; the data's sizes are judged even where nothing was measured.
+
+    Args:
+        scores: Every way of asking, ``base`` among them; empty when the measurement is off.
+        frozen: The frozen examples.
+        train: The rows to train on.
+        config: The target and how sure the verdict must be.
+        max_examples: The most examples that the benchmark compares models on.
+
+    Raises:
+        FitVerdictError: The verdict is not ``FINE_TUNE``, and the configuration says to stop then.
+    """
+    from tasks.fit.verdict import judge
+
+    assert config.metric is not None, "the configuration fills it in"
+    metric = config.metric
+    with report_progress("judge_fit", len(scores), "ways") as progress:
+        verdict = judge(
+            {arm.arm: _scores_by_id(arm, metric) for arm in scores},
+            metric,
+            config,
+            num_train_rows=train.num_rows,
+            num_examples=min(frozen.num_rows, max_examples or frozen.num_rows),
+        )
+        progress.finish(f"{verdict.verdict or 'not measured'}: {verdict.reasons[0]}")
+    logger.info("judge_fit: %s; %s", verdict.verdict or "not measured", " ".join(verdict.reasons))
+    if TaskRunContext.get():
+        create_markdown_artifact(_markdown(verdict), key="fit", description=verdict.verdict or "not measured")
+    if config.on_verdict == "stop" and verdict.verdict not in ("FINE_TUNE", None):
+        raise FitVerdictError(
+            "fit verdict",
+            f"{verdict.verdict} ({' '.join(verdict.reasons)})",
+            "FINE_TUNE, because fit.on_verdict says to stop otherwise",
+            "Nothing was trained. fit.on_verdict: advise trains anyway and keeps the verdict. What would change it: "
+            + " ".join(verdict.remedies),
+        )
+    return verdict
+
+
+def _scores_by_id(arm: ArmScores, metric: str) -> Any:
+    frame = Store.holding(arm.examples).read_table(arm.examples, columns=["id", metric]).to_pandas()
+    return frame.set_index("id")[metric]
+
+
+def _markdown(verdict: FitVerdict) -> str:
+    lines = [f"## {verdict.verdict or 'Not measured'}", "", *(f"- {reason}" for reason in verdict.reasons)]
+    lines += ["", "What would change this:", "", *(f"- {remedy}" for remedy in verdict.remedies)]
+    lines += ["", f"| way of asking | {verdict.metric} | low | high | examples |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {arm.arm} | {arm.score.value:.3f} | {arm.score.low:.3f} | {arm.score.high:.3f} | {arm.score.num_samples} |"
+        for arm in verdict.arms
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""Slices: every example stands where it belongs, and small slices get no interval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasks.benchmark.config import BenchmarkConfig
+from tasks.benchmark.scoring import score_answers
+from tasks.benchmark.slices import script_of, slice_scores, slices_of
+
+CONFIG = BenchmarkConfig(num_resamples=100, min_slice_examples=5)
+
+
+def row(number: int, question: str, label: str | None = None, region: str | None = None) -> dict[str, Any]:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": "Please wait a moment."}]
+    groups = [{"name": "region", "value": region}] if region else None
+    return {"id": f"r{number:02d}", "messages": turns, "label": label, "groups": groups}
+
+
+def answer(number: int, reply: str) -> dict[str, Any]:
+    figures = {"completed": True, "tokens_in": 9, "tokens_out": 3, "latency_seconds": 0.1}
+    return {"id": f"r{number:02d}", "reply": reply, "reference_nll": 1.0, "reference_tokens": 2, **figures}
+
+
+def test_a_row_belongs_to_its_label_group_length_and_script() -> None:
+    rows = [row(1, "a", "X", "emea"), row(2, "Где мой заказ?", "Y", "apac"), row(3, "Where is my order, please?", "Y")]
+    first, second, third = ({(one["dimension"], one["value"]) for one in found} for found in slices_of(rows))
+    assert first == {("label", "X"), ("group", "region: emea"), ("length", "short third"), ("script", "Latin")}
+    assert second == {("label", "Y"), ("group", "region: apac"), ("length", "middle third"), ("script", "Cyrillic")}
+    assert third == {("label", "Y"), ("length", "long third"), ("script", "Latin")}
+
+
+def test_what_all_rows_share_is_no_slice() -> None:
+    assert slices_of([row(1, "same", "X"), row(2, "same", "X")]) == [[], []]
+    assert slices_of([]) == []
+
+
+def test_scripts_are_those_of_most_letters() -> None:
+    assert [script_of(text) for text in ("Grüße, 東", "東京 a", "مرحبا", "12!", "")] == [
+        "Latin",
+        "Han",
+        "Arabic",
+        "none",
+        "none",
+    ]
+
+
+def test_means_are_those_of_the_slice_and_intervals_need_examples() -> None:
+    rows = [row(number, "Where is it?" * (1 + number % 2), "X" if number < 8 else "Y") for number in range(11)]
+    replies = ["Please wait a moment." if number < 4 else "No." for number in range(11)]
+    table = score_answers(rows, [answer(number, reply) for number, reply in enumerate(replies)], CONFIG)
+    found = {(one["dimension"], one["value"], one["metric"]): one for one in slice_scores(table, CONFIG).to_pylist()}
+    large, small = found["label", "X", "exact_match"], found["label", "Y", "exact_match"]
+    assert (large["num_examples"], large["mean"]) == (8, pytest.approx(0.5))
+    assert large["low"] < 0.5 < large["high"]
+    assert (small["num_examples"], small["mean"], small["low"]) == (3, 0.0, None)
+    assert ("label", "X", "label_accuracy") not in found, "what was not measured is not told"
+    assert sum(one["num_examples"] for key, one in found.items() if key[0] == "length" and key[2] == "chrf") == 11
+
+
+def test_examples_without_slices_give_an_empty_table() -> None:
+    rows = [row(number, "same") for number in range(3)]
+    table = score_answers(rows, [answer(number, "No.") for number in range(3)], CONFIG)
+    assert slice_scores(table, CONFIG).num_rows == 0

@@ -1,0 +1,152 @@
+"""Other ways of asking change the prompt and nothing else; retrieval finds what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.errors import InputError
+from tasks.fit.config import FitConfig
+from tasks.fit.prompting import asked_with_passages, asked_with_prompt, asked_with_shots
+from tasks.fit.retrieval import Bm25, document_digests, passages_of, read_passages, terms_of
+from tasks.rows import prompt_messages, reply
+
+THINGS = ("invoice", "router", "parcel", "password", "refund", "charger", "contract", "booking")
+
+
+def row(number: int, question: str, *, system: str | None = "You help.") -> dict[str, Any]:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": f"Reply {number}."}]
+    return {
+        "id": f"r{number}",
+        "label": "A",
+        "messages": [*([{"role": "system", "content": system}] if system else []), *turns],
+    }
+
+
+TRAIN = [row(number, f"Where is my {thing}?") for number, thing in enumerate(THINGS)]
+ROWS = [row(100, "The router is red."), row(101, "I lost the parcel.", system=None)]
+PAIRS = [
+    {
+        "id": "p1",
+        "prompt": [{"role": "user", "content": "The router is red."}],
+        "chosen": [{"role": "assistant", "content": "Please wait."}],
+        "rejected": [{"role": "assistant", "content": "No."}],
+    }
+]
+CONFIG = FitConfig(num_shots=2)
+
+
+def ways(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    return [
+        asked_with_prompt(rows, "Be brief."),
+        asked_with_shots(rows, TRAIN, CONFIG),
+        asked_with_passages(rows, ["A red router is starting.", "Parcels take two days."], CONFIG),
+    ]
+
+
+@pytest.mark.parametrize("rows", [ROWS, PAIRS], ids=["conversations", "pairs"])
+def test_ids_references_and_the_last_question_stay(rows: list[dict[str, Any]]) -> None:
+    before = [dict(one) for one in rows]
+    for asked in ways(rows):
+        for one, other in zip(rows, asked, strict=True):
+            assert (one["id"], one.get("label"), reply(one)) == (other["id"], other.get("label"), reply(other))
+            assert set(one) == set(other)
+            assert prompt_messages(other)[-1]["content"].endswith(prompt_messages(one)[-1]["content"])
+            assert prompt_messages(other)[-1]["role"] == "user"
+    assert rows == before
+
+
+def test_a_prompt_takes_the_place_of_the_rows_own() -> None:
+    for asked in asked_with_prompt(ROWS, "Be brief."):
+        assert [message["role"] for message in asked["messages"]] == ["system", "user", "assistant"]
+        assert asked["messages"][0]["content"] == "Be brief."
+
+
+def test_the_nearest_example_stands_last_and_the_system_prompt_first() -> None:
+    trained = [*TRAIN, row(50, "The router is red again.")]
+    [asked, other] = asked_with_shots(ROWS, trained, CONFIG)
+    assert [message["content"] for message in asked["messages"]] == [
+        "You help.", "Where is my router?", "Reply 1.", "The router is red again.", "Reply 50.", "The router is red.",
+        "Reply 100.",
+    ]  # fmt: skip
+    assert other["messages"][0]["role"] == "user", "no system prompt was made up"
+
+
+def test_seeded_examples_are_the_same_for_every_question_and_for_any_order_of_rows() -> None:
+    config = CONFIG.model_copy(update={"shots": "seeded", "num_shots": 3})
+    one, two = asked_with_shots(ROWS, TRAIN, config)
+    assert one["messages"][1:7] == two["messages"][:6]
+    assert asked_with_shots(ROWS, TRAIN[::-1], config) == [one, two]
+    assert asked_with_shots(ROWS, TRAIN, config.model_copy(update={"seed": 1})) != [one, two]
+
+
+def test_what_would_not_fit_is_left_out() -> None:
+    config = CONFIG.model_copy(update={"max_added_chars": 100})
+    long = [row(60, "The router is red " * 20), *TRAIN]
+    [asked, _] = asked_with_shots(ROWS, long, config)
+    assert [message["content"] for message in asked["messages"]][1:-2] == ["Where is my router?", "Reply 1."]
+    [asked, _] = asked_with_passages(ROWS, ["router red " * 40, "A red router is starting."], config)
+    assert asked["messages"][1]["content"].count("router") == 2
+
+
+def test_a_question_that_nothing_is_found_for_is_asked_as_it_was() -> None:
+    assert asked_with_passages(ROWS, ["Unrelated text"], CONFIG) == ROWS
+
+
+def test_relevance_agrees_with_the_formula() -> None:
+    index = Bm25(["red red router", "red parcel", "blue"], k1=1.2, b=0.75)
+    # idf of "router": ln(1 + 2.5 / 1.5); one occurrence in a text of 3 terms, where 2 are usual.
+    expected = 0.980829 * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 3 / 2))
+    assert index.scores("Router!") == pytest.approx([expected, 0, 0], rel=1e-5)
+    assert index.best("red parcel", 2) == [1, 0]
+    assert Bm25([]).best("red", 3) == []
+
+
+@given(st.permutations(range(8)))
+def test_the_order_of_texts_changes_no_score(order: list[int]) -> None:
+    texts = [f"my {thing} and my {THINGS[number // 2]}" for number, thing in enumerate(THINGS)]
+    straight = Bm25(texts).scores("my router and refund")
+    mixed = Bm25([texts[number] for number in order]).scores("my router and refund")
+    assert mixed == pytest.approx(straight[order])
+
+
+def test_words_of_any_script_are_terms() -> None:
+    assert terms_of("Grüße, Straße 5!") == ["grüsse", "strasse", "5"]
+    assert terms_of("東京 hotel") == ["東", "京", "hotel"]
+
+
+@given(st.text(alphabet="ab \n", max_size=300), st.integers(5, 60))
+def test_passages_keep_every_word_and_their_limit(text: str, limit: int) -> None:
+    passages = passages_of(text, limit)
+    assert all(0 < len(passage) <= limit for passage in passages)
+    assert "".join("".join(passages).split()) == "".join(text.split())
+
+
+def test_a_folder_of_texts_is_read_in_order_and_watched(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "b.md").write_text("Second.")
+    (tmp_path / "a.txt").write_text("First.")
+    (tmp_path / "sub" / "c.txt").write_text("Third.")
+    (tmp_path / "d.png").write_bytes(b"\xff")
+    assert read_passages(str(tmp_path)) == ["First.", "Second.", "Third."]
+    config = FitConfig(enabled=True, target=0.5, documents=str(tmp_path))
+    before = config.outside_content()
+    assert set(before) == {"a.txt", "b.md", "sub/c.txt"}
+    (tmp_path / "a.txt").write_text("Changed.")
+    assert config.outside_content() != before
+    assert FitConfig(documents=str(tmp_path)).outside_content() == {}
+    assert document_digests(str(tmp_path)) == config.outside_content()
+
+
+def test_a_folder_without_texts_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no text"):
+        read_passages(str(tmp_path))
+    with pytest.raises(InputError, match="no such folder"):
+        read_passages(str(tmp_path / "absent"))
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(InputError, match="not UTF-8 at 3"):
+        read_passages(str(tmp_path))

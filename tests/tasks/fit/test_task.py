@@ -1,0 +1,109 @@
+"""The whole measurement with a tiny model: other prompts are asked, the base is not asked twice, and a verdict can stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.benchmark import BenchmarkConfig, score_model
+from tasks.contracts import ArmScores, BaseLanguageModel, DatasetRef, PromptArm
+from tasks.errors import FitVerdictError
+from tasks.fit import FitConfig, judge_fit, prompt_arms
+from tasks.storage import Store
+from tests.tiny_model import desk_row
+
+SCORING = BenchmarkConfig(max_new_tokens=8, batch_size=8, num_resamples=100, retention=False)
+CONFIG = FitConfig(
+    enabled=True,
+    metric="chrf",
+    target=0.9,
+    prompt="Be brief.",
+    num_shots=2,
+    min_examples=5,
+    min_effect=1.0,
+    num_resamples=1000,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def write(store: Store, numbers: range, **values: Any) -> DatasetRef:
+    rows = [{**desk_row(number), "context": f"Note {number % 3}: restart the printer.", **values} for number in numbers]
+    return store.write_rows(rows, kind="messages", passed=["scrubbed"])
+
+
+@pytest.fixture
+def frozen(store: Store) -> DatasetRef:
+    return write(store, range(8))
+
+
+@pytest.fixture
+def train(store: Store) -> DatasetRef:
+    return write(store, range(100, 170))
+
+
+def test_every_way_that_is_configured_is_a_data_set_of_the_same_examples(
+    store: Store, frozen: DatasetRef, train: DatasetRef
+) -> None:
+    arms = prompt_arms.fn(frozen, train, CONFIG)
+    assert [arm.arm for arm in arms] == ["prompt", "few-shot", "retrieval"]
+    rows = store.read_rows(frozen)
+    for arm in arms:
+        asked = store.read_rows(arm.dataset)
+        assert [row["id"] for row in asked] == [row["id"] for row in rows]
+        assert [row["messages"][-1] for row in asked] == [row["messages"][-1] for row in rows]
+        assert arm.dataset.parents == (frozen.sha256, train.sha256)
+        assert arm.dataset.passed == ("scrubbed",)
+    asked = [row["messages"][1]["content"] for row in store.read_rows(arms[2].dataset)]
+    assert any("Note" in question for question in asked), "the rows' own contexts are searched"
+
+
+def test_ways_that_lack_their_means_are_left_out(store: Store, tmp_path: Path) -> None:
+    bare, few = write(store, range(4), context=None), write(store, range(10, 14), context=None)
+    config = CONFIG.model_copy(update={"prompt": None})
+    assert [arm.arm for arm in prompt_arms.fn(bare, few, config)] == ["few-shot"]
+    assert prompt_arms.fn(bare, few, config.model_copy(update={"num_shots": 0})) == ()
+    (tmp_path / "handbook.md").write_text("Restart the printer, then check the cable.")
+    [_, retrieval] = prompt_arms.fn(bare, few, config.model_copy(update={"documents": str(tmp_path)}))
+    assert (retrieval.arm, retrieval.dataset.passed) == ("retrieval", ()), "documents went through no gate"
+
+
+def test_the_base_is_measured_in_every_way_and_generated_once(
+    store: Store, frozen: DatasetRef, train: DatasetRef, tiny_model_dir: Path
+) -> None:
+    base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
+    ways: tuple[PromptArm, ...] = prompt_arms.fn(frozen, train, CONFIG)
+    fewer = SCORING.model_copy(update={"max_examples": 6})
+    scores = (
+        score_model.fn("base", base, None, frozen, SCORING),
+        *(score_model.fn(way.arm, base, None, way.dataset, fewer) for way in ways),
+    )
+    verdict = judge_fit.fn(scores, frozen, train, CONFIG, None)
+    assert verdict.verdict == "FINE_TUNE"
+    assert [(arm.arm, arm.score.num_samples) for arm in verdict.arms] == [
+        ("base", 6), ("prompt", 6), ("few-shot", 6), ("retrieval", 6)
+    ]  # fmt: skip
+    assert len({arm.score.value for arm in verdict.arms}) > 1, "another prompt is answered otherwise"
+    assert (verdict.num_examples, verdict.num_train_rows) == (8, 70)
+
+    kept = sorted((store.local_path / "pointers" / "answers").iterdir())  # type: ignore[operator]
+    assert len(kept) == 4
+    score_model.fn("base", base, None, frozen, SCORING)  # the benchmark's own call
+    assert sorted((store.local_path / "pointers" / "answers").iterdir()) == kept  # type: ignore[operator]
+
+
+def test_a_verdict_against_training_stops_only_when_told_to(store: Store, train: DatasetRef) -> None:
+    few = write(store, range(3))
+    nothing: tuple[ArmScores, ...] = ()
+    advised = judge_fit.fn(nothing, few, train, CONFIG, None)
+    assert advised.verdict == "NOT_ENOUGH_DATA"
+    stopping = CONFIG.model_copy(update={"on_verdict": "stop"})
+    with pytest.raises(FitVerdictError, match=r"NOT_ENOUGH_DATA.*3 frozen examples.*advise") as stopped:
+        judge_fit.fn(nothing, few, train, stopping, None)
+    assert stopped.value.exit_code == 3
+    assert judge_fit.fn(nothing, write(store, range(60)), train, stopping, None).verdict is None, "nothing speaks against it"
