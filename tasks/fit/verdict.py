@@ -31,7 +31,7 @@ _NAMES = {
 }
 USUAL_SCATTER = 0.30 * math.sqrt(2 * (1 - 0.6))
 """Standard deviation of the difference between two models' scores on an example, for metrics that are shares: each scatters
-by about .30, and they correlate by about .6. Stands in while nothing was measured."""
+by about .30, and they correlate by about .6."""
 
 
 def judge(
@@ -178,18 +178,16 @@ def _measurement(metric: str, interval: Interval, num_rows: int) -> Measurement:
 def _detectable_effect(frame: pd.DataFrame, metric: str, num_examples: int, config: FitConfig) -> float | None:
     """The gain that the gate would find 4 times in 5 on ``num_examples``; None where the scatter cannot be guessed.
 
-    The scatter is the largest seen between two ways of asking; a usual one while fewer than two were measured.
+    The scatter is the largest seen between two ways of asking, and no less than the usual one where that is known: ways that
+    all fail alike do not scatter, but a trained model would.
     """
-    others = [name for name in frame.columns if name != BASE]
-    if num_examples < 1:
+    others = [name for name in frame.columns if name != BASE] if len(frame) >= 2 else []
+    scatters = [float((frame[name] - frame[BASE]).std(ddof=1)) for name in others]
+    if METRICS[metric].unit == "share":
+        scatters.append(USUAL_SCATTER)
+    if not scatters or num_examples < 1:
         return None
-    if len(frame) >= 2 and others:
-        scatter = max(float((frame[name] - frame[BASE]).std(ddof=1)) for name in others)
-    elif METRICS[metric].unit == "share":
-        scatter = USUAL_SCATTER
-    else:
-        return None
-    return _z(config, 1) * scatter / math.sqrt(num_examples)
+    return _z(config, 1) * max(scatters) / math.sqrt(num_examples)
 
 
 def _z(config: FitConfig, num_arms: int) -> float:

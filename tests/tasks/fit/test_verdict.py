@@ -84,6 +84,13 @@ def test_sizes_alone_are_judged_when_nothing_was_measured(num_examples: int, ver
     assert (found.reasons[-1] if verdict is None else found.remedies[-1]) != ""
 
 
+def test_ways_that_all_fail_alike_do_not_make_few_examples_enough() -> None:
+    nothing = pd.Series(np.zeros(40), [f"row-{number:02d}" for number in range(40)])
+    found = verdict_on({"base": nothing, "few-shot": nothing})
+    assert found.verdict == "NOT_ENOUGH_DATA"
+    assert found.minimum_detectable_effect == pytest.approx(0.119, abs=0.001)
+
+
 def test_no_scatter_is_made_up_for_a_metric_without_a_usual_one() -> None:
     found = judge({}, "nll", FitConfig(), num_train_rows=500, num_examples=40)
     assert (found.verdict, found.minimum_detectable_effect) == (None, None)
