@@ -320,7 +320,7 @@ class TrainingPlan(Contract):
         """Passes over the rows that the planned steps make; packed rows are counted in sequences of full length."""
         num_sequences = math.ceil(self.num_tokens / self.max_length_tokens) if self.packing else self.num_rows
         per_step = self.micro_batch_size * self.accumulation_steps * self.num_processes
-        return self.num_steps / max(1.0, num_sequences / per_step)
+        return self.num_steps / max(1, math.ceil(num_sequences / per_step))  # the last step of an epoch may be smaller
 
     @property
     def device_hours(self) -> float:

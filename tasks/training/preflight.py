@@ -39,7 +39,9 @@ class Rows:
 
         What is never drawn needs no reference log-probabilities either, which cost half a training pass a row.
         """
-        reached = math.ceil(plan.num_epochs * len(self.train) - 1e-6)
+        reached = plan.num_steps * plan.micro_batch_size * plan.accumulation_steps * plan.num_processes
+        if plan.packing:  # a sequence holds several rows
+            reached = math.ceil(plan.num_epochs * len(self.train))
         if reached >= len(self.train):
             return self
         return Rows(

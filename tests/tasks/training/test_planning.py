@@ -132,6 +132,11 @@ def test_checkpoints_need_room_for_the_optimizer_too() -> None:
     assert checkpoint_bytes(plan) > 3 * 3 * 4 * plan.num_trainable_parameters
 
 
+def test_a_whole_number_of_epochs_is_one_however_small_its_last_step() -> None:
+    plan = plan_for(lengths=(100,) * 104, effective_batch_size=16, num_train_epochs=2)
+    assert (plan.num_steps, plan.num_epochs) == (14, 2)
+
+
 def test_packed_rows_are_counted_in_full_sequences() -> None:
     plain = plan_for(effective_batch_size=16, num_train_epochs=3)
     assert plain.num_epochs == pytest.approx(3)
