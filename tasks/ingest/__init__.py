@@ -1,6 +1,6 @@
 """Reads a source once and freezes it as canonical rows."""
 
 from tasks.ingest.config import SourceConfig
-from tasks.ingest.task import take_snapshot
+from tasks.ingest.task import count_new_rows, take_snapshot
 
-__all__ = ["SourceConfig", "take_snapshot"]
+__all__ = ["SourceConfig", "count_new_rows", "take_snapshot"]
