@@ -17,10 +17,7 @@ class AlertPolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cooldown_days: float = Field(
-        14.0,
-        ge=0.0,
-        le=365.0,
-        description="After a retrain that ended, however it was started, alerts start none for so long.",
+        14.0, ge=0.0, le=365.0, description="After a retrain, whatever started it, alerts start none for so long."
     )
     min_new_rows: int = Field(
         200,

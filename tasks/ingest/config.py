@@ -47,8 +47,8 @@ class SourceConfig(BaseModel):
     created_at_column: str | None = Field(None, description="Column with the time a row was made; none: `created_at`.")
     created_after: datetime | None = Field(
         None,
-        description="Keep only rows made at this time or later (UTC where no zone is given); rows whose time is not known go "
-        "to quarantine.",
+        description="Keep only rows made at this time or later (UTC where no zone is given); rows whose time is not known "
+        "go to quarantine.",
     )
     created_before: datetime | None = Field(None, description="Keep only rows made before this time.")
     system_prompt: str | None = Field(None, description="A system message put before every conversation that has none.")
