@@ -23,8 +23,8 @@ class AlertPolicy(BaseModel):
         200,
         ge=0,
         le=1_000_000_000,
-        description="Rows made since the last completed retrain's data, up to the end of the alerted window; with fewer, the "
-        "next model would be the last one again.",
+        description="Rows made since the last completed retrain's data, up to the end of the alerted window; with fewer, "
+        "the next model would be the last one again.",
     )
     min_signals: int = Field(
         1, ge=1, le=10, description="So many different signals must have fired for the model; 2 asks for a second witness."
