@@ -27,6 +27,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prefect.client.orchestration import get_client
 from prefect.events import Event, Resource
 from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from tasks.alerts import BridgeConfig
@@ -366,6 +367,8 @@ def serve(config: BridgeConfig, secrets: Secrets, host: str, port: int) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     app = create_app(config, secrets, queue, PrefectRuns(dict(config.deployments)))
     try:
-        uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, timeout_graceful_shutdown=10)
+        # The courier has its own pauses; the client's would hold every alert for the length of one attempt.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, timeout_graceful_shutdown=10)
     finally:
         queue.close()
