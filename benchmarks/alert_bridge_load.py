@@ -251,7 +251,7 @@ def main() -> None:
     print(
         f"p95 latency          {1000 * tally.p95_seconds:.0f} ms, {len(tally.seconds) / tally.wall_seconds:.0f} requests/s"
     )
-    print(f"runs in Prefect      {tally.runs.total():,} of {options.distinct:,} distinct alerts")
+    print(f"runs in Prefect      {tally.runs.total():,} for {len(tally.answered):,} distinct alerts")
     print(f"lost / doubled       {tally.lost} / {tally.doubled}")
     print(f"all delivered        {tally.delivered_after_seconds:.0f} s after the last answer")
     if tally.lost or tally.doubled:

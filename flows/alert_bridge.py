@@ -29,12 +29,13 @@ from prefect.events import Event, Resource
 from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.requests import ClientDisconnect
 
 from tasks.alerts import BridgeConfig
 from tasks.alerts.authentication import Secrets, has_signature, has_token, signed_bytes
 from tasks.alerts.delivery import Courier, RefusedError, StartRun, UnavailableError
 from tasks.alerts.limits import RateLimit
-from tasks.alerts.payloads import Fault, PlainAlert, Webhook, parse_alerts
+from tasks.alerts.payloads import MAX_ALERTS, Fault, PlainAlert, WebhookAlert, parse_alerts
 from tasks.alerts.queue import AlertQueue, QueueFullError
 from tasks.contracts import Alert
 from tasks.errors import ConfigError
@@ -183,19 +184,17 @@ def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_
     return app
 
 
+_WEBHOOK_SCHEMA = {
+    "type": "object",
+    "required": ["alerts"],
+    "properties": {
+        "alerts": {"type": "array", "minItems": 1, "maxItems": MAX_ALERTS, "items": WebhookAlert.model_json_schema()}
+    },
+}
 _REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "anyOf": [
-                        Webhook.model_json_schema(ref_template="#/components/schemas/{model}"),
-                        PlainAlert.model_json_schema(),
-                    ]
-                }
-            }
-        },
+        "content": {"application/json": {"schema": {"anyOf": [_WEBHOOK_SCHEMA, PlainAlert.model_json_schema()]}}},
     }
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -255,7 +254,7 @@ async def _read(request: Request, config: BridgeConfig) -> bytes:
                 body += chunk
                 if len(body) > most:
                     raise too_large
-    except TimeoutError as error:
+    except (TimeoutError, ClientDisconnect) as error:
         raise Answer(408, "body", "bytes that did not come", "the whole body in time", "Send it again.") from error
     return bytes(body)
 
@@ -365,6 +364,8 @@ def serve(config: BridgeConfig, secrets: Secrets, host: str, port: int) -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    waiting = queue.backlog().num_waiting
+    logger.info("listening on %s port %d for %s; %d alerts wait", host, port, ", ".join(sorted(config.deployments)), waiting)
     app = create_app(config, secrets, queue, PrefectRuns(dict(config.deployments)))
     try:
         # The courier has its own pauses; the client's would hold every alert for the length of one attempt.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
@@ -96,10 +97,10 @@ class Courier:
                 await asyncio.sleep(pause_seconds(num_outages, self._first, self._longest))
                 continue
             num_outages = 0
-            try:
-                await asyncio.wait_for(self._news.wait(), min(_POLL_SECONDS, self._first))
-            except TimeoutError:
-                continue
+            # Not `wait_for`: until Python 3.12 it loses a cancellation that comes together with the news.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_POLL_SECONDS, self._first)):
+                    await self._news.wait()
 
     async def deliver_due(self) -> bool:
         """Tries every alert that is due once; False when nobody answered and the rest still waits."""

@@ -56,12 +56,6 @@ class PlainAlert(BaseModel):
     fingerprint: Fingerprint | None = Field(None, description="None: made from the name, the model and the signal.")
 
 
-class Webhook(BaseModel):
-    """A request with several alerts; each is a `WebhookAlert`. Documentation only: alerts are checked one by one."""
-
-    alerts: list[WebhookAlert] = Field(max_length=MAX_ALERTS)
-
-
 @dataclass(frozen=True)
 class Fault:
     """Something wrong with a request, in the words of :mod:`tasks.errors`."""

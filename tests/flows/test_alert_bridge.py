@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.alert_bridge import JsonLines, create_app
+from flows.alert_bridge import Answer, JsonLines, _read, create_app
 from tasks.alerts import BridgeConfig
 from tasks.alerts.authentication import Secrets
 from tasks.alerts.delivery import UnavailableError
@@ -238,7 +240,27 @@ def test_the_service_describes_itself(make_bridge: Callable[..., Bridge]) -> Non
     description = make_bridge().client.get("/openapi.json").json()
     operation = description["paths"]["/alerts"]["post"]
     assert {"202", "401", "413", "422", "429", "503"} <= set(operation["responses"])
-    assert operation["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    webhook, plain = operation["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert set(webhook["properties"]["alerts"]["items"]["required"]) == {"labels", "startsAt"}
+    assert set(plain["required"]) == {"name", "starts_at"}
+    assert "$ref" not in json.dumps(operation)
+
+
+def test_a_body_that_never_comes_is_given_up() -> None:
+    config = BridgeConfig(deployments={"desk": "a/b"}, read_timeout_seconds=0.1)
+
+    async def silent() -> dict[str, Any]:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    for receive in (silent, gone):
+        request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+        with pytest.raises(Answer) as raised:
+            asyncio.run(_read(request, config))
+        assert raised.value.code == 408
 
 
 @pytest.fixture(scope="module")

@@ -119,5 +119,20 @@ def test_the_background_loop_outlives_an_outage_and_a_broken_queue(
     assert len(prefect.runs) == 1
 
 
+def test_a_courier_that_is_told_news_and_cancelled_at_once_ends(queue: AlertQueue) -> None:
+    async def scenario() -> None:
+        for _ in range(20):
+            worker = Courier(queue, FakePrefect(), retry_seconds=5, max_retry_seconds=5)
+            task = asyncio.create_task(worker.run())
+            await asyncio.sleep(0.01)
+            worker.wake()
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task}, timeout=2)
+            assert task.cancelled()
+
+    asyncio.run(scenario())
+
+
 def test_pauses_double_up_to_the_longest() -> None:
     assert [pause_seconds(number, 1.0, 60.0) for number in (1, 2, 3, 6, 7, 500)] == [1, 2, 4, 32, 60, 60]
