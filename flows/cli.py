@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -219,6 +220,26 @@ def server(
         with embedded.servers(port, mlflow_port, _say) as (prefect_url, mlflow_url):
             console.print(f"Prefect  {prefect_url}\nMLflow   {mlflow_url}\nCtrl-C stops both.")
             embedded.wait_for_interrupt()
+
+
+@app.command("alert-bridge")
+def alert_bridge(
+    config: Annotated[Path, typer.Option("--config", "-c", help="YAML settings of the bridge; see docs/configuration.md.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8080,
+) -> None:
+    """Takes in alerts over HTTP and makes them runs of `retrain-on-alert`, until Ctrl-C."""
+    with _explained_errors():
+        from flows import embedded
+
+        embedded.prepare_environment()
+        embedded.use_running_server()
+        from flows.alert_bridge import serve
+        from flows.config import load_settings
+        from tasks.alerts import BridgeConfig
+        from tasks.alerts.authentication import read_secrets
+
+        serve(load_settings(config, BridgeConfig), read_secrets(os.environ), host, port)
 
 
 def main() -> None:

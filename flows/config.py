@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -99,9 +100,32 @@ class RetrainConfig(Section):
             raise ValueError("benchmark.retention is off: set promotion.max_retention_loss to null too, or turn it on")
         return self
 
+    def within(self, created_after: datetime | None, created_before: datetime) -> Self:
+        """The same retrain on the rows made in a window; without ``created_after`` it begins where the source's does.
+
+        Preference pairs are read whole, unless ``preferences.created_at_column`` says when each was made.
+        """
+        window = {"created_after": created_after or self.examples.created_after, "created_before": created_before}
+        changes = {"examples": self.examples.model_copy(update=window)}
+        if self.preferences and self.preferences.created_at_column:
+            changes["preferences"] = self.preferences.model_copy(update=window)
+        return self.model_copy(update=changes)
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
 
 def load_config(path: Path) -> RetrainConfig:
-    """The configuration in a YAML file. Relative paths in it are relative to the current folder.
+    """The configuration of a retrain in a YAML file. Relative paths in it are relative to the current folder.
+
+    Raises:
+        ConfigError: See :func:`load_settings`.
+    """
+    return load_settings(path, RetrainConfig)
+
+
+def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
+    """The settings in a YAML file.
 
     Raises:
         ConfigError: The file is missing or is not YAML, or has faults; all of them are named, not the first.
@@ -127,9 +151,9 @@ def load_config(path: Path) -> RetrainConfig:
     if not isinstance(document, dict):
         raise ConfigError(str(path), type(document).__name__, "a mapping of settings", "See examples/ for its shape.")
     try:
-        return RetrainConfig.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors(include_url=False)]
+        faults = [_describe(fault, kind) for fault in error.errors(include_url=False)]
         listing = "\n".join(f"  - {fault}" for fault in faults)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(
@@ -140,11 +164,11 @@ def load_config(path: Path) -> RetrainConfig:
         ) from error
 
 
-def _describe(fault: Any) -> str:
+def _describe(fault: Any, kind: type[BaseModel]) -> str:
     """One validation fault in a line: the setting's path, what is wrong, and for an unknown key the nearest known one."""
     path = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(fault["loc"][:-1]), n=1)
+        near = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(kind, fault["loc"][:-1]), n=1)
         return f"{path}: there is no such setting" + (f"; did you mean `{near[0]}`?" if near else "")
     if fault["type"] == "missing":
         return f"{path}: is required and absent"
@@ -153,9 +177,9 @@ def _describe(fault: Any) -> str:
     return f"{path}: {fault['msg']}{shown}"
 
 
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
+def _known_keys(kind: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     """The settings that exist at a place in the tree."""
-    model: Any = RetrainConfig
+    model: Any = kind
     for part in location:
         field = model.model_fields.get(str(part)) if hasattr(model, "model_fields") else None
         if field is None:

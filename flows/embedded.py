@@ -109,6 +109,12 @@ def prefect_api(say: Callable[[str], None]) -> Iterator[str]:
         stop_group(server)
 
 
+def use_running_server() -> None:
+    """Without a configured API, points Prefect at the server that ``perennial server`` runs over this folder, if any."""
+    if not os.environ.get("PREFECT_API_URL") and (url := running_server()):
+        _set_api_url(url)
+
+
 def _set_api_url(url: str | None) -> None:
     """Sets or removes ``PREFECT_API_URL`` in the environment and in Prefect, which read its settings when imported."""
     from prefect.context import refresh_global_settings_context

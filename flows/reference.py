@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows.config import RetrainConfig
+from tasks.alerts import AlertPolicy, BridgeConfig
 
 _INTRODUCTION = """\
 # Configuration
@@ -22,9 +23,18 @@ the folder that the command runs in.
 """
 
 
+_ALERTS = """
+# Alerts
+
+`policy` is a parameter of the flow `retrain-on-alert` and stands in its deployment; `bridge.yaml` is the file that
+`perennial alert-bridge --config` reads. [operating.md](operating.md) says how they work together.
+"""
+
+
 def render_reference() -> str:
     """The whole reference as Markdown: one table per section, in the order of the configuration."""
     parts = [_INTRODUCTION, *_sections(RetrainConfig, "")]
+    parts += [_ALERTS, *_sections(AlertPolicy, "policy"), *_sections(BridgeConfig, "bridge.yaml")]
     return "\n".join(parts)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 InputFormat = Literal["alpaca", "prompt_completion", "chat", "classification", "tickets", "preferences"]
 ColumnRole = Literal[
@@ -44,6 +45,12 @@ class SourceConfig(BaseModel):
         description="Columns with the record's own personal values (customer name, account id), scrubbed from its texts.",
     )
     created_at_column: str | None = Field(None, description="Column with the time a row was made; none: `created_at`.")
+    created_after: datetime | None = Field(
+        None,
+        description="Keep only rows made at this time or later (UTC where no zone is given); rows whose time is not known "
+        "go to quarantine.",
+    )
+    created_before: datetime | None = Field(None, description="Keep only rows made before this time.")
     system_prompt: str | None = Field(None, description="A system message put before every conversation that has none.")
     prompt_template: str = Field(
         "{text}", description="Classification: the user's message; `{text}` stands for the row's text."
@@ -58,8 +65,15 @@ class SourceConfig(BaseModel):
     max_rows: int | None = Field(None, ge=1, description="Keep a random sample of at most so many rows; none: all.")
     seed: int = Field(0, ge=0, description="Another seed draws another sample.")
 
+    @field_validator("created_after", "created_before")
+    @classmethod
+    def _with_zone(cls, value: datetime | None) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.created_after and self.created_before and self.created_after >= self.created_before:
+            raise ValueError("created_after must lie before created_before")
         if "{text}" not in self.prompt_template:
             raise ValueError("prompt_template must hold `{text}`, the place of the row's text")
         try:

@@ -13,6 +13,7 @@ from tasks.errors import InputError
 from tasks.ingest.config import InputFormat, SourceConfig
 from tasks.ingest.formats import RowFaultError, find_format, id_of, to_row
 from tasks.ingest.reading import Record, Source
+from tasks.ingest.window import Window
 from tasks.reporting import count_reasons, refusal
 from tasks.storage import sha256_of_json
 
@@ -56,6 +57,7 @@ def make_snapshot(
             on_progress(number, len(source.records))
     _name_rows(result)
     _refuse_repeated_ids(result, places)
+    _keep_window(result, config)
     if config.max_rows is not None and len(result.rows) > config.max_rows:
         _sample(result, config.max_rows, config.seed)
     if not result.rows:
@@ -109,6 +111,25 @@ def _refuse_repeated_ids(result: Ingested, records: Sequence[Record]) -> None:
     result.rows = kept
 
 
+def _keep_window(result: Ingested, config: SourceConfig) -> None:
+    """Drops the rows made outside the configured window; a row whose time cannot be told goes to quarantine."""
+    window = Window(config.created_after, config.created_before)
+    if window.is_open:
+        return
+    kept = []
+    for row in result.rows:
+        try:
+            inside = window.holds(row)
+        except RowFaultError as fault:
+            result.refused.append(refusal(STAGE, row["id"], fault.reason, row, field=fault.field))
+            continue
+        if inside:
+            kept.append(row)
+        else:
+            result.refused.append(refusal(STAGE, row["id"], "outside_window", "", disposition="dropped"))
+    result.rows = kept
+
+
 def _sample(result: Ingested, max_rows: int, seed: int) -> None:
     """Keeps the rows whose ids have the smallest keyed hashes: a random sample that no order of rows changes."""
     key = f"sample:{seed}".encode()
@@ -136,11 +157,12 @@ def _name_of(record: Record, config: SourceConfig) -> str:
 
 
 def _nothing_left(source: Source, refused: Sequence[dict[str, Any]]) -> InputError:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in count_reasons(refused, "quarantined").items())
+    counts = count_reasons(refused, "quarantined") | count_reasons(refused, "dropped")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
     places = ", ".join(row["id"] for row in refused[:3])
     return InputError(
         source.name,
         f"{len(refused)} records and none usable ({reasons or 'none at all'}; first: {places or '-'})",
         "at least one usable row",
-        "Check `format`, `columns` and the export that wrote the file.",
+        "Check `format`, `columns`, `created_after`, `created_before` and the export that wrote the file.",
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import datetime
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import DatasetRef, Snapshot, SnapshotHistory
+from tasks.contracts import DatasetRef, NewRows, Snapshot, SnapshotHistory
 from tasks.ingest.config import SourceConfig
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
@@ -101,3 +102,28 @@ def remember_snapshot(snapshot: Snapshot, passed: DatasetRef, name: str) -> None
 
 def _history(dataset: DatasetRef, name: str) -> SnapshotHistory | None:
     return Store.holding(dataset).read_record(f"snapshots/{name}/{dataset.kind}", SnapshotHistory)
+
+
+@stage_task("count_new_rows", cached=False)
+def count_new_rows(source: SourceConfig, since: datetime | None, until: datetime) -> NewRows:
+    """How many usable rows of the source were made at ``since`` or later (None: ever) and before ``until``.
+
+    Rows without a readable time count as old: nothing says that they are new.
+
+    Raises:
+        InputError: As for :func:`take_snapshot`.
+        MissingDependencyError: As for :func:`take_snapshot`.
+    """
+    from tasks.ingest.reading import read_source
+    from tasks.ingest.snapshot import make_snapshot
+    from tasks.ingest.window import Window, count_rows
+
+    everything = source.model_copy(update={"max_rows": None, "created_after": None, "created_before": None})
+    with report_progress("count_new_rows") as progress:
+        raw = read_source(
+            source.path, encoding=source.encoding, hub_split=source.hub_split, hub_revision=source.hub_revision
+        )
+        result = make_snapshot(raw, everything, on_progress=progress)
+        num_rows = count_rows(result.rows, Window(since, until))
+        progress.finish(f"{num_rows} new rows of {len(result.rows)}")
+    return NewRows(num_rows=num_rows, since=since, until=until)

@@ -74,3 +74,32 @@ def test_a_store_that_cannot_be_written_is_named(workplace: Path, tiny_model_dir
     message = explained(plan(workplace, store="/proc/store", examples={"path": "rows.jsonl"}, training=settings))
     assert "StoreError" in message
     assert "/proc/store" in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "words"),
+    [
+        ({}, {}, "deployments: is required"),
+        ({"deployments": {"desk": "no-slash"}}, {}, "deployments.desk"),
+        ({"deployments": {"desk": "a/b"}, "queu": "x"}, {}, "did you mean `queue`?"),
+        ({"deployments": {"desk": "a/b"}}, {}, "PERENNIAL_ALERT_TOKEN"),
+        ({"deployments": {"desk": "a/b"}}, {"PERENNIAL_ALERT_TOKEN": "a-long-enough-token"}, "PREFECT_API_URL"),
+        (
+            {"deployments": {"desk": "a/b"}, "queue": "config.yaml/q.db"},
+            {"PERENNIAL_ALERT_TOKEN": "a-long-enough-token", "PREFECT_API_URL": "http://localhost:1/api"},
+            "alert queue",
+        ),
+    ],
+)
+def test_a_bridge_that_cannot_start_says_why(
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, object],
+    environment: dict[str, str],
+    words: str,
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (workplace / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert words in explained(CliRunner().invoke(app, ["alert-bridge", "--config", "config.yaml"]))

@@ -1,0 +1,375 @@
+"""The alert bridge: an HTTP service between whoever watches production and the flow ``retrain-on-alert``.
+
+A request goes through five doors, each with its own answer: who are you (401), how often (429), how much (413, 408), what
+do you say (422), is it on the disk (503). Behind the last one it is accepted (202), and whatever happens then to Prefect
+or to this process, its run will come. The work is in :mod:`tasks.alerts`; here are the doors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prefect.client.orchestration import get_client
+from prefect.events import Event, Resource
+from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.requests import ClientDisconnect
+
+from tasks.alerts import BridgeConfig
+from tasks.alerts.authentication import Secrets, has_signature, has_token, signed_bytes
+from tasks.alerts.delivery import Courier, RefusedError, StartRun, UnavailableError
+from tasks.alerts.limits import RateLimit
+from tasks.alerts.payloads import MAX_ALERTS, Fault, PlainAlert, WebhookAlert, parse_alerts
+from tasks.alerts.queue import AlertQueue, QueueFullError
+from tasks.contracts import Alert
+from tasks.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+DELIVERY_TIMEOUT_SECONDS = 30.0
+_UNAVAILABLE = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
+"""Answers of Prefect that say nothing about the alert: it is down, busy, or does not know us (yet)."""
+
+
+class Answer(Exception):
+    """The end of a request at one of the doors."""
+
+    def __init__(self, code: int, where: str, found: str, expected: str, todo: str, retry_after: float = 0.0) -> None:
+        super().__init__(code)
+        self.code = code
+        self.fault = Fault(where, found, expected)
+        self.todo = todo
+        self.retry_after = retry_after
+
+
+class Metrics:
+    """What ``/metrics`` tells; no label holds anything that a caller can choose."""
+
+    def __init__(self, queue: AlertQueue) -> None:
+        self.registry = CollectorRegistry()
+        prefix = "perennial_alert_bridge"
+        self.requests = Counter(f"{prefix}_requests", "Requests to /alerts by answer.", ["code"], registry=self.registry)
+        self.alerts = Counter(f"{prefix}_alerts", "Alerts by what became of them.", ["outcome"], registry=self.registry)
+        self.deliveries = Counter(f"{prefix}_deliveries", "Attempts to make a run.", ["result"], registry=self.registry)
+        self.seconds = Histogram(f"{prefix}_request_seconds", "Time to answer /alerts.", registry=self.registry)
+        self._waiting = Gauge(f"{prefix}_waiting", "Accepted alerts without a run.", registry=self.registry)
+        self._oldest = Gauge(f"{prefix}_oldest_waiting_seconds", "Age of the oldest of them.", registry=self.registry)
+        self._queue = queue
+        for outcome in ("accepted", "repeated", "resolved", "invalid"):
+            self.alerts.labels(outcome)
+        for result in ("delivered", "refused", "unavailable"):
+            self.deliveries.labels(result)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        backlog = self._queue.backlog()
+        self._waiting.set(backlog.num_waiting)
+        self._oldest.set(max(0.0, time.time() - backlog.oldest_accepted_at) if backlog.oldest_accepted_at else 0.0)
+        return generate_latest(self.registry)
+
+
+def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_run: StartRun) -> FastAPI:
+    """The service; delivery runs while the application does.
+
+    Args:
+        config: Limits and the models served.
+        secrets: Who may send.
+        queue: Where accepted alerts lie.
+        start_run: Makes an alert a run; :class:`PrefectRuns`, or a test's own.
+    """
+    metrics = Metrics(queue)
+    limit = RateLimit(config.max_requests_per_second, config.max_burst_requests, time.monotonic())
+    couriers: list[tuple[Courier, asyncio.Task[None]]] = []
+
+    @asynccontextmanager
+    async def delivering(app: FastAPI) -> AsyncIterator[None]:
+        courier = Courier(
+            queue,
+            start_run,
+            retry_seconds=config.retry_seconds,
+            max_retry_seconds=config.max_retry_seconds,
+            report=lambda result: metrics.deliveries.labels(result).inc(),
+        )
+        task = asyncio.create_task(courier.run())
+        couriers.append((courier, task))
+        yield
+        couriers.clear()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    app = FastAPI(title="Perennial alert bridge", version="1", lifespan=delivering, docs_url=None, redoc_url=None)
+
+    @app.post("/alerts", openapi_extra=_REQUEST_BODY, responses=_RESPONSES, status_code=202)
+    async def post_alerts(request: Request) -> Response:
+        """Takes alerts of Alertmanager, Grafana or a program of one's own."""
+        started = time.monotonic()
+        try:
+            body = await _authenticated_body(request, config, secrets, limit)
+            response = await _accept(body)
+        except Answer as answer:
+            response = _response_of(answer)
+        metrics.requests.labels(str(response.status_code)).inc()
+        metrics.seconds.observe(time.monotonic() - started)
+        return response
+
+    async def _accept(body: bytes) -> Response:
+        now = time.time()
+        parsed = parse_alerts(
+            body,
+            list(config.deployments),
+            now=datetime.fromtimestamp(now, UTC),
+            default_window=timedelta(hours=config.default_window_hours),
+        )
+        try:
+            taken = await run_in_threadpool(queue.offer, parsed.alerts, now) if parsed.alerts else []
+        except (sqlite3.Error, OSError, QueueFullError) as error:
+            logger.error("alerts could not be stored: %s", type(error).__name__)
+            raise Answer(
+                503, "queue", "an alert that cannot be stored", "room on the disk", "Send it again later.", 10.0
+            ) from error
+        counts = {
+            "accepted": sum(taken),
+            "repeated": len(taken) - sum(taken),
+            "resolved": parsed.num_resolved,
+            "invalid": len(parsed.faults),
+        }
+        for outcome, count in counts.items():
+            metrics.alerts.labels(outcome).inc(count)
+        if counts["accepted"]:
+            for courier, _ in couriers:
+                courier.wake()
+        if counts["accepted"] or counts["invalid"]:
+            logger.info(
+                "%s: %s", parsed.sender, ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+            )
+        faults = [vars(fault) for fault in parsed.faults]
+        code = 422 if faults else 202 if counts["accepted"] else 200
+        return JSONResponse({**counts, "faults": faults}, code)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        """200 while alerts can be stored and are being delivered; whether Prefect answers is told by `/metrics`."""
+        try:
+            backlog = await run_in_threadpool(queue.backlog)
+        except sqlite3.Error as error:
+            return JSONResponse({"status": f"the queue cannot be used ({type(error).__name__})"}, 503)
+        if not couriers or couriers[0][1].done():
+            return JSONResponse({"status": "delivery has stopped", "waiting": backlog.num_waiting}, 503)
+        return JSONResponse({"status": "ok", "waiting": backlog.num_waiting})
+
+    @app.get("/metrics")
+    async def get_metrics() -> Response:
+        """Prometheus' text format."""
+        try:
+            return PlainTextResponse(await run_in_threadpool(metrics.render), media_type="text/plain; version=0.0.4")
+        except sqlite3.Error as error:
+            return PlainTextResponse(f"# the queue cannot be used ({type(error).__name__})\n", 503)
+
+    return app
+
+
+_WEBHOOK_SCHEMA = {
+    "type": "object",
+    "required": ["alerts"],
+    "properties": {
+        "alerts": {"type": "array", "minItems": 1, "maxItems": MAX_ALERTS, "items": WebhookAlert.model_json_schema()}
+    },
+}
+_REQUEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"anyOf": [_WEBHOOK_SCHEMA, PlainAlert.model_json_schema()]}}},
+    }
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Nothing new: repeated or resolved alerts."},
+    401: {"description": "No valid token or signature."},
+    408: {"description": "The body did not come in time."},
+    413: {"description": "The body is too large."},
+    422: {"description": "Some alerts are faulty and named; the others were accepted."},
+    429: {"description": "Too many requests."},
+    503: {"description": "The alerts cannot be stored."},
+}
+
+
+async def _authenticated_body(request: Request, config: BridgeConfig, secrets: Secrets, limit: RateLimit) -> bytes:
+    """The body of a request that may be read.
+
+    A bearer token is checked before anything is read; a signature needs the body, which is read up to its limit.
+
+    Raises:
+        Answer: At the door where the request ends.
+    """
+    stranger = Answer(
+        401, "headers", "no valid token or signature", "`Authorization: Bearer ...` or a signature", "Check the secret."
+    )
+    signature = request.headers.get(config.signature_header)
+    known = has_token(secrets, request.headers.get("Authorization"))
+    if not known and not (secrets.hmac_keys and signature):
+        raise stranger
+    if known:
+        _pass(limit)
+    body = await _read(request, config)
+    if not known:
+        stamp = request.headers.get(config.timestamp_header) if config.timestamp_header else None
+        signed = signed_bytes(body, stamp, time.time()) if config.timestamp_header else body
+        if signed is None or not has_signature(secrets, signed, signature):
+            raise stranger
+        _pass(limit)
+    return body
+
+
+def _pass(limit: RateLimit) -> None:
+    wait = limit.take(time.monotonic())
+    if wait > 0:
+        raise Answer(429, "requests", "more than allowed", "a slower pace", "Send it again later.", wait)
+
+
+async def _read(request: Request, config: BridgeConfig) -> bytes:
+    most = config.max_body_bytes
+    too_large = Answer(413, "body", f"more than {most:,} bytes", f"at most {most:,} bytes", "Send fewer alerts at once.")
+    announced = request.headers.get("Content-Length", "0")
+    if announced.isdecimal() and int(announced[:20]) > most:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(config.read_timeout_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise too_large
+    except (TimeoutError, ClientDisconnect) as error:
+        raise Answer(408, "body", "bytes that did not come", "the whole body in time", "Send it again.") from error
+    return bytes(body)
+
+
+def _response_of(answer: Answer) -> Response:
+    headers = {"Retry-After": str(max(1, round(answer.retry_after)))} if answer.retry_after else {}
+    if answer.code == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({"faults": [vars(answer.fault)], "todo": answer.todo}, answer.code, headers)
+
+
+# --------------------------------------------------------------------------------------------------------------- Prefect
+
+
+class PrefectRuns:
+    """Makes alerts runs of their models' deployments, through Prefect's client.
+
+    Args:
+        deployments: ``flow/deployment`` by model.
+    """
+
+    def __init__(self, deployments: dict[str, str]) -> None:
+        self._deployments = deployments
+
+    async def __call__(self, alert: Alert, key: str) -> str:
+        """The id of the alert's run; the same key again gives the same run.
+
+        Raises:
+            UnavailableError: Prefect does not answer, or does not let us in.
+            RefusedError: There is no such deployment, or it does not take an alert.
+        """
+        name = self._deployments.get(alert.model)
+        if name is None:  # accepted under an earlier configuration
+            raise RefusedError(f"no deployment is configured for {alert.model}")
+        try:
+            async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS), get_client() as client:
+                deployment = await client.read_deployment_by_name(name)
+                run = await client.create_flow_run_from_deployment(
+                    deployment.id,
+                    parameters={"alert": alert.model_dump(mode="json")},
+                    idempotency_key=key,
+                    tags=["alert", f"model:{alert.model}"],
+                )
+                await _tell_feed(client.request, alert, str(run.id))
+        except ObjectNotFound as error:
+            raise RefusedError(f"there is no deployment {name}") from error
+        except PrefectHTTPStatusError as error:
+            code = error.response.status_code
+            if code in _UNAVAILABLE:
+                raise UnavailableError(f"status {code}") from error
+            raise RefusedError(f"status {code} from deployment {name}") from error
+        except (httpx.HTTPError, TimeoutError, PrefectException, OSError) as error:
+            raise UnavailableError(type(error).__name__) from error
+        return str(run.id)
+
+
+async def _tell_feed(request: Callable[..., Awaitable[Any]], alert: Alert, run_id: str) -> None:
+    """Puts the alert into Prefect's event feed; that it may get lost there costs nothing, the run exists."""
+    event = Event(
+        occurred=datetime.now(UTC),
+        event="perennial.alert.accepted",
+        resource=Resource({"prefect.resource.id": f"perennial.model.{alert.model}", "prefect.resource.name": alert.model}),
+        related=[{"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.resource.role": "flow-run"}],
+        payload={"fingerprint": alert.fingerprint, "sender": alert.sender},
+    )
+    try:
+        await request("POST", "/events", json=[event.model_dump(mode="json")])
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("the event feed was not told: %s", type(error).__name__)
+
+
+# --------------------------------------------------------------------------------------------------------------- service
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the type of an exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[0]:
+            line["exception"] = record.exc_info[0].__name__
+        return json.dumps(line, ensure_ascii=False)
+
+
+def serve(config: BridgeConfig, secrets: Secrets, host: str, port: int) -> None:
+    """Serves until SIGTERM or Ctrl-C. Prefect need not be up: alerts wait for it.
+
+    Raises:
+        ConfigError: It is not said where Prefect is.
+        StoreError: The queue cannot be made.
+    """
+    if not os.environ.get("PREFECT_API_URL"):
+        raise ConfigError(
+            "environment variable PREFECT_API_URL",
+            "nothing, and no `perennial server` running here",
+            "the Prefect server whose workers retrain",
+            "Set it, or start `perennial server` in this folder first.",
+        )
+    queue = AlertQueue(Path(config.queue), cooldown_seconds=config.cooldown_seconds, max_waiting=config.max_waiting_alerts)
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    waiting = queue.backlog().num_waiting
+    logger.info("listening on %s port %d for %s; %d alerts wait", host, port, ", ".join(sorted(config.deployments)), waiting)
+    app = create_app(config, secrets, queue, PrefectRuns(dict(config.deployments)))
+    try:
+        # The courier has its own pauses; the client's would hold every alert for the length of one attempt.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, timeout_graceful_shutdown=10)
+    finally:
+        queue.close()

@@ -1,0 +1,88 @@
+"""Settings of the alert bridge, and of the policy that decides whether an alert becomes a retrain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+DeploymentName = Annotated[str, StringConstraints(pattern=r"^[^/\s][^/]*/[^/]*[^/\s]$", max_length=200)]
+
+
+class AlertPolicy(BaseModel):
+    """When an alert becomes a retrain. It belongs to the model's deployment, not to whoever sends alerts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cooldown_days: float = Field(
+        14.0, ge=0.0, le=365.0, description="After a retrain, whatever started it, alerts start none for so long."
+    )
+    min_new_rows: int = Field(
+        200,
+        ge=0,
+        le=1_000_000_000,
+        description="Rows made since the last completed retrain's data, up to the end of the alerted window; with fewer, "
+        "the next model would be the last one again.",
+    )
+    min_signals: int = Field(
+        1, ge=1, le=10, description="So many different signals must have fired for the model; 2 asks for a second witness."
+    )
+    signal_window_hours: float = Field(72.0, gt=0.0, le=8_760.0, description="How long a signal that fired counts as one.")
+    ignored_signals: tuple[str, ...] = Field(
+        ("latency", "error"), description="Signals that no retrain mends; they never start one and are no witness."
+    )
+    history_days: float | None = Field(
+        90.0,
+        ge=0.0,
+        le=36_500.0,
+        description="Rows from so many days before the alerted window are learned together with it; 0: the window alone; "
+        "none: all that came before. Rows made after the window are left for the next run.",
+    )
+
+
+class BridgeConfig(BaseModel):
+    """The alert bridge: whom it serves, where it keeps what it accepted, and its limits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    deployments: Mapping[ModelName, DeploymentName] = Field(
+        min_length=1,
+        description="The deployment of the flow `retrain-on-alert` for each model: `{support-desk: "
+        "retrain-on-alert/retrain-on-alert}`. Alerts name the model in the label `model`; with one model they need not.",
+    )
+    queue: str = Field(
+        ".perennial/alerts.db", min_length=1, description="File of the durable queue (SQLite), on a local disk, not NFS."
+    )
+    cooldown_seconds: float = Field(
+        21_600.0,
+        ge=1.0,
+        le=31_536_000.0,
+        description="The same alert again within this time is a repetition: it is answered and starts nothing.",
+    )
+    default_window_hours: float = Field(
+        24.0, gt=0.0, le=8_760.0, description="Length of the window, up to its start, of an alert that does not name one."
+    )
+    max_body_bytes: int = Field(262_144, ge=1_024, le=16_777_216, description="Larger requests are answered 413.")
+    max_requests_per_second: float = Field(
+        50.0, gt=0.0, le=100_000.0, description="Authenticated requests, on average; more are answered 429."
+    )
+    max_burst_requests: int = Field(200, ge=1, le=1_000_000, description="Requests that may come at once.")
+    max_waiting_alerts: int = Field(
+        100_000, ge=1, le=10_000_000, description="With so many undelivered, further ones are answered 503."
+    )
+    read_timeout_seconds: float = Field(10.0, ge=0.1, le=300.0, description="A body that takes longer is answered 408.")
+    retry_seconds: float = Field(1.0, ge=0.01, le=60.0, description="First pause after a failed delivery; it doubles.")
+    max_retry_seconds: float = Field(60.0, ge=0.01, le=3_600.0, description="Longest pause between deliveries of an alert.")
+    signature_header: str = Field(
+        "X-Grafana-Alerting-Signature",
+        pattern=r"^[A-Za-z0-9-]{1,100}$",
+        description="Header with the hexadecimal HMAC-SHA256 of the body, with or without the prefix `sha256=`.",
+    )
+    timestamp_header: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]{1,100}$",
+        description="Header with the Unix time of a signed request; the signature then covers `<time>:<body>`, and one "
+        "older than five minutes is refused.",
+    )

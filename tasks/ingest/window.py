@@ -1,0 +1,60 @@
+"""The window of time that rows are taken from, told by each row's ``created_at``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tasks.ingest.formats import RowFaultError
+from tasks.rows import Row
+
+
+@dataclass(frozen=True)
+class Window:
+    """From ``after`` (included) to ``before`` (excluded), both with a zone; None leaves that side open."""
+
+    after: datetime | None
+    before: datetime | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every row lies inside, those without a time included."""
+        return self.after is None and self.before is None
+
+    def holds(self, row: Row) -> bool:
+        """Whether the row was made inside the window.
+
+        Raises:
+            RowFaultError: The row has no time, or one that is not ISO 8601.
+        """
+        moment = created_at(row)
+        return not (self.after and moment < self.after) and not (self.before and moment >= self.before)
+
+
+def created_at(row: Row) -> datetime:
+    """When the row was made; a time without a zone is UTC.
+
+    Raises:
+        RowFaultError: The row has no time, or one that is not ISO 8601.
+    """
+    text = row.get("created_at")
+    if not text:
+        raise RowFaultError("missing_created_at", "created_at")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise RowFaultError("unreadable_created_at", "created_at") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def count_rows(rows: Iterable[Row], window: Window) -> int:
+    """Rows known to lie inside the window; one whose time cannot be told is not counted."""
+    return sum(_surely_inside(row, window) for row in rows)
+
+
+def _surely_inside(row: Row, window: Window) -> bool:
+    try:
+        return window.holds(row)
+    except RowFaultError:
+        return False
