@@ -13,6 +13,7 @@
     │   ├── QualityLimitError       a stage removed or flagged more than its limit allows
     │   ├── ScrubVerificationError  personal data survived, or the canaries were not all caught
     │   ├── LineageError            a data set does not descend from what it must descend from
+    │   ├── RolloutError            a rollout may not go on: its bake time, or a live metric
     │   └── ReviewPendingError      rows await a person's answer, and the configuration says to stop for it
     ├── IntegrityError              stored bytes are gone or are not the bytes that were written
     ├── TrainingError               the trainer process failed after all its attempts
@@ -91,6 +92,10 @@ class ScrubVerificationError(GateError):
 
 class LineageError(GateError):
     """A data set does not descend from the snapshot, or did not pass the gates, that it must have."""
+
+
+class RolloutError(GateError):
+    """A rollout may not go on: it has not baked long enough, or a live metric says stop."""
 
 
 class ReviewPendingError(GateError):

@@ -43,9 +43,11 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig) -> Dossier:
         progress(1)
         files = {"html": store.write_bytes(html, ".html"), "record": store.write_bytes(record, ".json")}
         folder = folder_of(evidence.run_name)
+        known = store.read_named(f"{folder}/dossier.json") is not None
         page_uri = store.write_named(f"{folder}/dossier.html", html)
         store.write_named(f"{folder}/dossier.json", record)
-        store.write_named(LATEST, evidence.run_name.encode())
+        if not known:  # an old run that a person answers today does not become the latest
+            store.write_named(LATEST, evidence.run_name.encode())
         progress(2)
         run_id = evidence.candidate.run_id if config.attach_to_mlflow else None
         if run_id:

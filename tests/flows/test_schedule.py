@@ -53,7 +53,7 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing(
         for _ in range(2):
             prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml", api=api)
         deployments = post(f"{api}/deployments/filter", {})
-        assert {deployment["name"] for deployment in deployments} == {"quarterly", "on-demand", "rollback"}
+        assert {deployment["name"] for deployment in deployments} == {"quarterly", "on-demand", "promote", "rollback"}
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
         assert len(quarterly["schedules"]) == 1
         upcoming = upcoming_runs(api, quarterly["id"])
