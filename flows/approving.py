@@ -6,7 +6,7 @@ Both give the same answer to the same question, which stands in the version's ta
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from prefect import runtime
@@ -49,19 +49,21 @@ def hand_over(
             client.read_deployment_by_name(PROMOTE_DEPLOYMENT)
     except ObjectNotFound:
         return None
-    started: Any = run_deployment(
+    name = f"promote-{findings.run_name}"
+    run_deployment(
         PROMOTE_DEPLOYMENT,
+        flow_run_name=name,
         parameters={
             "findings": findings.model_dump(mode="json"),
             "registration": registration.model_dump(mode="json"),
             "page": page.model_dump(mode="json"),
         },
-        idempotency_key=f"promote-{runtime.flow_run.id}",
+        idempotency_key=f"{name}-{runtime.flow_run.id}",
         timeout=0,
         as_subflow=False,
     )
     return RetrainOutcome(
-        run_name=findings.run_name, decision=findings.decision, promotion=None, dossier=None, promoted_by=started.name
+        run_name=findings.run_name, decision=findings.decision, promotion=None, dossier=None, promoted_by=name
     )
 
 

@@ -127,7 +127,7 @@ def history(config: ConfigOption) -> None:
         if len(lines) == 1:
             console.print(f"{settings.name} has had no champion yet.")
             return
-        _print_pairs(f"Champions of {settings.registry.registered_name}", lines)
+        _print_pairs(f"Champions of {settings.registry.registered_name}", lines, num_text_columns=len(lines[0]))
 
 
 @app.command()
@@ -141,8 +141,8 @@ def compare(
     with _explained_errors():
         from flows.comparing import compare_runs
 
-        for title, lines in compare_runs(store, first, second, html):
-            _print_pairs(title, lines)
+        for block in compare_runs(store, first, second, html):
+            _print_pairs(*block)
         if html:
             console.print(f"\npage  {html}", soft_wrap=True)
 
@@ -289,11 +289,11 @@ def _print_record(record: dict[str, Any], store_uri: str) -> None:
         _print_pairs(title, lines)
 
 
-def _print_pairs(title: str, lines: list[tuple[str, ...]]) -> None:
-    """Prints a titled block whose lines are aligned columns."""
+def _print_pairs(title: str, lines: list[tuple[str, ...]], num_text_columns: int = 1) -> None:
+    """Prints a titled block whose lines are aligned columns: text to the left, figures to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
     for index in range(max((len(line) for line in lines), default=0)):
-        table.add_column(justify="left" if index == 0 else "right" if len(lines[0]) > 2 else "left", overflow="fold")
+        table.add_column(justify="left" if index < num_text_columns or len(lines[0]) <= 2 else "right", overflow="fold")
     for line in lines:
         table.add_row(*(escape(cell) for cell in line))
     console.print()

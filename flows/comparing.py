@@ -11,8 +11,8 @@ from tasks.errors import StoreError
 
 def compare_runs(
     store_uri: str, first: str, second: str, html: Path | None = None
-) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """Titled blocks of aligned lines; with ``html`` a self-contained page too.
+) -> list[tuple[str, list[tuple[str, ...]], int]]:
+    """Titled blocks of lines, each with the number of its columns that are text; with ``html`` a self-contained page too.
 
     Raises:
         InputError: There is no such run in this store.

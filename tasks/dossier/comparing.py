@@ -43,9 +43,12 @@ def compare(first: RunEvidence, second: RunEvidence) -> tuple[Sheet, ...]:
     return tuple(sheet for sheet in sheets if sheet.rows)
 
 
-def terminal_lines(sheets: Sequence[Sheet]) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """The tables as titled blocks of aligned lines, headings first."""
-    return [(f"{sheet.title}. {sheet.note}".rstrip(". "), [sheet.headers, *sheet.rows]) for sheet in sheets]
+def terminal_lines(sheets: Sequence[Sheet]) -> list[tuple[str, list[tuple[str, ...]], int]]:
+    """The tables as titled blocks of lines, headings first, each with the number of its columns that are text."""
+    return [
+        (f"{sheet.title}. {sheet.note}".rstrip(". "), [sheet.headers, *sheet.rows], sheet.num_text_columns)
+        for sheet in sheets
+    ]
 
 
 def compose_comparison(first: RunEvidence, second: RunEvidence, written: str) -> Page:

@@ -1,4 +1,4 @@
-"""A person's word in the promote deployment: a real server and worker, a run that suspends itself and goes on with the answer."""
+"""A person's word in the promote deployment: real server, real worker, a run that suspends itself until it is answered."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(tmp_path: Path,
             handed = hand_over(first, registration, page)
             assert handed is not None
             assert (handed.promotion, handed.dossier) == (None, None)
+            assert hand_over(first, registration, page) == handed, "handed over twice is handed over once"
             run_id = run_called(api, handed.promoted_by)
             assert state_of(api, run_id, until={"Suspended"}) == "Suspended"
             waiting = RunEvidence.model_validate(read_record(str(store), first.run_name))
@@ -85,7 +86,9 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(tmp_path: Path,
             assert (waiting.promotion.approval.verdict, waiting.promotion.approval.flow_run_id) == (None, run_id)
             assert aliases_of(connect(), "support-desk") == {"challenger": "1"}
             # An answer that the form does not allow is refused, and the run waits on.
-            bad = call(f"{api}/flow_runs/{run_id}/resume", {"run_input": {"answer": "perhaps", "name": "Ann", "reason": "?"}})
+            bad = call(
+                f"{api}/flow_runs/{run_id}/resume", {"run_input": {"answer": "perhaps", "name": "Ann", "reason": "?"}}
+            )
             assert bad["status"] == "REJECT"
             form = {"answer": "approve", "name": "Ann Lee", "reason": "Read twenty replies."}
             assert call(f"{api}/flow_runs/{run_id}/resume", {"run_input": form})["status"] == "ACCEPT"
@@ -137,10 +140,9 @@ def second_quarter(findings: RunFindings, champion: str) -> RunFindings:
 
 
 def run_called(api: str, name: str | None) -> str:
-    """The id of the promote run that was started last."""
-    assert name
-    runs = call(f"{api}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "flows": {"name": {"any_": ["promote"]}}})
-    return str(runs[0]["id"])
+    """The id of the only run of that name."""
+    (run,) = call(f"{api}/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})
+    return str(run["id"])
 
 
 def prefect(*arguments: str, api: str) -> None:
