@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,18 @@ ROOT = Path(__file__).parents[2]
 
 
 def call(url: str, body: dict[str, Any] | None = None) -> Any:
+    """The answer to a GET or POST; asked again while SQLite is locked (503), as Prefect's own client does."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
+    for attempt in range(6):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or attempt == 5:
+                raise
+            time.sleep(2)
+    raise AssertionError
 
 
 def state_of(api: str, run_id: str, *, until: set[str], seconds: int = 240) -> str:
