@@ -141,7 +141,7 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[Promo
     resumed = asked is not None and asked.flow_run_id is not None and _resume(asked.flow_run_id, record)
     if not resumed:
         page = dossier.DossierConfig.model_validate(evidence.settings.get("dossier", {}))
-        dossier.write_dossier.fn(evidence.model_copy(update={"promotion": record}), page)
+        dossier.write_dossier.fn(evidence.model_copy(update={"promotion": record}), page, latest=False)
     return record, resumed
 
 

@@ -32,5 +32,5 @@ def promote_candidate(
     if approving.should_wait(record):
         answer = approving.wait_for_answer(evidence)
         record = registry.answer_approval(registration, candidate, findings.decision.champion_version, answer)
-        written = dossier.write_dossier(RunEvidence.of(findings, candidate, record), page)
+        written = dossier.write_dossier(RunEvidence.of(findings, candidate, record), page, latest=False)
     return RetrainOutcome(run_name=findings.run_name, decision=findings.decision, promotion=record, dossier=written)

@@ -9,7 +9,7 @@ from tasks.contracts import ArmScores, PreparedDataset, RunEvidence, StageReport
 from tasks.dossier.blocks import Cell, Page, Section, Table, Text, Tile
 from tasks.dossier.notation import count, interval, measured, metric_name, metric_unit, minus, with_names, words
 from tasks.dossier.preparation import STAGE_NAMES
-from tasks.dossier.verdict import Verdict, approval_line, verdict_of
+from tasks.dossier.verdict import approval_line, verdict_of
 
 _NONE = "\u2013"
 
@@ -59,7 +59,6 @@ def compose_comparison(first: RunEvidence, second: RunEvidence, written: str) ->
         second: The run that stands on the right; the banner is its verdict.
         written: When, in words.
     """
-    verdict = verdict_of(second)
     sections = [
         Section(
             sheet.id,
@@ -84,7 +83,7 @@ def compose_comparison(first: RunEvidence, second: RunEvidence, written: str) ->
         model=second.model_name,
         run=f"{first.run_name} and {second.run_name}",
         written=written,
-        verdict=Verdict(verdict.label, verdict.tone, verdict.sentence),
+        verdict=verdict_of(second),
         tiles=tiles,
         sections=sections,
     )
@@ -96,20 +95,17 @@ def compose_comparison(first: RunEvidence, second: RunEvidence, written: str) ->
 def _decisions(first: RunEvidence, second: RunEvidence) -> Sheet:
     runs = (first, second)
 
-    def row(name: str, texts: Sequence[str]) -> tuple[str, ...]:
-        return (name, *texts)
-
     rows = [
-        row("Model", [run.model_name for run in runs]),
-        row("Outcome", [verdict_of(run).label for run in runs]),
-        row("Version", [run.candidate.version for run in runs]),
-        row("Champion afterwards", [run.promotion.champion_version or "none" for run in runs]),
-        row("Judged by", [metric_name(run.decision.primary_metric) for run in runs]),
-        row("Why", [" ".join(with_names(reason) for reason in run.decision.reasons) for run in runs]),
+        ("Model", *(run.model_name for run in runs)),
+        ("Outcome", *(verdict_of(run).label for run in runs)),
+        ("Version", *(run.candidate.version for run in runs)),
+        ("Champion afterwards", *(run.promotion.champion_version or "none" for run in runs)),
+        ("Judged by", *(metric_name(run.decision.primary_metric) for run in runs)),
+        ("Why", *(" ".join(with_names(reason) for reason in run.decision.reasons) for run in runs)),
     ]
     if any(run.promotion.approval for run in runs):
         rows.append(
-            row("Approval", [approval_line(run.promotion.approval) if run.promotion.approval else _NONE for run in runs])
+            ("Approval", *(approval_line(run.promotion.approval) if run.promotion.approval else _NONE for run in runs))
         )
     return Sheet("decision", "Decision", ("", *_names(runs)), tuple(rows), num_text_columns=3)
 

@@ -19,8 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 @stage_task("write_dossier", cached=False)
-def write_dossier(evidence: RunEvidence, config: DossierConfig) -> Dossier:
+def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = True) -> Dossier:
     """The evidence of a run as one HTML page and its JSON: in the store, under the run's name, and in MLflow.
+
+    Args:
+        evidence: The run.
+        config: Settings of the dossier.
+        latest: Whether it becomes the store's latest; not when a person's answer is added to a dossier that there is.
 
     Raises:
         IntegrityError: A table that the evidence refers to is gone or altered.
@@ -43,10 +48,9 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig) -> Dossier:
         progress(1)
         files = {"html": store.write_bytes(html, ".html"), "record": store.write_bytes(record, ".json")}
         folder = folder_of(evidence.run_name)
-        known = store.read_named(f"{folder}/dossier.json") is not None
         page_uri = store.write_named(f"{folder}/dossier.html", html)
         store.write_named(f"{folder}/dossier.json", record)
-        if not known:  # an old run that a person answers today does not become the latest
+        if latest:
             store.write_named(LATEST, evidence.run_name.encode())
         progress(2)
         run_id = evidence.candidate.run_id if config.attach_to_mlflow else None
