@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -31,7 +31,11 @@ review_app = typer.Typer(
     help="The review queue: what the audit wants a person to decide, out as a file and back in.", no_args_is_help=True
 )
 app.add_typer(review_app, name="review")
+rollout_app = typer.Typer(help="How the champion takes over the traffic from the one before it.", no_args_is_help=True)
+app.add_typer(rollout_app, name="rollout")
 
+StoreOption = Annotated[str, typer.Option(help="The store that the run wrote to.")]
+NameOption = Annotated[str, typer.Option(help="Who decides; goes on record as you write it.")]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration; see examples/.")]
 
 
@@ -48,6 +52,9 @@ def retrain(config: ConfigOption) -> None:
 
             with StageLines(console).showing():
                 outcome = retrain_flow(settings)
+        if outcome.promoted_by:
+            console.print(f"{outcome.decision.outcome}. The run {outcome.promoted_by} registers it and writes the dossier.")
+            return
         _print_record(_read_record(settings.store, outcome.run_name), settings.store)
 
 
@@ -135,6 +142,115 @@ def doctor(
             console.print(line, highlight=False, soft_wrap=True)
         if num_faults:
             raise typer.Exit(1)
+
+
+@app.command()
+def approve(
+    run: Annotated[str, typer.Argument(help="The run that asked.")],
+    name: NameOption,
+    reason: Annotated[str, typer.Option(help="Why; kept with the version and in the dossier.")],
+    store: StoreOption = ".perennial/store",
+) -> None:
+    """Makes the candidate that a run asked about champion, if the champion it was judged against still reigns."""
+    _answer(run, "approve", name, reason, store)
+
+
+@app.command()
+def reject(
+    run: Annotated[str, typer.Argument(help="The run that asked.")],
+    name: NameOption,
+    reason: Annotated[str, typer.Option(help="Why; kept with the version and in the dossier.")],
+    store: StoreOption = ".perennial/store",
+) -> None:
+    """Refuses the candidate that a run asked about; no alias moves."""
+    _answer(run, "reject", name, reason, store)
+
+
+@app.command()
+def history(config: ConfigOption) -> None:
+    """Prints the champions over time: since when, by whom, with which figures, and what ended them."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows.registering import history_lines
+
+        lines = history_lines(settings.registry)
+        if len(lines) == 1:
+            console.print(f"{settings.name} has had no champion yet.")
+            return
+        _print_pairs(f"Champions of {settings.registry.registered_name}", lines, num_text_columns=len(lines[0]))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A run.")],
+    second: Annotated[str, typer.Argument(help="The run to set beside it, or `latest`.")],
+    store: StoreOption = ".perennial/store",
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained page to this file too.")] = None,
+) -> None:
+    """Sets two runs side by side: rows by stage, what was removed and why, scores, decision."""
+    with _explained_errors():
+        from flows.comparing import compare_runs
+
+        for block in compare_runs(store, first, second, html):
+            _print_pairs(*block)
+        if html:
+            console.print(f"\npage  {html}", soft_wrap=True)
+
+
+@rollout_app.command("start")
+def rollout_start(config: ConfigOption) -> None:
+    """Begins the rollout of the reigning champion at the first step of `registry.rollout`."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows import embedded
+
+        with embedded.prefect_api(_say):
+            from flows.registering import start_rollout
+
+            _print_pairs(*start_rollout(settings.registry))
+
+
+@rollout_app.command("advance")
+def rollout_advance(
+    config: ConfigOption,
+    metrics: Annotated[Path | None, typer.Option(help="JSON file of live metrics by name.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="One live metric, NAME=VALUE; may be repeated.")] = None,
+) -> None:
+    """Goes to the next step once this one has baked; a live metric beyond its limit aborts instead (exit code 3)."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows import embedded
+
+        with embedded.prefect_api(_say):
+            from flows.registering import advance_rollout, read_metrics
+
+            title, lines, aborted = advance_rollout(settings.registry, read_metrics(metrics, metric or []))
+        _print_pairs(title, lines)
+        if aborted:
+            sys.exit(3)
+
+
+@rollout_app.command("abort")
+def rollout_abort(config: ConfigOption, reason: Annotated[str, typer.Option(help="Why; kept with the version.")]) -> None:
+    """Takes all traffic from the champion under rollout; `perennial rollback` then changes the champion itself."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows import embedded
+
+        with embedded.prefect_api(_say):
+            from flows.registering import abort_rollout
+
+            _print_pairs(*abort_rollout(settings.registry, reason))
+
+
+@rollout_app.command("status")
+def rollout_status(config: ConfigOption) -> None:
+    """Prints the share of the traffic, the plan, and what happened so far."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows import registering
+
+        _print_pairs(*registering.rollout_status(settings.registry))
 
 
 @review_app.command("export")
@@ -259,6 +375,20 @@ def _load(path: Path) -> Any:
     return load_config(path)
 
 
+def _answer(run: str, verdict: Literal["approve", "reject"], name: str, reason: str, store: str) -> None:
+    with _explained_errors():
+        from flows import embedded
+
+        embedded.prepare_environment()
+        with embedded.prefect_api(_say):
+            from flows.approving import answer_run, read_answer
+
+            record, resumed = answer_run(store, run, read_answer(verdict, name, reason))
+        console.print(f"Champion of {record.candidate.name}: version {record.champion_version or 'none'}. {record.reason}")
+        if resumed:
+            console.print("The run that waited goes on and writes the dossier.")
+
+
 def _read_record(store_uri: str, run: str) -> dict[str, Any]:
     from tasks.dossier.summary import read_record
 
@@ -272,11 +402,11 @@ def _print_record(record: dict[str, Any], store_uri: str) -> None:
         _print_pairs(title, lines)
 
 
-def _print_pairs(title: str, lines: list[tuple[str, ...]]) -> None:
-    """Prints a titled block whose lines are aligned columns."""
+def _print_pairs(title: str, lines: list[tuple[str, ...]], num_text_columns: int = 1) -> None:
+    """Prints a titled block whose lines are aligned columns: text to the left, figures to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
     for index in range(max((len(line) for line in lines), default=0)):
-        table.add_column(justify="left" if index == 0 else "right" if len(lines[0]) > 2 else "left", overflow="fold")
+        table.add_column(justify="left" if index < num_text_columns or len(lines[0]) <= 2 else "right", overflow="fold")
     for line in lines:
         table.add_row(*(escape(cell) for cell in line))
     console.print()

@@ -1,9 +1,13 @@
-"""From a decision to the registry: register the candidate, move the aliases or leave them, write the dossier."""
+"""From a decision to the registry: register the candidate, promote, ask a person or hold, write the dossier.
+
+As a deployment of its own it may wait for a person for days, and no GPU waits with it.
+"""
 
 from __future__ import annotations
 
 from prefect import flow
 
+from flows import approving
 from tasks import dossier, registry
 from tasks.contracts import RetrainOutcome, RunEvidence, RunFindings
 
@@ -14,13 +18,19 @@ def promote_candidate(
 ) -> RetrainOutcome:
     """The outcome of a run; when the decision says no, that is recorded and no alias moves.
 
+    A question to a person stands in the registry and in the dossier before anyone waits for its answer.
+
     Args:
         findings: Everything that the run found out, the decision included.
-        registration: How the version is registered.
+        registration: How the version is registered, and when a person is asked.
         page: How the dossier is written.
     """
     candidate = registry.register_candidate(registration, findings)
     record = registry.promote_champion(registration, candidate, findings.decision)
     evidence = RunEvidence.of(findings, candidate, record)
     written = dossier.write_dossier(evidence, page)
+    if approving.should_wait(record):
+        answer = approving.wait_for_answer(evidence)
+        record = registry.answer_approval(registration, candidate, findings.decision.champion_version, answer)
+        written = dossier.write_dossier(RunEvidence.of(findings, candidate, record), page, latest=False)
     return RetrainOutcome(run_name=findings.run_name, decision=findings.decision, promotion=record, dossier=written)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from prefect import flow, runtime
 
+from flows.approving import hand_over
 from flows.benchmark import benchmark_models
 from flows.config import RetrainConfig
 from flows.fit import judge_fit
@@ -55,7 +56,7 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
     # 6. Measure the stages against planted ground truth, where the configuration names one.
     truth = groundtruth.measure_against_truth(config.truth, examples, pairs)
 
-    # 7. Register, promote or hold, and leave the dossier behind.
+    # 7. Register, promote, ask or hold, and leave the dossier behind; in a run that may wait, where one is deployed.
     findings = RunFindings(
         run_name=runtime.flow_run.name or "",
         model_name=config.name,
@@ -72,4 +73,5 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
         truth=truth,
         flow_run_url=runtime.flow_run.ui_url,
     )
-    return promote_candidate(findings, config.registry, config.dossier)
+    handed_over = hand_over(findings, config.registry, config.dossier)
+    return handed_over or promote_candidate(findings, config.registry, config.dossier)

@@ -553,6 +553,23 @@ class Champion(Contract):
     adapter: FolderRef
 
 
+class Approval(Contract):
+    """A person's word on a candidate: the question, and the answer once there is one; times are ISO 8601 in UTC.
+
+    The registry keeps it as a tag of the model version; that tag is the only record that counts.
+    """
+
+    outcome: Literal["PROMOTE", "NEEDS_HUMAN"]
+    champion_version: str | None
+    asked_at: str
+    expires_at: str | None = None
+    flow_run_id: str | None = None
+    verdict: Literal["approve", "reject"] | None = None
+    by: str | None = None
+    reason: str | None = None
+    answered_at: str | None = None
+
+
 class PromotionRecord(Contract):
     """What promotion did: the version that now holds ``champion``, and the one it replaced."""
 
@@ -561,16 +578,18 @@ class PromotionRecord(Contract):
     champion_version: str | None
     previous_version: str | None
     reason: str
+    approval: Approval | None = None
 
 
 class ChampionEvent(Contract):
-    """One change of champion, as the registry remembers it; ``at`` is ISO 8601 in UTC."""
+    """One change of champion, as the registry remembers it; ``at`` is ISO 8601 in UTC, ``by`` the person who approved it."""
 
     action: Literal["promote", "rollback"]
     version: str
     replaced: str | None
     reason: str
     at: str
+    by: str | None = None
 
 
 class RunFindings(Contract):
@@ -620,12 +639,13 @@ class Dossier(Contract):
 
 
 class RetrainOutcome(Contract):
-    """What a retrain run leaves behind."""
+    """What a retrain run leaves behind; without promotion and dossier where the flow run ``promoted_by`` sees to them."""
 
     run_name: str
     decision: PromotionDecision
-    promotion: PromotionRecord
-    dossier: Dossier
+    promotion: PromotionRecord | None
+    dossier: Dossier | None
+    promoted_by: str | None = None
 
 
 # --------------------------------------------------------------------------------------------------------------- alerts

@@ -15,6 +15,7 @@
     │   ├── FitVerdictError         the fit verdict advises against training, and the configuration says to stop then
     │   ├── LineageError            a data set does not descend from what it must descend from
     │   ├── BudgetError             training would take more device-hours or money than its ceiling allows
+    │   ├── RolloutError            a rollout may not go on: its bake time, or a live metric
     │   └── ReviewPendingError      rows await a person's answer, and the configuration says to stop for it
     ├── IntegrityError              stored bytes are gone or are not the bytes that were written
     ├── TrainingError               the trainer process failed after all its attempts
@@ -101,6 +102,10 @@ class BudgetError(GateError):
 
 class FitVerdictError(GateError):
     """The fit verdict advises against training, and the configuration says to stop then."""
+
+
+class RolloutError(GateError):
+    """A rollout may not go on: it has not baked long enough, or a live metric says stop."""
 
 
 class ReviewPendingError(GateError):

@@ -9,6 +9,7 @@ from tasks.dossier.blocks import Answer, Answers, Block, Bullets, Cell, Details,
 from tasks.dossier.gathering import AnsweredExample
 from tasks.dossier.notation import count, decimal, interval, metric_name, metric_unit, signed, with_names, words
 from tasks.dossier.plots import Whisker, plot_scores
+from tasks.dossier.verdict import approval_line
 
 ARM_NAMES = {"base": "Base", "champion": "Champion", "candidate": "Candidate"}
 _SHOWN_FIRST = ("chrf", "rouge_l", "bleu", "exact_match", "label_accuracy", "label_macro_f1", "format_valid", "completed")
@@ -25,6 +26,8 @@ def decision_section(evidence: RunEvidence) -> Section:
     if decision.comparisons:
         blocks.append(_comparisons(decision))
     facts = [("Registry", _registry_line(evidence))]
+    if evidence.promotion.approval is not None:
+        facts.append(("Approval", approval_line(evidence.promotion.approval)))
     if decision.minimum_detectable_effect is not None:
         unit = metric_unit(decision.primary_metric)
         effect = decimal(decision.minimum_detectable_effect, unit)

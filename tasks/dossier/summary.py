@@ -10,7 +10,7 @@ from typing import Any
 from tasks.contracts import RunEvidence
 from tasks.dossier.fit import VERDICTS
 from tasks.dossier.notation import interval, measured, metric_name, metric_unit, signed
-from tasks.dossier.verdict import verdict_of
+from tasks.dossier.verdict import approval_line, verdict_of
 from tasks.errors import InputError
 from tasks.storage import Store
 
@@ -75,6 +75,8 @@ def summary_lines(record: Mapping[str, Any], store_uri: str | None = None) -> li
     places: Lines = [("model", f"{evidence.candidate.name}, version {evidence.candidate.version}")]
     champion = evidence.promotion.champion_version
     places.append(("champion", f"version {champion}" if champion else "none"))
+    if evidence.promotion.approval is not None:
+        places.append(("approval", approval_line(evidence.promotion.approval)))
     if store_uri is not None:
         store = Store(store_uri)
         folder = store.local_path or store.uri

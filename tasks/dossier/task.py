@@ -19,8 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 @stage_task("write_dossier", cached=False)
-def write_dossier(evidence: RunEvidence, config: DossierConfig) -> Dossier:
+def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = True) -> Dossier:
     """The evidence of a run as one HTML page and its JSON: in the store, under the run's name, and in MLflow.
+
+    Args:
+        evidence: The run.
+        config: Settings of the dossier.
+        latest: Whether it becomes the store's latest; not when a person's answer is added to a dossier that there is.
 
     Raises:
         IntegrityError: A table that the evidence refers to is gone or altered.
@@ -45,7 +50,8 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig) -> Dossier:
         folder = folder_of(evidence.run_name)
         page_uri = store.write_named(f"{folder}/dossier.html", html)
         store.write_named(f"{folder}/dossier.json", record)
-        store.write_named(LATEST, evidence.run_name.encode())
+        if latest:
+            store.write_named(LATEST, evidence.run_name.encode())
         progress(2)
         run_id = evidence.candidate.run_id if config.attach_to_mlflow else None
         if run_id:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.contracts import RunEvidence
+from tasks.contracts import Approval, RunEvidence
 from tasks.dossier.notation import count, decimal, interval, measured, metric_name, metric_unit
 from tasks.metrics import METRICS
 
@@ -25,7 +25,9 @@ class Verdict:
 def verdict_of(evidence: RunEvidence) -> Verdict:
     """The outcome, its colour, and one sentence with the figures."""
     decision, promotion, candidate = evidence.decision, evidence.promotion, evidence.candidate
-    figures = _figures(evidence)
+    figures, asked = _figures(evidence), promotion.approval
+    if asked is not None and (asked.verdict != "approve" or decision.outcome == "NEEDS_HUMAN"):
+        return _verdict_of_a_person(evidence, asked, figures)
     if decision.outcome == "PROMOTE" and promotion.promoted:
         place = f"Version {candidate.version} of {candidate.name} is the new champion"
         return Verdict("Promoted", "good", f"{place}: {figures}.")
@@ -35,6 +37,29 @@ def verdict_of(evidence: RunEvidence) -> Verdict:
         return Verdict("Needs a person", "ask", f"The candidate cannot be judged by figures alone: {figures}.")
     stays = f"version {promotion.champion_version} stays champion" if promotion.champion_version else "there is no champion"
     return Verdict("Held", "hold", f"The candidate is not promoted, and {stays}: {figures}.")
+
+
+def _verdict_of_a_person(evidence: RunEvidence, asked: Approval, figures: str) -> Verdict:
+    """What a person decided, or is asked to."""
+    version = f"version {evidence.candidate.version} of {evidence.candidate.name}"
+    if asked.verdict is None:
+        return Verdict("Awaits approval", "ask", f"A person decides whether {version} becomes champion: {figures}.")
+    if asked.verdict == "reject":
+        return Verdict("Rejected", "hold", f"{asked.by} rejected {version}: {figures}.")
+    return Verdict("Promoted", "good", f"{asked.by} made {version} the champion: {figures}.")
+
+
+def approval_line(asked: Approval) -> str:
+    """The question to a person, or who answered it, when and why."""
+    if asked.verdict is None:
+        return f"asked {_minute(asked.asked_at)}" + (f", open until {_minute(asked.expires_at)}" if asked.expires_at else "")
+    verb = "approved" if asked.verdict == "approve" else "rejected"
+    return f"{verb} by {asked.by}, {_minute(asked.answered_at or '')}: {asked.reason}"
+
+
+def _minute(moment: str) -> str:
+    """``2026-11-01 02:00 UTC`` for a time in ISO 8601 in UTC."""
+    return f"{moment[:16].replace('T', ' ')} UTC"
 
 
 def _figures(evidence: RunEvidence) -> str:

@@ -1,10 +1,20 @@
 """Model registry: candidates become MLflow model versions, and exactly one of them is champion."""
 
+from tasks.registry.approval import Answer
 from tasks.registry.config import RegistryConfig
-from tasks.registry.task import champion_history, find_champion, promote_champion, register_candidate, rollback_champion
+from tasks.registry.task import (
+    answer_approval,
+    champion_history,
+    find_champion,
+    promote_champion,
+    register_candidate,
+    rollback_champion,
+)
 
 __all__ = [
+    "Answer",
     "RegistryConfig",
+    "answer_approval",
     "champion_history",
     "find_champion",
     "promote_champion",

@@ -15,8 +15,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.contracts import ChampionEvent, PromotionDecision, PromotionRecord, RegisteredVersion
-from tasks.errors import RegistryError
+from tasks.contracts import Approval, ChampionEvent, PromotionDecision, PromotionRecord, RegisteredVersion
+from tasks.errors import InputError, RegistryError
+from tasks.registry.approval import APPROVAL, Answer, Terms, approval_in, describe_approval, fault_of_answer, question
+from tasks.registry.rollout import ROLLOUT
 from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, aliases_of, describe
 from tasks.tracking import registry_errors
 
@@ -37,15 +39,26 @@ class _Intent(BaseModel):
     event: ChampionEvent
 
 
-def promote(client: Any, name: str, candidate: RegisteredVersion, decision: PromotionDecision, now: str) -> PromotionRecord:
+def promote(
+    client: Any,
+    name: str,
+    candidate: RegisteredVersion,
+    decision: PromotionDecision,
+    now: str,
+    terms: Terms | None = None,
+) -> PromotionRecord:
     """Makes the candidate champion if the decision says so and the champion is still the one it was judged against.
+
+    Where ``terms`` want a person's word first, the question is written to the version's tags and no alias moves;
+    :func:`answer_question` does the rest. A question that stands, or was answered with no, is not asked again.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
         name: Registered model, whose lock the caller holds.
         candidate: The version judged.
-        decision: The gate's decision. Unless it is ``PROMOTE``, it is recorded and no alias moves.
+        decision: The gate's decision. ``HOLD`` is recorded and no alias moves.
         now: Time of the event, ISO 8601 in UTC.
+        terms: When a person is asked; None asks nobody.
 
     Raises:
         RegistryError: The champion changed since the benchmark, or MLflow refuses.
@@ -54,8 +67,14 @@ def promote(client: Any, name: str, candidate: RegisteredVersion, decision: Prom
         settle(client, name)
         aliases = aliases_of(client, name)
         champion = aliases.get(CHAMPION)
-        rolled_back = client.get_model_version(name, candidate.version).tags.get(_ROLLED_BACK)
-        if decision.outcome != "PROMOTE":
+        tags = client.get_model_version(name, candidate.version).tags
+        rolled_back = tags.get(_ROLLED_BACK)
+        before = approval_in(tags)
+        asked = question(decision, terms, before, now) if terms else None
+        if asked is None and before is not None and before.verdict is None:
+            # Judged anew, and by itself: nobody may answer the old question any more.
+            client.delete_model_version_tag(name, candidate.version, APPROVAL)
+        if decision.outcome != "PROMOTE" and asked is None:
             reason = f"{decision.outcome}: {' '.join(decision.reasons)}"
         elif champion == candidate.version:
             # This very promotion was done before, by a run that was killed after it.
@@ -69,14 +88,64 @@ def promote(client: Any, name: str, candidate: RegisteredVersion, decision: Prom
                 f"{_told(decision.champion_version)}, against which version {candidate.version} was judged",
                 "Run again; the candidate is then compared with the new champion.",
             )
+        elif asked is not None:
+            client.set_model_version_tag(name, candidate.version, APPROVAL, asked.model_dump_json())
+            reason = describe_approval(asked)
         else:
             reason = " ".join(decision.reasons)
             event = ChampionEvent(action="promote", version=candidate.version, replaced=champion, reason=reason, at=now)
-            _begin(client, name, event)
-            settle(client, name)
-            return _record(client, name, candidate, aliases_of(client, name), promoted=True, reason=reason)
+            return _crown(client, name, candidate, event)
         client.set_model_version_tag(name, candidate.version, _PROMOTION, reason)
         return _record(client, name, candidate, aliases, promoted=False, reason=reason)
+
+
+def answer_question(
+    client: Any, name: str, candidate: RegisteredVersion, judged_against: str | None, answer: Answer, now: str
+) -> PromotionRecord:
+    """What became of a candidate on which a person has decided: champion after yes, where it was after no.
+
+    The first answer counts. The same verdict once more changes nothing, so that a killed answer may be repeated.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        name: Registered model, whose lock the caller holds.
+        candidate: The version in question.
+        judged_against: The champion that it was benchmarked against, None when there was none.
+        answer: The person's answer.
+        now: Time of the answer, ISO 8601 in UTC.
+
+    Raises:
+        InputError: Nothing was asked, the question is another one by now, it expired, or the answer differs from the first.
+        RegistryError: The champion changed since the benchmark, or MLflow refuses.
+    """
+    with registry_errors(f"registered model {name}"):
+        settle(client, name)
+        aliases = aliases_of(client, name)
+        champion = aliases.get(CHAMPION)
+        asked = approval_in(client.get_model_version(name, candidate.version).tags)
+        fault = fault_of_answer(asked, judged_against, answer, now)
+        if fault or asked is None:
+            found, expected, todo = fault or ("nothing asked", "a question", "")
+            raise InputError(f"registered model {name}, version {candidate.version}", found, expected, todo)
+        if asked.verdict is not None:
+            reason = describe_approval(asked)
+            return _record(client, name, candidate, aliases, promoted=champion == candidate.version, reason=reason)
+        if answer.verdict == "reject":
+            asked = answer.to(asked, now)
+            client.set_model_version_tag(name, candidate.version, APPROVAL, asked.model_dump_json())
+            client.set_model_version_tag(name, candidate.version, _PROMOTION, describe_approval(asked))
+            return _record(client, name, candidate, aliases, promoted=False, reason=describe_approval(asked))
+        if champion != asked.champion_version:
+            raise RegistryError(
+                f"registered model {name}",
+                f"champion {_told(champion)}",
+                f"{_told(asked.champion_version)}, against which version {candidate.version} was judged",
+                "Reject it, or run again; the candidate is then compared with the new champion.",
+            )
+        event = ChampionEvent(
+            action="promote", version=candidate.version, replaced=champion, reason=answer.reason, at=now, by=answer.name
+        )
+        return _crown(client, name, candidate, event)
 
 
 def roll_back(client: Any, name: str, reason: str, now: str) -> PromotionRecord:
@@ -113,13 +182,19 @@ def settle(client: Any, name: str) -> None:
     event = intent.event
     if event.replaced is not None:
         client.set_registered_model_alias(name, PREVIOUS, event.replaced)
+    if event.action == "rollback":
+        # Who returns has all the traffic; a rollout that the version once had is over.
+        client.delete_model_version_tag(name, event.version, ROLLOUT)
     client.set_registered_model_alias(name, CHAMPION, event.version)
     if aliases_of(client, name).get(CHALLENGER) == event.version:
         client.delete_registered_model_alias(name, CHALLENGER)
     if event.action == "rollback" and event.replaced is not None:
         client.set_model_version_tag(name, event.replaced, _ROLLED_BACK, f"{event.at}: {event.reason}")
     client.delete_model_version_tag(name, event.version, _ROLLED_BACK)
-    client.set_model_version_tag(name, event.version, _PROMOTION, f"champion since {event.at}")
+    if event.by is not None:
+        _keep_approval(client, name, event)
+    by = f", approved by {event.by}: {event.reason}" if event.by else ""
+    client.set_model_version_tag(name, event.version, _PROMOTION, f"champion since {event.at}{by}")
     client.set_registered_model_tag(name, f"{_EVENT}{intent.number:06d}", event.model_dump_json())
     client.delete_registered_model_tag(name, _INTENT)
     logger.info("registry: %s, %s: version %s replaces %s", name, event.action, event.version, _told(event.replaced))
@@ -132,6 +207,21 @@ def history(client: Any, name: str) -> tuple[ChampionEvent, ...]:
             return ()
         tags = _tags_of(client, name)
         return tuple(ChampionEvent.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(_EVENT))
+
+
+def _crown(client: Any, name: str, candidate: RegisteredVersion, event: ChampionEvent) -> PromotionRecord:
+    _begin(client, name, event)
+    settle(client, name)
+    reason = f"Approved by {event.by}: {event.reason}" if event.by else event.reason
+    return _record(client, name, candidate, aliases_of(client, name), promoted=True, reason=reason)
+
+
+def _keep_approval(client: Any, name: str, event: ChampionEvent) -> None:
+    """Writes the answer that the event carries to the version's tag."""
+    asked = approval_in(client.get_model_version(name, event.version).tags)
+    if asked is not None and event.by is not None:
+        answered = Answer(verdict="approve", name=event.by, reason=event.reason).to(asked, event.at)
+        client.set_model_version_tag(name, event.version, APPROVAL, answered.model_dump_json())
 
 
 def _begin(client: Any, name: str, event: ChampionEvent) -> None:
@@ -152,7 +242,12 @@ def _record(
         champion_version=aliases.get(CHAMPION),
         previous_version=aliases.get(PREVIOUS),
         reason=reason,
+        approval=_approval_of(client, name, candidate.version),
     )
+
+
+def _approval_of(client: Any, name: str, version: str) -> Approval | None:
+    return approval_in(client.get_model_version(name, version).tags)
 
 
 def _told(version: str | None) -> str:

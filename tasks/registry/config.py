@@ -2,9 +2,67 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import ConfigError
+
+
+class RolloutStep(BaseModel):
+    """One step of a rollout: a share of the traffic, held for a while."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: int = Field(ge=0, le=100, description="Per cent of the traffic that the new champion gets; `previous` the rest.")
+    bake_hours: float = Field(0.0, ge=0.0, le=8_760.0, description="How long this step lasts at least.")
+
+
+class AbortCondition(BaseModel):
+    """A limit on a live metric; beyond it the rollout is aborted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str = Field(min_length=1, max_length=100, description="Name of the metric, such as `error_rate`.")
+    above: float | None = Field(None, description="Abort when the metric is above this.")
+    below: float | None = Field(None, description="Abort when the metric is below this.")
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Self:
+        if self.above is None and self.below is None:
+            raise ValueError(f"a condition on {self.metric} needs `above` or `below`")
+        return self
+
+
+class RolloutConfig(BaseModel):
+    """How a new champion takes over the traffic from the one before it; kept in its version's tags for any router."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at_promotion: bool = Field(
+        False, description="Every champion that replaces another starts at the first step. False: `perennial rollout start`."
+    )
+    steps: tuple[RolloutStep, ...] = Field(
+        (
+            RolloutStep(share=0),
+            RolloutStep(share=5, bake_hours=24),
+            RolloutStep(share=25, bake_hours=72),
+            RolloutStep(share=100),
+        ),
+        min_length=1,
+        max_length=20,
+        description="Shares of the traffic, each larger than the one before; the last is 100.",
+    )
+    abort_when: tuple[AbortCondition, ...] = Field(
+        (), max_length=50, description="Limits on live metrics, which every advance must then be given."
+    )
+
+    @model_validator(mode="after")
+    def _rises_to_all(self) -> Self:
+        shares = [step.share for step in self.steps]
+        if shares != sorted(set(shares)) or shares[-1] != 100:
+            raise ValueError(f"shares must rise and end at 100, not {shares}")
+        return self
 
 
 class RegistryConfig(BaseModel):
@@ -23,6 +81,19 @@ class RegistryConfig(BaseModel):
     lock_lease_seconds: float = Field(
         60.0, ge=60.0, le=3_600.0, description="A promoter that was killed frees the lock after this time at most."
     )
+    approval: Literal["never", "when_unsure", "always"] = Field(
+        "when_unsure",
+        description="When a person decides: `when_unsure` after `NEEDS_HUMAN`, `always` before every promotion, `never`: "
+        "what the gate cannot settle is not promoted. `HOLD` is never asked about.",
+    )
+    approval_timeout_hours: float | None = Field(
+        168.0,
+        ge=0.01,
+        le=8_760.0,
+        description="A question that nobody answered expires then: the candidate stays `challenger`, a run that waits "
+        "fails. None: it stands for ever.",
+    )
+    rollout: RolloutConfig = Field(RolloutConfig(), description="How a new champion takes over the traffic.")
 
     @property
     def registered_name(self) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from prefect import runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
@@ -24,9 +25,11 @@ from tasks.contracts import (
 )
 from tasks.errors import RegistryError
 from tasks.progress import report_progress
+from tasks.registry.approval import Answer, Terms
 from tasks.registry.config import RegistryConfig
+from tasks.registry.rollout import Rollout
 from tasks.stage import stage_task
-from tasks.tracking import connect
+from tasks.tracking import connect, registry_errors
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +74,44 @@ def promote_champion(config: RegistryConfig, candidate: RegisteredVersion, decis
         RegistryError: The champion is no longer the one that the candidate was judged against, or MLflow refuses.
     """
     from tasks.registry.aliases import promote
+    from tasks.registry.live import prepare
 
+    terms = Terms(when=config.approval, timeout_hours=config.approval_timeout_hours, flow_run_id=runtime.flow_run.id or None)
     with report_progress("promote_champion", 1, "models") as progress, _lock(config):
-        record = promote(connect(), config.registered_name, candidate, decision, _now())
-        verb = "is champion" if record.promoted else "is registered and not promoted"
-        progress.finish(f"version {candidate.version} {verb}")
+        client, now = connect(), _now()
+        if decision.outcome == "PROMOTE":
+            prepare(client, config.registered_name, candidate.version, config.rollout, now)
+        record = promote(client, config.registered_name, candidate, decision, now, terms)
+        progress.finish(f"version {candidate.version} {_became(record)}")
+    _publish(record)
+    return record
+
+
+@stage_task("answer_approval", cached=False)
+def answer_approval(
+    config: RegistryConfig, candidate: RegisteredVersion, judged_against: str | None, answer: Answer
+) -> PromotionRecord:
+    """What became of a candidate on which a person has decided; the first answer counts.
+
+    Args:
+        config: Which registered model.
+        candidate: The version in question.
+        judged_against: The champion that it was benchmarked against.
+        answer: Approve or reject, by whom and why.
+
+    Raises:
+        InputError: The question is not open any more.
+        RegistryError: The champion is no longer the one that the candidate was judged against, or MLflow refuses.
+    """
+    from tasks.registry.aliases import answer_question
+    from tasks.registry.live import prepare
+
+    with report_progress("answer_approval", 1, "models") as progress, _lock(config):
+        client, now = connect(), _now()
+        if answer.verdict == "approve":
+            prepare(client, config.registered_name, candidate.version, config.rollout, now)
+        record = answer_question(client, config.registered_name, candidate, judged_against, answer, now)
+        progress.finish(f"version {candidate.version} {_became(record)}")
     _publish(record)
     return record
 
@@ -101,6 +137,31 @@ def champion_history(config: RegistryConfig) -> tuple[ChampionEvent, ...]:
     from tasks.registry.aliases import history
 
     return history(connect(), config.registered_name)
+
+
+def change_rollout(config: RegistryConfig, change: Callable[[Rollout | None, str | None], Rollout]) -> tuple[str, Rollout]:
+    """The champion's version and its rollout after a change, made under the model's lock. A plain function.
+
+    Args:
+        config: Which registered model.
+        change: Makes the new state out of the present one, None when there is none, and the version under ``previous``.
+
+    Raises:
+        InputError: There is no champion.
+        RegistryError: MLflow refuses or does not answer.
+        RolloutError: What ``change`` raises.
+    """
+    from tasks.registry.aliases import settle
+    from tasks.registry.live import read_rollout, write_rollout
+
+    with _lock(config):
+        client, name = connect(), config.registered_name
+        with registry_errors(f"registered model {name}"):
+            settle(client, name)
+            version, previous, present = read_rollout(client, name)
+            changed = change(present, previous)
+            write_rollout(client, name, version, changed)
+    return version, changed
 
 
 @contextmanager
@@ -136,6 +197,13 @@ def _lock(config: RegistryConfig) -> Iterator[None]:
                 "Wait for it, or raise registry.lock_timeout_seconds.",
             ) from error
         yield
+
+
+def _became(record: PromotionRecord) -> str:
+    if record.promoted:
+        return "is champion"
+    waits = record.approval is not None and record.approval.verdict is None
+    return "awaits a person's approval" if waits else "is registered and not promoted"
 
 
 def _now() -> str:

@@ -54,7 +54,7 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing(
             prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml", api=api)
         deployments = post(f"{api}/deployments/filter", {})
         names = {deployment["name"] for deployment in deployments}
-        assert names == {"quarterly", "on-demand", "retrain-on-alert", "rollback"}
+        assert names == {"quarterly", "on-demand", "retrain-on-alert", "promote", "rollback"}
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
         assert len(quarterly["schedules"]) == 1
         upcoming = upcoming_runs(api, quarterly["id"])

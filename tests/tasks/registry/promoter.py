@@ -1,4 +1,4 @@
-"""A process that promotes and rolls back at random until it is killed or done; run by test_concurrency."""
+"""A process that promotes, asks, approves and rolls back at random until it is killed or done; run by test_concurrency."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 import sys
 
 from tasks.contracts import RegisteredVersion
-from tasks.errors import RegistryError
-from tasks.registry import RegistryConfig, promote_champion, rollback_champion
+from tasks.errors import InputError, RegistryError
+from tasks.registry import Answer, RegistryConfig, answer_approval, promote_champion, rollback_champion
 from tasks.registry.versions import aliases_of
 from tasks.tracking import connect
 from tests.candidates import decide
@@ -25,9 +25,15 @@ def main(name: str, num_versions: int, num_attempts: int, seed: int) -> None:
                 champion = aliases_of(connect(), name).get("champion")
                 version = str(chance.randint(1, num_versions))
                 candidate = RegisteredVersion(name=name, version=version, run_id="", source_uri="somewhere")
-                promote_champion.fn(config, candidate, decide(champion=champion))
+                if chance.random() < 0.5:
+                    promote_champion.fn(config, candidate, decide(champion=champion))
+                else:
+                    asking = config.model_copy(update={"approval": "always"})
+                    promote_champion.fn(asking, candidate, decide(champion=champion))
+                    answer = Answer(verdict="approve", name="Ann", reason="at random")
+                    answer_approval.fn(asking, candidate, champion, answer)
             print("done", flush=True)
-        except RegistryError:
+        except (InputError, RegistryError):
             print("refused", flush=True)
 
 

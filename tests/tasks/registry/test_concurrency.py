@@ -1,4 +1,4 @@
-"""Several processes promote and roll back at once, some are killed: one champion, one previous, one unbroken history."""
+"""Several processes promote, approve and roll back, some killed: one champion, one previous, one unbroken history."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def test_two_hundred_attempts_with_kills_leave_one_champion(
     assert failures == log  # only the killed ones ended badly
     assert len(outcomes) >= 200
     assert len(events) >= 20  # refusals are normal, but the processes did get somewhere
+    assert {event.by for event in events} == {None, "Ann"}
     assert held["champion"] == events[-1].version
     assert held["previous"] == events[-1].replaced
     assert all(later.replaced == earlier.version for earlier, later in itertools.pairwise(events))

@@ -1,0 +1,118 @@
+"""What `perennial history` and `perennial rollout` do: the registry's journal and rollout in lines for a terminal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks.errors import InputError
+from tasks.registry import RegistryConfig
+from tasks.registry.rollout import Rollout, abort, advance, start
+from tasks.registry.task import change_rollout
+
+Lines = list[tuple[str, ...]]
+
+
+def history_lines(config: RegistryConfig) -> Lines:
+    """Champions over time, oldest first: a line each, headings first; only headings when there was none."""
+    from tasks.registry.chronicle import chronicle
+    from tasks.tracking import connect
+
+    lines: Lines = [("version", "champion since", "by", "run", "at the gate", "until", "what ended it")]
+    for reign in chronicle(connect(), config.registered_name):
+        scores = "; ".join(f"{figures} against {name.partition('.')[0]}" for name, figures in reign.scores.items())
+        since = f"{_minute(reign.since)} ({reign.began})"
+        until = _minute(reign.until) if reign.until else "reigns"
+        lines.append((reign.version, since, reign.by, reign.run_name or "-", scores or "-", until, reign.ended or "-"))
+    return lines
+
+
+def rollout_status(config: RegistryConfig) -> tuple[str, Lines]:
+    """A title and the state of the champion's rollout."""
+    from tasks.registry.live import read_rollout
+    from tasks.tracking import connect, registry_errors
+
+    with registry_errors(f"registered model {config.registered_name}"):
+        version, _, rollout = read_rollout(connect(), config.registered_name)
+    return rollout_lines(config.registered_name, version, rollout)
+
+
+def start_rollout(config: RegistryConfig) -> tuple[str, Lines]:
+    """The champion's rollout at its first step."""
+    version, rollout = change_rollout(config, lambda present, previous: start(config.rollout, previous, _now(), present))
+    return rollout_lines(config.registered_name, version, rollout)
+
+
+def advance_rollout(config: RegistryConfig, metrics: Mapping[str, float]) -> tuple[str, Lines, bool]:
+    """The champion's rollout one step on, or aborted by a live metric; and whether it was aborted."""
+    version, rollout = change_rollout(config, lambda present, _: advance(present, metrics, _now()))
+    return (*rollout_lines(config.registered_name, version, rollout), rollout.state == "aborted")
+
+
+def abort_rollout(config: RegistryConfig, reason: str) -> tuple[str, Lines]:
+    """The champion's rollout aborted: it gets no traffic."""
+    version, rollout = change_rollout(config, lambda present, _: abort(present, reason, _now()))
+    return rollout_lines(config.registered_name, version, rollout)
+
+
+def rollout_lines(name: str, version: str, rollout: Rollout | None) -> tuple[str, Lines]:
+    """A rollout as a title and aligned lines."""
+    if rollout is None:
+        return f"{name}, version {version}: all traffic", [("rollout", "none")]
+    title = f"{name}, version {version}: {rollout.share} % of the traffic, {rollout.state}"
+    plan = " -> ".join(f"{step.share} %" for step in rollout.steps)
+    lines: Lines = [("plan", plan), ("rest of the traffic", f"version {rollout.replaced}")]
+    if rollout.next_share is not None:
+        after = rollout.may_advance_at.isoformat(timespec="minutes")
+        lines.append(("next", f"{rollout.next_share} %, not before {after}"))
+    limits = [
+        f"{c.metric} {word} {limit:g}"
+        for c in rollout.abort_when
+        for word, limit in (("above", c.above), ("below", c.below))
+        if limit is not None
+    ]
+    lines.append(("aborts when", ", ".join(limits) or "never by itself: no limits are configured"))
+    lines += [(_minute(change.at), f"{change.share} %: {change.note}") for change in rollout.changes]
+    if rollout.state == "aborted":
+        lines.append(("now", "`perennial rollback` makes the version before it champion again"))
+    return title, lines
+
+
+def read_metrics(file: Path | None, pairs: Sequence[str]) -> dict[str, float]:
+    """Live metrics from a JSON file and from ``NAME=VALUE`` pairs, which win.
+
+    Raises:
+        InputError: The file cannot be read or is no mapping of names to numbers, or a pair is none.
+    """
+    found: dict[str, object] = {}
+    if file is not None:
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(str(file), type(error).__name__, "a JSON file", "Correct the path or the file.") from error
+        if not isinstance(document, dict):
+            raise InputError(str(file), type(document).__name__, "a mapping of names to numbers", "Mend the file.")
+        found.update(document)
+    found.update({name: value for name, _, value in (pair.partition("=") for pair in pairs)})
+    metrics: dict[str, float] = {}
+    for name, value in found.items():
+        try:
+            metrics[name] = math.nan if isinstance(value, bool) else float(str(value))
+        except ValueError:
+            metrics[name] = math.nan
+        if not math.isfinite(metrics[name]):
+            raise InputError(
+                f"live metric {name}", "no finite number", "a number", "Give NAME=VALUE, such as error_rate=0.02."
+            )
+    return metrics
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")

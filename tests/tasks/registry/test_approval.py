@@ -1,0 +1,233 @@
+"""A person's word: asked once, answered once, compared with the champion that was benchmarked, and safe against kills."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.contracts import Approval, ChampionEvent, RegisteredVersion
+from tasks.errors import InputError, RegistryError
+from tasks.registry.aliases import answer_question, history, promote, roll_back, settle
+from tasks.registry.approval import Answer, Terms, approval_in, fault_of_answer, question
+from tasks.registry.chronicle import chronicle, reigns
+from tests.candidates import decide
+from tests.tasks.registry.test_aliases import Mortal, _KilledError
+
+NOW, LATER, MUCH_LATER = "2026-11-01T02:00:00+00:00", "2026-11-01T09:00:00+00:00", "2026-11-09T02:00:00+00:00"
+UNSURE = Terms(when="when_unsure", timeout_hours=24)
+ALWAYS = Terms(when="always", timeout_hours=24)
+YES = Answer(verdict="approve", name="Ann Lee", reason="Read twenty replies.")
+NO = Answer(verdict="reject", name="Bo", reason="Too terse.")
+
+
+@pytest.fixture
+def versions(client: Any, name: str) -> list[RegisteredVersion]:
+    """Version 1 reigns; 2 and 3 are candidates; the version's number is its place, from 1."""
+    client.create_registered_model(name)
+    for _ in range(3):
+        client.create_model_version(name, "somewhere")
+    found = [RegisteredVersion(name=name, version=str(number), run_id="", source_uri="x") for number in (1, 2, 3)]
+    promote(client, name, found[0], decide(), NOW)
+    client.set_registered_model_alias(name, "challenger", "2")
+    return found
+
+
+def aliases(client: Any, name: str) -> dict[str, str]:
+    return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+
+
+def tag(client: Any, name: str, version: str) -> Approval | None:
+    return approval_in(client.get_model_version(name, version).tags)
+
+
+# ------------------------------------------------------------------------------------------------------------- who is asked
+
+
+@pytest.mark.parametrize(
+    ("when", "outcome", "asked"),
+    [
+        ("never", "NEEDS_HUMAN", False),
+        ("never", "PROMOTE", False),
+        ("when_unsure", "NEEDS_HUMAN", True),
+        ("when_unsure", "PROMOTE", False),
+        ("always", "NEEDS_HUMAN", True),
+        ("always", "PROMOTE", True),
+        ("always", "HOLD", False),
+        ("when_unsure", "HOLD", False),
+    ],
+)
+def test_who_is_asked(when: Any, outcome: str, asked: bool) -> None:
+    assert (question(decide(outcome), Terms(when=when), None, NOW) is not None) is asked
+
+
+def test_the_same_question_stands_with_its_date_and_a_no_to_it() -> None:
+    first = question(decide("NEEDS_HUMAN", "1"), UNSURE, None, NOW)
+    assert first is not None
+    assert first.expires_at == "2026-11-02T02:00:00+00:00"
+    assert question(decide("NEEDS_HUMAN", "1"), UNSURE, first, LATER) == first
+    assert question(decide("NEEDS_HUMAN", "1"), UNSURE, NO.to(first, LATER), LATER) == NO.to(first, LATER)
+    for before, decision in (
+        (first, decide("NEEDS_HUMAN", "2")),
+        (NO.to(first, LATER), decide("NEEDS_HUMAN", "2")),
+    ):
+        renewed = question(decision, UNSURE, before, LATER)
+        assert renewed is not None
+        assert (renewed.asked_at, renewed.verdict) == (LATER, None)
+    expired = question(decide("NEEDS_HUMAN", "1"), UNSURE, first, MUCH_LATER)
+    assert expired is not None
+    assert expired.asked_at == MUCH_LATER
+
+
+@given(
+    verdicts=st.lists(st.sampled_from([YES, NO]), min_size=2, max_size=6),
+    hours=st.floats(0.01, 1000),
+    late=st.booleans(),
+)
+def test_the_first_answer_counts_whatever_follows(verdicts: list[Answer], hours: float, late: bool) -> None:
+    asked = question(decide("NEEDS_HUMAN", "1"), Terms(when="always", timeout_hours=hours), None, NOW)
+    assert asked is not None
+    moment = "2027-01-01T00:00:00+00:00" if late else NOW
+    if late:
+        assert fault_of_answer(asked, "1", verdicts[0], moment) is not None
+        return
+    asked = verdicts[0].to(asked, moment)
+    for answer in verdicts[1:]:
+        assert (fault_of_answer(asked, "1", answer, moment) is None) is (answer.verdict == verdicts[0].verdict)
+
+
+# -------------------------------------------------------------------------------------------------------- asked and answered
+
+
+@pytest.mark.parametrize(("outcome", "terms"), [("NEEDS_HUMAN", UNSURE), ("PROMOTE", ALWAYS)])
+def test_a_yes_makes_champion_and_is_remembered(
+    client: Any, name: str, versions: list[RegisteredVersion], outcome: str, terms: Terms
+) -> None:
+    before = aliases(client, name)
+    asked = promote(client, name, versions[1], decide(outcome, champion="1"), NOW, terms)
+    assert (asked.promoted, aliases(client, name)) == (False, before)
+    assert asked.approval is not None
+    assert asked.approval.verdict is None
+    assert client.get_model_version(name, "2").tags["perennial.promotion"].startswith("Awaits a person's approval")
+    record = answer_question(client, name, versions[1], "1", YES, LATER)
+    assert (record.promoted, record.champion_version, record.previous_version) == (True, "2", "1")
+    assert record.approval == YES.to(asked.approval, LATER) == tag(client, name, "2")
+    assert aliases(client, name) == {"champion": "2", "previous": "1"}
+    assert (history(client, name)[-1].by, history(client, name)[-1].reason) == ("Ann Lee", "Read twenty replies.")
+    again = answer_question(client, name, versions[1], "1", YES, MUCH_LATER)
+    assert (again.promoted, again.approval) == (True, record.approval)
+    assert len(history(client, name)) == 2
+    with pytest.raises(InputError, match="The first answer counts"):
+        answer_question(client, name, versions[1], "1", NO, MUCH_LATER)
+
+
+def test_a_no_moves_nothing_and_is_not_asked_again(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
+    before = aliases(client, name)
+    record = answer_question(client, name, versions[1], "1", NO, LATER)
+    assert (record.promoted, aliases(client, name)) == (False, before)
+    assert "Rejected by Bo" in record.reason
+    again = promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), MUCH_LATER, UNSURE)
+    assert (again.promoted, again.approval) == (False, record.approval)
+    assert len(history(client, name)) == 1
+
+
+def test_what_was_not_asked_cannot_be_answered(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[1], decide("HOLD", champion="1"), NOW, ALWAYS)
+    with pytest.raises(InputError, match="no question to a person"):
+        answer_question(client, name, versions[1], "1", YES, LATER)
+
+
+def test_an_expired_question_cannot_be_answered(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
+    with pytest.raises(InputError, match="expired"):
+        answer_question(client, name, versions[1], "1", YES, MUCH_LATER)
+    assert aliases(client, name)["champion"] == "1"
+
+
+def test_a_yes_is_compared_with_the_champion_that_was_benchmarked(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
+    promote(client, name, versions[2], decide(champion="1"), NOW)
+    before = aliases(client, name)
+    with pytest.raises(RegistryError, match="against which version 2 was judged"):
+        answer_question(client, name, versions[1], "1", YES, LATER)
+    assert aliases(client, name) == before
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="3"), NOW, UNSURE)
+    with pytest.raises(InputError, match="Name the run that asked last"):  # the older run's evidence is about version 1
+        answer_question(client, name, versions[1], "1", YES, LATER)
+    assert answer_question(client, name, versions[1], "3", YES, LATER).champion_version == "2"
+
+
+def test_a_candidate_judged_anew_and_held_can_no_longer_be_approved(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
+    promote(client, name, versions[1], decide("HOLD", champion="1"), NOW, UNSURE)
+    with pytest.raises(InputError, match="no question"):
+        answer_question(client, name, versions[1], "1", YES, LATER)
+
+
+def test_a_kill_between_any_two_steps_of_a_yes_is_finished_by_whoever_comes_next(client: Any, name: str) -> None:
+    survived, death = False, 0
+    while not survived:
+        death += 1
+        model = f"{name}-{death}"
+        client.create_registered_model(model)
+        for alias in ("champion", "challenger"):
+            client.set_registered_model_alias(model, alias, client.create_model_version(model, "somewhere").version)
+        candidate = RegisteredVersion(name=model, version="2", run_id="", source_uri="somewhere")
+        promote(client, model, candidate, decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
+        try:
+            answer_question(Mortal(client, death), model, candidate, "1", YES, LATER)
+            survived = True
+        except _KilledError:
+            assert "champion" in aliases(client, model)
+        settle(client, model)
+        found = tag(client, model, "2")
+        assert found is not None
+        if death > 1:  # once it is written down, it is always finished, the approver's name included
+            assert aliases(client, model) == {"champion": "2", "previous": "1"}
+            assert (found.verdict, found.by) == ("approve", "Ann Lee")
+        else:
+            assert aliases(client, model) == {"champion": "1", "challenger": "2"}
+            assert found.verdict is None
+        record = answer_question(client, model, candidate, "1", YES, LATER)  # the person tries once more
+        assert record.champion_version == "2"
+        assert len(history(client, model)) == 1
+    assert death > 7
+
+
+# ----------------------------------------------------------------------------------------------------------------- history
+
+
+def test_champions_over_time(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    client.set_model_version_tag(name, "2", "perennial.run_name", "desk-20261101-020000")
+    client.set_model_version_tag(name, "2", "perennial.gate.base.chrf", "+0.3000 [+0.2000, +0.4000] n=250")
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
+    answer_question(client, name, versions[1], "1", YES, LATER)
+    roll_back(client, name, "rude replies", MUCH_LATER)
+    first, second, third = chronicle(client, name)
+    assert (first.version, first.by, first.ended) == ("1", "the gate", "replaced by version 2")
+    assert (second.by, second.run_name, second.since, second.until) == (
+        "Ann Lee",
+        "desk-20261101-020000",
+        LATER,
+        MUCH_LATER,
+    )
+    assert second.scores == {"base.chrf": "+0.3000 [+0.2000, +0.4000] n=250"}
+    assert second.ended == "rolled back to version 1: rude replies"
+    assert (third.version, third.began, third.by, third.until) == ("1", "restored", "a rollback", None)
+
+
+def test_there_is_no_history_before_the_first_champion(client: Any, name: str) -> None:
+    assert chronicle(client, name) == ()
+
+
+def test_a_deleted_version_keeps_its_place_in_the_history() -> None:
+    event = ChampionEvent(action="promote", version="1", replaced=None, reason="Better.", at=NOW)
+    (reign,) = reigns([event], {})
+    assert (reign.version, reign.run_name, reign.scores) == ("1", None, {})
