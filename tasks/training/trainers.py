@@ -175,6 +175,14 @@ def load_weights(trainer: Any, folder: Path) -> None:
             model.load_state_dict(load_file(str(path)), strict=False)
 
 
+def let_wrap(trainer: Any) -> None:
+    """Lets training wrap the model for several processes, which it must, or each would train an adapter of its own.
+
+    accelerate marks a model as prepared when it is evaluated, and takes one that was evaluated before training for wrapped.
+    """
+    trainer.model._is_accelerate_prepared = False
+
+
 def with_measured_time(plan: TrainingPlan, trainer: Any, rows: Rows) -> TrainingPlan:
     """The plan with its duration, from one timed forward and backward pass; no weight and no random state changes.
 

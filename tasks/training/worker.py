@@ -135,6 +135,7 @@ def _train(
     progress.phase("train")
     # Wherever this process comes from, training begins with the same random state; a checkpoint brings its own.
     set_seed(spec.method.config.seed)
+    trainers.let_wrap(trainer)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if callback.stopped_on_request:
         return TrainerReport(outcome="stopped", plan=plan, num_steps=trainer.state.global_step)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.approving import answer_run, read_answer, should_wait
@@ -89,7 +90,7 @@ def test_an_answer_needs_a_name_and_a_reason(name: str, reason: str) -> None:
 
 def test_history_and_rollout_in_the_terminal(asked: RunEvidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.embedded.prefect_api", lambda say: nullcontext("nowhere"))
-    monkeypatch.setenv("COLUMNS", "240")
+    monkeypatch.setattr("flows.cli.console", Console(width=240))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text("name: support-desk\nexamples: {path: rows.jsonl}\n")
     (tmp_path / "bad.json").write_text("[]")

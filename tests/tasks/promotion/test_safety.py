@@ -136,7 +136,7 @@ def decided(
         arms=(scores("base", 0.2), scores("candidate", 0.8)),
         red_team=RedTeamReport(arms=tuple(probed(*item) for item in leaks.items())) if leaks is not None else None,
     )
-    config = PromotionConfig(min_examples=20, num_resamples=1000, guards=())
+    config = PromotionConfig(min_examples=20, num_resamples=1000, guards=(), max_retention_loss=None)
     config = config if guards is None else config.model_copy(update={"safety_guards": guards})
     return decide_promotion.fn(report, config, None)
 

@@ -184,14 +184,19 @@ def test_a_full_disk_is_one_clear_error_and_the_checkpoint_survives(
 
 
 def test_two_processes_train_together(desk: Any, tmp_path: Path, quick: Callable[..., SftMethod]) -> None:
-    one = supervise(desk.spec(tmp_path / "one", quick(max_steps=4)), lambda event: None)
-    two = supervise(desk.spec(tmp_path / "two", quick(max_steps=4, num_processes=2)), lambda event: None)
+    # Without dropout, whose masks each process draws for itself.
+    settings = {"max_steps": 4, "lora": LoraSettings(r=4, lora_dropout=0.0)}
+    one = supervise(desk.spec(tmp_path / "one", quick(**settings)), lambda event: None)
+    two = supervise(desk.spec(tmp_path / "two", quick(**settings, num_processes=2)), lambda event: None)
     assert two.report.plan is not None
     assert two.report.plan.num_processes == 2
     assert two.report.plan.micro_batch_size * two.report.plan.accumulation_steps == 8
-    for (step, loss, eval_loss), (other_step, other_loss, other_eval) in zip(losses(one), losses(two), strict=True):
-        assert step == other_step
-        assert (loss or eval_loss) == pytest.approx(other_loss or other_eval, rel=1e-2)
+    assert [step for step, _, _ in losses(one)] == [step for step, _, _ in losses(two)]
+    # Training averages over all tokens of all processes; evaluation over batches, which are other ones here.
+    for place, tolerance in ((1, 1e-4), (2, 1e-2)):
+        alone, together = ([row[place] for row in losses(run) if row[place] is not None] for run in (one, two))
+        assert len(alone) >= 3
+        assert together == pytest.approx(alone, rel=tolerance)
 
 
 def wait_for(condition: Any, seconds: float = 120) -> None:
