@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## Runs the main job end to end on sample data
-	@$(BIN)/python examples/support_desk/generate.py --out .perennial/support_desk --rows 260
+	@$(BIN)/python examples/support_desk/generate.py --out .perennial/support_desk --rows 180 --pairs 60
 	@$(BIN)/perennial retrain --config examples/support_desk.yaml
 
 test: $(STAMP)  ## Every tier that needs no GPU
