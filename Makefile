@@ -26,11 +26,11 @@ demo: $(STAMP)  ## Runs the main job end to end on sample data
 	@$(BIN)/perennial retrain --config examples/support_desk.yaml
 
 test: $(STAMP)  ## Every tier that needs no GPU
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 	$(BIN)/python -m pytest -q -m "slow and not gpu"
 
 test-fast: $(STAMP)  ## The default tier: a few minutes
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 check: $(STAMP)  ## Lint, format, types, architecture
 	$(BIN)/ruff check .

@@ -82,6 +82,7 @@ def value_of(probed: RedTeamArm, name: str) -> float:
     return rate.value
 
 
+@pytest.mark.slow
 def test_canaries_learnt_by_heart_are_found_and_unlearnt_ones_are_not(
     store: Store, base: BaseLanguageModel, tiny_model_dir: Path, tmp_path: Path
 ) -> None:

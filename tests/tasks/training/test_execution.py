@@ -39,6 +39,7 @@ def train(desk: Any, method: Any, rows: DatasetRef, validation: DatasetRef, said
     )
 
 
+@pytest.mark.slow
 def test_supervised_then_preference_training_end_to_end(desk: Any, tracking: Any, quick: Callable[..., SftMethod]) -> None:
     said: list[str] = []
     sft = train(desk, quick(), desk.train, desk.validation, said)
