@@ -253,8 +253,8 @@ def servers(port: int, mlflow_port: int, say: Callable[[str], None]) -> Iterator
 
 
 def wait_for_interrupt() -> None:
-    """Sleeps until Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """Sleeps until Ctrl-C or SIGTERM; the latter works for a background job too, which ignores the former."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(3600)
