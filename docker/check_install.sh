@@ -1,0 +1,26 @@
+#!/bin/sh
+# Runs an image's install steps in a clean virtual environment and starts what it is for:
+#     docker/check_install.sh server|cpu|gpu     (server: a minute or two; cpu and gpu: as long as PyTorch takes)
+set -eu
+
+target=${1:-server}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+docker/install.sh "$target" "$folder/venv"
+cd "$folder" # away from the sources: the installed packages must do
+PATH=$folder/venv/bin:$PATH PERENNIAL_HOME=$folder/home DO_NOT_TRACK=1
+export PATH PERENNIAL_HOME DO_NOT_TRACK
+perennial --help >/dev/null
+prefect version
+case $target in
+server)
+    python -c 'import flask_wtf, psycopg2, asyncpg, boto3, prefect_redis, prefect_kubernetes, flows.alert_bridge'
+    mlflow server --help >/dev/null
+    ! python -c 'import torch' 2>/dev/null || { echo "check_install: PyTorch is in the servers' image" >&2; exit 1; }
+    ;;
+*)
+    python -c 'import flows.retrain, torch, trl, peft, spacy, s3fs; print("torch", torch.__version__)'
+    ;;
+esac
+echo "check_install: $target works"

@@ -1,0 +1,177 @@
+"""docker/ and deployments/: checked by the tools' own schemas, and against each other, since no engine runs here."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "deployments" / "compose.yaml"
+KUBERNETES = ROOT / "deployments" / "kubernetes"
+KUSTOMIZATION = KUBERNETES / "kustomization.yaml"
+
+
+def tool(name: str) -> str:
+    """The tool that came with the `dev` extra into this environment."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    assert found, f"{name} is not installed: pip install -c constraints.txt -e '.[all,dev]'"
+    return found
+
+
+def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in sorted(KUBERNETES.glob("*.yaml")):
+        if path != KUSTOMIZATION:
+            for document in yaml.safe_load_all(path.read_text()):
+                yield f"{path.stem}/{document['kind']}/{document['metadata']['name']}", document
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, document in documents():
+        if "template" in document.get("spec", {}):
+            yield name, document["spec"]["template"]["spec"]
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("installation") / "secrets"
+    subprocess.run([str(ROOT / "deployments" / "make_secrets.sh"), str(folder)], check=True)
+    return folder
+
+
+def test_the_dockerfiles_are_clean(tmp_path: Path) -> None:
+    files = sorted((ROOT / "docker").glob("*.Dockerfile"))
+    assert len(files) == 2
+    done = subprocess.run([tool("hadolint"), *map(str, files)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    bad = tmp_path / "Dockerfile"
+    bad.write_text("FROM python\nRUN apt-get install curl\n")
+    assert subprocess.run([tool("hadolint"), str(bad)], capture_output=True).returncode != 0
+
+
+@pytest.mark.parametrize("name", ["cpu.Dockerfile", "gpu.Dockerfile"])
+def test_images_are_pinned_run_as_nobody_special_and_copy_only_code(name: str) -> None:
+    text = (ROOT / "docker" / name).read_text()
+    base = re.search(r"^ARG BASE=(\S+)$", text, re.MULTILINE)
+    assert base
+    assert re.fullmatch(r"python:\d+\.\d+\.\d+-slim-bookworm", base.group(1))
+    assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+    copied = {word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]}
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied <= allowed | {"docker/entrypoint.sh"}
+
+
+def test_the_entrypoint_reads_secrets_from_files_and_names_one_it_cannot_read(tmp_path: Path) -> None:
+    (tmp_path / "auth").write_text("perennial:word\n")
+    script = str(ROOT / "docker" / "entrypoint.sh")
+
+    def run(file: Path) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": "/usr/bin:/bin", "PREFECT_API_AUTH_STRING_FILE": str(file)}
+        command = ["sh", script, "sh", "-c", 'echo "<$PREFECT_API_AUTH_STRING>"']
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    assert run(tmp_path / "auth").stdout == "<perennial:word>\n"
+    refused = run(tmp_path / "absent")
+    assert refused.returncode == 2
+    assert "PREFECT_API_AUTH_STRING_FILE" in refused.stderr
+
+
+def test_compose_fits_its_schema() -> None:
+    command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_compose_services_are_hardened_and_every_secret_is_one_that_is_made(secrets: Path) -> None:
+    compose = yaml.safe_load(COMPOSE.read_text())
+    made = {path.name for path in secrets.iterdir()}
+    assert set(compose["secrets"]) <= made
+    for name, service in compose["services"].items():
+        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
+        named = re.findall(r"/run/secrets/([\w.-]+)", yaml.safe_dump(service))
+        assert set(named) == set(service.get("secrets", [])), name
+        assert re.search(r":\d+\.\d+", service["image"]), f"{name}: {service['image']} is not pinned"
+        assert service["cap_drop"] == ["ALL"], name
+        if name != "volumes-owner":
+            assert service["user"] == "10001:10001", name
+            assert service["read_only"] is True, name
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
+
+
+def test_secrets_are_private_fit_together_and_are_made_once(secrets: Path) -> None:
+    before = {path.name: path.read_text() for path in secrets.iterdir()}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in secrets.iterdir())
+    assert before["postgres-password"] in before["prefect-database-url"]
+    subprocess.run([str(ROOT / "deployments" / "make_secrets.sh"), str(secrets)], check=True)
+    assert {path.name: path.read_text() for path in secrets.iterdir()} == before
+
+
+def test_manifests_fit_kubernetes_schemas() -> None:
+    names = []
+    for name, document in documents():
+        kubernetes_validate.validate(document, "1.33", strict=True)
+        names.append(name)
+    assert len(names) == len(set(names)) == 30
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({"apiVersion": "v1", "kind": "Service", "spec": {"prots": []}}, "1.33", strict=True)
+
+
+def test_the_kustomization_lists_every_manifest_and_every_own_image() -> None:
+    kustomization = yaml.safe_load(KUSTOMIZATION.read_text())
+    assert set(kustomization["resources"]) == {path.name for path in KUBERNETES.glob("*.yaml")} - {KUSTOMIZATION.name}
+    unpinned = {c["image"] for _, pod in pods() for c in pod["containers"] if ":" not in c["image"]}
+    assert unpinned == {image["name"] for image in kustomization["images"]}
+
+
+def test_pods_are_unprivileged_read_only_and_sized() -> None:
+    found = list(pods())
+    assert len(found) == 8
+    for name, pod in found:
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod.get("automountServiceAccountToken") is False or pod["serviceAccountName"] == "perennial-worker", name
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True, name
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert {"requests", "limits"} == set(container["resources"]), name
+
+
+def test_pods_name_settings_volumes_and_secrets_that_exist(secrets: Path) -> None:
+    maps = {document["metadata"]["name"] for _, document in documents() if document["kind"] == "ConfigMap"}
+    made = {path.name for path in secrets.iterdir()}
+    for name, pod in pods():
+        keys = [item["key"] for volume in pod.get("volumes", []) for item in volume.get("secret", {}).get("items", [])]
+        named_maps = [volume["configMap"]["name"] for volume in pod.get("volumes", []) if "configMap" in volume]
+        for container in pod["containers"]:
+            named_maps += [source["configMapRef"]["name"] for source in container.get("envFrom", [])]
+            references = [entry["valueFrom"]["secretKeyRef"] for entry in container.get("env", []) if "valueFrom" in entry]
+            assert {reference["name"] for reference in references} <= {"perennial"}, name
+            keys += [reference["key"] for reference in references]
+        assert set(keys) <= made, name
+        assert set(named_maps) <= maps, name
+
+
+def test_both_installations_make_the_same_databases() -> None:
+    settings = {document["metadata"]["name"]: document for _, document in documents() if document["kind"] == "ConfigMap"}
+    statements = [line for line in (ROOT / "deployments" / "databases.sql").read_text().splitlines() if line[:2] != "--"]
+    assert settings["postgres-init"]["data"]["databases.sql"].splitlines() == statements
+
+
+def test_every_service_that_is_called_has_a_policy_that_lets_somebody_in() -> None:
+    services = {document["metadata"]["name"] for _, document in documents() if document["kind"] == "Service"}
+    policies = {d["metadata"]["name"]: d["spec"] for _, d in documents() if d["kind"] == "NetworkPolicy"}
+    assert policies.pop("default-deny")["podSelector"] == {}
+    assert set(policies) == services
+    for name, policy in policies.items():
+        assert policy["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
