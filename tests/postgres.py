@@ -30,6 +30,11 @@ def _find_binaries() -> Path | None:
     return max((path.parent for path in folders), key=lambda path: int(path.parent.name), default=None)
 
 
+def is_installed() -> bool:
+    """Whether :func:`running_postgres` would find PostgreSQL here."""
+    return _find_binaries() is not None
+
+
 def _unprivileged_user() -> str | None:
     """Who runs the server: PostgreSQL refuses root, whose tests it then serves as Debian's ``postgres``."""
     if os.geteuid() != 0:
