@@ -27,7 +27,7 @@ demo: $(STAMP)  ## Runs the main job end to end on sample data
 
 test: $(STAMP)  ## Every tier that needs no GPU
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
-	$(BIN)/python -m pytest -q -m "slow and not gpu"
+	$(BIN)/python -m pytest -q -m "slow and not gpu" -n 2 --dist loadgroup
 
 test-fast: $(STAMP)  ## The default tier: a few minutes
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup

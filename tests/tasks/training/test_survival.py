@@ -57,16 +57,23 @@ def test_killed_trainers_resume_to_the_bits_of_an_unbroken_training(desk: Any, t
     whole = desk.spec(tmp_path / "whole", method)
     expected = supervise(whole, lambda event: None)
     broken = desk.spec(tmp_path / "broken", method)
-    kill_at = sorted(random.Random(3).sample(range(3, 34), 3))
+    # Far enough apart that no two fall into one batch of relayed events, and the last well before the end.
+    draw = random.Random(3)
+    kill_at = [draw.randint(first, first + 4) for first in (3, 12, 21)]
+    killed: set[int] = set()
 
     def kill(event: TrainerEvent) -> None:
-        if event.kind == "step" and kill_at and event.step >= kill_at[0]:
+        alive = [process for process in trainers_of(broken) if process.pid not in killed]
+        if event.kind == "step" and kill_at and event.step >= kill_at[0] and alive:
             kill_at.pop(0)
-            for process in trainers_of(broken):
+            killed.update(process.pid for process in alive)
+            for process in alive:
                 process.kill()
 
     outcome = supervise(broken, kill)
-    assert outcome.num_attempts == 4
+    # On a starved machine a trainer may be past its end before it is killed; it then was the last attempt.
+    assert len(killed) >= 2
+    assert outcome.num_attempts in (len(killed), len(killed) + 1)
     assert adapter_sha(desk, broken) == adapter_sha(desk, whole)
     assert losses(outcome) == losses(expected)
 
