@@ -1,4 +1,4 @@
-"""What is checked before a trainer spends anything: rows as tokens, the plan, lengths against the limit, disk room."""
+"""What is checked before a trainer spends anything: rows as tokens, lengths, the plan, room on the disk and the device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from transformers import GenerationConfig
 
 from tasks.contracts import TrainingPlan
-from tasks.errors import InputError, QualityLimitError, StoreError
+from tasks.errors import ConfigError, InputError, ModelNotFoundError, OutOfMemoryError, QualityLimitError, StoreError
 from tasks.storage import Store
 from tasks.training import planning
 from tasks.training.config import LoraSettings
@@ -100,17 +100,65 @@ def plan_training(spec: TrainerSpec, base: Path, rows: Rows) -> TrainingPlan:
     )
 
 
-def check_truncation(plan: TrainingPlan, limit: float) -> None:
-    """Refuses to train when too many rows would lose their end.
+def check_fits_model(base: Path, rows: Rows) -> None:
+    """Refuses tokens and lengths that the base model has no place for; it would fail later, or learn nonsense.
 
     Raises:
-        QualityLimitError: More than ``limit`` (a share) of the rows are too long.
+        ModelNotFoundError: The tokenizer makes tokens that the model does not have.
+        ConfigError: A row is longer than the model's positions.
     """
-    share = plan.num_truncated_rows / (plan.num_rows or 1)
+    settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    largest = max(max(_token_ids(row), default=0) for row in (*rows.train, *rows.validation))
+    if largest >= settings["vocab_size"]:
+        raise ModelNotFoundError(
+            "training.base_model",
+            f"a tokenizer that makes token {largest} for a model of {settings['vocab_size']} tokens",
+            "a tokenizer and a model that belong together",
+            "Use the tokenizer files that came with the model.",
+        )
+    positions = settings.get("max_position_embeddings")
+    longest = max(_sequence_length(row) for row in (*rows.train, *rows.validation))
+    if positions is not None and longest > positions:
+        raise ConfigError(
+            "training.max_length",
+            f"rows of up to {longest} tokens",
+            f"at most {positions}, the base model's positions",
+            f"Set `max_length` to {positions} or less, or choose a model with a longer context.",
+        )
+
+
+def check_device(plan: TrainingPlan, hardware: planning.Hardware) -> None:
+    """Refuses a device whose free memory does not even hold the weights and what training keeps of them.
+
+    Raises:
+        OutOfMemoryError: Something else uses the device, or the model is too large for it.
+    """
+    needed = sum(plan.memory_bytes[part] for part in ("weights", "adapter", "gradients", "optimizer"))
+    if needed > hardware.memory_bytes:
+        raise OutOfMemoryError(
+            f"training.{plan.method}.device",
+            f"{hardware.memory_bytes / 1e9:.2f} GB free on {hardware.name}",
+            f"{needed / 1e9:.2f} GB for weights, adapter and optimizer alone",
+            "End what else uses the device, use quantization: nf4, a smaller base model or a larger device.",
+        )
+
+
+def check_truncation(plan: TrainingPlan, limit: float, num_rows: int) -> None:
+    """Refuses to train when too many rows would lose their end.
+
+    Args:
+        plan: Counts the rows that are cut or, where nothing of the reply is left, dropped.
+        limit: The largest share of rows.
+        num_rows: All rows, the dropped ones too.
+
+    Raises:
+        QualityLimitError: More than ``limit`` of the rows are too long.
+    """
+    share = plan.num_truncated_rows / (num_rows or 1)
     if share > limit:
         raise QualityLimitError(
             "training.max_length",
-            f"{plan.num_truncated_rows} of {plan.num_rows} rows ({share:.1%}) longer than {plan.max_length_tokens} tokens",
+            f"{plan.num_truncated_rows} of {num_rows} rows ({share:.1%}) longer than {plan.max_length_tokens} tokens",
             f"at most {limit:.1%}",
             "Raise `max_length`, shorten the rows, or raise `max_truncated_share`.",
         )
@@ -131,6 +179,16 @@ def check_disk(plan: TrainingPlan, work: Path) -> None:
             f"{needed / 1e9:.2f} GB for checkpoints",
             "Free disk space, or set `scratch_dir` to a larger disk.",
         )
+
+
+def _token_ids(row: Example | Pair) -> list[int]:
+    return row.input_ids if isinstance(row, Example) else row.prompt_ids + row.chosen_ids + row.rejected_ids
+
+
+def _sequence_length(row: Example | Pair) -> int:
+    if isinstance(row, Example):
+        return len(row)
+    return len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids))
 
 
 def _lora_of(spec: TrainerSpec) -> LoraSettings | None:

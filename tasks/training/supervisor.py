@@ -39,7 +39,7 @@ OnEvent = Callable[[TrainerEvent], None]
 _WORKER = "tasks.training.worker"
 _POLL_SECONDS = 0.2
 _STOP_GRACE_SECONDS = 5.0
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
     # Threads that spin while they wait starve each other when cores are shared (3.5 times slower, measured on two).
@@ -110,18 +110,19 @@ def discard(work: Path) -> None:
 
 def _train(spec: TrainerSpec, work: Path, ledger: _Ledger, told: _Relay, worker: str) -> TrainerReport:
     """Attempts until one reaches its end."""
-    failures, previous = 0, ("", -1)
+    failures, previous = 0, ("", "")
     while True:
         ending = _run_once(spec.model_copy(update={"plan": read_plan(work)}), work, told, worker)
         ledger.count()
-        report, place = ending.report, (ending.words, told.last_step)
+        report, place = ending.report, (ending.words, told.place)
         if report is not None and report.outcome == "done":
             return report
         if report is not None and report.fault is not None:
             raise _as_error(report.fault)
         repeated, previous = place == previous, place
         out_of_memory = report is not None and report.outcome == "out_of_memory"
-        if out_of_memory or (ending.killed and repeated):
+        # Before it has a plan, there is nothing to step down from.
+        if out_of_memory or (ending.killed and repeated and read_plan(work) is not None):
             _step_down(work, spec, ledger)
             continue
         failures += 1
@@ -154,6 +155,7 @@ def _plan_first(spec: TrainerSpec, work: Path, told: _Relay, worker: str) -> Tra
 def _run_once(spec: TrainerSpec, work: Path, told: _Relay, worker: str) -> _Ending:
     """One trainer process, started and followed to its end."""
     (work / "report.json").unlink(missing_ok=True)
+    told.place = "start"
     progress = work / "progress.jsonl"
     _cut_torn_line(progress)
     write_file_atomically(work / "spec.json", spec.model_dump_json(indent=2).encode())
@@ -162,7 +164,7 @@ def _run_once(spec: TrainerSpec, work: Path, told: _Relay, worker: str) -> _Endi
         launcher = ["--standalone", "--nproc_per_node", str(spec.plan.num_processes), "-m", worker]
         module, arguments = "torch.distributed.run", [*launcher, *arguments]
     with (work / "trainer.log").open("ab") as log:
-        environment = {**_ENVIRONMENT, **os.environ}
+        environment = {**ENVIRONMENT, **os.environ}
         process = start_guarded(module, arguments, environment=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             silent = _follow(process, progress, told, spec.method.config.silence_timeout_seconds)
@@ -212,10 +214,16 @@ def _cut_torn_line(path: Path) -> None:
 
 
 class _Relay:
-    """Hands each step and evaluation on once, although a resumed trainer tells some of them again."""
+    """Hands each step and evaluation on once, although a resumed trainer tells some of them again.
+
+    Attributes:
+        place: How far the present process has come; a step that is told again counts too, or a trainer that is killed for a
+            second time before it is as far as the first would seem to end where that one did.
+    """
 
     def __init__(self, on_event: OnEvent, told_before: Iterable[TrainerEvent]) -> None:
         self._on_event = on_event
+        self.place = "start"
         self._seen: dict[str, int] = {}
         for event in told_before:
             self._seen[event.kind] = max(event.step, self._seen.get(event.kind, -1))
@@ -227,6 +235,8 @@ class _Relay:
 
     def __call__(self, line: str) -> None:
         event = TrainerEvent.model_validate_json(line)
+        if event.kind != "alive":
+            self.place = f"{event.kind} {event.phase} {event.step}"
         if event.kind in ("step", "evaluation"):
             if event.step <= self._seen.get(event.kind, -1):
                 return

@@ -43,9 +43,17 @@ from tasks.training import trainers
 from tasks.training.adapter import write_adapter
 from tasks.training.callbacks import BestKeeper, ProgressFile, StepCallback
 from tasks.training.checkpoints import last_complete_checkpoint
-from tasks.training.hardware import available_cores
+from tasks.training.hardware import available_cores, find_hardware
 from tasks.training.planning import check_budget, with_price
-from tasks.training.preflight import Rows, check_disk, check_truncation, plan_training, render_rows
+from tasks.training.preflight import (
+    Rows,
+    check_device,
+    check_disk,
+    check_fits_model,
+    check_truncation,
+    plan_training,
+    render_rows,
+)
 from tasks.training.specification import (
     EXIT_STOPPED,
     DpoMethod,
@@ -89,9 +97,11 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
     tokenizer = load_tokenizer(base)
     length = spec.plan.max_length_tokens if spec.plan else config.max_length
     rows = render_rows(spec, base, tokenizer, length)
+    check_fits_model(base, rows)
     plan = spec.plan or plan_training(spec, base, rows)
-    check_truncation(plan, config.max_truncated_share)
+    check_truncation(plan, config.max_truncated_share, spec.train.num_rows)
     check_disk(plan, work)
+    check_device(plan, find_hardware(config.device))
     progress.phase("load model")
     rows = rows.reached_by(plan, config.seed)
     trainer = _trainer(spec, work, base, tokenizer, plan, rows)

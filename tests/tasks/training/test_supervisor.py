@@ -87,6 +87,20 @@ def test_two_kills_at_the_same_place_count_as_out_of_memory(spec: TrainerSpec) -
     assert [micro_batch for micro_batch, _, _ in plans_seen(spec)] == [4, 4, 2]
 
 
+def test_two_kills_at_different_places_do_not_even_where_the_second_comes_before_the_first(spec: TrainerSpec) -> None:
+    patient = spec.model_copy(update={"method": SftMethod(config=quick_sft(max_attempts=5))})
+    run(patient, ["die 1 2 3", "die", "die 2", "finish 2 3 4"])
+    assert [micro_batch for micro_batch, _, _ in plans_seen(spec)] == [4, 4, 4, 4]
+
+
+def test_kills_before_there_is_a_plan_are_not_taken_for_its_memory(spec: TrainerSpec) -> None:
+    write_script(spec, ["die", "die", "die"])
+    (Path(spec.work_dir) / "plan.json").unlink()
+    with pytest.raises(TrainingError, match="after 3 failed attempts") as failed:
+        supervise(spec, lambda event: None, worker=STUB)
+    assert not isinstance(failed.value, OutOfMemoryError)
+
+
 def test_attempts_are_bounded(spec: TrainerSpec) -> None:
     with pytest.raises(TrainingError, match="after 3 failed attempts"):
         run(spec, ["die 1", "crash 2", "die 3", "finish 4"])
