@@ -48,6 +48,22 @@ class PrepareConfig(Section):
     splitting: SplitConfig = Field(SplitConfig(), description="Frozen test set, decontamination, train and validation rows.")
 
 
+class MixedSource(Section):
+    """A further data set to train on together with `examples`, prepared like them and kept away from their test set."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="Its name in the mixture; stands before its rows' ids."
+    )
+    source: SourceConfig = Field(description="Where its rows come from.")
+    weight: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="How often each of its rows is taken for each time that one of `examples` is: 0.25 is a random "
+        "quarter of them, 2 is every row twice.",
+    )
+
+
 class RetrainConfig(Section):
     """One retrain: where the rows come from, what happens to them, what is trained, and what it must prove."""
 
@@ -59,6 +75,7 @@ class RetrainConfig(Section):
         ".perennial/store", description="Where data sets, models and dossiers are kept: a folder or an fsspec URL."
     )
     examples: SourceConfig = Field(description="The rows to learn from.")
+    mixture: tuple[MixedSource, ...] = Field((), description="Further data sets for supervised training, with weights.")
     preferences: SourceConfig | None = Field(None, description="Preference pairs for DPO; none skips DPO.")
     prepare: PrepareConfig = Field(PrepareConfig(), description="The data stages.")
     fit: FitConfig = Field(FitConfig(), description="Whether training is the right means, judged before it is paid for.")
@@ -84,6 +101,13 @@ class RetrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _sources_have_names_of_their_own(self) -> Self:
+        names = ["examples", *(one.name for one in self.mixture)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"mixture: the names {', '.join(names)} must all differ")
+        return self
+
+    @model_validator(mode="after")
     def _names_what_has_no_name(self) -> Self:
         if self.registry.model_name is None:
             object.__setattr__(self, "registry", self.registry.model_copy(update={"model_name": self.name}))
@@ -103,12 +127,16 @@ class RetrainConfig(Section):
     def within(self, created_after: datetime | None, created_before: datetime) -> Self:
         """The same retrain on the rows made in a window; without ``created_after`` it begins where the source's does.
 
-        Preference pairs are read whole, unless ``preferences.created_at_column`` says when each was made.
+        Preference pairs and further sources are read whole, unless their ``created_at_column`` says when each was made.
         """
         window = {"created_after": created_after or self.examples.created_after, "created_before": created_before}
-        changes = {"examples": self.examples.model_copy(update=window)}
+        changes: dict[str, Any] = {"examples": self.examples.model_copy(update=window)}
         if self.preferences and self.preferences.created_at_column:
             changes["preferences"] = self.preferences.model_copy(update=window)
+        changes["mixture"] = tuple(
+            one.model_copy(update={"source": one.source.model_copy(update=window)}) if one.source.created_at_column else one
+            for one in self.mixture
+        )
         return self.model_copy(update=changes)
 
 

@@ -136,7 +136,8 @@ def _gpu(settings: RetrainConfig | None) -> Iterator[Finding]:
 def _data(settings: RetrainConfig | None) -> Iterator[Finding]:
     if settings is None:
         return
-    for name, source in (("examples", settings.examples), ("preferences", settings.preferences)):
+    further = [(f"mixture.{one.name}", one.source) for one in settings.mixture]
+    for name, source in (("examples", settings.examples), *further, ("preferences", settings.preferences)):
         if source is None:
             continue
         path = Path(source.path)

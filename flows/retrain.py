@@ -12,6 +12,7 @@ from flows.approving import hand_over
 from flows.benchmark import benchmark_models
 from flows.config import RetrainConfig
 from flows.fit import judge_fit
+from flows.mix import mix_sources
 from flows.prepare import prepare_dataset
 from flows.promote import promote_candidate
 from flows.train import train_adapter
@@ -36,8 +37,10 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
     examples = prepare_dataset(config.examples, config.prepare, config.store, config.name)
     pairs = prepare_dataset(config.preferences, config.prepare, config.store, config.name) if config.preferences else None
 
-    # 2. Split: no near-duplicate cluster stands on both sides; the frozen test set is already out of both.
-    rows = splitting.split(examples.dataset, config.prepare.splitting)
+    # 2. Mix in further sources, where there are any, and split: no near-duplicate cluster stands on both sides; the frozen
+    #    test set is already out of both.
+    mixture = mix_sources(examples, config)
+    rows = splitting.split(mixture.dataset, config.prepare.splitting)
     pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
 
     # 3. Fit: would the base model do with a prompt, examples or retrieval? Asked before training is paid for.
@@ -45,7 +48,7 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
     verdict = judge_fit(base, rows, examples.frozen, config.fit, config.benchmark)
 
     # 4. Train: LoRA SFT on the rows, then DPO on the pairs, on top of the same adapter.
-    trained = train_adapter(base, examples, rows, pairs, pair_rows, config.training, config.name)
+    trained = train_adapter(base, mixture, rows, pairs, pair_rows, config.training, config.name)
 
     # 5. Judge: the same frozen examples and attacks for base, candidate and champion; the difference must be proven.
     champion = registry.find_champion(config.registry)
@@ -63,6 +66,7 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
         settings=config.model_dump(mode="json"),
         examples=examples,
         preferences=pairs,
+        mixture=mixture,
         split=rows,
         fit=verdict,
         sft=trained.sft,

@@ -8,6 +8,7 @@ import yaml
 from prefect import flow
 
 from flows.config import RetrainConfig, load_config
+from flows.mix import mix_sources
 from flows.prepare import prepare_dataset
 from tasks import splitting, training
 from tasks.contracts import SearchReport
@@ -24,11 +25,11 @@ def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchRepo
         study_uri: Database that keeps the study, such as ``sqlite:////srv/perennial/search.db``.
     """
     examples = prepare_dataset(config.examples, config.prepare, config.store, config.name)
-    rows = splitting.split(examples.dataset, config.prepare.splitting)
+    mixture = mix_sources(examples, config)
+    rows = splitting.split(mixture.dataset, config.prepare.splitting)
     base = training.resolve_base_model(config.training.base_model, config.store)
-    snapshot = examples.snapshot.dataset.sha256
     return training.search_sft(
-        base, rows.train, rows.validation, config.training, snapshot, config.name, study_uri, num_trials
+        base, rows.train, rows.validation, config.training, mixture.snapshots, config.name, study_uri, num_trials
     )
 
 

@@ -5,37 +5,37 @@ from __future__ import annotations
 from prefect import flow
 
 from tasks import training
-from tasks.contracts import BaseLanguageModel, PreparedDataset, Split, TrainedModel
+from tasks.contracts import BaseLanguageModel, Mixture, PreparedDataset, Split, TrainedModel
 
 
 @flow(name="train-adapter", persist_result=True, result_serializer="json", flow_run_name="train-{experiment}")
 def train_adapter(
     base: BaseLanguageModel,
-    examples: PreparedDataset,
+    mixture: Mixture,
     rows: Split,
     pairs: PreparedDataset | None,
     pair_rows: Split | None,
     settings: training.TrainingConfig,
     experiment: str,
 ) -> TrainedModel:
-    """The trained adapter and how it came about; training refuses rows that do not descend from their snapshot.
+    """The trained adapter and how it came about; training refuses rows that do not descend from their snapshots.
 
     Args:
         base: The resolved base model.
-        examples: Where the SFT rows come from; its snapshot is what they must descend from.
+        mixture: Where the SFT rows come from; its snapshots are what they must descend from.
         rows: SFT rows to train and to validate on.
         pairs: Where the preference pairs come from, or None.
         pair_rows: Preference pairs to train and to validate on, or None.
         settings: SFT and DPO settings, their budget, and whether to merge.
         experiment: MLflow experiment that receives the curves.
     """
-    snapshot = examples.snapshot.dataset.sha256
-    sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshot, experiment, settings.budget)
+    snapshots = mixture.snapshots
+    sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshots, experiment, settings.budget)
     dpo = None
     if pairs is not None and pair_rows is not None and settings.dpo is not None:
-        snapshot = pairs.snapshot.dataset.sha256
+        snapshots = (pairs.snapshot.dataset.sha256,)
         dpo = training.train_dpo(
-            sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshot, experiment, settings.budget
+            sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshots, experiment, settings.budget
         )
     merged = training.merge_adapter(dpo or sft, rows.train) if settings.merge else None
     return TrainedModel(sft=sft, dpo=dpo, merged=merged)

@@ -254,6 +254,43 @@ class PreparedDataset(Contract):
         )
 
 
+class MixturePart(Contract):
+    """One source of a mixture: how often each of its rows is taken, and how many that made.
+
+    ``num_duplicates`` counts its rows that an earlier source had too; they are taken from that one.
+    """
+
+    name: str
+    dataset: DatasetRef
+    snapshot_sha256: str
+    weight: float = 1.0
+    num_rows: int = 0
+    num_duplicates: int = 0
+
+
+class Mixture(Contract):
+    """What is split and trained on: the examples alone, or several sources in one data set whose lineage is a tree.
+
+    ``prepared`` accounts for the rows of every source but the first, in the order of ``parts``.
+    """
+
+    dataset: DatasetRef
+    parts: tuple[MixturePart, ...]
+    prepared: tuple[PreparedDataset, ...] = ()
+
+    @property
+    def snapshots(self) -> tuple[str, ...]:
+        """The snapshots that its rows descend from."""
+        return tuple(part.snapshot_sha256 for part in self.parts)
+
+    @model_validator(mode="after")
+    def _every_row_has_a_source(self) -> Self:
+        found = sum(part.num_rows for part in self.parts)
+        if found != self.dataset.num_rows:
+            raise ValueError(f"a mixture of {self.dataset.num_rows} rows, of which {found} have a source")
+        return self
+
+
 class Split(Contract):
     """Train and validation rows of a decontaminated data set; no ``split_group`` stands in both."""
 
@@ -609,6 +646,12 @@ class RunFindings(Contract):
     flow_run_url: str | None = None
     merged: MergedModel | None = None
     fit: FitVerdict | None = None
+    mixture: Mixture | None = None
+
+    @property
+    def snapshots(self) -> tuple[str, ...]:
+        """The snapshots that the rows trained on descend from."""
+        return self.mixture.snapshots if self.mixture else (self.examples.snapshot.dataset.sha256,)
 
     @property
     def trained(self) -> TrainingResult:

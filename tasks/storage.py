@@ -40,6 +40,9 @@ ContractT = TypeVar("ContractT", bound=Contract)
 _LINEAGE_KEY = b"perennial.lineage"
 _MANIFEST = "MANIFEST.json"
 
+MIXED = "mixed"
+"""What a data set of several sources has passed: its rows descend from every one of its parents, not the first alone."""
+
 
 def sha256_of(data: bytes) -> str:
     """The hexadecimal SHA-256 of ``data``."""
@@ -173,20 +176,55 @@ class Store:
             return None
         return DatasetRef.model_validate_json(self._fs.cat_file(path))
 
-    def verify_lineage(self, ref: DatasetRef, *, descends_from: str, passed: Iterable[str]) -> None:
-        """Checks that a data set descends from a snapshot and went through the named gates.
+    def verify_lineage(self, ref: DatasetRef, *, descends_from: str | Iterable[str], passed: Iterable[str]) -> None:
+        """Checks that a data set descends from its snapshots, from each of them, and went through the named gates.
 
-        The chain is walked along first parents, each link read back from its own hashed file, so that neither a stale
-        path nor an edited reference passes.
+        The chain is walked along first parents, and where data sets were mixed along every parent; each link is read back
+        from its own hashed file, so that neither a stale path nor an edited reference passes.
 
         Args:
             ref: The data set about to be trained on.
-            descends_from: SHA-256 of the snapshot that triggered the run.
-            passed: The gates it must have gone through.
+            descends_from: SHA-256 of the snapshot that triggered the run, or of each of several that were mixed.
+            passed: The gates it must have gone through, and so must every part of a mixture.
 
         Raises:
             LineageError: The chain is broken, leads elsewhere, or misses a gate.
         """
+        wanted = {descends_from} if isinstance(descends_from, str) else set(descends_from)
+        passed = tuple(passed)
+        self._check_gates(ref, passed)
+        self._check_lineage_metadata(ref)
+        reached: set[str] = set()
+        chains: list[tuple[DatasetRef, ...]] = [(ref,)]
+        while chains:
+            chain = chains.pop()
+            if chain[-1].sha256 in wanted:
+                reached.add(chain[-1].sha256)
+                continue
+            is_mixed = MIXED in chain[-1].passed
+            parents = chain[-1].parents if is_mixed else chain[-1].parents[:1]
+            links = [self.find_dataset(parent) for parent in parents]
+            for link in links or [None]:
+                if link is None:
+                    raise self._leads_elsewhere(chain, wanted)
+                self._check_lineage_metadata(link)
+                if is_mixed:
+                    self._check_gates(link, passed)
+                chains.append((*chain, link))
+        if reached != wanted:
+            raise self._leads_elsewhere((ref,), wanted - reached)
+
+    @staticmethod
+    def _leads_elsewhere(chain: tuple[DatasetRef, ...], wanted: set[str]) -> LineageError:
+        return LineageError(
+            f"data set {chain[0].sha256[:12]}",
+            f"a chain that ends at {' <- '.join(link.sha256[:12] for link in chain)}",
+            f"a descendant of snapshot {', '.join(sorted(sha256[:12] for sha256 in wanted))}",
+            "It was not made from the snapshot of this run; prepare that snapshot and train on the result.",
+        )
+
+    @staticmethod
+    def _check_gates(ref: DatasetRef, passed: Iterable[str]) -> None:
         missing = [gate for gate in passed if gate not in ref.passed]
         if missing:
             raise LineageError(
@@ -195,20 +233,6 @@ class Store:
                 f"also {', '.join(missing)}",
                 "Train on the output of prepare_dataset.",
             )
-        self._check_lineage_metadata(ref)
-        sha256, seen = ref.sha256, [ref.sha256[:12]]
-        while sha256 != descends_from:
-            link = self.find_dataset(sha256)
-            if link is None or not link.parents:
-                raise LineageError(
-                    f"data set {ref.sha256[:12]}",
-                    f"a chain that ends at {' <- '.join(seen)}",
-                    f"a descendant of snapshot {descends_from[:12]}",
-                    "It was not made from the snapshot of this run; prepare that snapshot and train on the result.",
-                )
-            self._check_lineage_metadata(link)
-            sha256 = link.parents[0]
-            seen.append(sha256[:12])
 
     def _check_lineage_metadata(self, ref: DatasetRef) -> None:
         self.read_table(ref, columns=[])

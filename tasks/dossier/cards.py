@@ -104,6 +104,15 @@ def data_card(evidence: RunEvidence, gathered: Gathered) -> Section:
     ]
     if facts.first_day:
         items.append(("Rows dated", f"{facts.first_day} to {facts.last_day}"))
+    if evidence.mixture and evidence.mixture.prepared:
+        items += [
+            (
+                f"Mixed in, {part.name}" if number else "Mixed, examples",
+                f"{count(part.num_rows)} rows ({percent(part.num_rows / evidence.mixture.dataset.num_rows)}) at weight "
+                f"{part.weight:g}, {count(part.num_duplicates)} duplicates left out; snapshot {short(part.snapshot_sha256)}",
+            )
+            for number, part in enumerate(evidence.mixture.parts)
+        ]
     if evidence.preferences:
         pairs = evidence.preferences
         items.append(("Preference pairs", f"{count(pairs.dataset.num_rows)} of {count(pairs.snapshot.num_rows_in)}"))
@@ -127,7 +136,8 @@ def _distribution(title: str, counts: Mapping[str, int]) -> Table:
 
 def lineage_section(evidence: RunEvidence, gathered: Gathered) -> Section:
     """The hash chain from the raw file to the model version."""
-    names = (*STAGE_NAMES, "Training rows")
+    mixed = ("Mix",) if evidence.mixture and evidence.mixture.prepared else ()
+    names = (*STAGE_NAMES, *mixed, "Training rows")
     links = [
         ("Raw file", evidence.examples.snapshot.source_sha256, evidence.examples.snapshot.source_uri.rsplit("/", 1)[-1])
     ]

@@ -84,7 +84,7 @@ def gather(evidence: RunEvidence, num_answers: int) -> Gathered:
 def lineage_fault(store: Store, evidence: RunEvidence) -> str | None:
     """Why the rows trained on do not descend from the snapshot through every gate; None when they do."""
     try:
-        store.verify_lineage(evidence.split.train, descends_from=evidence.examples.snapshot.dataset.sha256, passed=GATES)
+        store.verify_lineage(evidence.split.train, descends_from=evidence.snapshots, passed=GATES)
     except (GateError, IntegrityError) as error:
         return str(error)
     return None
@@ -92,7 +92,8 @@ def lineage_fault(store: Store, evidence: RunEvidence) -> str | None:
 
 def _chain(evidence: RunEvidence) -> list[DatasetRef]:
     examples = evidence.examples
-    refs = [stage.dataset for stage in examples.stages] + [evidence.split.train]
+    mixed = [evidence.mixture.dataset] if evidence.mixture and evidence.mixture.prepared else []
+    refs = [stage.dataset for stage in examples.stages] + mixed + [evidence.split.train]
     return list(dict.fromkeys(refs))
 
 

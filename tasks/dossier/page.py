@@ -73,7 +73,9 @@ def _tiles(evidence: RunEvidence) -> list[Tile]:
     metric = evidence.decision.primary_metric
     unit = metric_unit(metric)
     scores = {arm.arm: measured(arm.score(metric), unit) for arm in evidence.benchmark.arms}
-    prepared = [evidence.examples, *([evidence.preferences] if evidence.preferences else [])]
+    further = evidence.mixture.prepared if evidence.mixture else ()
+    prepared = [evidence.examples, *further, *([evidence.preferences] if evidence.preferences else [])]
+    num_read = sum(one.snapshot.num_rows_in for one in (evidence.examples, *further))
     replaced = sum(sum(one.scrub.entities.values()) for one in prepared)
     seconds = evidence.sft.seconds + (evidence.dpo.seconds if evidence.dpo else 0.0)
     trained = evidence.split.train.num_rows
@@ -81,7 +83,11 @@ def _tiles(evidence: RunEvidence) -> list[Tile]:
     against += [f"champion {scores['champion']}"] if "champion" in scores else []
     return [
         Tile(metric_name(metric), scores.get("candidate", "\u2013"), ", ".join(against)),
-        Tile("Rows trained on", count(trained), f"of {count(evidence.examples.snapshot.num_rows_in)} read"),
+        Tile(
+            "Rows trained on",
+            count(trained),
+            f"of {count(num_read)} read",
+        ),
         Tile("Personal values replaced", count(replaced)),
         Tile("Training time", duration(seconds), f"on {evidence.trained.plan.device}"),
     ]

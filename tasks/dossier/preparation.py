@@ -56,6 +56,9 @@ def funnel_section(evidence: RunEvidence) -> Section:
 
 def _sources(evidence: RunEvidence) -> list[tuple[str, PreparedDataset]]:
     sources = [("Examples", evidence.examples)]
+    if evidence.mixture:
+        further = zip(evidence.mixture.parts[1:], evidence.mixture.prepared, strict=True)
+        sources += [(f"Further rows, {part.name}", prepared) for part, prepared in further]
     return sources + ([("Preference pairs", evidence.preferences)] if evidence.preferences else [])
 
 

@@ -51,7 +51,7 @@ def train(
     validation: DatasetRef,
     method: Method,
     *,
-    snapshot_sha256: str,
+    snapshots: tuple[str, ...],
     experiment: str,
     on_progress: OnProgress,
     budget: BudgetConfig | None = None,
@@ -66,7 +66,7 @@ def train(
         rows: Training rows, or pairs.
         validation: Held-out rows for the loss during training; may be empty.
         method: What to do, with its settings.
-        snapshot_sha256: The snapshot that the rows must descend from.
+        snapshots: The snapshots that the rows must descend from, all of them.
         experiment: MLflow experiment.
         on_progress: Told steps done, steps in all, and a short note.
         budget: Prices, and ceilings that the trainer's own plan must keep before it takes a step. None: neither.
@@ -81,7 +81,7 @@ def train(
         TrainingError: The trainer failed after all its attempts.
     """
     store = Store.holding(rows)
-    check_rows(rows, validation, method, snapshot_sha256)
+    check_rows(rows, validation, method, snapshots)
     spec = TrainerSpec(
         base=base,
         train=rows,
@@ -156,7 +156,7 @@ def merge(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
     )
 
 
-def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapshot_sha256: str) -> None:
+def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapshots: tuple[str, ...]) -> None:
     """Refuses rows that must not be trained on, before anything is spent."""
     kind = "messages" if method.kind == "sft" else "preferences"
     if rows.kind != kind or rows.num_rows == 0:
@@ -168,7 +168,7 @@ def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapsho
         )
     store = Store.holding(rows)
     for ref in (rows, validation) if validation.num_rows else (rows,):
-        store.verify_lineage(ref, descends_from=snapshot_sha256, passed=REQUIRED_GATES)
+        store.verify_lineage(ref, descends_from=snapshots, passed=REQUIRED_GATES)
 
 
 def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validation: DatasetRef, method: Method) -> Path:

@@ -54,7 +54,7 @@ def search(
     validation: DatasetRef,
     config: TrainingConfig,
     *,
-    snapshot_sha256: str,
+    snapshots: tuple[str, ...],
     experiment: str,
     study_uri: str,
     num_trials: int,
@@ -67,7 +67,7 @@ def search(
         rows: Training rows.
         validation: Held-out rows, whose loss is what is minimised.
         config: The settings to start from, the space, and the budget of all trials together.
-        snapshot_sha256: The snapshot that the rows must descend from.
+        snapshots: The snapshots that the rows must descend from, all of them.
         experiment: MLflow experiment.
         study_uri: Database of studies, such as ``sqlite:////srv/perennial/search.db``.
         num_trials: Trials in all, those done before included.
@@ -95,7 +95,7 @@ def search(
         with open_run(experiment, "search", tags, run_id=study.user_attrs.get(_RUN)) as parent:
             study.set_user_attr(_RUN, parent.run_id)
             trainer = _Trainer(
-                base, rows, validation, config.budget, snapshot_sha256, experiment, parent.run_id, num_trials, on_progress
+                base, rows, validation, config.budget, snapshots, experiment, parent.run_id, num_trials, on_progress
             )
             report = run_trials(study, config.sft, config.search, num_trials, trainer, on_progress)
             _log_winner(parent, report)
@@ -110,7 +110,7 @@ class _Trainer:
     rows: DatasetRef
     validation: DatasetRef
     budget: BudgetConfig
-    snapshot_sha256: str
+    snapshots: tuple[str, ...]
     experiment: str
     parent_run_id: str
     num_trials: int
@@ -126,7 +126,7 @@ class _Trainer:
                 self.rows,
                 self.validation,
                 method,
-                snapshot_sha256=self.snapshot_sha256,
+                snapshots=self.snapshots,
                 experiment=self.experiment,
                 on_progress=lambda done, total, note: self.on_progress(
                     number, self.num_trials, f"trial {number + 1}, step {done} of {total}, {note}"

@@ -30,11 +30,11 @@ def train_sft(
     train: DatasetRef,
     validation: DatasetRef,
     config: SftConfig,
-    snapshot_sha256: str,
+    snapshots: tuple[str, ...],
     experiment: str,
     budget: BudgetConfig,
 ) -> TrainingResult:
-    """An adapter that has learned the replies; refuses rows that do not descend from the snapshot.
+    """An adapter that has learned the replies; refuses rows that do not descend from the snapshots.
 
     Raises:
         BudgetError: The plan goes over a ceiling; nothing was trained.
@@ -48,7 +48,7 @@ def train_sft(
             train,
             validation,
             SftMethod(config=config),
-            snapshot_sha256=snapshot_sha256,
+            snapshots=snapshots,
             experiment=experiment,
             on_progress=progress,
             budget=budget,
@@ -64,7 +64,7 @@ def train_dpo(
     train: DatasetRef,
     validation: DatasetRef,
     config: DpoConfig,
-    snapshot_sha256: str,
+    snapshots: tuple[str, ...],
     experiment: str,
     budget: BudgetConfig,
 ) -> TrainingResult:
@@ -83,7 +83,7 @@ def train_dpo(
             train,
             validation,
             DpoMethod(config=config, adapter=sft.adapter),
-            snapshot_sha256=snapshot_sha256,
+            snapshots=snapshots,
             experiment=experiment,
             on_progress=progress,
             budget=budget,
@@ -100,7 +100,7 @@ def search_sft(
     train: DatasetRef,
     validation: DatasetRef,
     config: TrainingConfig,
-    snapshot_sha256: str,
+    snapshots: tuple[str, ...],
     experiment: str,
     study_uri: str,
     num_trials: int,
@@ -119,7 +119,7 @@ def search_sft(
             train,
             validation,
             config,
-            snapshot_sha256=snapshot_sha256,
+            snapshots=snapshots,
             experiment=experiment,
             study_uri=study_uri,
             num_trials=num_trials,

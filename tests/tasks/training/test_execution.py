@@ -32,7 +32,7 @@ def train(desk: Any, method: Any, rows: DatasetRef, validation: DatasetRef, said
         rows,
         validation,
         method,
-        snapshot_sha256=desk.snapshot.sha256,
+        snapshots=(desk.snapshot.sha256,),
         experiment="desk",
         on_progress=lambda done, total, detail: said.append(f"{done}/{total} {detail}"),
         budget=BudgetConfig(price_per_device_hour={"cpu": 36}),

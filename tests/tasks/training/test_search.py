@@ -156,7 +156,7 @@ def find(desk: Desk, folder: Path, num_trials: int, **changes: Any) -> SearchRep
         desk.train,
         refs["validation"],
         TrainingConfig(sft=quick_sft(learning_rate=1e-5), search=SearchConfig(learning_rate=(5e-3, 2e-2), r=(4,))),
-        snapshot_sha256=desk.snapshot.sha256,
+        snapshots=(desk.snapshot.sha256,),
         experiment="desk",
         study_uri=f"sqlite:///{folder / 'search.db'}",
         num_trials=num_trials,

@@ -1,0 +1,25 @@
+"""Several sources in one training: each goes through the whole preparation, then they become one data set."""
+
+from __future__ import annotations
+
+from flows.config import RetrainConfig
+from flows.prepare import prepare_dataset
+from tasks import mixing
+from tasks.contracts import Mixture, MixturePart, PreparedDataset
+
+
+def mix_sources(examples: PreparedDataset, config: RetrainConfig) -> Mixture:
+    """The prepared examples, with the further sources of ``config.mixture`` where it names any.
+
+    The examples were prepared first, so the frozen test set is theirs, and every other source is kept away from it.
+    """
+    leading = MixturePart(name="examples", dataset=examples.dataset, snapshot_sha256=examples.snapshot.dataset.sha256)
+    if not config.mixture:
+        return Mixture(dataset=examples.dataset, parts=(leading.model_copy(update={"num_rows": examples.dataset.num_rows}),))
+    prepared = tuple(prepare_dataset(one.source, config.prepare, config.store, config.name) for one in config.mixture)
+    further = tuple(
+        MixturePart(name=one.name, weight=one.weight, dataset=it.dataset, snapshot_sha256=it.snapshot.dataset.sha256)
+        for one, it in zip(config.mixture, prepared, strict=True)
+    )
+    mixed = mixing.mix((leading, *further), config.prepare.splitting.seed)
+    return mixed.model_copy(update={"prepared": prepared})
