@@ -95,8 +95,12 @@ def scrubber(mode: str) -> Callable[[Sequence[str]], object]:
     return run
 
 
-def workers_speedup(num_workers: int, texts: Sequence[str]) -> float:
-    """Wall time of one process over that of several, start-up included on both sides by the same number of rows."""
+def workers_speedup(num_workers: int, texts: Sequence[str]) -> tuple[float, float]:
+    """Wall time of one process over that of several: ``(whole, steady)``.
+
+    Whole: all texts, the workers' start-up in, the single process warm already. Steady: the second half of the texts alone,
+    as the difference between runs on all of them and on the first half, in which start-up cancels out.
+    """
     from tasks.pii.detection import detector_for
     from tasks.pii.sharding import scrub_in_processes
     from tasks.rows import MESSAGES_SCHEMA
@@ -105,18 +109,25 @@ def workers_speedup(num_workers: int, texts: Sequence[str]) -> float:
         {"id": f"{number}", "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "Done."}]}
         for number, text in enumerate(texts)
     ]
-    seconds = []
-    for workers in (1, num_workers):
-        detector_for(Policy(PiiConfig())).forget()
+    policy = Policy(PiiConfig())
+
+    def seconds(workers: int, count: int) -> float:
+        detector_for(policy).forget()
         started = time.monotonic()
-        scrub_in_processes(rows, MESSAGES_SCHEMA, Policy(PiiConfig()), workers)
-        seconds.append(time.monotonic() - started)
-    return seconds[0] / seconds[1]
+        scrub_in_processes(rows[:count], MESSAGES_SCHEMA, policy, workers)
+        return time.monotonic() - started
+
+    seconds(1, 1)
+    half = len(rows) // 2
+    one_half, one_all = seconds(1, half), seconds(1, len(rows))
+    several_half, several_all = seconds(num_workers, half), seconds(num_workers, len(rows))
+    return one_all / several_all, (one_all - one_half) / (several_all - several_half)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--worker-records", type=int, default=12_000, help="dialogues for --workers (default 12,000)")
     parser.add_argument("--records", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -131,10 +142,11 @@ def main() -> None:
             mean = sum(map(len, texts)) / len(texts)
             print(f"{name:10}{mean:8.0f}{label:>10}{seconds:9.2f}{len(texts) / seconds:11.0f}{base / seconds:9.2f}")
     if options.workers:
-        speedup = workers_speedup(options.workers, dialogues(6000))
+        whole, steady = workers_speedup(options.workers, dialogues(options.worker_records))
         load = os.getloadavg()[0]
         print(
-            f"{options.workers} processes against one: {speedup:.2f} times (wall time, start-up in; load average {load:.1f})"
+            f"{options.workers} processes against one on {options.worker_records} dialogues (wall time, load average "
+            f"{load:.1f}): {whole:.2f} times whole, {steady:.2f} times when started"
         )
 
 
