@@ -209,10 +209,14 @@ class ReviewQueue(Contract):
 
 
 class BiasReport(Contract):
-    """Representation and outcome differences across groups; ``table`` holds one row per group and measure."""
+    """Representation and outcome differences across groups; ``table`` holds one row per group and measure.
+
+    ``weights`` holds one weight per row id, where ``bias.reweight_by`` asks for them; training does not read it.
+    """
 
     dataset: DatasetRef
     table: DatasetRef
+    weights: DatasetRef | None = None
     verdict: Literal["no_difference_found", "differences_found", "not_assessable"]
     notes: tuple[str, ...] = ()
 

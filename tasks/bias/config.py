@@ -22,4 +22,8 @@ class BiasConfig(BaseModel):
     max_length_difference: float = Field(
         0.25, gt=0.0, le=10.0, description="Allowed difference of mean reply length, as a share of the overall mean."
     )
+    reweight_by: str | None = Field(
+        None,
+        description="A declared group; row weights under which the outcome does not depend on it are written for export.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")

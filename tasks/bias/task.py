@@ -32,22 +32,37 @@ TABLE_SCHEMA = pa.schema(
         pa.field("finding", pa.string()),
     ]
 )
+WEIGHTS_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("weight", pa.float64())])
 
 
 @stage_task("audit_bias")
 def audit_bias(dataset: DatasetRef, config: BiasConfig) -> BiasReport:
     """How groups are represented and whether outcomes differ between them; the rows are passed on unchanged."""
     from tasks.bias.comparison import compare_groups
+    from tasks.bias.reweighting import row_weights
 
     store = Store.holding(dataset)
     logger.info("bias: comparing groups in %d rows of %s", dataset.num_rows, dataset.sha256[:12])
     with report_progress("audit_bias", dataset.num_rows) as progress:
-        measures, verdict, notes = compare_groups(store.read_rows(dataset), config)
+        rows = store.read_rows(dataset)
+        measures, verdict, notes = compare_groups(rows, config)
+        weights = row_weights(rows, config.reweight_by) if config.reweight_by else {}
+        if config.reweight_by and not weights:
+            notes.append("No row declares the group of bias.reweight_by: no weights were written.")
         progress.finish(verdict.replace("_", " "))
     table = pa.Table.from_pylist([asdict(measure) for measure in measures], schema=TABLE_SCHEMA)
     report = BiasReport(
         dataset=dataset,
         table=store.write_table(table, kind="table", parents=[dataset]),
+        weights=store.write_table(
+            pa.Table.from_pylist(
+                [{"id": name, "weight": weight} for name, weight in weights.items()], schema=WEIGHTS_SCHEMA
+            ),
+            kind="table",
+            parents=[dataset],
+        )
+        if weights
+        else None,
         verdict=verdict,
         notes=tuple(notes),
     )

@@ -118,6 +118,30 @@ def test_pairs_are_judged_by_their_chosen_reply() -> None:
     assert compare_groups(rows, BiasConfig())[1] == "differences_found"
 
 
+def test_weights_part_the_outcome_from_the_group(tmp_path: Path) -> None:
+    rows = two_regions(north_refusals=0.05, south_refusals=0.4)
+    store = Store(tmp_path)
+    ref = store.write_rows([*rows, row(900, None)], kind="messages", passed=["label_audited"])
+    report = audit_bias.fn(ref, BiasConfig(reweight_by="region"))
+    assert report.weights is not None
+    weights = {line["id"]: line["weight"] for line in store.read_table(report.weights).to_pylist()}
+    assert weights.keys() == {one["id"] for one in rows}
+    assert sum(weights.values()) == pytest.approx(len(rows))
+    rates = {}
+    for region in ("north", "south"):
+        own = [one for one in rows if one["groups"][0]["value"] == region]
+        refused = sum(weights[one["id"]] for one in own if one["messages"][-1]["content"] == REFUSAL)
+        rates[region] = refused / sum(weights[one["id"]] for one in own)
+    assert rates["north"] == pytest.approx(rates["south"])
+
+
+def test_without_the_group_no_weights_are_written(tmp_path: Path) -> None:
+    ref = Store(tmp_path).write_rows([row(n, None) for n in range(50)], kind="messages", passed=["label_audited"])
+    report = audit_bias.fn(ref, BiasConfig(reweight_by="region"))
+    assert report.weights is None
+    assert any("reweight_by" in note for note in report.notes)
+
+
 def test_the_task_passes_the_rows_on_and_reports_no_text(tmp_path: Path) -> None:
     store = Store(tmp_path)
     ref = store.write_rows(two_regions(north_refusals=0.05, south_refusals=0.4), kind="messages", passed=["label_audited"])
