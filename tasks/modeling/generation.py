@@ -3,7 +3,9 @@
 Shared by the benchmark and the red team.
 
 Prompts are sorted by length, so that a batch holds prompts of similar length and little is padding, and padded on the
-left, so that every reply starts at the same position. Sixteen at once are about five times as fast as one by one.
+left, so that every reply starts at the same position. Once half of a batch has ended, only the other half goes on, with
+what it had computed: one long reply does not make thirty-one finished ones be computed along. See
+``benchmarks/generation_throughput.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from tasks.modeling.loading import load_base, load_tokenizer, load_with_adapter
 from tasks.modeling.prompts import Messages, prompt_token_ids
@@ -25,6 +27,9 @@ from tasks.modeling.prompts import Messages, prompt_token_ids
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]
+
+_MIN_ROWS_TO_SPLIT = 4
+"""Fewer rows than these are computed to the end together: another call would cost about as much as it saves."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,16 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     max_tokens: int
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return str(self.model.device.type)
+
+    @property
+    def device_name(self) -> str:
+        """The GPU's own name, empty for a CPU."""
+        return torch.cuda.get_device_name(self.model.device) if self.device == "cuda" else ""
 
 
 @dataclass(frozen=True)
@@ -99,11 +114,11 @@ def generate_replies(
     if num_cut:
         logger.warning("generation: %d prompts exceed the context of %d tokens and lose their start", num_cut, room)
     token_ids = [ids[-room:] for ids in token_ids]
-    settings = _greedy(loaded, max_new_tokens)
+    settings = greedy_settings(loaded, max_new_tokens)
     # `generate` fills what its settings leave open from the model's own: a sampling temperature must not slip in there.
     loaded.model.generation_config = settings
     if token_ids:  # one token for one prompt, so that the first batch's latency holds no one-time costs
-        _generate_batch(loaded, [token_ids[0][-8:]], _greedy(loaded, 1))
+        _generate_batch(loaded, [token_ids[0][-8:]], greedy_settings(loaded, 1))
     replies: dict[int, Reply] = {}
     for batch in _batches_by_length([len(ids) for ids in token_ids], batch_size):
         replies.update(zip(batch, _generate_batch(loaded, [token_ids[index] for index in batch], settings), strict=True))
@@ -180,7 +195,7 @@ def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list
         yield order[start : start + batch_size]
 
 
-def _greedy(loaded: LoadedModel, max_new_tokens: int) -> GenerationConfig:
+def greedy_settings(loaded: LoadedModel, max_new_tokens: int) -> GenerationConfig:
     """Greedy decoding without any of the settings that a model's own generation_config.json brings along."""
     ends: set[int] = set()
     for source in (loaded.model.generation_config, loaded.model.config, loaded.tokenizer):
@@ -204,26 +219,77 @@ def _left_padded(loaded: LoadedModel, rows: Sequence[list[int]]) -> tuple[torch.
 
 
 def _generate_batch(loaded: LoadedModel, rows: Sequence[list[int]], settings: GenerationConfig) -> list[Reply]:
-    ids, mask = _left_padded(loaded, rows)
     started = time.perf_counter()
-    with torch.inference_mode():
-        output = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-    seconds = (time.perf_counter() - started) / len(rows)
     ends = set(settings.eos_token_id or ())
     replies = []
-    for row, tokens in zip(rows, output[:, ids.shape[1] :].tolist(), strict=True):
-        end = next((position for position, token in enumerate(tokens) if token in ends), None)
-        kept = tokens if end is None else tokens[:end]
+    generated = _continue_rows(loaded, rows, settings)
+    seconds = (time.perf_counter() - started) / len(rows)
+    for row, tokens in zip(rows, generated, strict=True):
+        completed = bool(tokens) and tokens[-1] in ends
         replies.append(
             Reply(
-                text=loaded.tokenizer.decode(kept, skip_special_tokens=True).strip(),
+                text=loaded.tokenizer.decode(tokens[:-1] if completed else tokens, skip_special_tokens=True).strip(),
                 num_prompt_tokens=len(row),
-                num_new_tokens=len(kept) + (end is not None),
+                num_new_tokens=len(tokens),
                 seconds=seconds,
-                completed=end is not None,
+                completed=completed,
             )
         )
     return replies
+
+
+class _HalfEnded(StoppingCriteria):  # type: ignore[misc]
+    """Stops a batch when at most half of its rows still go on, so that they can go on without the others."""
+
+    def __init__(self, ends: Sequence[int], num_rows: int, device: Any) -> None:
+        self._ends = torch.tensor(ends, device=device)
+        self._ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        self._ended |= torch.isin(input_ids[:, -1], self._ends)
+        return torch.full_like(self._ended, bool(self._ended.sum() * 2 >= len(self._ended)))
+
+
+def _continue_rows(loaded: LoadedModel, rows: Sequence[list[int]], settings: GenerationConfig) -> list[list[int]]:
+    """The tokens that follow each row, with the end token where there is one.
+
+    ``generate`` computes every row until the last has ended. Here it is stopped whenever half of the rows have, and called
+    again for the rest with their part of the cache. A cache that cannot be taken apart runs to the end in one call.
+    """
+    ids, mask = _left_padded(loaded, rows)
+    width, ends = ids.shape[1], settings.eos_token_id or []
+    alive, cache = list(range(len(rows))), None
+    finished: list[list[int]] = [[] for _ in rows]
+    room = settings.max_new_tokens
+    may_stop = bool(ends)
+    while alive:
+        options = {} if cache is None else {"past_key_values": cache}
+        if may_stop and len(alive) >= _MIN_ROWS_TO_SPLIT:
+            options["stopping_criteria"] = StoppingCriteriaList([_HalfEnded(ends, len(alive), ids.device)])
+        part = copy.copy(settings)
+        part.max_new_tokens = room - (ids.shape[1] - width)
+        with torch.inference_mode():
+            output = loaded.model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=part, return_dict_in_generate=True, **options
+            )
+        going_on = []
+        for place, tokens in enumerate(output.sequences[:, width:].tolist()):
+            end = next((position for position, token in enumerate(tokens) if token in ends), None)
+            finished[alive[place]] = tokens if end is None else tokens[: end + 1]
+            if end is None and len(tokens) < room:
+                going_on.append(place)
+        if not going_on:
+            break
+        cache = output.past_key_values
+        chosen = torch.tensor(going_on, device=ids.device)
+        num_new = output.sequences.shape[1] - ids.shape[1]
+        mask = torch.cat([mask, mask.new_ones(len(mask), num_new)], dim=1)[chosen]
+        ids, alive = output.sequences[chosen], [alive[place] for place in going_on]
+        if hasattr(cache, "batch_select_indices"):
+            cache.batch_select_indices(chosen)
+        else:
+            cache, may_stop = None, False
+    return finished
 
 
 def _likelihood_batch(loaded: LoadedModel, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Likelihood]:

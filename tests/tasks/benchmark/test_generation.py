@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +63,25 @@ def test_a_reply_ends_by_itself_or_at_the_limit(tiny: LoadedModel) -> None:
     whole = generate_replies(tiny, PROMPTS, max_new_tokens=60, batch_size=4)
     assert any(reply.completed and reply.num_new_tokens < 60 for reply in whole)
     assert not any("<|im_end|>" in reply.text for reply in whole)
+
+
+def test_rows_that_ended_are_not_computed_along(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_per_pass, forward = [], tiny.model.forward
+    one_by_one = generate_replies(tiny, PROMPTS, max_new_tokens=60, batch_size=1)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        rows_per_pass.append(len(kwargs["input_ids"]))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(tiny.model, "forward", counted)
+    together = generate_replies(tiny, PROMPTS, max_new_tokens=60, batch_size=12)
+    assert [(reply.text, reply.num_new_tokens) for reply in together] == [
+        (reply.text, reply.num_new_tokens) for reply in one_by_one
+    ]
+    assert len({reply.num_new_tokens for reply in together}) > 1
+    longest = max(reply.num_new_tokens for reply in together)
+    assert sum(rows_per_pass) < 12 * longest  # what a batch costs that is kept whole to its last reply
+    assert len(rows_per_pass) <= longest + 1  # and nothing is read twice: one pass a token, one to warm up
 
 
 def test_sampling_settings_of_the_model_do_not_leak_in(tiny: LoadedModel) -> None:
