@@ -41,6 +41,7 @@ def benchmark_models(
     if champion is not None:
         arms.append(benchmark.score_model("champion", champion.base, champion.adapter, frozen, settings))
     report = BenchmarkReport(dataset=frozen, arms=tuple(arms))
+    report = report.model_copy(update={"judgements": benchmark.judge_replies(report, settings)})
     if not attacks.enabled:
         return report
     probed = [

@@ -113,6 +113,13 @@ class RetrainConfig(Section):
             object.__setattr__(self, "registry", self.registry.model_copy(update={"model_name": self.name}))
         if self.fit.metric is None:
             object.__setattr__(self, "fit", self.fit.model_copy(update={"metric": self.promotion.primary_metric}))
+        if self.benchmark.price_per_device_hour is None:
+            budget = self.training.budget
+            prices = {
+                "price_per_device_hour": budget.price_per_device_hour,
+                "currency": self.benchmark.currency or budget.currency,
+            }
+            object.__setattr__(self, "benchmark", self.benchmark.model_copy(update=prices))
         if self.prepare.labels.review_name is None:
             labels = self.prepare.labels.model_copy(update={"review_name": self.name})
             object.__setattr__(self, "prepare", self.prepare.model_copy(update={"labels": labels}))

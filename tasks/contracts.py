@@ -506,15 +506,31 @@ class RedTeamReport(Contract):
         return next((arm for arm in self.arms if arm.arm == name), None)
 
 
+class Judgement(Contract):
+    """What a language model found the candidate's replies worth beside an opponent's; each pair was shown in both orders.
+
+    A verdict that changed with the order is a tie, and a tie is half a win. ``num_unjudged`` pairs got no verdict.
+    """
+
+    opponent: str
+    judge: str
+    win_rate: Measurement
+    num_wins: int
+    num_ties: int
+    num_losses: int
+    num_unjudged: int
+
+
 class BenchmarkReport(Contract):
     """The same frozen examples answered by every arm (``base``, ``candidate``, ``champion`` when there is one).
 
-    ``red_team`` is None when the configuration leaves the red team out.
+    ``red_team`` is None, and ``judgements`` are none, when the configuration leaves them out.
     """
 
     dataset: DatasetRef
     arms: tuple[ArmScores, ...]
     red_team: RedTeamReport | None = None
+    judgements: tuple[Judgement, ...] = ()
 
     def arm(self, name: str) -> ArmScores | None:
         """The named arm, or None."""
@@ -663,11 +679,20 @@ class RunFindings(Contract):
         return self.dpo or self.sft
 
 
+class BusinessPeriod(Contract):
+    """What the organisation measured in a period, such as satisfaction; a figure that is absent was not measured."""
+
+    period: str
+    model_version: str | None = None
+    figures: Mapping[str, float]
+
+
 class RunEvidence(RunFindings):
     """A run's findings and what the registry made of them; the dossier is its rendering."""
 
     candidate: RegisteredVersion
     promotion: PromotionRecord
+    business: tuple[BusinessPeriod, ...] = ()
 
     @classmethod
     def of(cls, findings: RunFindings, candidate: RegisteredVersion, promotion: PromotionRecord) -> Self:

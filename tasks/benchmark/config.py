@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from tasks.prices import PriceTable
 
 
 def _compiles(pattern: str) -> str:
@@ -17,6 +22,69 @@ def _compiles(pattern: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_compiles)]
+
+
+def _is_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        validator_for(schema).check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"not a JSON schema, at {error.json_path}: {error.message}") from error
+    if faraway := [ref for ref in _references(schema) if not ref.startswith("#")]:
+        raise ValueError(f"refers to {faraway[0]!r}; only references within the schema (`#/$defs/...`) are followed")
+    return schema
+
+
+def _references(part: Any) -> list[str]:
+    """Every ``$ref`` in a schema."""
+    if isinstance(part, list | tuple):
+        return [ref for item in part for ref in _references(item)]
+    if not isinstance(part, Mapping):
+        return []
+    own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+    return own + [ref for item in part.values() for ref in _references(item)]
+
+
+JsonSchema = Annotated[dict[str, Any], AfterValidator(_is_schema)]
+
+
+class JudgeConfig(BaseModel):
+    """A language model that compares replies; it informs people and decides nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(
+        False, description="True sends scrubbed frozen examples, and the models' replies to them, to `base_url`."
+    )
+    base_url: str = Field(
+        "http://localhost:8000/v1",
+        pattern=r"^https?://[^\s@?#]+$",
+        description="Endpoint that speaks OpenAI's chat completions, up to and with its version; no credentials in it.",
+    )
+    model: str = Field("judge", min_length=1, max_length=200, description="The judge's name at the endpoint.")
+    key_env: str = Field(
+        "PERENNIAL_JUDGE_KEY", description="Environment variable with the endpoint's key; unset or empty sends none."
+    )
+    key_block: str | None = Field(
+        None, description="Prefect Secret block with the key; goes before the environment variable."
+    )
+    criteria: str = Field(
+        "Prefer the reply that is correct, answers what was asked and agrees with the reference.",
+        min_length=1,
+        max_length=2000,
+        description="What makes a reply the better one, in a sentence or two.",
+    )
+    max_examples: int = Field(
+        100, ge=1, le=100_000, description="Examples per opponent, chosen by the hash of their ids; two questions each."
+    )
+    max_tokens: int = Field(8, ge=1, le=32_768, description="Limit of the judge's answer; a thinking model needs thousands.")
+    timeout_seconds: float = Field(60.0, gt=0, le=600, description="Of one question.")
+    max_attempts: int = Field(
+        4,
+        ge=1,
+        le=10,
+        description="Attempts at one question, 1, 2, 4 and up to 30 seconds apart; then the pair is unjudged.",
+    )
+    max_concurrent: int = Field(4, ge=1, le=64, description="Pairs that are asked about at once.")
 
 
 class BenchmarkConfig(BaseModel):
@@ -43,10 +111,24 @@ class BenchmarkConfig(BaseModel):
         description="Regular expression that a well-formed reply matches from start to end (`.` matches newlines too). "
         "None: format is not measured.",
     )
+    json_schema: JsonSchema | None = Field(
+        None,
+        description="JSON schema that a reply must satisfy as a whole: nothing around the JSON, no code fence. "
+        "None: not measured.",
+    )
+    price_per_device_hour: PriceTable | None = Field(
+        None, description="Price table behind the cost of 1,000 requests. None: that of training.budget."
+    )
+    currency: str | None = Field(
+        None, min_length=1, max_length=10, description="The currency of these prices. None: that of training.budget."
+    )
     retention: bool = Field(
         True,
         description="Weigh general questions too, which show what fine-tuning made the model forget: a few hundred short "
         "sequences per model, no generation.",
+    )
+    judge: JudgeConfig = Field(
+        JudgeConfig(), description="A language model that compares the candidate's replies with its opponents'."
     )
     min_slice_examples: int = Field(
         20, ge=2, le=1_000_000, description="Slices (by label, group, length, script) with fewer examples get no interval."

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from jsonschema.validators import validator_for
+from nltk.stem.porter import PorterStemmer
+from nltk.translate.meteor_score import single_meteor_score
+from referencing import Registry
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 from sacrebleu.metrics import BLEU, CHRF
@@ -34,18 +39,28 @@ class UnicodeWords(Tokenizer):  # type: ignore[misc]
         return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
+class _NoSynonyms:
+    """Stands where METEOR looks for WordNet, which would have to be downloaded."""
+
+    def synsets(self, word: str) -> tuple[()]:
+        """No word has a synonym."""
+        return ()
+
+
+_STEMMER = PorterStemmer()
 _ROUGE = RougeScorer(["rougeL"], tokenizer=UnicodeWords())
 _CHRF = CHRF()
 _BLEU = BLEU(effective_order=True)
 
 
 def text_scores(reply: str, reference: str) -> dict[str, float | None]:
-    """``chrf``, ``rouge_l``, ``bleu``, ``exact_match``, ``length_ratio`` and ``length_error`` of one reply; shares of 1."""
+    """The scores of one reply by metric; all but ``length_ratio`` and ``length_error`` are shares of 1."""
     ratio = len(reply) / len(reference) if reference else None
     return {
         "chrf": _CHRF.sentence_score(reply, [reference]).score / 100,
         "rouge_l": float(_ROUGE.score(reference, reply)["rougeL"].fmeasure),
         "bleu": _BLEU.sentence_score(reply, [reference]).score / 100 if _num_words(reference) >= MIN_BLEU_WORDS else None,
+        "meteor_exact_stem": _meteor(reply, reference),
         "exact_match": float(_normalised(reply) == _normalised(reference)),
         "length_ratio": ratio,
         "length_error": abs(math.log(max(len(reply), 1) / len(reference))) if reference else None,
@@ -65,6 +80,29 @@ def corpus_scores(replies: Sequence[str], references: Sequence[str]) -> dict[str
 def format_valid(reply: str, pattern: str) -> float:
     """1 when the whole reply matches the pattern, else 0."""
     return float(re.fullmatch(pattern, reply, re.DOTALL) is not None)
+
+
+def json_valid(reply: str, schema: Mapping[str, Any]) -> float:
+    """1 when the whole reply is JSON (RFC 8259: no NaN) that satisfies the schema, else 0."""
+    try:
+        value = json.loads(reply, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):  # that it is no JSON is the finding
+        return 0.0
+    # An empty registry: a reference is never fetched from the network.
+    return float(validator_for(schema)(schema, registry=Registry()).is_valid(value))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _meteor(reply: str, reference: str) -> float:
+    """METEOR (Banerjee and Lavie 2005) with exact and stem matches only; stems are English, by Porter."""
+    words = [UnicodeWords().tokenize(text) for text in (reference, reply)]
+    if not all(words):
+        return float(words[0] == words[1])
+    # Words are folded already; the library's own folding would only lower them again.
+    return float(single_meteor_score(*words, preprocess=str, stemmer=_STEMMER, wordnet=_NoSynonyms()))
 
 
 def named_label(reply: str, labels: Collection[str], pattern: str | None) -> str | None:

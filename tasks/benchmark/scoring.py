@@ -12,12 +12,13 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.benchmark.config import BenchmarkConfig
-from tasks.benchmark.replies import corpus_scores, format_valid, named_label, text_scores
+from tasks.benchmark.replies import corpus_scores, format_valid, json_valid, named_label, text_scores
 from tasks.benchmark.slices import SLICE, slices_of
 from tasks.bootstrap import Interval, Values, mean_interval, statistic_interval
 from tasks.contracts import Measurement
 from tasks.metrics import METRICS
 from tasks.modeling.generation import LoadedModel, generate_replies, reply_likelihoods
+from tasks.prices import price_of
 from tasks.rows import Row, prompt_messages, reply
 
 OnProgress = Callable[[int, int], None]
@@ -32,6 +33,8 @@ ANSWERS_SCHEMA = pa.schema(
         pa.field("tokens_in", pa.int64()),
         pa.field("tokens_out", pa.int64()),
         pa.field("latency_seconds", pa.float64()),
+        pa.field("device", pa.string()),
+        pa.field("device_name", pa.string()),
         pa.field("reference_nll", pa.float64()),
         pa.field("reference_tokens", pa.int64()),
     ]
@@ -97,6 +100,8 @@ def answer_rows(
                 "tokens_in": answer.num_prompt_tokens,
                 "tokens_out": answer.num_new_tokens,
                 "latency_seconds": answer.seconds,
+                "device": loaded.device,
+                "device_name": loaded.device_name,
                 "reference_nll": likelihood.nll,
                 "reference_tokens": likelihood.num_tokens,
             }
@@ -129,9 +134,11 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
                 **text_scores(answer["reply"], reference),
                 "label_accuracy": float(named == label) if is_named else None,
                 "format_valid": format_valid(answer["reply"], config.format_pattern) if config.format_pattern else None,
+                "json_valid": json_valid(answer["reply"], config.json_schema) if config.json_schema is not None else None,
                 "completed": float(answer["completed"]),
                 "nll": answer["reference_nll"] / answer["reference_tokens"] if answer["reference_tokens"] else None,
                 "latency_seconds": answer["latency_seconds"],
+                "cost_per_1000": _cost_per_1000(answer, config),
                 "tokens_in": float(answer["tokens_in"]),
                 "tokens_out": float(answer["tokens_out"]),
             }
@@ -170,10 +177,18 @@ def aggregate_retention(general: pa.Table, config: BenchmarkConfig) -> tuple[Mea
     return tuple(_measurement(name, _mean(frame[name], config), config) for name in names)
 
 
+def _cost_per_1000(answer: Mapping[str, Any], config: BenchmarkConfig) -> float | None:
+    """What 1,000 requests like this one cost in device time; None where the table has no price for the device."""
+    price = price_of(config.price_per_device_hour or {}, answer["device"], answer["device_name"])
+    return None if price is None else 1000 * answer["latency_seconds"] / 3600 * price
+
+
 _NOTES = {
     "label_accuracy": "No row's reference reply names its label; see benchmark.label_pattern.",
     "label_macro_f1": "No row's reference reply names its label; see benchmark.label_pattern.",
     "format_valid": "No benchmark.format_pattern is configured.",
+    "json_valid": "No benchmark.json_schema is configured.",
+    "cost_per_1000": "No price for the device that answered; see benchmark.price_per_device_hour.",
     "corpus_bleu": "No reference reply has four words.",
     "bleu": "No reference reply has four words.",
 }
@@ -195,8 +210,15 @@ def _measurement(name: str, figure: _Figure | None, config: BenchmarkConfig) -> 
         low=interval.low if has_interval else None,
         high=interval.high if has_interval else None,
         num_samples=num_rows,
-        note=f"Batches of {config.batch_size}: a batch's wall time over its rows." if name.startswith("latency") else "",
+        note=_measured_note(name, config),
     )
+
+
+def _measured_note(name: str, config: BenchmarkConfig) -> str:
+    batches = f"Batches of {config.batch_size}: a batch's wall time over its rows."
+    if name == "cost_per_1000":
+        return f"{config.currency}. {batches}" if config.currency else batches
+    return batches if name.startswith("latency") else ""
 
 
 def _mean(column: pd.Series[Any], config: BenchmarkConfig) -> _Figure | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
+from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
 
-from tasks.benchmark.config import BenchmarkConfig
-from tasks.contracts import ArmScores, BaseLanguageModel, DatasetRef, FolderRef
-from tasks.errors import InputError
+from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
+from tasks.contracts import ArmScores, BaseLanguageModel, BenchmarkReport, DatasetRef, FolderRef, Judgement
+from tasks.errors import InputError, LineageError
 from tasks.progress import StageProgress, report_progress
 from tasks.rows import Row, reply
 from tasks.stage import stage_task
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ANSWERS_VERSION = 1
+_ANSWERS_VERSION = 2
 """Raised when generation would give other answers for the same model, rows and settings."""
 _RETENTION_VERSION = 1
 """Raised when general questions would be weighed otherwise for the same model."""
@@ -93,6 +95,66 @@ def score_model(
     if TaskRunContext.get():
         create_markdown_artifact(_markdown(scores), key=f"scores-{arm}", description=f"Scores of the {arm} model")
     return scores
+
+
+@stage_task("judge_replies", cached=False)
+def judge_replies(report: BenchmarkReport, config: BenchmarkConfig) -> tuple[Judgement, ...]:
+    """How often a language model prefers the candidate's replies to each opponent's; nothing when the judge is off.
+
+    Verdicts are kept in the store, so that a run that goes on asks only what is still open; that is also why the task
+    itself is not cached: an endpoint that was away may be back. What it cannot tell is counted as unjudged.
+
+    Args:
+        report: The scored arms.
+        config: The judge, and the seed of its intervals.
+
+    Raises:
+        LineageError: The examples did not pass the scrubber, so that nothing of them may leave the machine.
+    """
+    if not config.judge.enabled:
+        return ()
+    from tasks.benchmark.judging import Judge, Pair, judge_pairs
+    from tasks.benchmark.scoring import choose_rows
+
+    frozen, settings = report.dataset, config.judge
+    if "scrubbed" not in frozen.passed:
+        raise LineageError(
+            f"benchmark data set {frozen.sha256[:12]}",
+            f"gates {', '.join(frozen.passed) or 'none'}",
+            "scrubbed examples, because a judge may be elsewhere",
+            "Judge the frozen set of `prepare`, or turn benchmark.judge.enabled off.",
+        )
+    store = Store.holding(frozen)
+    replies = {arm.arm: _replies(store, arm) for arm in report.arms}
+    answered = (row for row in store.read_rows(frozen) if row["id"] in replies["candidate"])
+    rows = choose_rows(answered, settings.max_examples)
+    logger.info("judge: %s compares %d replies per opponent", settings.model, len(rows))
+    judgements = []
+    with report_progress("judge_replies"), Judge(settings, _judge_key(settings), store) as judge:
+        for opponent in (name for name in replies if name != "candidate"):
+            pairs = [Pair(row, replies["candidate"][row["id"]], replies[opponent][row["id"]]) for row in rows]
+            judgements.append(judge_pairs(opponent, pairs, judge, settings, config.seed))
+            logger.info("judge: %s", _judgement_line(judgements[-1]))
+    return tuple(judgements)
+
+
+def _replies(store: Store, arm: ArmScores) -> dict[str, str]:
+    return {row["id"]: row["reply"] for row in store.read_table(arm.examples, columns=["id", "reply"]).to_pylist()}
+
+
+def _judge_key(config: JudgeConfig) -> str | None:
+    """The key, from the Prefect Secret block when one is named, else from the environment."""
+    if config.key_block is not None:
+        secret = Secret.load(config.key_block)
+        return str(secret.get())  # type: ignore[union-attr]
+    return os.environ.get(config.key_env) or None
+
+
+def _judgement_line(one: Judgement) -> str:
+    return (
+        f"against {one.opponent}: {one.num_wins} won, {one.num_ties} tied, {one.num_losses} lost, "
+        f"{one.num_unjudged} unjudged"
+    )
 
 
 def _load(base: BaseLanguageModel, adapter: FolderRef | None) -> LoadedModel:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tasks.contracts import ArmScores, PreparedDataset, RunEvidence, StageReport
 from tasks.dossier.blocks import Cell, Page, Section, Table, Text, Tile
+from tasks.dossier.business import figure_names, figure_text, title_of
 from tasks.dossier.notation import count, interval, measured, metric_name, metric_unit, minus, with_names, words
 from tasks.dossier.preparation import STAGE_NAMES
 from tasks.dossier.verdict import approval_line, verdict_of
@@ -37,7 +38,7 @@ class Sheet:
 
 def compare(first: RunEvidence, second: RunEvidence) -> tuple[Sheet, ...]:
     """The tables of a comparison: decisions, scores, rows left after each stage, why rows left."""
-    sheets = [_decisions(first, second), _scores(first, second)]
+    sheets = [_decisions(first, second), _scores(first, second), _business(first, second)]
     for title, one, other in _sources(first, second):
         sheets += [_funnel(title, one, other, (first, second)), _reasons(title, one, other, (first, second))]
     return tuple(sheet for sheet in sheets if sheet.rows)
@@ -132,6 +133,17 @@ def _scores(first: RunEvidence, second: RunEvidence) -> Sheet:
             if cells != (_NONE, _NONE):
                 rows.append((f"{title}: {metric_name(name)}", *cells))
     return Sheet("scores", "Scores", ("", *_names((first, second))), tuple(rows), note)
+
+
+def _business(first: RunEvidence, second: RunEvidence) -> Sheet:
+    """The last period that each run knew of."""
+    last = [run.business[-1] if run.business else None for run in (first, second)]
+    known = [period for period in last if period]
+    rows = [(words(name), *(figure_text(period, name) for period in last)) for name in figure_names(known)]
+    if rows:
+        rows.insert(0, ("Last period", *(title_of(period) if period else _NONE for period in last)))
+    note = "From the organisation's own files, as of each run"
+    return Sheet("business", "Business figures", ("", *_names((first, second))), tuple(rows), note)
 
 
 def _score(arm: ArmScores | None, name: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tasks.dossier.kpis import read_kpis
+from tasks.errors import InputError
 
 
 class DossierConfig(BaseModel):
@@ -17,3 +22,19 @@ class DossierConfig(BaseModel):
     limitations: tuple[str, ...] = Field((), description="Known limits of the model, for the model card.")
     contact: str | None = Field(None, max_length=200, description="Whom to ask about the model; goes to the model card.")
     attach_to_mlflow: bool = Field(True, description="Attach page and JSON to the candidate's MLflow run.")
+    kpi_file: str | None = Field(
+        None,
+        description="Business figures (satisfaction, time to resolution, escalation rate) to show beside the scores: CSV "
+        "with a header, or a JSON list; columns `period`, `model_version` and one a figure; an empty cell was not measured.",
+    )
+
+    @field_validator("kpi_file")
+    @classmethod
+    def _figures_are_readable(cls, path: str | None) -> str | None:
+        """Read here too, before anything is spent: the dossier comes last."""
+        try:
+            if path is not None:
+                read_kpis(Path(path))
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return path

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.contracts import ArmScores, Comparison, Measurement, PromotionDecision, RunEvidence
+from tasks.contracts import ArmScores, Comparison, Judgement, Measurement, PromotionDecision, RunEvidence
 from tasks.dossier.blocks import Answer, Answers, Block, Bullets, Cell, Details, Facts, Plot, Row, Section, Table, Text
 from tasks.dossier.gathering import AnsweredExample
-from tasks.dossier.notation import count, decimal, interval, metric_name, metric_unit, signed, with_names, words
+from tasks.dossier.notation import count, decimal, interval, measured, metric_name, metric_unit, signed, with_names, words
 from tasks.dossier.plots import Whisker, plot_scores
 from tasks.dossier.verdict import approval_line
 
@@ -91,7 +91,26 @@ def scores_section(evidence: RunEvidence) -> Section:
         blocks.append(Row([Plot(plot_scores(lines, "Scores of the models with intervals"), caption), table]))
     else:
         blocks.append(table)
-    return Section("scores", "Scores", blocks)
+    return Section("scores", "Scores", [*blocks, *_judgements(evidence.benchmark.judgements)])
+
+
+def _judgements(judgements: Sequence[Judgement]) -> list[Block]:
+    """What a language model preferred; it stands beside the scores and decides nothing."""
+    if not judgements:
+        return []
+    rows = [
+        [
+            Cell(f"against {one.opponent}", one.win_rate.note),
+            Cell(measured(one.win_rate), interval(one.win_rate.low, one.win_rate.high)),
+            *(Cell(count(number)) for number in (one.num_wins, one.num_ties, one.num_losses, one.num_unjudged)),
+        ]
+        for one in judgements
+    ]
+    caption = (
+        f"The candidate's replies as {judgements[0].judge} judged them, each pair in both orders; a verdict that "
+        "changed with the order is a tie, a tie half a win. No part of the decision."
+    )
+    return [Table(("Judge", "Win rate", "Won", "Tied", "Lost", "Unjudged"), rows, caption)]
 
 
 def _general_note(arms: Sequence[ArmScores]) -> str:

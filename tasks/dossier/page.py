@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tasks.contracts import RunEvidence
 from tasks.dossier.blocks import Page, Section, Tile
+from tasks.dossier.business import business_section
 from tasks.dossier.cards import data_card, lineage_section, model_card, settings_section
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.fit import fit_section
@@ -42,6 +43,7 @@ def compose_page(
     sections: list[Section | None] = [
         decision_section(evidence),
         scores_section(evidence),
+        business_section(evidence),
         answers_section(gathered.answers, evidence.decision.primary_metric),
         slices_section(gathered.slices, evidence.decision.primary_metric),
         red_team_section(evidence),

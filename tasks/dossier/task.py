@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.context import TaskRunContext
@@ -28,11 +29,13 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = T
         latest: Whether it becomes the store's latest; not when a person's answer is added to a dossier that there is.
 
     Raises:
+        InputError: The file of business figures changed since the configuration was read, and is faulty.
         IntegrityError: A table that the evidence refers to is gone or altered.
         RegistryError: MLflow does not take the files.
     """
     from tasks.dossier.cards import installed_versions, public_settings
     from tasks.dossier.gathering import gather
+    from tasks.dossier.kpis import read_kpis
     from tasks.dossier.page import compose_page
     from tasks.dossier.rendering import render_page
     from tasks.dossier.summary import LATEST, folder_of
@@ -40,6 +43,8 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = T
     store = Store.holding(evidence.examples.dataset)
     logger.info("dossier: writing the evidence of %s", evidence.run_name)
     evidence = evidence.model_copy(update={"settings": public_settings(evidence.settings)})
+    if config.kpi_file is not None:
+        evidence = evidence.model_copy(update={"business": read_kpis(Path(config.kpi_file))})
     with report_progress("write_dossier", 3, "files") as progress:
         gathered = gather(evidence, config.num_answers)
         written = dt.datetime.now(dt.UTC).strftime("%-d %B %Y, %H:%M UTC")

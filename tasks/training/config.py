@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.modeling.config import BaseModelConfig
+from tasks.prices import PriceTable, price_of
 
 __all__ = [
     "BaseModelConfig",
@@ -208,7 +208,7 @@ class BudgetConfig(_Settings):
     changes_no_result: ClassVar[bool] = True
 
     currency: str = Field(default="EUR", min_length=1, max_length=10, description="The currency of all prices here.")
-    price_per_device_hour: Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+    price_per_device_hour: PriceTable = Field(
         default={},
         description="Price table: `cpu`, `cuda`, or a part of the device's name such as `H100` (case ignored; the longest "
         "match counts). A CPU machine is one device, a GPU each.",
@@ -238,10 +238,7 @@ class BudgetConfig(_Settings):
             device: ``cpu`` or ``cuda``.
             name: The device's own name, such as ``NVIDIA H100 80GB HBM3``.
         """
-        matches = [key for key in self.price_per_device_hour if key.lower() == device or key.lower() in name.lower()]
-        # A name says more than a kind, and a longer part of it more than a shorter one.
-        best = max(matches, key=lambda key: (key.lower() != device, len(key)), default=None)
-        return None if best is None else self.price_per_device_hour[best]
+        return price_of(self.price_per_device_hour, device, name)
 
 
 class SearchConfig(_Settings):

@@ -6,14 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.benchmark.replies import corpus_scores, format_valid, named_label, text_scores
+from tasks.benchmark.replies import corpus_scores, format_valid, json_valid, named_label, text_scores
 from tasks.metrics import METRICS
 
 
 def test_an_equal_reply_scores_full_and_an_unrelated_one_nearly_nothing() -> None:
     same = text_scores("Please restart the printer now.", "Please restart the printer now.")
     assert same == pytest.approx(
-        {"chrf": 1.0, "rouge_l": 1.0, "bleu": 1.0, "exact_match": 1.0, "length_ratio": 1.0, "length_error": 0.0}
+        {
+            "chrf": 1.0,
+            "rouge_l": 1.0,
+            "bleu": 1.0,
+            "meteor_exact_stem": 1 - 0.5 / 5**3,  # METEOR's penalty for one chunk of five words
+            "exact_match": 1.0,
+            "length_ratio": 1.0,
+            "length_error": 0.0,
+        }
     )
     other = text_scores("Nope!", "Please restart the printer now.")
     assert other["exact_match"] == other["rouge_l"] == 0.0
@@ -33,6 +41,40 @@ def test_rouge_l_reads_every_script() -> None:
     assert text_scores("ありがとう世界", "こんにちは世界")["rouge_l"] == pytest.approx(2 / 7, abs=0.15)
     assert text_scores("fär", "für")["rouge_l"] == 0.0
     assert text_scores("Straße", "STRASSE")["rouge_l"] == 1.0
+
+
+def test_meteor_matches_stems_and_knows_no_synonyms() -> None:
+    stem = text_scores("restarting printers", "restarted printer")["meteor_exact_stem"]
+    assert stem == pytest.approx(1 - 0.5 / 2**3)
+    assert text_scores("big", "large")["meteor_exact_stem"] == 0.0
+    # one of three reply words and of two reference words: P = 1/3, R = 1/2, one chunk of one match
+    assert text_scores("the red cat", "cat dog")["meteor_exact_stem"] == pytest.approx(
+        (10 / 6) / (1 / 2 + 9 / 3) * (1 - 0.5), rel=1e-6
+    )
+    assert text_scores("", "")["meteor_exact_stem"] == 1.0
+    assert text_scores("", "cat")["meteor_exact_stem"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "valid"),
+    [
+        ('{"team": "billing", "urgent": true}', 1.0),
+        ('{"team": "sales", "urgent": true}', 0.0),
+        ('{"team": "billing"}', 0.0),
+        ('Sure: {"team": "billing", "urgent": true}', 0.0),
+        ('{"team": "billing", "urgent": NaN}', 0.0),
+        ("[" * 100_000, 0.0),
+        ("", 0.0),
+    ],
+)
+def test_json_is_valid_as_a_whole_or_not(reply: str, valid: float) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"team": {"$ref": "#/$defs/team"}, "urgent": {"type": "boolean"}},
+        "required": ["team", "urgent"],
+        "$defs": {"team": {"enum": ["billing", "shipping"]}},
+    }
+    assert json_valid(reply, schema) == valid
 
 
 def test_short_references_have_no_bleu() -> None:

@@ -22,7 +22,14 @@ def row(number: int, reference: str, label: str | None = None) -> dict[str, Any]
 
 
 def answer(number: int, reply: str, **values: Any) -> dict[str, Any]:
-    defaults = {"completed": True, "tokens_in": 10, "tokens_out": 5, "latency_seconds": 0.1}
+    defaults = {
+        "completed": True,
+        "tokens_in": 10,
+        "tokens_out": 5,
+        "latency_seconds": 0.1,
+        "device": "cpu",
+        "device_name": "",
+    }
     return {"id": f"r{number:03d}", "reply": reply, "reference_nll": 4.0, "reference_tokens": 2, **defaults, **values}
 
 
@@ -39,7 +46,15 @@ def test_every_metric_is_reported_once_and_unmeasured_ones_have_no_value() -> No
     )
     assert tuple(scores) == tuple(name for name, metric in METRICS.items() if metric.measured_on == "frozen")
     unmeasured = {name for name, score in scores.items() if score.value is None}
-    assert unmeasured == {"label_accuracy", "label_macro_f1", "format_valid", "bleu", "corpus_bleu"}
+    assert unmeasured == {
+        "label_accuracy",
+        "label_macro_f1",
+        "format_valid",
+        "json_valid",
+        "cost_per_1000",
+        "bleu",
+        "corpus_bleu",
+    }
     assert "format_pattern" in scores["format_valid"].note
     assert "wall time" in scores["latency_p95_seconds"].note
 
@@ -93,6 +108,28 @@ def test_perplexity_weighs_tokens_and_latency_is_told_by_quantile() -> None:
     assert scores["tokens_per_second"].value == pytest.approx(15 / 6)
 
 
+def test_the_cost_of_requests_is_that_of_the_device_that_answered() -> None:
+    config = CONFIG.model_copy(update={"price_per_device_hour": {"cpu": 0.36, "H100": 3.6}, "currency": "EUR"})
+    rows = [row(number, "some text") for number in (1, 2)]
+    on_cpu = measured(rows, [answer(1, "a", latency_seconds=1.0), answer(2, "b", latency_seconds=3.0)], config)
+    assert on_cpu["cost_per_1000"].value == pytest.approx(0.2)  # 2 seconds each, 0.0001 EUR a second
+    assert "EUR" in on_cpu["cost_per_1000"].note
+    gpu = {"device": "cuda", "device_name": "NVIDIA H100 80GB HBM3", "latency_seconds": 0.1}
+    assert measured(rows, [answer(1, "a", **gpu), answer(2, "b", **gpu)], config)["cost_per_1000"].value == pytest.approx(
+        0.1
+    )
+    assert (
+        measured(rows, [answer(n, "a", device="cuda", device_name="L4") for n in (1, 2)], config)["cost_per_1000"].value
+        is None
+    )
+
+
+def test_a_schema_is_measured_where_one_is_configured() -> None:
+    config = BenchmarkConfig(json_schema={"type": "object", "required": ["team"]}, num_resamples=200)
+    rows = [row(1, '{"team": "a"}'), row(2, '{"team": "b"}')]
+    assert measured(rows, [answer(1, '{"team": "x"}'), answer(2, "team: b")], config)["json_valid"].value == 0.5
+
+
 def test_row_order_changes_no_score_and_no_choice() -> None:
     rows = [row(number, f"answer number {number}") for number in range(50)]
     chosen = choose_rows(rows, 20)
@@ -110,3 +147,15 @@ def test_the_table_has_a_column_for_every_per_example_metric() -> None:
 def test_patterns_are_checked_by_the_configuration() -> None:
     with pytest.raises(ValueError, match="not a regular expression"):
         BenchmarkConfig(label_pattern="[")
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "objekt"}, "not a JSON schema"),
+        ({"items": {"$ref": "http://example.org/a.json"}}, "only references within"),
+    ],
+)
+def test_schemas_are_checked_by_the_configuration(schema: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        BenchmarkConfig(json_schema=schema)

@@ -20,7 +20,14 @@ def row(number: int, question: str, label: str | None = None, region: str | None
 
 
 def answer(number: int, reply: str) -> dict[str, Any]:
-    figures = {"completed": True, "tokens_in": 9, "tokens_out": 3, "latency_seconds": 0.1}
+    figures = {
+        "completed": True,
+        "tokens_in": 9,
+        "tokens_out": 3,
+        "latency_seconds": 0.1,
+        "device": "cpu",
+        "device_name": "",
+    }
     return {"id": f"r{number:02d}", "reply": reply, "reference_nll": 1.0, "reference_tokens": 2, **figures}
 
 

@@ -1,0 +1,196 @@
+"""A scripted judge behind real HTTP: both orders, ties, retries, refusals, and what is sent and kept."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
+from tasks.benchmark.judging import Judge, Pair, judge_pairs, verdict_in
+from tasks.benchmark.scoring import EXAMPLES_SCHEMA
+from tasks.benchmark.task import judge_replies
+from tasks.contracts import ArmScores, BenchmarkReport, Judgement
+from tasks.errors import LineageError
+from tasks.storage import Store
+
+Script = Callable[[dict[str, Any]], str]
+
+
+class ScriptedJudge:
+    """An endpoint that answers as a script says and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.script: Script = lambda content: "TIE"
+        self.failures: list[int] = []
+        """Statuses of the next answers, before the script is heard."""
+        self.asked: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        judge, lock = self, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    judge.asked.append(body)
+                    judge.keys.add(self.headers["Authorization"])
+                    status = judge.failures.pop(0) if judge.failures else 200
+                words = judge.script(json.loads(body["messages"][1]["content"])) if status == 200 else ""
+                answer = json.dumps({"choices": [{"message": {"role": "assistant", "content": words}}]}).encode()
+                self.send_response(status if self.path == "/v1/chat/completions" else 404)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+
+@pytest.fixture
+def endpoint() -> Iterator[ScriptedJudge]:
+    judge = ScriptedJudge()
+    thread = threading.Thread(target=judge.server.serve_forever, args=(0.05,))
+    thread.start()
+    yield judge
+    judge.server.shutdown()
+    thread.join()
+    judge.server.server_close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def row(number: int) -> dict[str, Any]:
+    turns = [{"role": "user", "content": f"question {number}"}, {"role": "assistant", "content": "the reference"}]
+    return {"id": f"r{number}", "messages": turns}
+
+
+def judged(endpoint: ScriptedJudge, store: Store, pairs: list[Pair], **settings: Any) -> Judgement:
+    config = JudgeConfig(base_url=endpoint.url, model="scripted", **settings)
+    with Judge(config, "a-key", store, wait=lambda seconds: None) as judge:
+        return judge_pairs("base", pairs, judge, config, seed=0)
+
+
+def counts(judgement: Judgement) -> tuple[int, int, int, int]:
+    return judgement.num_wins, judgement.num_ties, judgement.num_losses, judgement.num_unjudged
+
+
+def prefers_good(content: dict[str, Any]) -> str:
+    good = [letter for letter in ("A", "B") if "good" in content[letter]]
+    return good[0] if len(good) == 1 else "TIE"
+
+
+def test_an_even_handed_judge_is_believed(endpoint: ScriptedJudge, store: Store) -> None:
+    endpoint.script = prefers_good
+    texts = [("good", "bad")] * 6 + [("bad", "good")] * 2 + [("bad", "worse")] * 2
+    pairs = [Pair(row(number), f"{one} {number}", f"{other} {number}") for number, (one, other) in enumerate(texts)]
+    judgement = judged(endpoint, store, pairs)
+    assert counts(judgement) == (6, 2, 2, 0)
+    assert judgement.win_rate.value == pytest.approx(0.7)
+    assert judgement.win_rate.low < 0.7 < judgement.win_rate.high  # type: ignore[operator]
+    mirrored = judged(endpoint, store, [Pair(pair.row, pair.opponent, pair.candidate) for pair in pairs])
+    assert counts(mirrored) == (2, 2, 6, 0)
+    assert endpoint.keys == {"Bearer a-key"}
+
+
+@pytest.mark.parametrize("favourite", ["A", "B"])
+def test_a_judge_that_favours_a_place_decides_nothing(endpoint: ScriptedJudge, store: Store, favourite: str) -> None:
+    endpoint.script = lambda content: favourite
+    judgement = judged(endpoint, store, [Pair(row(number), "one", "other") for number in range(5)])
+    assert counts(judgement) == (0, 5, 0, 0)
+    assert judgement.win_rate.value == 0.5
+
+
+def test_equal_replies_tie_without_a_question_and_verdicts_are_kept(endpoint: ScriptedJudge, store: Store) -> None:
+    endpoint.script = prefers_good
+    assert counts(judged(endpoint, store, [Pair(row(0), "same", "same ")])) == (0, 1, 0, 0)
+    assert endpoint.asked == []
+    pairs = [Pair(row(1), "good", "bad")]
+    first = judged(endpoint, store, pairs)
+    assert len(endpoint.asked) == 2
+    assert judged(endpoint, store, pairs) == first
+    assert len(endpoint.asked) == 2
+    judged(endpoint, store, pairs, criteria="Prefer the shorter one.")
+    assert len(endpoint.asked) == 4
+    kept = [path.read_bytes() for path in Path(store.uri.removeprefix("file://")).glob("judge/*")]
+    assert set(kept) == {b"A", b"B"}  # letters, no text
+
+
+def test_a_passing_failure_is_asked_again_and_a_lasting_one_is_counted(endpoint: ScriptedJudge, store: Store) -> None:
+    endpoint.script, endpoint.failures = prefers_good, [503, 429]
+    assert counts(judged(endpoint, store, [Pair(row(1), "good", "bad")], max_attempts=3)) == (1, 0, 0, 0)
+    endpoint.failures = [500] * 3
+    lasting = judged(endpoint, store, [Pair(row(2), "good", "bad")], max_attempts=3)
+    assert counts(lasting) == (0, 0, 0, 1)
+    assert lasting.win_rate.value is None  # not measured, and not 0
+
+
+def test_a_refused_key_ends_the_questions_and_says_so(endpoint: ScriptedJudge, store: Store) -> None:
+    endpoint.failures = [401] * 100
+    judgement = judged(endpoint, store, [Pair(row(number), "good", "bad") for number in range(20)], max_concurrent=1)
+    assert counts(judgement) == (0, 0, 0, 20)
+    assert "401" in judgement.win_rate.note
+    assert len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict"),
+    [("A", "A"), (" b. ", "B"), ("**Tie**", "TIE"), ("I prefer A", None), ("AB", None), ("", None), (None, None)],
+)
+def test_only_a_letter_is_a_verdict(words: str | None, verdict: str | None) -> None:
+    assert verdict_in(words) == verdict
+
+
+def test_a_verdict_that_is_none_is_asked_for_again_the_next_time(endpoint: ScriptedJudge, store: Store) -> None:
+    endpoint.script = lambda content: "As a language model, I cannot decide."
+    assert counts(judged(endpoint, store, [Pair(row(1), "good", "bad")])) == (0, 0, 0, 1)
+    endpoint.script = prefers_good
+    assert counts(judged(endpoint, store, [Pair(row(1), "good", "bad")])) == (1, 0, 0, 0)
+
+
+# -------------------------------------------------------------------------------------------------------------- the task
+
+
+def scored(store: Store, passed: tuple[str, ...]) -> BenchmarkReport:
+    rows = [row(number) for number in range(4)]
+    frozen = store.write_rows(rows, kind="messages", passed=list(passed))
+    arms = []
+    for name, words in (("base", "bad"), ("candidate", "good"), ("champion", "good")):
+        answers = [{"id": one["id"], "reply": f"{words} {name}"} for one in rows]
+        blank = dict.fromkeys(EXAMPLES_SCHEMA.names)
+        table = EXAMPLES_SCHEMA.empty_table().from_pylist([{**blank, **one} for one in answers], schema=EXAMPLES_SCHEMA)
+        arms.append(ArmScores(arm=name, model_sha256="0" * 64, examples=store.write_table(table, kind="table"), scores=()))
+    return BenchmarkReport(dataset=frozen, arms=tuple(arms))
+
+
+def test_the_candidate_is_judged_against_every_opponent_on_scrubbed_rows_only(
+    endpoint: ScriptedJudge, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERENNIAL_JUDGE_KEY", "from-the-environment")
+    endpoint.script = prefers_good
+    judge = JudgeConfig(enabled=True, base_url=endpoint.url, max_examples=3)
+    config = BenchmarkConfig(judge=judge)
+    judgements = judge_replies.fn(scored(store, ("scrubbed",)), config)
+    assert [(one.opponent, *counts(one)) for one in judgements] == [("base", 3, 0, 0, 0), ("champion", 0, 3, 0, 0)]
+    assert endpoint.keys == {"Bearer from-the-environment"}
+    num_asked = len(endpoint.asked)
+    with pytest.raises(LineageError, match="scrubbed"):
+        judge_replies.fn(scored(store, ()), config)
+    off = config.model_copy(update={"judge": judge.model_copy(update={"enabled": False})})
+    assert judge_replies.fn(scored(store, ()), off) == ()
+    assert len(endpoint.asked) == num_asked
+
+
+def test_an_address_holds_no_credentials() -> None:
+    with pytest.raises(ValueError, match="base_url"):
+        JudgeConfig(base_url="https://user:word@example.org/v1")
