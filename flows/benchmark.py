@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.gpu import gpu_slot
 from tasks import benchmark, redteam
 from tasks.contracts import BaseLanguageModel, BenchmarkReport, Champion, DatasetRef, FolderRef, RedTeamReport
 
@@ -34,20 +35,21 @@ def benchmark_models(
         findings: What the scrubber replaced, which no model may know.
         attacks: Settings of the red team.
     """
-    arms = [
-        benchmark.score_model("base", base, None, frozen, settings),
-        benchmark.score_model("candidate", base, candidate, frozen, settings),
-    ]
-    if champion is not None:
-        arms.append(benchmark.score_model("champion", champion.base, champion.adapter, frozen, settings))
-    report = BenchmarkReport(dataset=frozen, arms=tuple(arms))
-    report = report.model_copy(update={"judgements": benchmark.judge_replies(report, settings)})
-    if not attacks.enabled:
-        return report
-    probed = [
-        redteam.probe_model("base", base, None, findings, attacks),
-        redteam.probe_model("candidate", base, candidate, findings, attacks),
-    ]
-    if champion is not None:
-        probed.append(redteam.probe_model("champion", champion.base, champion.adapter, findings, attacks))
-    return report.model_copy(update={"red_team": RedTeamReport(arms=tuple(probed))})
+    with gpu_slot():
+        arms = [
+            benchmark.score_model("base", base, None, frozen, settings),
+            benchmark.score_model("candidate", base, candidate, frozen, settings),
+        ]
+        if champion is not None:
+            arms.append(benchmark.score_model("champion", champion.base, champion.adapter, frozen, settings))
+        report = BenchmarkReport(dataset=frozen, arms=tuple(arms))
+        report = report.model_copy(update={"judgements": benchmark.judge_replies(report, settings)})
+        if not attacks.enabled:
+            return report
+        probed = [
+            redteam.probe_model("base", base, None, findings, attacks),
+            redteam.probe_model("candidate", base, candidate, findings, attacks),
+        ]
+        if champion is not None:
+            probed.append(redteam.probe_model("champion", champion.base, champion.adapter, findings, attacks))
+        return report.model_copy(update={"red_team": RedTeamReport(arms=tuple(probed))})

@@ -358,6 +358,25 @@ def alert_bridge(
         serve(load_settings(config, BridgeConfig), read_secrets(os.environ), host, port)
 
 
+@app.command()
+def deploy(
+    file: Annotated[Path, typer.Option(help="The deployments.")] = Path("deployments/prefect.yaml"),
+    gpus: Annotated[int, typer.Option(min=1, max=10_000, help="How many runs may hold a GPU at a time.")] = 1,
+) -> None:
+    """Brings the Prefect server to the deployments of this folder, with their pools, limit and automation."""
+    with _explained_errors():
+        from flows import embedded
+
+        embedded.prepare_environment()
+        embedded.use_running_server()
+        if not os.environ.get("PREFECT_API_URL"):
+            raise ConfigError("PREFECT_API_URL", "no server", "a Prefect server", "Set it, or start `perennial server`.")
+        from flows.deploying import deploy as deploy_all
+
+        for word, what in deploy_all(file, Path.cwd(), gpus):
+            console.print(f"{word:<9} {what}", highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point of the `perennial` command."""
     app()

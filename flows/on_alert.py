@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow, runtime
 
 from flows.config import RetrainConfig
+from flows.gpu import cancel_children
 from flows.retrain import retrain
 from tasks import alerts, ingest
 from tasks.contracts import Alert, AlertOutcome
@@ -18,7 +19,14 @@ def _run_name() -> str:
     return f"{runtime.flow_run.parameters['config'].name}-alert-{start:%Y%m%d-%H%M%S}"
 
 
-@flow(name="retrain-on-alert", flow_run_name=_run_name, persist_result=True, result_serializer="json")
+@flow(
+    name="retrain-on-alert",
+    flow_run_name=_run_name,
+    persist_result=True,
+    result_serializer="json",
+    on_cancellation=[cancel_children],
+    on_crashed=[cancel_children],
+)
 def retrain_on_alert(config: RetrainConfig, alert: Alert, policy: alerts.AlertPolicy = _DEFAULT_POLICY) -> AlertOutcome:
     """The decision on an alert and, where it is yes, the retrain's outcome. "No" is a normal, explained end.
 

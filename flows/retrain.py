@@ -12,6 +12,7 @@ from flows.approving import hand_over
 from flows.benchmark import benchmark_models
 from flows.config import RetrainConfig
 from flows.fit import judge_fit
+from flows.gpu import cancel_children, on_gpu_pool
 from flows.mix import mix_sources
 from flows.prepare import prepare_dataset
 from flows.promote import promote_candidate
@@ -26,7 +27,14 @@ def _run_name() -> str:
     return f"{runtime.flow_run.parameters['config'].name}-{start:%Y%m%d-%H%M%S}"
 
 
-@flow(name="retrain", flow_run_name=_run_name, persist_result=True, result_serializer="json")
+@flow(
+    name="retrain",
+    flow_run_name=_run_name,
+    persist_result=True,
+    result_serializer="json",
+    on_cancellation=[cancel_children],
+    on_crashed=[cancel_children],
+)
 def retrain(config: RetrainConfig) -> RetrainOutcome:
     """Retrains one model and promotes the result if it proves better; "no" is a normal, explained outcome.
 
@@ -47,13 +55,14 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
     base = training.resolve_base_model(config.training.base_model, config.store)
     verdict = judge_fit(base, rows, examples.frozen, config.fit, config.benchmark)
 
-    # 4. Train: LoRA SFT on the rows, then DPO on the pairs, on top of the same adapter.
-    trained = train_adapter(base, mixture, rows, pairs, pair_rows, config.training, config.name)
+    # 4. Train: LoRA SFT on the rows, then DPO on the pairs, on top of the same adapter; where the GPUs are.
+    trained = on_gpu_pool(train_adapter, base, mixture, rows, pairs, pair_rows, config.training, config.name)
 
     # 5. Judge: the same frozen examples and attacks for base, candidate and champion; the difference must be proven.
     champion = registry.find_champion(config.registry)
     found = examples.scrub.findings
-    scores = benchmark_models(base, trained.adapter, champion, examples.frozen, config.benchmark, found, config.redteam)
+    arms = (base, trained.adapter, champion)
+    scores = on_gpu_pool(benchmark_models, *arms, examples.frozen, config.benchmark, found, config.redteam)
     decision = promotion.decide_promotion(scores, config.promotion, champion)
 
     # 6. Measure the stages against planted ground truth, where the configuration names one.

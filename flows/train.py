@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.gpu import gpu_slot
 from tasks import training
 from tasks.contracts import BaseLanguageModel, Mixture, PreparedDataset, Split, TrainedModel
 
@@ -29,13 +30,14 @@ def train_adapter(
         settings: SFT and DPO settings, their budget, and whether to merge.
         experiment: MLflow experiment that receives the curves.
     """
-    snapshots = mixture.snapshots
-    sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshots, experiment, settings.budget)
-    dpo = None
-    if pairs is not None and pair_rows is not None and settings.dpo is not None:
-        snapshots = (pairs.snapshot.dataset.sha256,)
-        dpo = training.train_dpo(
-            sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshots, experiment, settings.budget
-        )
-    merged = training.merge_adapter(dpo or sft, rows.train) if settings.merge else None
-    return TrainedModel(sft=sft, dpo=dpo, merged=merged)
+    with gpu_slot():
+        snapshots = mixture.snapshots
+        sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshots, experiment, settings.budget)
+        dpo = None
+        if pairs is not None and pair_rows is not None and settings.dpo is not None:
+            snapshots = (pairs.snapshot.dataset.sha256,)
+            dpo = training.train_dpo(
+                sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshots, experiment, settings.budget
+            )
+        merged = training.merge_adapter(dpo or sft, rows.train) if settings.merge else None
+        return TrainedModel(sft=sft, dpo=dpo, merged=merged)

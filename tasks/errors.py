@@ -20,6 +20,7 @@
     ├── IntegrityError              stored bytes are gone or are not the bytes that were written
     ├── TrainingError               the trainer process failed after all its attempts
     │   └── OutOfMemoryError        every rung of the memory ladder was tried
+    ├── HandOverError               a run on another pool did not complete
     └── RegistryError               the model registry refused, or its state is not what was judged
 
 A message has four parts: where (configuration path, file, row id), what was found, what was expected, and what to do.
@@ -122,6 +123,10 @@ class TrainingError(PerennialError):
 
 class OutOfMemoryError(TrainingError):
     """The trainer ran out of memory on every rung of its ladder."""
+
+
+class HandOverError(PerennialError):
+    """A stage that was handed over to another pool did not complete there."""
 
 
 class RegistryError(PerennialError):

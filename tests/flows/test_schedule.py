@@ -27,16 +27,16 @@ def post(url: str, body: dict[str, Any]) -> Any:
         return json.load(response)
 
 
-def prefect(*arguments: str, api: str) -> subprocess.CompletedProcess[str]:
+def perennial(*arguments: str, api: str) -> str:
     return subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        [sys.executable, "-m", "flows.cli", *arguments],
         cwd=ROOT,
         env={**os.environ, "PREFECT_API_URL": api},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
         check=True,
-    )
+    ).stdout
 
 
 @pytest.mark.slow
@@ -49,18 +49,22 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing(
     monkeypatch.setattr(os, "environ", os.environ.copy())
     embedded.prepare_environment()
     with embedded.prefect_api(print) as api:
-        prefect("work-pool", "create", "perennial-cpu", "--type", "process", api=api)
-        for _ in range(2):
-            prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml", api=api)
+        first, second, third = (perennial("deploy", *more, api=api) for more in ([], [], ["--gpus", "2"]))
+        assert {line.split()[0] for line in first.splitlines()} == {"created"}
+        assert {line[:9] for line in second.splitlines()} == {"as it was"}, second
+        assert [line for line in third.splitlines() if not line.startswith("as it was")] == [
+            "changed   concurrency limit gpu-slots: 2"
+        ]
         deployments = post(f"{api}/deployments/filter", {})
         names = {deployment["name"] for deployment in deployments}
-        assert names == {"quarterly", "on-demand", "retrain-on-alert", "promote", "rollback"}
+        cpu = {"quarterly", "on-demand", "retrain-on-alert", "prepare-dataset", "promote", "rollback"}
+        assert names == cpu | {"train-adapter", "benchmark-models"}
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
         assert len(quarterly["schedules"]) == 1
         upcoming = upcoming_runs(api, quarterly["id"])
     assert upcoming, "the server scheduled no run within two minutes"
-    first = min(datetime.fromisoformat(run["expected_start_time"]) for run in upcoming)
-    assert (first.month % 3, first.day, first.hour, first.minute) == (1, 1, 2, 0)
+    next_run = min(datetime.fromisoformat(run["expected_start_time"]) for run in upcoming)
+    assert (next_run.month % 3, next_run.day, next_run.hour, next_run.minute) == (1, 1, 2, 0)
 
 
 def upcoming_runs(api: str, deployment_id: str) -> list[dict[str, Any]]:

@@ -1,0 +1,173 @@
+"""What `perennial deploy` brings a Prefect server to: pools, the GPU limit, the automation for dead runs, deployments.
+
+The deployments are those of ``deployments/prefect.yaml``. Each thing is read first and written only where it differs, so
+that deploying again changes nothing and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import load_flow_from_entrypoint
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate, GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.objects import ConcurrencyOptions, StateType
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+from prefect.utilities.callables import parameter_schema
+
+from flows.gpu import GPU_SLOTS
+from tasks.errors import ConfigError
+
+HEARTBEAT_SECONDS = 30
+"""How often a run says that it lives; four of them may be missed, so that a restart of the server crashes nobody."""
+DEAD_AFTER = timedelta(seconds=4 * HEARTBEAT_SECONDS)
+_ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended", "Paused", "AwaitingRetry")
+
+Change = tuple[str, str]
+"""What happened (``created``, ``changed`` or ``as it was``) and to what."""
+
+
+def deploy(file: Path, root: Path, num_gpus: int) -> Iterator[Change]:
+    """Brings the server to what the file says, one line a thing.
+
+    Args:
+        file: The deployments; ``deployments/prefect.yaml``.
+        root: The folder of this code on the workers' machines.
+        num_gpus: How many runs may hold a GPU at a time.
+
+    Raises:
+        ConfigError: The file cannot be read as deployments.
+    """
+    try:
+        wanted = yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ConfigError(str(file), type(error).__name__, "a file of Prefect deployments", "Correct the path.") from error
+    with get_client(sync_client=True) as client:
+        for pool in sorted({one["work_pool"]["name"] for one in wanted}):
+            yield _ensure_pool(client, pool), f"work pool {pool}"
+        yield _ensure_limit(client, num_gpus), f"concurrency limit {GPU_SLOTS}: {num_gpus}"
+        automation = zombie_automation()
+        yield _ensure_automation(client, automation), f"automation {automation.name}"
+        for one in wanted:
+            yield _ensure_deployment(client, one, root)
+
+
+def zombie_automation() -> AutomationCore:
+    """Marks a run as crashed whose heartbeats stopped before it ended; a run that waits for a person sends none and may."""
+    beat = "prefect.flow-run.heartbeat"
+    return AutomationCore(
+        name="perennial: dead runs",
+        description="A run whose heartbeats stopped without an end has crashed, and holds nothing any more.",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            after={beat},
+            expect={beat, *(f"prefect.flow-run.{end}" for end in _ENDS)},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=DEAD_AFTER,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="Its heartbeats stopped: the process is gone.")],
+    )
+
+
+def _ensure_pool(client: SyncPrefectClient, name: str) -> str:
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        return "created"
+    return "as it was"
+
+
+def _ensure_limit(client: SyncPrefectClient, slots: int) -> str:
+    try:
+        before = client.read_global_concurrency_limit_by_name(GPU_SLOTS).limit
+    except ObjectNotFound:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_SLOTS, limit=slots))
+        return "created"
+    client.upsert_global_concurrency_limit_by_name(GPU_SLOTS, slots)
+    return "as it was" if before == slots else "changed"
+
+
+def _ensure_automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
+    found = client.read_automations_by_name(wanted.name)
+    if not found:
+        client.create_automation(wanted)
+        return "created"
+    if _comparable(found[0]) == _comparable(wanted):
+        return "as it was"
+    client.update_automation(found[0].id, wanted)
+    return "changed"
+
+
+def _comparable(automation: AutomationCore) -> Any:
+    """What is said about an automation, without the ids that the server gave and in one order."""
+    trigger = automation.trigger
+    assert isinstance(trigger, EventTrigger)
+    told: dict[str, Any] = trigger.model_dump(mode="json", exclude={"id"})
+    for key in ("after", "expect", "for_each"):
+        told[key] = sorted(told[key])
+    actions = [action.model_dump(mode="json") for action in automation.actions]
+    return automation.enabled, automation.description, told, actions
+
+
+def _ensure_deployment(client: SyncPrefectClient, wanted: dict[str, Any], root: Path) -> Change:
+    """Creates a deployment or, where a field differs, writes it anew; the names of those fields are told."""
+    flow = load_flow_from_entrypoint(str(root / wanted["entrypoint"]))
+    name = f"{flow.name}/{wanted['name']}"
+    limit = wanted.get("concurrency_limit")
+    schedules = wanted.get("schedules", [])
+    fields: dict[str, Any] = {
+        "entrypoint": wanted["entrypoint"],
+        "description": wanted["description"],
+        "tags": wanted.get("tags", []),
+        "parameters": wanted.get("parameters", {}),
+        "work_pool_name": wanted["work_pool"]["name"],
+        "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}},
+        "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(root)}}],
+        "parameter_openapi_schema": parameter_schema(flow).model_dump(mode="json"),
+    }
+    told = {
+        **fields,
+        "concurrency_limit": limit["limit"] if limit else None,
+        "schedules": [(one["slug"], one["cron"], one["timezone"], one["active"]) for one in schedules],
+    }
+    try:
+        found = client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        word, differing = "created", []
+    else:
+        present = {key: getattr(found, key) for key in fields}
+        present["concurrency_limit"] = found.global_concurrency_limit.limit if found.global_concurrency_limit else None
+        present["schedules"] = [
+            (one.slug, getattr(one.schedule, "cron", None), getattr(one.schedule, "timezone", None), one.active)
+            for one in found.schedules
+        ]
+        differing = [key for key in told if told[key] != present[key]]
+        if not differing:
+            return "as it was", f"deployment {name}"
+        word = "changed"
+    options = ConcurrencyOptions(collision_strategy=limit["collision_strategy"]) if limit else None
+    client.create_deployment(
+        client.create_flow(flow),
+        wanted["name"],
+        concurrency_limit=limit["limit"] if limit else None,
+        concurrency_options=options,
+        enforce_parameter_schema=True,
+        schedules=[
+            DeploymentScheduleCreate(
+                slug=one["slug"], active=one["active"], schedule=CronSchedule(cron=one["cron"], timezone=one["timezone"])
+            )
+            for one in schedules
+        ],
+        **fields,
+    )
+    return word, f"deployment {name}" + (f" ({', '.join(differing)})" if differing else "")

@@ -1,0 +1,32 @@
+"""A parent and a stage that use the hand-over as the retrain page does, without a model; deployed by test_gpu.py."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from prefect import flow
+
+from flows.gpu import cancel_children, gpu_slot, on_gpu_pool
+from tasks.contracts import SearchTrial
+from tasks.errors import BudgetError
+
+
+@flow(name="stand-in-stage", persist_result=True, result_serializer="json")
+def stage(folder: str, mood: str) -> SearchTrial:
+    """Leaves its process's number behind, then answers, fails or works for ever."""
+    with gpu_slot():
+        Path(folder, f"{mood}.pid").write_text(str(os.getpid()))
+        if mood == "dear":
+            raise BudgetError("training.budget", "9 hours", "at most 3", "Raise it.")
+        while mood == "endless":
+            time.sleep(0.2)
+    return SearchTrial(outcome="complete", learning_rate=0.5, r=8)
+
+
+@flow(name="stand-in-parent", on_cancellation=[cancel_children], on_crashed=[cancel_children])
+def parent(folder: str, mood: str) -> None:
+    """Hands the stage over and keeps what came back."""
+    trial = on_gpu_pool(stage, folder, mood=mood)
+    Path(folder, f"{mood}.json").write_text(trial.model_dump_json())

@@ -1,0 +1,116 @@
+"""Work handed to another pool: its answer comes back, its failure is told, and it ends with the run that asked for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from flows import embedded
+from tasks.processes import start_guarded, stop_group
+from tests.flows.standin import parent, stage
+
+ROOT = Path(__file__).parents[2]
+LIMIT_SECONDS = 240
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_without_a_pool_the_stage_runs_in_this_process(tmp_path: Path) -> None:
+    parent(str(tmp_path), "calm")
+    assert (tmp_path / "calm.pid").read_text() == str(os.getpid())
+    assert '"learning_rate":0.5' in (tmp_path / "calm.json").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
+    for name in ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    embedded.prepare_environment()
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+    from prefect.deployments import run_deployment
+    from prefect.states import Cancelling
+    from prefect.utilities.callables import parameter_schema
+
+    with ExitStack() as stack:
+        api = stack.enter_context(embedded.prefect_api(print))
+        client = stack.enter_context(get_client(sync_client=True))
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu-slots", limit=1))
+        for pool, flow, function in (("cpu", parent, "parent"), ("gpu", stage, "stage")):
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+            client.create_deployment(
+                client.create_flow(flow),
+                flow.name,
+                work_pool_name=pool,
+                entrypoint=f"tests/flows/standin.py:{function}",
+                pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+                parameter_openapi_schema=parameter_schema(flow).model_dump(),
+            )
+            worker = start_guarded(
+                "prefect",
+                ["worker", "start", "--pool", pool],
+                environment={**os.environ, "PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            stack.callback(stop_group, worker)
+
+        def start(mood: str) -> UUID:
+            run = run_deployment(
+                "stand-in-parent/stand-in-parent", parameters={"folder": str(tmp_path), "mood": mood}, timeout=0
+            )
+            return UUID(str(run.id))  # type: ignore[union-attr]
+
+        def end_of(run: UUID) -> tuple[str, str]:
+            for _ in range(LIMIT_SECONDS):
+                state = client.read_flow_run(run).state
+                if state is not None and state.is_final():
+                    return state.type.value, state.message or ""
+                time.sleep(1)
+            raise AssertionError("the run did not end")
+
+        assert end_of(start("calm"))[0] == "COMPLETED"
+        assert '"learning_rate":0.5' in (tmp_path / "calm.json").read_text()
+
+        kind, words = end_of(start("dear"))
+        assert kind == "FAILED"
+        assert "9 hours; expected at most 3" in words
+
+        run = start("endless")
+        note = tmp_path / "endless.pid"
+        for _ in range(LIMIT_SECONDS):
+            if note.exists():
+                break
+            time.sleep(1)
+        pid = int(note.read_text())
+        assert client.read_global_concurrency_limit_by_name("gpu-slots").active_slots == 1
+        client.set_flow_run_state(run, Cancelling())
+        assert end_of(run)[0] == "CANCELLED"
+        (child,) = [one for one in client.read_flow_runs() if one.parameters.get("mood") == "endless" and one.id != run]
+        assert end_of(child.id)[0] == "CANCELLED"
+        for _ in range(LIMIT_SECONDS):
+            if not is_alive(pid):
+                break
+            time.sleep(1)
+        assert not is_alive(pid), "the process works on after its run was cancelled"
+        for _ in range(LIMIT_SECONDS):
+            if client.read_global_concurrency_limit_by_name("gpu-slots").active_slots == 0:
+                break
+            time.sleep(1)
+        assert client.read_global_concurrency_limit_by_name("gpu-slots").active_slots == 0
