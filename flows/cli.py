@@ -360,6 +360,10 @@ def alert_bridge(
 
 @app.command()
 def deploy(
+    profile: Annotated[
+        Literal["local", "docker", "kubernetes"],
+        typer.Option(help="Where runs work: processes here, processes in the workers' containers, or Jobs of a cluster."),
+    ] = "local",
     file: Annotated[Path, typer.Option(help="The deployments.")] = Path("deployments/prefect.yaml"),
     gpus: Annotated[int, typer.Option(min=1, max=10_000, help="How many runs may hold a GPU at a time.")] = 1,
 ) -> None:
@@ -373,7 +377,7 @@ def deploy(
             raise ConfigError("PREFECT_API_URL", "no server", "a Prefect server", "Set it, or start `perennial server`.")
         from flows.deploying import deploy as deploy_all
 
-        for word, what in deploy_all(file, Path.cwd(), gpus):
+        for word, what in deploy_all(file, profile, gpus):
             console.print(f"{word:<9} {what}", highlight=False, soft_wrap=True)
 
 

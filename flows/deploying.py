@@ -6,40 +6,50 @@ that deploying again changes nothing and says so.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from prefect import load_flow_from_entrypoint
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.actions import (
+    DeploymentScheduleCreate,
+    GlobalConcurrencyLimitCreate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
 from prefect.client.schemas.objects import ConcurrencyOptions, StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
+from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from flows.gpu import GPU_SLOTS
 from tasks.errors import ConfigError
 
 HEARTBEAT_SECONDS = 30
-"""How often a run says that it lives; four of them may be missed, so that a restart of the server crashes nobody."""
-DEAD_AFTER = timedelta(seconds=4 * HEARTBEAT_SECONDS)
+"""How often a run says that it lives; with Prefect's own 180, healthy runs would be taken for dead."""
+DEAD_AFTER = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 _ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended", "Paused", "AwaitingRetry")
 
+Profile = Literal["local", "docker", "kubernetes"]
+"""Where runs work: processes in this folder, processes in the workers' containers, or Jobs of a cluster."""
+IMAGE_FOLDER = Path("/app")
+"""Where the images have this code."""
 Change = tuple[str, str]
 """What happened (``created``, ``changed`` or ``as it was``) and to what."""
 
 
-def deploy(file: Path, root: Path, num_gpus: int) -> Iterator[Change]:
+def deploy(file: Path, profile: Profile, num_gpus: int) -> Iterator[Change]:
     """Brings the server to what the file says, one line a thing.
 
     Args:
         file: The deployments; ``deployments/prefect.yaml``.
-        root: The folder of this code on the workers' machines.
+        profile: Where runs work.
         num_gpus: How many runs may hold a GPU at a time.
 
     Raises:
@@ -51,12 +61,12 @@ def deploy(file: Path, root: Path, num_gpus: int) -> Iterator[Change]:
         raise ConfigError(str(file), type(error).__name__, "a file of Prefect deployments", "Correct the path.") from error
     with get_client(sync_client=True) as client:
         for pool in sorted({one["work_pool"]["name"] for one in wanted}):
-            yield _ensure_pool(client, pool), f"work pool {pool}"
+            yield _ensure_pool(client, pool, profile, file.parent / "pools"), f"work pool {pool}"
         yield _ensure_limit(client, num_gpus), f"concurrency limit {GPU_SLOTS}: {num_gpus}"
         automation = zombie_automation()
         yield _ensure_automation(client, automation), f"automation {automation.name}"
         for one in wanted:
-            yield _ensure_deployment(client, one, root)
+            yield _ensure_deployment(client, one, profile)
 
 
 def zombie_automation() -> AutomationCore:
@@ -78,13 +88,25 @@ def zombie_automation() -> AutomationCore:
     )
 
 
-def _ensure_pool(client: SyncPrefectClient, name: str) -> str:
+def _ensure_pool(client: SyncPrefectClient, name: str, profile: Profile, templates: Path) -> str:
+    """A pool's kind cannot be changed; its template, which says what a Job asks the cluster for, can."""
+    kind = "kubernetes" if profile == "kubernetes" else "process"
+    template = {}
+    if kind == "kubernetes":
+        template = json.loads((templates / f"kubernetes-{name.rpartition('-')[2]}.json").read_text(encoding="utf-8"))
     try:
-        client.read_work_pool(name)
+        found = client.read_work_pool(name)
     except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
         return "created"
-    return "as it was"
+    if found.type != kind:
+        raise ConfigError(
+            f"work pool {name}", found.type, kind, "Delete it on Prefect's page, or deploy with the profile it was made for."
+        )
+    if not template or found.base_job_template == template:
+        return "as it was"
+    client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
+    return "changed"
 
 
 def _ensure_limit(client: SyncPrefectClient, slots: int) -> str:
@@ -119,9 +141,12 @@ def _comparable(automation: AutomationCore) -> Any:
     return automation.enabled, automation.description, told, actions
 
 
-def _ensure_deployment(client: SyncPrefectClient, wanted: dict[str, Any], root: Path) -> Change:
+def _ensure_deployment(client: SyncPrefectClient, wanted: dict[str, Any], profile: Profile) -> Change:
     """Creates a deployment or, where a field differs, writes it anew; the names of those fields are told."""
-    flow = load_flow_from_entrypoint(str(root / wanted["entrypoint"]))
+    flow = load_flow_from_entrypoint(wanted["entrypoint"])
+    folder = Path.cwd() if profile == "local" else IMAGE_FOLDER
+    # The Jobs of a cluster have it from their ConfigMap, with the rest of their environment.
+    beats = {} if profile == "kubernetes" else {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
     name = f"{flow.name}/{wanted['name']}"
     limit = wanted.get("concurrency_limit")
     schedules = wanted.get("schedules", [])
@@ -131,8 +156,8 @@ def _ensure_deployment(client: SyncPrefectClient, wanted: dict[str, Any], root: 
         "tags": wanted.get("tags", []),
         "parameters": wanted.get("parameters", {}),
         "work_pool_name": wanted["work_pool"]["name"],
-        "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}},
-        "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(root)}}],
+        "job_variables": beats,
+        "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}],
         "parameter_openapi_schema": parameter_schema(flow).model_dump(mode="json"),
     }
     told = {
