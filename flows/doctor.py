@@ -260,10 +260,12 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
         )
         deployments = await client.read_deployments(limit=200)
         if not deployments:
-            todo = "prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml"
+            todo = "perennial deploy"
             findings.append(Finding("deployments", "note", "none", todo))
         for deployment in deployments:
             findings.append(_scheduled(deployment))
+        if any("perennial" in deployment.tags for deployment in deployments):
+            findings += [await _slots(client), await _watchman(client)]
         pools = {pool.name: pool for pool in await client.read_work_pools()}
         for name in sorted({str(deployment.work_pool_name) for deployment in deployments if deployment.work_pool_name}):
             if name not in pools:
@@ -283,6 +285,35 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
             else:
                 findings.append(Finding("work pool", "ok", f"{name}: {len(workers)} online"))
     return findings
+
+
+async def _slots(client: Any) -> Finding:
+    """The limit that keeps two runs off one GPU."""
+    from prefect.exceptions import ObjectNotFound
+
+    from flows.gpu import GPU_SLOTS
+
+    try:
+        limit = await client.read_global_concurrency_limit_by_name(GPU_SLOTS)
+    except ObjectNotFound:
+        return Finding("GPU slots", "fault", f"there is no limit {GPU_SLOTS}: runs may share a GPU", "perennial deploy")
+    if not limit.active:
+        todo = f"prefect global-concurrency-limit enable {GPU_SLOTS}"
+        return Finding("GPU slots", "fault", f"the limit {GPU_SLOTS} is off: runs may share a GPU", todo)
+    return Finding("GPU slots", "ok", f"{limit.active_slots} of {limit.limit} taken")
+
+
+async def _watchman(client: Any) -> Finding:
+    """The automation that finds dead runs."""
+    from flows.deploying import zombie_automation
+
+    name = zombie_automation().name
+    found = await client.read_automations_by_name(name)
+    if not any(one.enabled for one in found):
+        return Finding(
+            "dead runs", "fault", f"the automation `{name}` is {'off' if found else 'missing'}", "perennial deploy"
+        )
+    return Finding("dead runs", "ok", "are marked by an automation")
 
 
 def _scheduled(deployment: Any) -> Finding:

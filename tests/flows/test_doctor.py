@@ -102,13 +102,20 @@ def test_a_pool_without_a_worker_and_a_paused_deployment_are_found() -> None:
             cron = CronSchedule(cron="0 2 1 1,4,7,10 *", timezone="UTC")
             for name, paused, pool in (("forgotten", True, "idle-pool"), ("homeless", False, None)):
                 await client.create_deployment(
-                    flow_id, name=name, paused=paused, work_pool_name=pool, schedules=[{"schedule": cron, "active": True}]
+                    flow_id,
+                    name=name,
+                    paused=paused,
+                    work_pool_name=pool,
+                    schedules=[{"schedule": cron, "active": True}],
+                    tags=["perennial"],
                 )
 
     asyncio.run(plant())
     found = {(one.check, one.status): one.found for one in examine(None)}
     assert "idle-pool has no worker" in found["work pool", "fault"]
     assert "forgotten is paused" in found["schedule", "fault"]
+    assert "there is no limit gpu-slots" in found["GPU slots", "fault"]
+    assert "is missing" in found["dead runs", "fault"]
     assert ("clock", "ok") in found
 
 
