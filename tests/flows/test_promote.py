@@ -73,8 +73,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(tmp_path: Path,
         first = findings_of(make_evidence(store, "NEEDS_HUMAN"))
         first = first.model_copy(update={"settings": {**first.settings, "registry": registration.model_dump(mode="json")}})
         assert hand_over(first, registration, page) is None, "nothing is deployed yet"
-        prefect("work-pool", "create", "perennial-cpu", "--type", "process", api=api)
-        prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml", api=api)
+        deploy(api)
         worker = start_guarded(
             "prefect",
             ["worker", "start", "--pool", "perennial-cpu"],
@@ -154,12 +153,12 @@ def run_called(api: str, name: str | None) -> str:
     return str(run["id"])
 
 
-def prefect(*arguments: str, api: str) -> None:
+def deploy(api: str) -> None:
     subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        [sys.executable, "-m", "flows.cli", "deploy"],
         cwd=ROOT,
         env={**os.environ, "PREFECT_API_URL": api},
         capture_output=True,
-        timeout=180,
+        timeout=300,
         check=True,
     )
