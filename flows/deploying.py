@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import (
     DeploymentScheduleCreate,
@@ -143,7 +144,7 @@ def _comparable(automation: AutomationCore) -> Any:
 
 def _ensure_deployment(client: SyncPrefectClient, wanted: dict[str, Any], profile: Profile) -> Change:
     """Creates a deployment or, where a field differs, writes it anew; the names of those fields are told."""
-    flow = load_flow_from_entrypoint(wanted["entrypoint"])
+    flow: Flow[..., Any] = load_flow_from_entrypoint(wanted["entrypoint"])
     folder = Path.cwd() if profile == "local" else IMAGE_FOLDER
     # The Jobs of a cluster have it from their ConfigMap, with the rest of their environment.
     beats = {} if profile == "kubernetes" else {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
