@@ -34,6 +34,8 @@ MEMO_SIZE = 50_000
 _DIGIT = re.compile(r"\d")
 _SEGMENT = re.compile(r"[^\n|]+")
 _SENTENCE = re.compile(r"(?<=[a-z\d)\"'][.!?])\s+(?=[A-Z\"'])")
+_LOCATIVE = re.compile(r"\b(?:in|from|near|at|to|around|outside|of|via)\s(?:the\s)?$", re.IGNORECASE)
+"""After these a place may have a name of ordinary words (``in Reading``); elsewhere such words are things (``Port 443``)."""
 _QUOTES = re.compile(r"[\"'`*_#~]")
 _NAME_SCORE = 0.7
 """Names at least this sure are masked wherever else they stand in their record."""
@@ -246,6 +248,10 @@ class Detector:
         if entity == "LOCATION":
             if all(word in self._common for word in words):
                 return False
+            if all(word in known.ordinary and word not in known.names for word in words):
+                return (
+                    False if _LOCATIVE.search(segment, 0, start) is None else any(word not in known.proper for word in words)
+                )
             return " ".join(words) not in known.countries and any(word not in known.proper for word in words)
         return entity not in ("ORGANIZATION", "NRP")
 

@@ -24,6 +24,11 @@ _USERNAME = re.compile(
     r"(?: name| id| handle)?(?:\s?[:=]\s?|\s(?:is|was)\s)[\"']?(?P<value>[\w.#-]{3,40})",
     re.IGNORECASE,
 )
+_BARE_USERNAME = re.compile(
+    r"\b(?:user(?: ?name| id)?|login|account|handle|profile)\s(?P<value>[a-z][a-z._-]{2,20}\d{2,6})(?![\w@/-])",
+    re.IGNORECASE,
+)
+"""``user jsmith1985``: letters and then two digits or more, right after a word for an account."""
 _JOINED_NAME = re.compile(r"(?<![\w@./-])[^\W\d_]{2,20}_[^\W\d_]{2,20}\d{1,6}(?![\w@/-])")
 _PROFILE = re.compile(
     r"(?:https?://)?(?:www\.|m\.)?(?:linkedin\.com/in|facebook\.com|fb\.com|twitter\.com|x\.com|instagram\.com|tiktok\.com/@"
@@ -56,6 +61,9 @@ class ContactRecognizer(OwnRecognizer):
                 if value.lower() not in reading.lexicon.ordinary:
                     start = match.start("value")
                     yield Span(start, start + len(value), "USERNAME", 0.7, "own.username")
+        if "user" in lower or "login" in lower or "account" in lower or "handle" in lower or "profile" in lower:
+            for match in _BARE_USERNAME.finditer(text):
+                yield Span(match.start("value"), match.end("value"), "USERNAME", 0.6, "own.bare_username")
         if "_" in text:
             for match in _JOINED_NAME.finditer(text):
                 if any(part.lower() in reading.lexicon.names for part in re.findall(r"[^\W\d_]{3,}", match.group())):

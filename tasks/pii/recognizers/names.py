@@ -50,6 +50,16 @@ _ADDRESSING = re.compile(
 )
 """What makes an ambiguous capitalised word (Mark, Rose) a name when it follows."""
 
+_SELF = re.compile(r"\b(?:i am|i'm|im|this is|it's|its|name is|name's|names|name:?)\s{1,2}$", re.IGNORECASE)
+"""What makes two common words (``john smith``) a given and a family name in text without capitals."""
+
+_SIGN_OFF = re.compile(
+    r"(?:^|[\n.!?,]\s{0,2})(?:(?:kind|best|warm|many)\s)?(?:regards|wishes|thanks|thank you|thx|cheers|sincerely|best|yours"
+    r"(?: truly| sincerely| faithfully)?|br|ta)[,.!]?\s{0,3}\n\s{0,4}[-~*]{0,2}\s?$",
+    re.IGNORECASE,
+)
+"""A closing line; a name of one to three words alone on the next line signs the text."""
+
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _NAME_PREFIX = re.compile(r"(?:Mc|Mac|De|Di|Da|Du|La|Le|Van|Von|Fitz|O'|D'|L')[A-Z][a-z]")
 _PART_OF_JOINED = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -77,7 +87,7 @@ class NameRecognizer(OwnRecognizer):
     def find(self, reading: Reading) -> Iterator[Span]:
         """See :class:`OwnRecognizer`."""
         tokens = reading.tokens
-        introduced = _introduced(reading)
+        introduced = _introduced(reading) | _signatures(reading)
         for index, token in enumerate(tokens):
             if token.is_number or token.lower in self._allowed:
                 continue
@@ -147,7 +157,12 @@ class NameRecognizer(OwnRecognizer):
         first, second = tokens[index].lower, tokens[index + 1].lower
         if min(len(first), len(second)) < 3 or second in known.top or first in known.top:
             return False
-        return first in known.first and second in known.names and not (first in known.english and second in known.english)
+        if first not in known.first or second not in known.names:
+            return False
+        if first in known.english and second in known.english:
+            start = tokens[index].start
+            return second in known.last and _SELF.search(reading.text, max(0, start - 20), start) is not None
+        return True
 
     def _grow(self, reading: Reading, index: int) -> tuple[int, int]:
         """First and last token of the name that holds the token."""
@@ -389,6 +404,22 @@ def _is_inflected(word: str, words: frozenset[str]) -> bool:
 
 def _is_initial(token: Token) -> bool:
     return len(token.text) == 1 and token.is_capital
+
+
+def _signatures(reading: Reading) -> set[int]:
+    """The places right after a closing line, where one to three words alone on theirs are a signature."""
+    text = reading.text
+    places: set[int] = set()
+    if "\n" not in text:
+        return places
+    for token in reading.tokens:
+        if "\n" not in token.before or _SIGN_OFF.search(text, max(0, token.start - 60), token.start) is None:
+            continue
+        line_end = text.find("\n", token.start)
+        line = text[token.start : line_end if line_end >= 0 else len(text)]
+        if len(line.split()) <= 3 and not any(character.isdigit() for character in line):
+            places.add(token.start)
+    return places
 
 
 def _introduced(reading: Reading) -> set[int]:
