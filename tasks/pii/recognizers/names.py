@@ -155,14 +155,14 @@ class NameRecognizer(OwnRecognizer):
         if index + 1 >= len(tokens) or tokens[index + 1].before != " ":
             return False
         first, second = tokens[index].lower, tokens[index + 1].lower
-        if min(len(first), len(second)) < 3 or second in known.top or first in known.top:
+        if min(len(first), len(second)) < 3 or first in known.top:
             return False
         if first not in known.first or second not in known.names:
             return False
         if first in known.english and second in known.english:
             start = tokens[index].start
             return second in known.last and _SELF.search(reading.text, max(0, start - 20), start) is not None
-        return True
+        return second not in known.top
 
     def _grow(self, reading: Reading, index: int) -> tuple[int, int]:
         """First and last token of the name that holds the token."""
