@@ -159,10 +159,10 @@ class NameRecognizer(OwnRecognizer):
             return False
         if first not in known.first or second not in known.names:
             return False
-        if first in known.english and second in known.english:
-            start = tokens[index].start
-            return second in known.last and _SELF.search(reading.text, max(0, start - 20), start) is not None
-        return second not in known.top
+        start = tokens[index].start
+        if second in known.last and _SELF.search(reading.text, max(0, start - 20), start) is not None:
+            return True
+        return second not in known.top and not (first in known.english and second in known.english)
 
     def _grow(self, reading: Reading, index: int) -> tuple[int, int]:
         """First and last token of the name that holds the token."""
@@ -254,7 +254,7 @@ class NameRecognizer(OwnRecognizer):
             is_unknown = not reading.has_case and token.lower not in known.english and token.lower not in known.english_rare
             if (is_family_name or is_unknown or token.lower in known.sure_first) and len(token.lower) > 2:
                 return last + 1
-        return None
+        return last + 1 if not reading.has_case and self._is_pair(reading, last) else None
 
     def _follows_title(self, reading: Reading, index: int) -> bool:
         if index == 0:
