@@ -13,38 +13,30 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prefect.client.orchestration import get_client
-from prefect.events import Event, Resource
-from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import ClientDisconnect
 
+from flows.alert_runs import PrefectRuns
 from tasks.alerts import BridgeConfig
 from tasks.alerts.authentication import Secrets, has_signature, has_token, signed_bytes
-from tasks.alerts.delivery import Courier, RefusedError, StartRun, UnavailableError
+from tasks.alerts.delivery import Courier, StartRun
 from tasks.alerts.limits import RateLimit
 from tasks.alerts.payloads import MAX_ALERTS, Fault, PlainAlert, WebhookAlert, parse_alerts
 from tasks.alerts.queue import AlertQueue, QueueFullError
-from tasks.contracts import Alert
 from tasks.errors import ConfigError
 
 logger = logging.getLogger(__name__)
-
-DELIVERY_TIMEOUT_SECONDS = 30.0
-_UNAVAILABLE = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
-"""Answers of Prefect that say nothing about the alert: it is down, busy, or does not know us (yet)."""
 
 
 class Answer(Exception):
@@ -264,66 +256,6 @@ def _response_of(answer: Answer) -> Response:
     if answer.code == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"faults": [vars(answer.fault)], "todo": answer.todo}, answer.code, headers)
-
-
-# --------------------------------------------------------------------------------------------------------------- Prefect
-
-
-class PrefectRuns:
-    """Makes alerts runs of their models' deployments, through Prefect's client.
-
-    Args:
-        deployments: ``flow/deployment`` by model.
-    """
-
-    def __init__(self, deployments: dict[str, str]) -> None:
-        self._deployments = deployments
-
-    async def __call__(self, alert: Alert, key: str) -> str:
-        """The id of the alert's run; the same key again gives the same run.
-
-        Raises:
-            UnavailableError: Prefect does not answer, or does not let us in.
-            RefusedError: There is no such deployment, or it does not take an alert.
-        """
-        name = self._deployments.get(alert.model)
-        if name is None:  # accepted under an earlier configuration
-            raise RefusedError(f"no deployment is configured for {alert.model}")
-        try:
-            async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS), get_client() as client:
-                deployment = await client.read_deployment_by_name(name)
-                run = await client.create_flow_run_from_deployment(
-                    deployment.id,
-                    parameters={"alert": alert.model_dump(mode="json")},
-                    idempotency_key=key,
-                    tags=["alert", f"model:{alert.model}"],
-                )
-                await _tell_feed(client.request, alert, str(run.id))
-        except ObjectNotFound as error:
-            raise RefusedError(f"there is no deployment {name}") from error
-        except PrefectHTTPStatusError as error:
-            code = error.response.status_code
-            if code in _UNAVAILABLE:
-                raise UnavailableError(f"status {code}") from error
-            raise RefusedError(f"status {code} from deployment {name}") from error
-        except (httpx.HTTPError, TimeoutError, PrefectException, OSError) as error:
-            raise UnavailableError(type(error).__name__) from error
-        return str(run.id)
-
-
-async def _tell_feed(request: Callable[..., Awaitable[Any]], alert: Alert, run_id: str) -> None:
-    """Puts the alert into Prefect's event feed; that it may get lost there costs nothing, the run exists."""
-    event = Event(
-        occurred=datetime.now(UTC),
-        event="perennial.alert.accepted",
-        resource=Resource({"prefect.resource.id": f"perennial.model.{alert.model}", "prefect.resource.name": alert.model}),
-        related=[{"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.resource.role": "flow-run"}],
-        payload={"fingerprint": alert.fingerprint, "sender": alert.sender},
-    )
-    try:
-        await request("POST", "/events", json=[event.model_dump(mode="json")])
-    except (httpx.HTTPError, PrefectException) as error:
-        logger.warning("the event feed was not told: %s", type(error).__name__)
 
 
 # --------------------------------------------------------------------------------------------------------------- service

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -120,6 +121,37 @@ def rollback(
 
             record = rollback_flow(settings.registry, reason)
         console.print(f"Champion of {settings.name} is now version {record.champion_version}. {record.reason}")
+
+
+@app.command()
+def check(
+    config: ConfigOption,
+    until: Annotated[datetime | None, typer.Option(help="End of the window (UTC); none: the last full hour.")] = None,
+) -> None:
+    """Judges a window of production; exit code 0 when healthy or too little to judge, 3 when an alert was raised."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows import embedded
+        from flows.terminal import StageLines
+
+        with embedded.prefect_api(_say):
+            from flows.monitor import check_production
+
+            with StageLines(console).showing():
+                outcome = check_production(settings, until)
+        from tasks.monitoring.telling import cells_of
+
+        found = outcome.check
+        lines: list[tuple[str, ...]] = [cells_of(reading) for reading in found.readings]
+        title = f"{found.status}: {found.num_requests} requests until {found.window_end:%Y-%m-%d %H:%M} UTC"
+        _print_pairs(title, lines, num_text_columns=6)
+        for note in outcome.notes:
+            console.print(note, highlight=False)
+        if outcome.pairs:
+            console.print(f"{outcome.num_pairs} preference pairs to confirm: {outcome.pairs.uri}", soft_wrap=True)
+        console.print(f"page  {outcome.page.uri}", soft_wrap=True)
+        if found.alerted:
+            sys.exit(3)
 
 
 @app.command()

@@ -19,8 +19,9 @@ from tasks.errors import ConfigError
 from tasks.fit import FitConfig
 from tasks.groundtruth import TruthConfig
 from tasks.guard import GuardRulesConfig
-from tasks.ingest import SourceConfig
+from tasks.ingest import LogConfig, SourceConfig
 from tasks.labels import LabelAuditConfig
+from tasks.monitoring import AlertRuleConfig, DriftConfig, SignalConfig
 from tasks.pii import PiiConfig
 from tasks.promotion import PromotionConfig
 from tasks.redteam import RedTeamConfig
@@ -64,6 +65,24 @@ class MixedSource(Section):
     )
 
 
+class MonitoringConfig(Section):
+    """How production is watched: `perennial check`, and the deployment `check-production`."""
+
+    log: LogConfig = Field(description="The production log.")
+    window_hours: int = Field(
+        24, ge=1, le=2_160, description="Length of a window. Checks may be more frequent; windows then overlap."
+    )
+    delay_minutes: int = Field(
+        5,
+        ge=0,
+        le=10_080,
+        description="A window ends at the last full hour so long before the check's time: logs come late.",
+    )
+    signals: SignalConfig = Field(SignalConfig(), description="Limits of feedback, escalation, refusal, error, latency.")
+    drift: DriftConfig = Field(DriftConfig(), description="Tests of the requests against the champion's training rows.")
+    alert: AlertRuleConfig = Field(AlertRuleConfig(), description="When violated signals become an alert.")
+
+
 class RetrainConfig(Section):
     """One retrain: where the rows come from, what happens to them, what is trained, and what it must prove."""
 
@@ -89,6 +108,7 @@ class RetrainConfig(Section):
         GuardRulesConfig(), description="Filters around the served model, for `perennial guard`."
     )
     dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
+    monitoring: MonitoringConfig | None = Field(None, description="How production is watched; none: it is not.")
 
     @model_validator(mode="after")
     def _a_guard_has_its_evidence(self) -> Self:

@@ -720,6 +720,76 @@ class RetrainOutcome(Contract):
     promoted_by: str | None = None
 
 
+# ----------------------------------------------------------------------------------------------------------- monitoring
+
+
+class LogWindow(Snapshot):
+    """The requests of one window of a production log.
+
+    ``dataset`` holds the conversations that can be read, ``lines`` (a table) what is known of every request, without text.
+    """
+
+    lines: DatasetRef
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+
+
+class Reading(Contract):
+    """One figure of a window and whether it breaks its limit; ``violated`` is None where it was not judged, ``note`` why."""
+
+    name: str
+    signal: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    limit: float | None = None
+    num_samples: int = 0
+    violated: bool | None = None
+    note: str = ""
+
+
+class DriftReport(Contract):
+    """How the window's requests differ from the rows that the champion learned from; ``terms`` is a table of new words."""
+
+    readings: tuple[Reading, ...]
+    vectors: str = ""
+    reference: DatasetRef | None = None
+    terms: DatasetRef | None = None
+
+
+class WindowCheck(Contract):
+    """One window judged: what was measured, which signals were violated, and which of them are worth an alert."""
+
+    model: str
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    num_requests: int
+    status: Literal["healthy", "violated", "insufficient"]
+    violated: tuple[str, ...] = ()
+    alerted: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    hours_unwatched: float = 0.0
+
+
+class CheckHistory(Contract):
+    """The windows of a model judged so far, oldest first; the store remembers it under ``monitoring/<model>``."""
+
+    windows: tuple[WindowCheck, ...] = ()
+
+
+class CheckOutcome(Contract):
+    """What a check of production leaves behind; ``runs`` names the runs of ``retrain-on-alert`` by signal."""
+
+    check: WindowCheck
+    page: FileRef
+    record: FileRef
+    pairs: FileRef | None = None
+    num_pairs: int = 0
+    runs: Mapping[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+
 # --------------------------------------------------------------------------------------------------------------- alerts
 
 
@@ -732,7 +802,7 @@ class Alert(Contract):
     signal: str = Field(
         min_length=1, max_length=100, description="What was measured: drift, feedback, latency. Two alerts may share it."
     )
-    sender: Literal["alertmanager", "grafana", "json", "person"] = Field("person", description="Who sent it.")
+    sender: Literal["alertmanager", "grafana", "json", "check", "person"] = Field("person", description="Who sent it.")
     starts_at: AwareDatetime = Field(description="When it began to fire.")
     window_start: AwareDatetime = Field(description="Begin of the time whose rows it is about.")
     window_end: AwareDatetime = Field(description="End of that time.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import Dossier, RunEvidence
+from tasks.contracts import DatasetRef, Dossier, DriftReport, FileRef, RunEvidence, WindowCheck
 from tasks.dossier.config import DossierConfig
 from tasks.progress import report_progress
 from tasks.stage import stage_task
@@ -68,6 +68,29 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = T
     if TaskRunContext.get() is not None:
         _publish(evidence, page_uri, run_page(run_id) if run_id else None)
     return Dossier(run_name=evidence.run_name, mlflow_run_id=run_id, **files)
+
+
+@stage_task("write_check", cached=False)
+def write_check(check: WindowCheck, drift: DriftReport, beside: DatasetRef) -> tuple[FileRef, FileRef]:
+    """A check of production as one HTML page and its JSON, in the store and under ``monitoring/<model>/latest``.
+
+    Args:
+        check: The window with its verdict.
+        drift: What its requests were compared with.
+        beside: A data set of the store that they are written to.
+    """
+    from tasks.dossier.checking import compose_check
+    from tasks.dossier.rendering import render_page
+
+    store = Store.holding(beside)
+    with report_progress("write_check", 1, "pages") as progress:
+        terms = store.read_table(drift.terms).to_pylist() if drift.terms else []
+        html = render_page(compose_check(check, drift, terms))
+        record = check.model_dump_json(indent=2).encode()
+        store.write_named(f"monitoring/{check.model}/latest.json", record)
+        page_uri = store.write_named(f"monitoring/{check.model}/latest.html", html)
+        progress.finish(page_uri)
+    return store.write_bytes(html, ".html"), store.write_bytes(record, ".json")
 
 
 def _publish(evidence: RunEvidence, page_uri: str, mlflow_url: str | None) -> None:

@@ -51,6 +51,14 @@ class SourceConfig(BaseModel):
         "go to quarantine.",
     )
     created_before: datetime | None = Field(None, description="Keep only rows made before this time.")
+    feedback_column: str | None = Field(
+        None,
+        description="Column with the user's verdict on the reply: up or down, 1 or -1, true or false, empty for none. A "
+        "row with a negative one is not learned from: it is dropped, unless `correction_column` holds a better reply.",
+    )
+    correction_column: str | None = Field(
+        None, description="Column with a reply that a person wrote instead; where it holds one, that is the reply to learn."
+    )
     system_prompt: str | None = Field(None, description="A system message put before every conversation that has none.")
     prompt_template: str = Field(
         "{text}", description="Classification: the user's message; `{text}` stands for the row's text."
@@ -81,3 +89,18 @@ class SourceConfig(BaseModel):
         except LookupError:
             raise ValueError(f"encoding `{self.encoding}` is not known to Python; try utf-8, utf-16 or cp1252") from None
         return self
+
+
+class LogConfig(SourceConfig):
+    """A production log: a source whose rows are read to be judged, not to be learned from."""
+
+    feedback_column: str | None = Field("feedback", description="Column with the user's verdict on the reply.")
+    max_rows: int | None = Field(
+        5_000, ge=1, description="Of a random sample of at most so many requests the texts are read; figures count all."
+    )
+    latency_column: str | None = Field("latency_ms", description="Column with the milliseconds until the reply was there.")
+    error_column: str | None = Field(
+        "error",
+        description="Column that is true or holds an error where the request failed; empty, 0 or false elsewhere.",
+    )
+    escalation_column: str | None = Field("escalated", description="Column that is true where a person took over.")

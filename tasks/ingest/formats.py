@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from tasks.contracts import DatasetKind
 from tasks.errors import InputError
@@ -19,7 +19,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "instruction": ("instruction",),
     "input": ("input", "context"),
     "output": ("output", "response"),
-    "prompt": ("prompt", "question", "input", "query"),
+    "prompt": ("prompt", "question", "request", "input", "query"),
     "completion": ("completion", "answer", "response", "output"),
     "messages": ("messages", "conversations", "conversation"),
     "text": ("text", "sentence", "utterance", "query"),
@@ -49,6 +49,9 @@ _TICKET_VALUES = (
     "requester",
     "requester_email",
 )
+_UP = {"up", "thumbs_up", "thumbs-up", "positive", "good", "like", "yes", "true", "1", "1.0", "+1"}
+_DOWN = {"down", "thumbs_down", "thumbs-down", "negative", "bad", "dislike", "no", "false", "-1", "-1.0"}
+_NO_VERDICT = {"none", "null", "neutral"}
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 
 
@@ -116,8 +119,43 @@ def to_row(fields: Fields, input_format: InputFormat, config: SourceConfig, sour
     columns = dict.fromkeys((*config.known_value_columns, *customary))
     row["known_values"] = [value for column in columns if (value := _scalar(fields, column))]
     row["source"] = source
+    _correct(row, fields, input_format, config)
     _check_storable(row)
     return row
+
+
+def is_disliked(fields: Fields, config: SourceConfig) -> bool:
+    """Whether the user's verdict on the reply is negative, and nobody wrote a better one."""
+    return feedback_of(fields, config) == "down" and correction_of(fields, config) is None
+
+
+def feedback_of(fields: Fields, config: SourceConfig) -> Literal["up", "down"] | None:
+    """The user's verdict on the reply, or None where there is none.
+
+    Raises:
+        RowFaultError: It is none that is known; what it means must not be guessed (0 may be a "no" or no answer at all).
+    """
+    verdict = _scalar(fields, config.feedback_column)
+    if verdict is None or verdict.lower() in _NO_VERDICT:
+        return None
+    if verdict.lower() in _UP:
+        return "up"
+    if verdict.lower() in _DOWN:
+        return "down"
+    raise RowFaultError("unknown_feedback", config.feedback_column)
+
+
+def correction_of(fields: Fields, config: SourceConfig) -> str | None:
+    """The reply that a person wrote instead, if any."""
+    text = _text(fields, config.correction_column, required=False)
+    return text if text and text.strip() else None
+
+
+def _correct(row: dict[str, Any], fields: Fields, input_format: InputFormat, config: SourceConfig) -> None:
+    """Puts the reply that a person wrote in the place of the one that was given."""
+    correction = correction_of(fields, config)
+    if correction is not None and input_format != "preferences":
+        row["messages"] = [*row["messages"][:-1], {"role": "assistant", "content": correction}]
 
 
 # -------------------------------------------------------------------------------------------------- one function a format

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.errors import InputError
 from tasks.ingest.config import InputFormat, SourceConfig
-from tasks.ingest.formats import RowFaultError, find_format, id_of, to_row
+from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked, to_row
 from tasks.ingest.reading import Record, Source
 from tasks.ingest.window import Window
 from tasks.reporting import count_reasons, refusal
@@ -42,24 +42,30 @@ def make_snapshot(
     """
     readable = [record.fields for record in source.records if record.fault is None]
     if not readable:
-        raise _nothing_left(source, [_refuse(record, config, record.fault or "") for record in source.records])
+        raise _nothing_left(source, [refuse_record(record, config, record.fault or "") for record in source.records])
     result = Ingested(find_format(readable, config, source.name), [])
     places: list[Record] = []
     for number, record in enumerate(source.records, start=1):
         try:
             if record.fault:
                 raise RowFaultError(record.fault)
-            result.rows.append(to_row(record.fields, result.input_format, config, source.name))
+            row = to_row(record.fields, result.input_format, config, source.name)
+            if is_disliked(record.fields, config):
+                content = record.raw if record.raw is not None else row
+                name = _name_of(record, config)
+                result.refused.append(refusal(STAGE, name, "negative_feedback", content, disposition="dropped"))
+                continue
+            result.rows.append(row)
             places.append(record)
         except RowFaultError as fault:
-            result.refused.append(_refuse(record, config, fault.reason, fault.field))
+            result.refused.append(refuse_record(record, config, fault.reason, fault.field))
         if number % 10_000 == 0:
             on_progress(number, len(source.records))
-    _name_rows(result)
-    _refuse_repeated_ids(result, places)
+    name_rows(result)
+    refuse_repeated_ids(result, places)
     _keep_window(result, config)
     if config.max_rows is not None and len(result.rows) > config.max_rows:
-        _sample(result, config.max_rows, config.seed)
+        draw_sample(result, config.max_rows, config.seed)
     if not result.rows:
         raise _nothing_left(source, result.refused)
     if config.prompt_template != "{text}" and result.input_format != "classification":
@@ -68,7 +74,7 @@ def make_snapshot(
     return result
 
 
-def _name_rows(result: Ingested) -> None:
+def name_rows(result: Ingested) -> None:
     """Gives rows without an id one made from their content; the nth row of equal content is told apart by its number."""
     occurrences: Counter[str] = Counter()
     replaced = 0
@@ -88,7 +94,7 @@ def _hashed_id(row_id: str) -> str:
     return "id-" + hashlib.blake2b(row_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def _refuse_repeated_ids(result: Ingested, records: Sequence[Record]) -> None:
+def refuse_repeated_ids(result: Ingested, records: Sequence[Record]) -> None:
     """Drops the repetitions of a row under its own id, and quarantines all rows that share an id but differ.
 
     Which of several contents an id means cannot be known, and the order of a file is no argument.
@@ -130,7 +136,7 @@ def _keep_window(result: Ingested, config: SourceConfig) -> None:
     result.rows = kept
 
 
-def _sample(result: Ingested, max_rows: int, seed: int) -> None:
+def draw_sample(result: Ingested, max_rows: int, seed: int) -> None:
     """Keeps the rows whose ids have the smallest keyed hashes: a random sample that no order of rows changes."""
     key = f"sample:{seed}".encode()
     by_hash = sorted(result.rows, key=lambda row: hashlib.blake2b(row["id"].encode(), key=key, digest_size=16).digest())
@@ -141,7 +147,8 @@ def _sample(result: Ingested, max_rows: int, seed: int) -> None:
     result.rows = [row for row in result.rows if row["id"] in drawn]
 
 
-def _refuse(record: Record, config: SourceConfig, reason: str, at: str | None = None) -> dict[str, Any]:
+def refuse_record(record: Record, config: SourceConfig, reason: str, at: str | None = None) -> dict[str, Any]:
+    """The quarantine row of a record that cannot become a row."""
     content: Any = record.raw if record.raw is not None else dict(record.fields)
     return refusal(STAGE, _name_of(record, config), reason, content, field=at)
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import DatasetRef, NewRows, Snapshot, SnapshotHistory
-from tasks.ingest.config import SourceConfig
+from tasks.contracts import DatasetRef, LogWindow, NewRows, Snapshot, SnapshotHistory
+from tasks.ingest.config import LogConfig, SourceConfig
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
 from tasks.stage import stage_task
@@ -72,6 +72,52 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
     if TaskRunContext.get() is not None:
         create_markdown_artifact(report_table(report), key="snapshot", description="Rows read and refused")
     return report
+
+
+@stage_task("take_log", cached=False)
+def take_log(log: LogConfig, window_start: datetime, window_end: datetime, store_uri: str) -> LogWindow:
+    """The requests of a production log made at ``window_start`` or later and before ``window_end``; there may be none.
+
+    Raises:
+        InputError: The log is missing, empty or in another encoding or format.
+        MissingDependencyError: A saved or hub data set is named and `datasets` is not installed.
+    """
+    import pyarrow as pa
+
+    from tasks.ingest.formats import kind_of
+    from tasks.ingest.log import LINES_SCHEMA, read_log
+    from tasks.ingest.reading import read_source
+    from tasks.ingest.snapshot import STAGE
+    from tasks.ingest.window import Window
+
+    started = time.monotonic()
+    store = Store(store_uri)
+    with report_progress("take_log") as progress:
+        raw = read_source(log.path, encoding=log.encoding, hub_split=log.hub_split, hub_revision=log.hub_revision)
+        found = read_log(raw, log, Window(window_start, window_end))
+        progress.finish(f"{len(found.lines)} requests in the window, {found.num_outside} outside")
+    rows, refused = found.ingested.rows, found.ingested.refused
+    lines = pa.Table.from_pylist(found.lines, schema=LINES_SCHEMA)
+    outside = {"outside_window": found.num_outside} if found.num_outside else {}
+    logger.info("ingest: %d requests in the window, %d of them readable", len(found.lines), len(rows))
+    return LogWindow(
+        stage=STAGE,
+        dataset=store.write_rows(
+            rows, kind=kind_of(found.ingested.input_format), parents=[raw.sha256], passed=("ingested",)
+        ),
+        lines=store.write_table(lines, kind="table", parents=[raw.sha256]),
+        window_start=window_start,
+        window_end=window_end,
+        num_rows_in=len(raw.records),
+        quarantine=store.write_refused(refused, parents=[raw.sha256]),
+        quarantined=count_reasons(refused, "quarantined"),
+        dropped=count_reasons(refused, "dropped") | outside,
+        notes=tuple(found.ingested.notes),
+        seconds=time.monotonic() - started,
+        source_uri=log.path,
+        source_sha256=raw.sha256,
+        input_format=found.ingested.input_format,
+    )
 
 
 @stage_task("find_previous_snapshot", cached=False)

@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from tasks.contracts import (
     Champion,
     ChampionEvent,
+    DatasetRef,
     PromotionDecision,
     PromotionRecord,
     RegisteredVersion,
@@ -29,6 +30,7 @@ from tasks.registry.approval import Answer, Terms
 from tasks.registry.config import RegistryConfig
 from tasks.registry.rollout import Rollout
 from tasks.stage import stage_task
+from tasks.storage import Store
 from tasks.tracking import connect, registry_errors
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,22 @@ def find_champion(config: RegistryConfig) -> Champion | None:
         champion = champion_of(connect(), config.registered_name)
         progress.finish(f"version {champion.version.version} reigns" if champion else "none reigns yet")
     return champion
+
+
+@stage_task("find_champion_rows", cached=False)
+def find_champion_rows(config: RegistryConfig, store_uri: str) -> DatasetRef | None:
+    """The rows that the reigning champion learned from; None while none reigns, or where this store does not hold them.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    from tasks.registry.versions import training_rows_of
+
+    with report_progress("find_champion_rows", 1, "models") as progress:
+        sha256 = training_rows_of(connect(), config.registered_name)
+        rows = Store(store_uri).find_dataset(sha256) if sha256 else None
+        progress.finish(f"{rows.num_rows} rows" if rows else "none")
+    return rows
 
 
 @stage_task("register_candidate", cached=False)

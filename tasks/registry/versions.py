@@ -177,6 +177,14 @@ def champion_of(client: Any, name: str) -> Champion | None:
         )
 
 
+def training_rows_of(client: Any, name: str) -> str | None:
+    """SHA-256 of the rows that the reigning champion learned from; None while none reigns."""
+    with registry_errors(f"registered model {name}"):
+        version = aliases_of(client, name).get(CHAMPION)
+        tags = client.get_model_version(name, version).tags if version is not None else {}
+    return tags.get(f"{_TAG}train_sha256")
+
+
 def aliases_of(client: Any, name: str) -> dict[str, str]:
     """Versions by alias; empty when there is no such registered model."""
     try:

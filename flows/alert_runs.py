@@ -1,0 +1,132 @@
+"""An alert becomes a run of ``retrain-on-alert``, whoever raises it: the bridge, or the check of production."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.events import Event, Resource
+from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
+
+from tasks.alerts.delivery import RefusedError, UnavailableError
+from tasks.contracts import Alert, WindowCheck
+from tasks.errors import PerennialError
+
+logger = logging.getLogger(__name__)
+
+DELIVERY_TIMEOUT_SECONDS = 30.0
+_UNAVAILABLE = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
+"""Answers of Prefect that say nothing about the alert: it is down, busy, or does not know us (yet)."""
+
+
+class PrefectRuns:
+    """Makes alerts runs of their models' deployments, through Prefect's client.
+
+    Args:
+        deployments: ``flow/deployment`` by model.
+    """
+
+    def __init__(self, deployments: dict[str, str]) -> None:
+        self._deployments = deployments
+
+    async def __call__(self, alert: Alert, key: str) -> str:
+        """The id of the alert's run; the same key again gives the same run.
+
+        Raises:
+            UnavailableError: Prefect does not answer, or does not let us in.
+            RefusedError: There is no such deployment, or it does not take an alert.
+        """
+        name = self._deployments.get(alert.model)
+        if name is None:  # accepted under an earlier configuration
+            raise RefusedError(f"no deployment is configured for {alert.model}")
+        try:
+            async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS), get_client() as client:
+                deployment = await client.read_deployment_by_name(name)
+                run = await client.create_flow_run_from_deployment(
+                    deployment.id,
+                    parameters={"alert": alert.model_dump(mode="json")},
+                    idempotency_key=key,
+                    tags=["alert", f"model:{alert.model}"],
+                )
+                await _tell_feed(client.request, alert, str(run.id))
+        except ObjectNotFound as error:
+            raise RefusedError(f"there is no deployment {name}") from error
+        except PrefectHTTPStatusError as error:
+            code = error.response.status_code
+            if code in _UNAVAILABLE:
+                raise UnavailableError(f"status {code}") from error
+            raise RefusedError(f"status {code} from deployment {name}") from error
+        except (httpx.HTTPError, TimeoutError, PrefectException, OSError) as error:
+            raise UnavailableError(type(error).__name__) from error
+        return str(run.id)
+
+
+async def _tell_feed(request: Callable[..., Awaitable[Any]], alert: Alert, run_id: str) -> None:
+    """Puts the alert into Prefect's event feed; that it may get lost there costs nothing, the run exists."""
+    event = Event(
+        occurred=datetime.now(UTC),
+        event="perennial.alert.accepted",
+        resource=Resource({"prefect.resource.id": f"perennial.model.{alert.model}", "prefect.resource.name": alert.model}),
+        related=[{"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.resource.role": "flow-run"}],
+        payload={"fingerprint": alert.fingerprint, "sender": alert.sender},
+    )
+    try:
+        await request("POST", "/events", json=[event.model_dump(mode="json")])
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("the event feed was not told: %s", type(error).__name__)
+
+
+def raise_alerts(check: WindowCheck, deployment: str | None) -> tuple[dict[str, str], list[str]]:
+    """Starts a run for each signal that is worth an alert; the same check again starts nothing twice.
+
+    Args:
+        check: A window with its verdict.
+        deployment: The deployment of ``retrain-on-alert``; None starts nothing.
+
+    Returns:
+        Ids of the runs by signal, and what is worth telling about those that were not started.
+
+    Raises:
+        PerennialError: Prefect does not answer; the check is to be run again.
+    """
+    runs: dict[str, str] = {}
+    notes: list[str] = []
+    for signal in check.alerted:
+        if deployment is None:
+            notes.append(f"{signal}: alert.deployment is not set; no retrain was asked for")
+            continue
+        try:
+            runs[signal] = asyncio.run(PrefectRuns({check.model: deployment})(_alert(check, signal), _key(check, signal)))
+        except RefusedError as error:
+            logger.error("monitoring: the alert on %s was refused: %s", signal, error)
+            notes.append(f"{signal}: no retrain was asked for, {error}")
+        except UnavailableError as error:
+            raise PerennialError(
+                f"alert on {signal} of {check.model}",
+                f"Prefect does not answer ({error})",
+                "a run of retrain-on-alert",
+                "Run the check again for this window; nothing was forgotten.",
+            ) from error
+    return runs, notes
+
+
+def _alert(check: WindowCheck, signal: str) -> Alert:
+    return Alert(
+        fingerprint=f"check-{signal}",
+        model=check.model,
+        name=f"production-check-{signal}",
+        signal=signal,
+        sender="check",
+        starts_at=check.window_end,
+        window_start=check.window_start,
+        window_end=check.window_end,
+    )
+
+
+def _key(check: WindowCheck, signal: str) -> str:
+    return f"check-{check.model}-{signal}-{check.window_start:%Y%m%dT%H%M}-{check.window_end:%Y%m%dT%H%M}"

@@ -1,0 +1,84 @@
+"""Looks at a window of production: whether the model is still asked what it learned, and its replies still serve."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow, runtime
+
+from flows.alert_runs import raise_alerts
+from flows.config import MonitoringConfig, RetrainConfig
+from flows.scrub import scrub_dataset
+from tasks import confidential, dossier, ingest, monitoring, registry, validation
+from tasks.contracts import CheckOutcome, DatasetRef, LogWindow
+from tasks.errors import ConfigError
+
+
+def _run_name() -> str:
+    """``<model>-check-<date and time the run was scheduled for>``."""
+    start = runtime.flow_run.scheduled_start_time
+    return f"{runtime.flow_run.parameters['config'].name}-check-{start:%Y%m%d-%H%M%S}"
+
+
+@flow(name="check-production", flow_run_name=_run_name, persist_result=True, result_serializer="json")
+def check_production(config: RetrainConfig, until: datetime | None = None) -> CheckOutcome:
+    """The verdict on one window; where the rule says so, an alert that starts the deployment ``retrain-on-alert``.
+
+    Args:
+        config: The configuration of the retrain, with its section ``monitoring``.
+        until: End of the window; none: the last full hour, less the delay, before the time the run was scheduled for.
+    """
+    settings = _monitoring_of(config)
+    start, end = window_of(settings, until or runtime.flow_run.scheduled_start_time)
+
+    # 1. Read: figures of every request, and the texts of a sample, which go through the same stages as training rows.
+    window = ingest.take_log(settings.log, start, end, config.store)
+    requests = _scrubbed(window, config) if window.dataset.num_rows else None
+
+    # 2. Judge: against the limits, and against the rows that the champion learned from.
+    learned = registry.find_champion_rows(config.registry, config.store)
+    drift = monitoring.measure_drift(requests, learned, settings.drift)
+    check = monitoring.judge_window(config.name, window, drift, settings.signals, settings.alert)
+
+    # 3. Tell: a page, pairs for a person to confirm, a retrain where the rule says so; remembered last.
+    pairs = monitoring.collect_pairs(requests, settings.drift.near_duplicate_threshold) if requests else None
+    page, record = dossier.write_check(check, drift, window.lines)
+    runs, notes = raise_alerts(check, settings.alert.deployment)
+    outcome = CheckOutcome(
+        check=check,
+        page=page,
+        record=record,
+        pairs=pairs[0] if pairs else None,
+        num_pairs=pairs[1] if pairs else 0,
+        runs=runs,
+        notes=(*window.notes, *notes),
+    )
+    monitoring.remember_check(outcome, settings.alert)
+    return outcome
+
+
+def window_of(settings: MonitoringConfig, until: datetime) -> tuple[datetime, datetime]:
+    """Start and end of the window that a check scheduled for ``until`` looks at; never the time that it happens to run."""
+    aware = until if until.tzinfo else until.replace(tzinfo=UTC)
+    # Prefect's times are Pendulum's, which lose a zone that is not Pendulum's in a subtraction.
+    moment = datetime.fromtimestamp(aware.timestamp(), UTC)
+    end = (moment - timedelta(minutes=settings.delay_minutes)).replace(minute=0, second=0, microsecond=0)
+    return end - timedelta(hours=settings.window_hours), end
+
+
+def _scrubbed(window: LogWindow, config: RetrainConfig) -> DatasetRef | None:
+    """The window's conversations as they may be looked at. The limits that stop a training stop no check."""
+    stages = config.prepare
+    lenient = stages.validation.model_copy(update={"max_quarantine_share": 1.0, "min_rows": 1})
+    validated = validation.validate(window.dataset, lenient)
+    unlimited = stages.confidential.model_copy(update={"max_removed_share": 1.0})
+    filtered = confidential.filter_confidential(validated.dataset, unlimited)
+    return scrub_dataset(filtered.dataset, stages.pii).dataset if filtered.dataset.num_rows else None
+
+
+def _monitoring_of(config: RetrainConfig) -> MonitoringConfig:
+    if config.monitoring is None:
+        raise ConfigError(
+            "monitoring", "nothing", "a section that names the production log", "See examples/monitoring.yaml."
+        )
+    return config.monitoring

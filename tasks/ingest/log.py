@@ -1,0 +1,132 @@
+"""A window of a production log: a line of figures for every request, and the conversations that can be read.
+
+Figures count every request, failed ones too, which have no reply and so can be no row. A line holds no text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.ingest.config import LogConfig
+from tasks.ingest.formats import Fields, RowFaultError, correction_of, feedback_of, find_format, to_row
+from tasks.ingest.reading import Source
+from tasks.ingest.snapshot import Ingested, draw_sample, name_rows, refuse_record, refuse_repeated_ids
+from tasks.ingest.window import Window
+from tasks.refusals import is_refusal
+from tasks.rows import reply
+
+LINES_SCHEMA = pa.schema(
+    [
+        pa.field("created_at", pa.string()),
+        pa.field("feedback", pa.string()),
+        pa.field("refused", pa.bool_()),
+        pa.field("failed", pa.bool_()),
+        pa.field("escalated", pa.bool_()),
+        pa.field("latency_ms", pa.float64()),
+    ]
+)
+"""``refused`` is null without a reply; every other column is null where the record does not tell."""
+_FALSE = {"", "0", "0.0", "false", "no", "none", "null", "ok"}
+
+
+@dataclass
+class LogRows:
+    """What was found in a window: lines, readable conversations, and how many records lie outside it."""
+
+    ingested: Ingested
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    num_outside: int = 0
+
+
+def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
+    """The requests made inside a window.
+
+    A conversation's row carries the verdict as the group ``feedback``, and as ``context`` the reply that a person wrote
+    instead: both go through the same scrubbing as the conversation.
+
+    Raises:
+        InputError: With the format ``auto``, no record has the columns of any.
+    """
+    readable = [record.fields for record in source.records if record.fault is None]
+    found = config.format if config.format != "auto" else find_format(readable, config, source.name)
+    result = LogRows(Ingested(found, []))
+    as_given = config.model_copy(update={"correction_column": None, "context_column": None})
+    unknown: Counter[str] = Counter()
+    places = []
+    for record in source.records:
+        try:
+            if record.fault:
+                raise RowFaultError(record.fault)
+            if not window.holds({"created_at": _text_of(record.fields, config.created_at_column or "created_at")}):
+                result.num_outside += 1
+                continue
+            line = _line(record.fields, config, unknown)
+            result.lines.append(line)
+            row = to_row(record.fields, found, as_given, source.name)
+            row["context"] = correction_of(record.fields, config)
+            row["groups"] = [
+                *row["groups"],
+                *([{"name": "feedback", "value": line["feedback"]}] if line["feedback"] else []),
+            ]
+            if found != "preferences" and row["messages"]:
+                line["refused"] = is_refusal(reply(row))
+            result.ingested.rows.append(row)
+            places.append(record)
+        except RowFaultError as fault:
+            result.ingested.refused.append(refuse_record(record, config, fault.reason, fault.field))
+    name_rows(result.ingested)
+    refuse_repeated_ids(result.ingested, places)
+    if config.max_rows is not None and len(result.ingested.rows) > config.max_rows:
+        draw_sample(result.ingested, config.max_rows, config.seed)
+    result.ingested.notes += [f"{count} values of {name} mean nothing known" for name, count in sorted(unknown.items())]
+    return result
+
+
+def _line(fields: Fields, config: LogConfig, unknown: Counter[str]) -> dict[str, Any]:
+    try:
+        feedback = feedback_of(fields, config)
+    except RowFaultError:
+        feedback = None
+        unknown["feedback_column"] += 1
+    return {
+        "created_at": _text_of(fields, config.created_at_column or "created_at"),
+        "feedback": feedback,
+        "refused": None,
+        "failed": _flag(fields, config.error_column),
+        "escalated": _flag(fields, config.escalation_column),
+        "latency_ms": _number(fields, config.latency_column, unknown),
+    }
+
+
+def _flag(fields: Mapping[str, Any], column: str | None) -> bool | None:
+    """Whether a column says yes: true, a number that is not 0, or any text that is no word for no; null says no."""
+    if column is None or column not in fields:
+        return None
+    return str(fields[column] if fields[column] is not None else "").strip().lower() not in _FALSE
+
+
+def _number(fields: Mapping[str, Any], column: str | None, unknown: Counter[str]) -> float | None:
+    value = fields.get(column) if column else None
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0.0 <= number < float("inf"):
+        unknown["latency_column"] += 1
+        return None
+    return number
+
+
+def _text_of(fields: Mapping[str, Any], column: str) -> str | None:
+    value = fields.get(column)
+    if isinstance(value, date):
+        return value.isoformat()
+    return value if isinstance(value, str) else None
