@@ -8,8 +8,11 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
+from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.templating import apply_values
 
+from flows.config import RetrainConfig
 from flows.deploying import DEAD_AFTER, HEARTBEAT_SECONDS, deploy, zombie_automation
 from tasks.errors import ConfigError
 
@@ -36,6 +39,17 @@ def test_a_pool_makes_a_job_that_the_cluster_accepts(pool: str, gpus: int | None
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert {"/dev/shm", "/srv/perennial", "/tmp"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for mount in container["volumeMounts"]}
+
+
+def test_the_parameters_of_every_deployment_are_ones_its_flow_takes() -> None:
+    deployments = yaml.safe_load((POOLS.parent / "prefect.yaml").read_text())["deployments"]
+    given = [one for one in deployments if one.get("parameters")]
+    assert {one["name"] for one in given} == {"quarterly", "on-demand", "retrain-on-alert", "check-production"}
+    for one in given:
+        taken = load_flow_from_entrypoint(one["entrypoint"]).parameters.properties
+        assert set(one["parameters"]) <= set(taken)
+        config = one["parameters"]["config"]
+        assert RetrainConfig.model_validate(config).name == "support-desk"
 
 
 def test_a_run_may_miss_heartbeats_and_a_run_that_waits_sends_none() -> None:
