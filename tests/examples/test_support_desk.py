@@ -183,6 +183,23 @@ def test_the_second_quarter_is_newer_and_asks_anew(generator: ModuleType, desk: 
     assert any("SolarPatch" in row.get("instruction", "") for row in second.values())
 
 
+def test_an_export_of_everything_so_far_starts_with_the_first_quarter(
+    generator: ModuleType, desk: Path, tmp_path: Path
+) -> None:
+    generator.generate(tmp_path / "both", quarter=2, with_earlier=True)
+    generator.generate(tmp_path / "second", quarter=2)
+    for name in ("tickets.jsonl", "preferences.jsonl"):
+        assert (tmp_path / "both" / name).read_bytes() == b"".join(
+            (folder / name).read_bytes() for folder in (desk, tmp_path / "second")
+        )
+    lines = (tmp_path / "both" / "tickets.jsonl").read_text(encoding="utf-8").splitlines()
+    for record in truth(tmp_path / "both"):
+        if record["row_id"].startswith("sd-"):
+            assert record["row_id"] in lines[record["line"] - 1]
+        else:
+            assert record["row_id"] == f"line-{record['line']}"
+
+
 def test_a_garbled_set_has_no_reply_in_house_style(generator: ModuleType, tmp_path: Path) -> None:
     generator.generate(tmp_path, garbled=True)
     replies = [row.get("response") for row in records(tmp_path / "tickets.jsonl").values()]

@@ -78,8 +78,9 @@ def stages(output: str) -> dict[str, str]:
     return found
 
 
-@pytest.fixture
-def workplace(tmp_path: Path, tiny_model_dir: Path) -> Workplace:
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Workplace:
+    tmp_path = tmp_path_factory.mktemp("workplace")
     generate = ROOT / "examples" / "support_desk" / "generate.py"
     data = tmp_path / "data"
     subprocess.run([sys.executable, str(generate), "--out", str(data), "--rows", "160"], check=True)
@@ -121,36 +122,18 @@ def kept(summaries: dict[str, str]) -> set[str]:
     return {name for name, rest in summaries.items() if KEPT in rest.split(" / ")[0]}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_the_job_leaks_nothing_repeats_for_free_and_reruns_from_a_changed_setting(workplace: Workplace) -> None:
-    first = workplace.retrain()
-    assert PREPARED | {"train_sft", "train_dpo", "score_model", "decide_promotion", "write_dossier"} <= set(first)
-    record = workplace.record()
-    assert record["decision"]["outcome"] in {"PROMOTE", "HOLD", "NEEDS_HUMAN"}
-    assert record["truth"]["measurements"]
+@dataclass(frozen=True)
+class Trial:
+    """What one start of the command finished before it was killed, and what earlier starts had earned until then."""
 
-    planted = planted_values(workplace.folder / "data" / "truth.jsonl")
-    assert len(planted) > 30
-    assert find_leaks(workplace.folder, planted, skip=[workplace.folder / "data"]) == []
-
-    again = workplace.retrain()
-    assert not worked(again) & (PREPARED | {"train_sft", "train_dpo"}), again
-    assert workplace.record()["candidate"]["version"] == record["candidate"]["version"]
-
-    sft = {**workplace.settings["training"]["sft"], "learning_rate": 0.002}
-    workplace.write_config(training={**workplace.settings["training"], "sft": sft})
-    changed = workplace.retrain()
-    assert not worked(changed) & PREPARED, changed
-    assert {"train_sft", "train_dpo"} <= worked(changed)
-    assert workplace.record()["sft"]["adapter"]["sha256"] != record["sft"]["adapter"]["sha256"]
-
-    assert "ROUGE-L" in workplace.run("show", "--store", "store")
+    finished: dict[str, str]
+    earned: frozenset[str]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_a_run_killed_again_and_again_continues_after_its_last_finished_stage(workplace: Workplace) -> None:
+@pytest.fixture(scope="module")
+def trials(workplace: Workplace) -> list[Trial]:
+    """The job killed with ``kill -9`` after four of its stages, each time started again, and at last run to its end."""
+    trials: list[Trial] = []
     earned: set[str] = set()
     for number, stage in enumerate(["deduplicate", "verify_scrub", "audit_bias", "train_sft"]):
         log = workplace.folder / f"killed-{number}.log"
@@ -163,9 +146,48 @@ def test_a_run_killed_again_and_again_continues_after_its_last_finished_stage(wo
         process.send_signal(signal.SIGKILL)
         process.wait()
         finished = stages(log.read_text())
-        assert earned <= kept(finished), finished
+        trials.append(Trial(finished, frozenset(earned)))
         # The kill may fall between a stage's line and its record, so the last line has to be earned again.
         earned |= set(finished) - NEVER_KEPT - {stage}
-    continued = workplace.retrain()
-    assert earned <= kept(continued), continued
-    assert workplace.record()["decision"]["outcome"]
+    return [*trials, Trial(workplace.retrain(), frozenset(earned))]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_run_killed_again_and_again_continues_after_its_last_finished_stage(
+    workplace: Workplace, trials: list[Trial]
+) -> None:
+    for trial in trials:
+        assert trial.earned <= kept(trial.finished), trial.finished
+    everything = set().union(*(trial.finished for trial in trials))
+    assert PREPARED | {"train_sft", "train_dpo", "score_model", "decide_promotion", "write_dossier"} <= everything
+    record = workplace.record()
+    assert record["decision"]["outcome"] in {"PROMOTE", "HOLD", "NEEDS_HUMAN"}
+    assert record["truth"]["measurements"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trials")
+def test_nothing_that_was_planted_is_found_in_anything_left_behind(workplace: Workplace) -> None:
+    planted = planted_values(workplace.folder / "data" / "truth.jsonl")
+    assert len(planted) > 30
+    assert find_leaks(workplace.folder, planted, skip=[workplace.folder / "data"]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trials")
+@pytest.mark.timeout(1500)
+def test_the_job_repeats_for_free_and_reruns_from_a_changed_setting(workplace: Workplace) -> None:
+    record = workplace.record()
+    again = workplace.retrain()
+    assert not worked(again) & (PREPARED | {"train_sft", "train_dpo"}), again
+    assert workplace.record()["candidate"]["version"] == record["candidate"]["version"]
+
+    sft = {**workplace.settings["training"]["sft"], "learning_rate": 0.002}
+    workplace.write_config(training={**workplace.settings["training"], "sft": sft})
+    changed = workplace.retrain()
+    assert not worked(changed) & PREPARED, changed
+    assert {"train_sft", "train_dpo"} <= worked(changed)
+    assert workplace.record()["sft"]["adapter"]["sha256"] != record["sft"]["adapter"]["sha256"]
+
+    assert "ROUGE-L" in workplace.run("show", "--store", "store")
