@@ -3,26 +3,28 @@
 Three of MLflow's defaults are wrong for a pipeline and are changed here, for :mod:`tasks.registry` too, which gets its
 client from :func:`connect`. Without ``MLFLOW_TRACKING_URI`` MLflow writes ``./mlflow.db``: here that is an error. With a
 SQLite URI it writes artifacts to ``./mlruns``: here they lie beside the database file. And in an outage its seven retries
-hold a logging call for minutes: here a call fails after seconds, what it carried waits in memory and is delivered later,
-so that a server's restart costs hours of training nothing.
+hold a logging call for minutes: here a call fails after seconds, what it carried is kept on disk and delivered later, by
+this run or by the next one of this machine, so that neither a server's restart nor its absence costs a training anything.
 
 Importing this module is cheap; MLflow itself is imported on first use.
 """
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.contracts import DatasetRef
 from tasks.errors import ConfigError, MissingDependencyError, RegistryError
+from tasks.outbox import Outbox, Record, claimed, kept_files
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +111,8 @@ class RunStopped(Exception):
 class TrackingRun:
     """One open MLflow run; made by :func:`open_run`.
 
-    In an outage calls return at once after the first failure and are delivered, in order, when MLflow answers again.
+    In an outage calls return at once after the first failure and are delivered, in order, when MLflow answers again. What
+    waits is on disk too (:func:`unsent_folder`): a run that ends, or is killed, before then leaves it to the next one.
 
     Attributes:
         run_id: MLflow's id; pass it to :func:`open_run` to continue the run after a crash.
@@ -118,58 +121,27 @@ class TrackingRun:
     def __init__(self, client: Any, run_id: str) -> None:
         self.run_id = run_id
         self._client = client
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Record] = deque()
+        self._outbox = Outbox(unsent_folder(), run_id, {"tracking_uri": tracking_uri(), "run_id": run_id})
+        self._num_kept = 0
         self._retry_at = 0.0
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs settings. One that the run already has keeps its first value, as MLflow demands; a warning tells which."""
-
-        def deliver() -> None:
-            from mlflow.entities import Param
-
-            known = self._client.get_run(self.run_id).data.params
-            changed = sorted(name for name, value in params.items() if known.get(name, str(value)) != str(value))
-            if changed:
-                logger.warning("MLflow run %s keeps its first values of %s", self.run_id, ", ".join(changed))
-            new = [Param(name, str(value)) for name, value in params.items() if name not in known]
-            if new:
-                self._client.log_batch(self.run_id, params=new)
-
-        self._send(deliver)
+        self._send({"kind": "params", "values": {name: str(value) for name, value in params.items()}})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs figures of one step, dated now."""
-        now_milliseconds = int(time.time() * 1000)
-
-        def deliver() -> None:
-            from mlflow.entities import Metric
-
-            batch = [Metric(name, float(value), now_milliseconds, step) for name, value in metrics.items()]
-            self._client.log_batch(self.run_id, metrics=batch)
-
-        self._send(deliver)
+        values = {name: float(value) for name, value in metrics.items()}
+        self._send({"kind": "metrics", "values": values, "at": _now_milliseconds(), "step": step})
 
     def log_artifact_bytes(self, name: str, data: bytes) -> None:
         """Stores ``data`` as the run's artifact ``name``, which may have folders in it (``plots/loss.png``)."""
-        path = PurePosixPath(name)
-
-        def deliver() -> None:
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / path.name).write_bytes(data)
-                parent = str(path.parent) if path.parent != PurePosixPath(".") else None
-                self._client.log_artifact(self.run_id, str(Path(folder) / path.name), parent)
-
-        self._send(deliver)
+        self._send({"kind": "artifact", "name": name, "data": base64.b64encode(data).decode()})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets or replaces tags."""
-
-        def deliver() -> None:
-            from mlflow.entities import RunTag
-
-            self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
-
-        self._send(deliver)
+        self._send({"kind": "tags", "values": {name: str(value) for name, value in tags.items()}})
 
     def log_dataset(self, ref: DatasetRef, context: str) -> None:
         """Records a data set as an input of the run: its hash, size and lineage, not its rows.
@@ -178,25 +150,14 @@ class TrackingRun:
             ref: The data set.
             context: What it was used for: ``training``, ``validation``, ``benchmark``.
         """
+        self._send({"kind": "dataset", "ref": ref.model_dump(mode="json"), "context": context})
 
-        def deliver() -> None:
-            from mlflow.entities import Dataset, DatasetInput, InputTag
-
-            dataset = Dataset(
-                name=f"{ref.kind}-{ref.sha256[:12]}",
-                digest=ref.sha256[:36],  # MLflow's column holds 36 characters
-                source_type="perennial",
-                source=ref.model_dump_json(),
-                profile=f'{{"num_rows": {ref.num_rows}}}',
-            )
-            self._client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
-
-        self._send(deliver)
-
-    def _send(self, deliver: Callable[[], None]) -> None:
-        self._waiting.append(deliver)
+    def _send(self, record: Record) -> None:
+        self._waiting.append(record)
         if time.monotonic() >= self._retry_at:
             self._deliver_waiting()
+        else:
+            self._keep_waiting()
 
     def _deliver_waiting(self) -> None:
         from mlflow.exceptions import MlflowException
@@ -204,10 +165,10 @@ class TrackingRun:
         with registry_errors(f"MLflow run {self.run_id}"):
             while self._waiting:
                 try:
-                    self._waiting[0]()
+                    _deliver(self._client, self.run_id, self._waiting[0])
                 except MlflowException as error:
                     if error.error_code not in _OUTAGES:
-                        self._waiting.popleft()
+                        self._drop_first()
                         raise
                     self._retry_at = time.monotonic() + _RETRY_AFTER_SECONDS
                     logger.warning(
@@ -216,18 +177,112 @@ class TrackingRun:
                         self.run_id,
                         _first_line(error),
                     )
+                    self._keep_waiting()
                     return
-                self._waiting.popleft()
+                self._drop_first()
+        self._outbox.discard()
+        self._num_kept = 0
+
+    def _drop_first(self) -> None:
+        """Forgets a delivered record; one that lies on disk may be sent once more, which changes nothing in MLflow."""
+        self._waiting.popleft()
+        self._num_kept = max(0, self._num_kept - 1)
+
+    def _keep_waiting(self) -> None:
+        """Writes what waits and is not on disk yet."""
+        waiting = list(self._waiting)
+        self._outbox.keep(waiting[self._num_kept :])
+        self._num_kept = len(waiting)
 
     def _close(self, status: str) -> None:
-        self._waiting.append(lambda: self._client.set_terminated(self.run_id, status))
-        self._deliver_waiting()
+        self._waiting.append({"kind": "end", "status": status, "at": _now_milliseconds()})
+        try:
+            self._deliver_waiting()
+        finally:
+            self._outbox.leave()
         if self._waiting:
             logger.error(
-                "MLflow did not come back: run %s lacks its last %d records and shows as running; results are not affected",
+                "MLflow did not come back: run %s shows as running and lacks its last %d records, which are kept in %s and "
+                "sent with this machine's next run; results are not affected",
                 self.run_id,
                 len(self._waiting),
+                self._outbox.path,
             )
+
+
+def unsent_folder() -> Path:
+    """Where records wait that MLflow did not take: ``mlflow-unsent`` in the embedded folder."""
+    return Path(os.environ.get("PERENNIAL_HOME", ".perennial")).absolute() / "mlflow-unsent"
+
+
+def send_kept(client: Any) -> int:
+    """Sends what earlier runs of this machine could not; the number of their files that were delivered.
+
+    An outage ends it, and the rest stays. A record that MLflow refuses (its run was deleted) is dropped with a warning.
+    """
+    from mlflow.exceptions import MlflowException
+
+    num_sent = 0
+    for path in kept_files(unsent_folder()):
+        with claimed(path) as found:
+            if found is None or found[0].get("tracking_uri") != tracking_uri():
+                continue
+            run_id = str(found[0]["run_id"])
+            for record in found[1]:
+                try:
+                    _deliver(client, run_id, record)
+                except MlflowException as error:
+                    if error.error_code in _OUTAGES:
+                        return num_sent
+                    logger.warning("MLflow refuses a kept record of run %s: %s", run_id, _first_line(error))
+            path.unlink(missing_ok=True)
+            num_sent += 1
+            logger.info("MLflow run %s has its last %d records now", run_id, len(found[1]))
+    return num_sent
+
+
+def _deliver(client: Any, run_id: str, record: Record) -> None:
+    """Makes one record part of a run; once more changes nothing."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+    match record["kind"]:
+        case "params":
+            known = client.get_run(run_id).data.params
+            params = record["values"]
+            changed = sorted(name for name, value in params.items() if known.get(name, value) != value)
+            if changed:
+                logger.warning("MLflow run %s keeps its first values of %s", run_id, ", ".join(changed))
+            new = [Param(name, value) for name, value in params.items() if name not in known]
+            if new:
+                client.log_batch(run_id, params=new)
+        case "metrics":
+            values = record["values"].items()
+            client.log_batch(run_id, metrics=[Metric(name, value, record["at"], record["step"]) for name, value in values])
+        case "tags":
+            client.log_batch(run_id, tags=[RunTag(name, value) for name, value in record["values"].items()])
+        case "artifact":
+            path = PurePosixPath(record["name"])
+            parent = str(path.parent) if path.parent != PurePosixPath(".") else None
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / path.name).write_bytes(base64.b64decode(record["data"]))
+                client.log_artifact(run_id, str(Path(folder) / path.name), parent)
+        case "dataset":
+            ref = DatasetRef.model_validate(record["ref"])
+            dataset = Dataset(
+                name=f"{ref.kind}-{ref.sha256[:12]}",
+                digest=ref.sha256[:36],  # MLflow's column holds 36 characters
+                source_type="perennial",
+                source=ref.model_dump_json(),
+                profile=f'{{"num_rows": {ref.num_rows}}}',
+            )
+            tag = InputTag("mlflow.data.context", record["context"])
+            client.log_inputs(run_id, [DatasetInput(dataset, [tag])])
+        case "end":
+            client.set_terminated(run_id, record["status"], record["at"])
+
+
+def _now_milliseconds() -> int:
+    return int(time.time() * 1000)
 
 
 @contextmanager
@@ -254,7 +309,9 @@ def open_run(experiment: str, run_name: str, tags: Mapping[str, str], run_id: st
         if run_id is None:
             created = client.create_run(experiment_id(client, experiment), run_name=run_name, tags=dict(tags))
             run_id = str(created.info.run_id)
+            send_kept(client)
         else:
+            send_kept(client)
             client.update_run(run_id, status="RUNNING")
     run = TrackingRun(client, run_id)
     status = "FAILED"

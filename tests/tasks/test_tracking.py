@@ -27,6 +27,7 @@ def store_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def _settings(store_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    monkeypatch.delenv("PERENNIAL_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -109,15 +110,61 @@ def test_an_outage_delays_records_and_loses_none(monkeypatch: pytest.MonkeyPatch
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_an_outage_to_the_end_does_not_cost_the_work(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_outage_to_the_end_costs_neither_the_work_nor_its_records(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dataset: DatasetRef
 ) -> None:
     client = Unplugged(connect())
     monkeypatch.setattr(tracking, "connect", lambda: client)
     with open_run("desk", "unlucky", {}) as run:
         client.unplugged = True
-        run.log_metrics({"loss": 1.0})
+        run.log_params({"epochs": 3})
+        run.log_metrics({"loss": 1.0}, step=4)
+        run.log_dataset(dataset, "training")
+        run.log_artifact_bytes("plots/loss.txt", b"a plot")
     assert "did not come back" in caplog.text
+    assert client.client.get_run(run.run_id).info.status == "RUNNING"
+    with pytest.raises(RegistryError), open_run("desk", "still away", {}):
+        pass
+    client.unplugged = False
+    with open_run("desk", "the next one", {}):
+        pass
+    found = client.get_run(run.run_id)
+    assert (found.info.status, found.data.params, found.data.metrics) == ("FINISHED", {"epochs": "3"}, {"loss": 1.0})
+    assert found.info.end_time >= found.info.start_time
+    assert len(found.inputs.dataset_inputs) == 1
+    assert Path(client.download_artifacts(run.run_id, "plots/loss.txt")).read_bytes() == b"a plot"
+    assert tracking.send_kept(client) == 0, "nothing is sent twice"
+
+
+def test_a_kill_during_an_outage_costs_no_record_and_a_living_writer_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Unplugged(connect())
+    monkeypatch.setattr(tracking, "connect", lambda: client)
+    with open_run("desk", "killed", {}) as run:
+        client.unplugged = True
+        run.log_metrics({"loss": 2.0}, step=1)
+        run.log_metrics({"loss": 1.0}, step=2)
+        (kept,) = tracking.unsent_folder().iterdir()
+        client.unplugged = False
+        assert tracking.send_kept(client) == 0, "its writer lives"
+        whole = kept.read_bytes()
+    assert not kept.exists(), "delivered by the run itself"
+    kept.write_bytes(whole + b'{"kind": "metr')  # as a kill leaves it
+    gone = kept.with_name("gone.jsonl")
+    gone.write_text(whole.decode().replace(run.run_id, "0" * 32))
+    assert tracking.send_kept(client) == 2
+    assert [metric.value for metric in client.get_metric_history(run.run_id, "loss")] == [2.0, 1.0]
+    assert "refuses a kept record" in caplog.text
+    assert list(tracking.unsent_folder().iterdir()) == []
+
+
+def test_what_belongs_to_another_server_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tracking.unsent_folder()
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl").write_text(json.dumps({"tracking_uri": "http://elsewhere", "run_id": "b" * 32}) + "\n")
+    assert tracking.send_kept(connect()) == 0
+    assert (folder / "a.jsonl").exists()
 
 
 def test_a_refusal_is_an_error_at_once() -> None:
