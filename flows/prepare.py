@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from pathlib import PurePosixPath
+
+from prefect import flow, runtime
 
 from flows.config import PrepareConfig
 from flows.scrub import scrub_dataset
@@ -10,7 +12,13 @@ from tasks import bias, confidential, deduplication, ingest, labels, pii, splitt
 from tasks.contracts import PreparedDataset
 
 
-@flow(name="prepare-dataset", persist_result=True, result_serializer="json", flow_run_name="prepare-{benchmark}")
+def _run_name() -> str:
+    """``prepare-<model>-<source>``: a retrain prepares its examples, pairs and further sources in runs that look alike."""
+    source, benchmark = (runtime.flow_run.parameters[name] for name in ("source", "benchmark"))
+    return f"prepare-{benchmark}-{PurePosixPath(source.path).stem}"
+
+
+@flow(name="prepare-dataset", persist_result=True, result_serializer="json", flow_run_name=_run_name)
 def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_uri: str, benchmark: str) -> PreparedDataset:
     """The prepared rows of one source, with the report of every stage they went through.
 

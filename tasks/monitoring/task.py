@@ -96,7 +96,7 @@ def remember_check(outcome: CheckOutcome, rule: AlertRuleConfig) -> None:
         RegistryError: MLflow does not answer.
     """
     from tasks.monitoring.rule import add_to_history
-    from tasks.monitoring.telling import check_table, metrics_of, prometheus_lines
+    from tasks.monitoring.telling import check_table, latest_json, metrics_of, prometheus_lines
 
     check = outcome.check
     store = Store.holding(outcome.page)
@@ -107,11 +107,12 @@ def remember_check(outcome: CheckOutcome, rule: AlertRuleConfig) -> None:
             run.log_artifact_bytes("check.html", store.read_bytes(outcome.page))
             run.log_artifact_bytes("check.json", store.read_bytes(outcome.record))
         store.write_named(f"monitoring/{check.model}/metrics.prom", prometheus_lines(check))
+        store.write_named(f"monitoring/{check.model}/latest.json", latest_json(outcome))
         history = add_to_history(_history(store, check.model), check, rule)
         store.write_record(f"monitoring/{check.model}", history)
         progress.finish(f"{len(history.windows)} windows remembered")
     if TaskRunContext.get() is not None:
-        create_markdown_artifact(check_table(check), key="check", description=f"Production is {check.status}")
+        create_markdown_artifact(check_table(check, outcome.runs), key="check", description=f"Production is {check.status}")
         emit_event(
             event="perennial.check.finished",
             resource={"prefect.resource.id": f"perennial.model.{check.model}", "prefect.resource.name": check.model},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.contracts import Reading, WindowCheck
+import json
+from collections.abc import Mapping
+
+from tasks.contracts import CheckOutcome, Reading, WindowCheck
 
 
 def metrics_of(check: WindowCheck) -> dict[str, float]:
@@ -28,8 +31,14 @@ def _gauge(name: str, label: str, value: float) -> tuple[str, str]:
     return f"# TYPE {name} gauge", f"{name}{label} {value!r}"
 
 
-def check_table(check: WindowCheck) -> str:
-    """The check as Markdown; figures only."""
+def latest_json(outcome: CheckOutcome) -> bytes:
+    """The verdict for programs: the check, with the runs that it started by signal, and the notes on those it did not."""
+    told = {**outcome.check.model_dump(mode="json"), "runs": dict(outcome.runs), "notes": list(outcome.notes)}
+    return json.dumps(told, indent=2).encode()
+
+
+def check_table(check: WindowCheck, runs: Mapping[str, str] | None = None) -> str:
+    """The check as Markdown; figures only, and the ids of the runs that it started by signal."""
     lines = [
         f"**{check.status.capitalize()}**: {check.num_requests} requests from {check.window_start:%Y-%m-%d %H:%M} "
         f"to {check.window_end:%Y-%m-%d %H:%M} UTC.",
@@ -40,6 +49,8 @@ def check_table(check: WindowCheck) -> str:
     ]
     if check.alerted:
         lines += ["", f"Alert: {', '.join(check.alerted)}."]
+    for signal, run in (runs or {}).items():
+        lines += ["", f"The run `{run}` of retrain-on-alert weighs the alert on {signal}."]
     return "\n".join(lines)
 
 

@@ -73,6 +73,8 @@ def test_two_bad_days_ask_for_one_retrain(tmp_path: Path, monkeypatch: pytest.Mo
         run = client.read_flow_run(second.runs["feedback"])
     assert run.parameters["alert"]["window_end"] == "2026-11-03T00:00:00Z"
     assert run.parameters["alert"]["sender"] == "check"
+    latest = json.loads(Store(config.store).read_named("monitoring/watched/latest.json") or b"")
+    assert (latest["status"], latest["runs"]) == ("violated", second.runs)
     drift = next(reading for reading in second.check.readings if reading.name == "drift_mmd")
     assert "no champion" in drift.note
 

@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
 from flows.config import PrepareConfig
 from flows.prepare import prepare_dataset
@@ -58,6 +60,9 @@ def test_two_hundred_hostile_rows_lose_nothing_and_leak_nothing(tmp_path: Path) 
 def test_each_quarter_is_compared_with_the_one_before(tmp_path: Path) -> None:
     first = prepare(tmp_path, ordinary_lines(40))
     assert prepare(tmp_path, ordinary_lines(40)).validation == first.validation
+    with get_client(sync_client=True) as client:
+        named = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=["prepare-hostile-rows"])))
+    assert len(named) >= 2, "a run's name tells its model and its source"
     longer = [json.dumps({**json.loads(line), "output": "a long reply " * 40}) for line in ordinary_lines(40)]
     second = prepare(tmp_path, longer)
     assert any(note.startswith("length_band_divergence") for note in second.validation.notes)
