@@ -145,6 +145,8 @@ def check(
         lines: list[tuple[str, ...]] = [cells_of(reading) for reading in found.readings]
         title = f"{found.status}: {found.num_requests} requests until {found.window_end:%Y-%m-%d %H:%M} UTC"
         _print_pairs(title, lines, num_text_columns=6)
+        for signal, run in outcome.runs.items():
+            console.print(f"{signal}: run {run} of retrain-on-alert weighs it", highlight=False)
         for note in outcome.notes:
             console.print(note, highlight=False)
         if outcome.pairs:
@@ -174,6 +176,34 @@ def doctor(
             console.print(line, highlight=False, soft_wrap=True)
         if num_faults:
             raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    config: ConfigOption,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove it; without this it is only listed.")] = False,
+) -> None:
+    """Lists what no version in use and no recent run needs any more, with its size; --remove makes the room."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows import embedded
+
+        with embedded.prefect_api(_say):
+            from flows.prune import prune as prune_flow
+
+            report = prune_flow(settings, remove)
+        from tasks.pruning.listing import read_items
+        from tasks.storage import Store
+
+        items = read_items(Store(settings.store), report)
+        shown: list[tuple[str, ...]] = [
+            (one.kind, one.name, f"{one.age_days:.0f} days", f"{one.size_bytes / 1e6:.1f} MB") for one in items[:20]
+        ]
+        if shown:
+            _print_pairs(f"Largest of {report.num_items}", shown, num_text_columns=2)
+            console.print(f"all   {report.listing.uri}", soft_wrap=True)
+        verb = "Removed" if report.removed else "Would remove"
+        console.print(f"{verb} {report.num_items} things, {report.size_bytes / 1e6:.1f} MB in the store.", highlight=False)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from tasks.labels import LabelAuditConfig
 from tasks.monitoring import AlertRuleConfig, DriftConfig, SignalConfig
 from tasks.pii import PiiConfig
 from tasks.promotion import PromotionConfig
+from tasks.pruning import PruningConfig
 from tasks.redteam import RedTeamConfig
 from tasks.registry import RegistryConfig
 from tasks.splitting import SplitConfig
@@ -109,6 +110,7 @@ class RetrainConfig(Section):
     )
     dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
     monitoring: MonitoringConfig | None = Field(None, description="How production is watched; none: it is not.")
+    pruning: PruningConfig = Field(PruningConfig(), description="What `perennial prune` keeps, and for how long.")
 
     @model_validator(mode="after")
     def _a_guard_has_its_evidence(self) -> Self:
@@ -151,12 +153,15 @@ class RetrainConfig(Section):
             raise ValueError("benchmark.retention is off: set promotion.max_retention_loss to null too, or turn it on")
         return self
 
-    def within(self, created_after: datetime | None, created_before: datetime) -> Self:
-        """The same retrain on the rows made in a window; without ``created_after`` it begins where the source's does.
+    def within(self, created_after: datetime | None, created_before: datetime | None) -> Self:
+        """The same retrain on the rows made in a window; an end that is None is the source's own.
 
         Preference pairs and further sources are read whole, unless their ``created_at_column`` says when each was made.
         """
-        window = {"created_after": created_after or self.examples.created_after, "created_before": created_before}
+        window = {
+            "created_after": created_after or self.examples.created_after,
+            "created_before": created_before or self.examples.created_before,
+        }
         changes: dict[str, Any] = {"examples": self.examples.model_copy(update=window)}
         if self.preferences and self.preferences.created_at_column:
             changes["preferences"] = self.preferences.model_copy(update=window)

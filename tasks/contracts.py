@@ -667,6 +667,7 @@ class RunFindings(Contract):
     merged: MergedModel | None = None
     fit: FitVerdict | None = None
     mixture: Mixture | None = None
+    reason: str | None = None
 
     @property
     def snapshots(self) -> tuple[str, ...]:
@@ -788,6 +789,44 @@ class CheckOutcome(Contract):
     num_pairs: int = 0
     runs: Mapping[str, str] = {}
     notes: tuple[str, ...] = ()
+
+
+# -------------------------------------------------------------------------------------------------------------- pruning
+
+
+class Prunable(Contract):
+    """One thing that may go: a model version (``<model>/<version>``), or what lies under a name of the store."""
+
+    kind: Literal["model version", "data set", "file", "folder", "work folder"]
+    name: str
+    size_bytes: int = Field(ge=0)
+    age_days: float
+
+
+class OldVersions(Contract):
+    """The versions of a model that may go, and what all other versions need: digests, and the runs that made them."""
+
+    removable: tuple[Prunable, ...] = ()
+    needed: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+class PruneReport(Contract):
+    """What may go or has gone: totals here as ``(kind, number, bytes)``, each thing in ``listing``."""
+
+    removed: bool = False
+    totals: tuple[tuple[str, int, int], ...] = ()
+    listing: FileRef
+
+    @property
+    def num_items(self) -> int:
+        """How many things."""
+        return sum(count for _, count, _ in self.totals)
+
+    @property
+    def size_bytes(self) -> int:
+        """Their bytes in the store."""
+        return sum(size for _, _, size in self.totals)
 
 
 # --------------------------------------------------------------------------------------------------------------- alerts

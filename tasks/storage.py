@@ -24,6 +24,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -333,6 +334,31 @@ class Store:
             return []
         return sorted(str(found).rstrip("/").rsplit("/", 1)[-1] for found in self._fs.ls(path, detail=False))
 
+    # -- making room
+
+    def walk(self, folder: str) -> Iterator[tuple[str, int, datetime]]:
+        """Name within the store, size in bytes and time of the last change of every file in a folder of it."""
+        path = f"{self._root}/{folder}"
+        if not self._fs.isdir(path):
+            return
+        for found, info in self._fs.find(path, detail=True).items():
+            name = str(found)[len(self._root) :].lstrip("/")
+            yield name, int(info.get("size") or 0), _changed_at(info)
+
+    def remove(self, name: str) -> None:
+        """Removes what :meth:`walk` named, a data set with its manifest (without suffix), or a folder; gone is gone.
+
+        Raises:
+            StoreError: It may not be removed.
+        """
+        path = f"{self._root}/{name}"
+        with _store_errors(f"{self.uri}/{name}"):
+            if self._fs.isdir(path):
+                self._fs.rm(path, recursive=True)
+                return
+            for found in self._fs.glob(f"{path}*"):
+                self._fs.rm_file(found)
+
     # -- whole objects
 
     def holds(self, ref: DatasetRef | FileRef | FolderRef) -> bool:
@@ -438,6 +464,19 @@ def _verify_folder(local: Path, ref: FolderRef) -> None:
             raise IntegrityError(
                 f"{ref.uri}/{name}", "a missing or altered file", digest[:12], "Delete the folder and run again."
             )
+
+
+def _changed_at(info: dict[str, Any]) -> datetime:
+    """The time in a file's listing; the present where a filesystem tells none, so that nothing looks old."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, datetime):
+            return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return datetime.now(UTC)
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

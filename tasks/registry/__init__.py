@@ -7,8 +7,10 @@ from tasks.registry.task import (
     champion_history,
     find_champion,
     find_champion_rows,
+    find_old_versions,
     promote_champion,
     register_candidate,
+    remove_old_versions,
     rollback_champion,
 )
 
@@ -19,7 +21,9 @@ __all__ = [
     "champion_history",
     "find_champion",
     "find_champion_rows",
+    "find_old_versions",
     "promote_champion",
     "register_candidate",
+    "remove_old_versions",
     "rollback_champion",
 ]

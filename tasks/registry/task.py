@@ -19,6 +19,7 @@ from tasks.contracts import (
     Champion,
     ChampionEvent,
     DatasetRef,
+    OldVersions,
     PromotionDecision,
     PromotionRecord,
     RegisteredVersion,
@@ -148,6 +149,39 @@ def rollback_champion(config: RegistryConfig, reason: str) -> PromotionRecord:
         progress.finish(f"version {record.champion_version} is champion again")
     _publish(record)
     return record
+
+
+@stage_task("find_old_versions", cached=False)
+def find_old_versions(config: RegistryConfig, keep_versions: int, keep_days: float) -> OldVersions:
+    """The versions of a model that may go, and what all others need; see :func:`tasks.registry.retention.old_versions`.
+
+    Raises:
+        RegistryError: MLflow refuses or does not answer.
+    """
+    from tasks.registry.retention import old_versions
+
+    with report_progress("find_old_versions", 1, "models") as progress:
+        found = old_versions(connect(), config.registered_name, keep_versions, keep_days, dt.datetime.now(dt.UTC))
+        progress.finish(f"{len(found.removable)} versions may go")
+    return found
+
+
+@stage_task("remove_old_versions", cached=False)
+def remove_old_versions(config: RegistryConfig, found: OldVersions, keep_versions: int, keep_days: float) -> OldVersions:
+    """The versions that it deleted, each looked at again under the model's lock, and what those that are left need.
+
+    Raises:
+        RegistryError: MLflow refuses or does not answer.
+    """
+    from tasks.registry.retention import old_versions, remove_version
+
+    client, name, now = connect(), config.registered_name, dt.datetime.now(dt.UTC)
+    with report_progress("remove_old_versions", len(found.removable), "versions") as progress, _lock(config):
+        removed = tuple(one for one in found.removable if remove_version(client, name, one, keep_versions, keep_days, now))
+        left = old_versions(client, name, keep_versions, keep_days, now)
+        progress.finish(f"{len(removed)} deleted")
+    logger.info("registry: deleted %d old versions of %s", len(removed), name)
+    return left.model_copy(update={"removable": removed})
 
 
 def champion_history(config: RegistryConfig) -> tuple[ChampionEvent, ...]:

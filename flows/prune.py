@@ -1,0 +1,26 @@
+"""Makes room: old versions, snapshots and work folders that nothing in use and no recent run needs."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.config import RetrainConfig
+from tasks import pruning, registry
+from tasks.contracts import PruneReport
+
+
+@flow(name="prune", persist_result=True, result_serializer="json")
+def prune(config: RetrainConfig, remove: bool = False) -> PruneReport:
+    """What may go, or has gone; never a version with an alias, under rollout or asked about, nor what its lineage needs.
+
+    Args:
+        config: The configuration of the retrain; its section `pruning` says what is kept.
+        remove: False only lists, with sizes.
+    """
+    settings = config.pruning
+    old = registry.find_old_versions(config.registry, settings.keep_versions, settings.keep_days)
+    if remove:
+        # Versions first, each looked at again: what one that stays after all needs is then not looked for in the store.
+        old = registry.remove_old_versions(config.registry, old, settings.keep_versions, settings.keep_days)
+    found = pruning.find_prunable(config.store, old, settings)
+    return pruning.remove_prunable(config.store, found) if remove else found
