@@ -6,6 +6,7 @@ that deploying again changes nothing and says so.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,6 +19,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import (
     DeploymentScheduleCreate,
     GlobalConcurrencyLimitCreate,
+    VariableCreate,
+    VariableUpdate,
     WorkPoolCreate,
     WorkPoolUpdate,
 )
@@ -39,6 +42,8 @@ _ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended", "Paused", "
 
 Profile = Literal["local", "docker", "kubernetes"]
 """Where runs work: processes in this folder, processes in the workers' containers, or Jobs of a cluster."""
+DEPLOYED = "perennial_deployed"
+"""Prefect variable that says what was deployed here: the version of the code and the profile."""
 IMAGE_FOLDER = Path("/app")
 """Where the images have this code."""
 Change = tuple[str, str]
@@ -68,6 +73,8 @@ def deploy(file: Path, profile: Profile, num_gpus: int) -> Iterator[Change]:
         yield _ensure_automation(client, automation), f"automation {automation.name}"
         for one in wanted:
             yield _ensure_deployment(client, one, profile)
+        told = {"version": importlib.metadata.version("perennial-llm"), "profile": profile}
+        yield _ensure_variable(client, told), f"variable {DEPLOYED}: {told['version']}, {profile}"
 
 
 def zombie_automation() -> AutomationCore:
@@ -131,6 +138,18 @@ def _ensure_automation(client: SyncPrefectClient, wanted: AutomationCore) -> str
     return "changed"
 
 
+def _ensure_variable(client: SyncPrefectClient, value: dict[str, Any]) -> str:
+    """Comes last: while it differs from the code, a deployment broke off or is of another version (`perennial doctor`)."""
+    found = client.read_variable_by_name(DEPLOYED)
+    if found is None:
+        client.create_variable(VariableCreate(name=DEPLOYED, value=value))
+        return "created"
+    if found.value == value:
+        return "as it was"
+    client.update_variable(VariableUpdate(name=DEPLOYED, value=value))
+    return "changed"
+
+
 def _comparable(automation: AutomationCore) -> Any:
     """What is said about an automation, without the ids that the server gave and in one order."""
     trigger = automation.trigger
@@ -140,6 +159,42 @@ def _comparable(automation: AutomationCore) -> Any:
         told[key] = sorted(told[key])
     actions = [action.model_dump(mode="json") for action in automation.actions]
     return automation.enabled, automation.description, told, actions
+
+
+def _form_of(flow: Flow[..., Any], fields: list[str] | None) -> dict[str, Any]:
+    """What Prefect's form asks, and what its API checks before a run exists: all parameters, or those named.
+
+    The others keep the deployment's values. A named one that may be None in code is asked for here.
+    """
+    schema: dict[str, Any] = parameter_schema(flow).model_dump(mode="json")
+    if fields is None:
+        return schema
+    schema["properties"] = {name: schema["properties"][name] for name in fields}
+    for one in schema["properties"].values():
+        given = [option for option in one.get("anyOf", []) if option.get("type") != "null"]
+        if len(given) == 1:
+            del one["anyOf"], one["default"]
+            one.update(given[0])
+    schema["required"] = [name for name, one in schema["properties"].items() if "default" not in one]
+    schema["definitions"] = _reached(schema["properties"], schema["definitions"])
+    return schema
+
+
+def _reached(part: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The definitions that a part of a schema refers to, and those refer to."""
+    found: dict[str, Any] = {}
+    waiting = [part]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            name = str(one.get("$ref", "")).rpartition("/")[2]
+            if name in definitions and name not in found:
+                found[name] = definitions[name]
+                waiting.append(definitions[name])
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return found
 
 
 def _ensure_deployment(client: SyncPrefectClient, wanted: dict[str, Any], profile: Profile) -> Change:
@@ -159,7 +214,7 @@ def _ensure_deployment(client: SyncPrefectClient, wanted: dict[str, Any], profil
         "work_pool_name": wanted["work_pool"]["name"],
         "job_variables": beats,
         "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}],
-        "parameter_openapi_schema": parameter_schema(flow).model_dump(mode="json"),
+        "parameter_openapi_schema": _form_of(flow, wanted.get("form")),
     }
     told = {
         **fields,

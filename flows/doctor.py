@@ -265,7 +265,7 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
         for deployment in deployments:
             findings.append(_scheduled(deployment))
         if any("perennial" in deployment.tags for deployment in deployments):
-            findings += [await _slots(client), await _watchman(client)]
+            findings += [await _deployed(client), await _slots(client), await _watchman(client)]
         pools = {pool.name: pool for pool in await client.read_work_pools()}
         for name in sorted({str(deployment.work_pool_name) for deployment in deployments if deployment.work_pool_name}):
             if name not in pools:
@@ -285,6 +285,19 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
             else:
                 findings.append(Finding("work pool", "ok", f"{name}: {len(workers)} online"))
     return findings
+
+
+async def _deployed(client: Any) -> Finding:
+    """Whether what is deployed is of this code's version."""
+    from flows.deploying import DEPLOYED
+
+    own = importlib.metadata.version(_DISTRIBUTION)
+    variable = await client.read_variable_by_name(DEPLOYED)
+    version = variable.value.get("version") if variable and isinstance(variable.value, dict) else None
+    if version == own:
+        return Finding("deployed", "ok", f"by version {own}")
+    found = f"by version {version}, and this is {own}" if version else "nobody says by which version"
+    return Finding("deployed", "fault", found, "perennial deploy")
 
 
 async def _slots(client: Any) -> Finding:

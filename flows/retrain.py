@@ -16,6 +16,7 @@ from flows.gpu import cancel_children, on_gpu_pool
 from flows.mix import mix_sources
 from flows.prepare import prepare_dataset
 from flows.promote import promote_candidate
+from flows.request import RunRequest, as_requested, reason_of
 from flows.train import train_adapter
 from tasks import groundtruth, promotion, registry, splitting, training
 from tasks.contracts import RetrainOutcome, RunFindings
@@ -35,12 +36,15 @@ def _run_name() -> str:
     on_cancellation=[cancel_children],
     on_crashed=[cancel_children],
 )
-def retrain(config: RetrainConfig) -> RetrainOutcome:
+def retrain(config: RetrainConfig, request: RunRequest | None = None) -> RetrainOutcome:
     """Retrains one model and promotes the result if it proves better; "no" is a normal, explained outcome.
 
     Args:
         config: The whole configuration; see docs/configuration.md.
+        request: Why a person starts it, and what is to differ this time.
     """
+    config = as_requested(config, request)
+
     # 1. Prepare: raw rows become rows that may be trained on; what is refused is kept, with its reason.
     examples = prepare_dataset(config.examples, config.prepare, config.store, config.name)
     pairs = prepare_dataset(config.preferences, config.prepare, config.store, config.name) if config.preferences else None
@@ -72,6 +76,7 @@ def retrain(config: RetrainConfig) -> RetrainOutcome:
     findings = RunFindings(
         run_name=runtime.flow_run.name or "",
         model_name=config.name,
+        reason=reason_of(request),
         settings=config.model_dump(mode="json"),
         examples=examples,
         preferences=pairs,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from prefect import flow
+from pydantic import Field
 
 from tasks import registry
 from tasks.contracts import PromotionRecord
 
 
 @flow(name="rollback", persist_result=True, result_serializer="json")
-def rollback(registration: registry.RegistryConfig, reason: str) -> PromotionRecord:
+def rollback(
+    registration: registry.RegistryConfig, reason: Annotated[str, Field(min_length=3, max_length=1000)]
+) -> PromotionRecord:
     """The record of a rollback.
 
     Args:

@@ -104,7 +104,8 @@ def _section(run: FlowRun, name: str) -> dict[str, Any]:
 
 def _learned_until(run: FlowRun) -> dt.datetime | None:
     """The end of the rows that a completed retrain read: its window's, or else the time it began."""
-    given = (_section(run, "config").get("examples") or {}).get("created_before")
+    asked = _section(run, "request").get("rows_until")
+    given = asked or (_section(run, "config").get("examples") or {}).get("created_before")
     if given:
         moment = dt.datetime.fromisoformat(str(given))
         return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

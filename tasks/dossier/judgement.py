@@ -26,6 +26,8 @@ def decision_section(evidence: RunEvidence) -> Section:
     if decision.comparisons:
         blocks.append(_comparisons(decision))
     facts = [("Registry", _registry_line(evidence))]
+    if evidence.reason is not None:
+        facts.append(("Started by hand", evidence.reason))
     if evidence.promotion.approval is not None:
         facts.append(("Approval", approval_line(evidence.promotion.approval)))
     if decision.minimum_detectable_effect is not None:

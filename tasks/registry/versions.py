@@ -66,6 +66,7 @@ class Candidate:
         lineage: Digests by name: snapshot, rows trained on, settings.
         flow_run_url: Where the run is shown, if anywhere.
         merged: The whole model in the store, where it was asked for.
+        reason: Why a person started the run, where one did.
     """
 
     model_name: str
@@ -76,6 +77,7 @@ class Candidate:
     lineage: Mapping[str, str]
     flow_run_url: str | None = None
     merged: FolderRef | None = None
+    reason: str | None = None
 
     @classmethod
     def of(cls, findings: RunFindings) -> Self:
@@ -98,6 +100,7 @@ class Candidate:
             lineage=lineage,
             flow_run_url=findings.flow_run_url,
             merged=findings.merged.folder if findings.merged else None,
+            reason=findings.reason,
         )
 
     @property
@@ -239,6 +242,7 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
             f"{_TAG}license": trained.base.license,
             f"{_TAG}run_name": candidate.run_name,
             f"{_TAG}flow_run_url": candidate.flow_run_url or "",
+            **({f"{_TAG}reason": candidate.reason} if candidate.reason else {}),
             **_decision_tags(candidate),
             **_merged_tag(candidate),
         },

@@ -306,6 +306,11 @@ def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
     assert "LoRA adapter by SFT," in text
 
 
+def test_why_a_person_started_the_run_is_told(evidence: RunEvidence) -> None:
+    text = Document(render(evidence.model_copy(update={"reason": "New products since October."}))).text
+    assert "Started by hand New products since October." in text
+
+
 def test_notation() -> None:
     assert words("US_SSN") == "US SSN"
     assert words("near_duplicate") == "Near duplicate"
