@@ -1,7 +1,8 @@
 """A private PostgreSQL for a test: its own cluster in a temporary folder, on a free port, gone afterwards.
 
 Use it as ``with running_postgres() as uri`` in a slow test; where PostgreSQL is not installed the test is skipped, and
-says so. The cluster keeps nothing on disk for sure (``fsync=off``), which a test does not need.
+says so. The cluster keeps nothing on disk for sure (``fsync=off``), which a test does not need. It dies with the process
+that asked for it, even by ``kill -9``: the kernel then asks the postmaster to stop at once (``setpriv --pdeathsig``).
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-_START_TIMEOUT_SECONDS = "120"
+_START_TIMEOUT_SECONDS = 120.0
 
 
 def _find_binaries() -> Path | None:
@@ -48,11 +51,11 @@ def _unprivileged_user() -> str | None:
 
 
 @contextmanager
-def running_postgres(database: str = "perennial") -> Iterator[str]:
-    """``host:port/database`` with a user in front, to be put after ``postgresql+DRIVER://``; anyone local may log in.
+def running_postgres(*databases: str) -> Iterator[str]:
+    """``user@host:port``, to be put between ``postgresql+DRIVER://`` and a database's name; anyone local may log in.
 
     Args:
-        database: Name of the empty database to begin with.
+        databases: Names of the empty databases to begin with.
     """
     binaries = _find_binaries()
     if binaries is None:
@@ -79,14 +82,36 @@ def running_postgres(database: str = "perennial") -> Iterator[str]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c max_connections=100"
-        log = str(folder / "log")
-        waiting = ("--wait", f"--timeout={_START_TIMEOUT_SECONDS}")
-        run("pg_ctl", "start", *waiting, f"--pgdata={data}", f"--log={log}", "-o", options)
+        server = ["postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", str(folder)]
+        settings = ["-c", "fsync=off", "-c", "max_connections=100"]
+        with (folder / "log").open("wb") as log:
+            # The death signal is forgotten when a process changes its user, so setpriv asks for it after Popen has done so.
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "QUIT", str(binaries / server[0]), *server[1:], *settings],
+                user=user,
+                cwd=folder,
+                env={**os.environ, "HOME": str(folder), "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         try:
-            run("createdb", "--host=127.0.0.1", f"--port={port}", "--username=perennial", database)
-            yield f"perennial@127.0.0.1:{port}/{database}"
+            _wait_until_ready(binaries / "pg_isready", port, process)
+            for database in databases:
+                run("createdb", "--host=127.0.0.1", f"--port={port}", "--username=perennial", database)
+            yield f"perennial@127.0.0.1:{port}"
         finally:
-            run("pg_ctl", "stop", "--wait", "--mode=immediate", f"--pgdata={data}")
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_until_ready(pg_isready: Path, port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+    asking = [str(pg_isready), "--quiet", "--host=127.0.0.1", f"--port={port}"]
+    while subprocess.run(asking, check=False).returncode != 0:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("PostgreSQL did not start; its log is in its folder")
+        time.sleep(0.1)
