@@ -17,11 +17,7 @@ def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The embedded folder, with its environment set and Prefect's server running; flows called in a test use it."""
     folder = tmp_path_factory.mktemp("perennial")
     before = os.environ.copy()
-    for name in list(os.environ):
-        if name.startswith("PREFECT_") or name in ("MLFLOW_TRACKING_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):
-            del os.environ[name]
-    os.environ["PERENNIAL_HOME"] = str(folder)
-    embedded.prepare_environment()
+    _point_at(folder)
     try:
         with embedded.prefect_api(lambda line: None):
             yield folder
@@ -39,3 +35,22 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         patch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
         patch.setattr(os, "environ", os.environ.copy())
         yield tmp_path
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose embedded home no server runs over yet, with its environment set: for tests that start their own."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())
+        _point_at(tmp_path / "home")
+        yield tmp_path
+    refresh_global_settings_context()
+
+
+def _point_at(home: Path) -> None:
+    """Sets the environment for an embedded home, and forgets every server that was configured."""
+    for name in list(os.environ):
+        if name.startswith("PREFECT_") or name in ("MLFLOW_TRACKING_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):
+            del os.environ[name]
+    os.environ["PERENNIAL_HOME"] = str(home)
+    embedded.prepare_environment()

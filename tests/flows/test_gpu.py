@@ -36,12 +36,7 @@ def test_without_a_pool_the_stage_runs_in_this_process(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
-    for name in ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    embedded.prepare_environment()
+def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(own_home: Path) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
     from prefect.deployments import run_deployment
@@ -73,7 +68,7 @@ def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(tmp_path: Path, 
 
         def start(mood: str) -> UUID:
             run = run_deployment(
-                "stand-in-parent/stand-in-parent", parameters={"folder": str(tmp_path), "mood": mood}, timeout=0
+                "stand-in-parent/stand-in-parent", parameters={"folder": str(own_home), "mood": mood}, timeout=0
             )
             return UUID(str(run.id))  # type: ignore[union-attr]
 
@@ -86,14 +81,14 @@ def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(tmp_path: Path, 
             raise AssertionError("the run did not end")
 
         assert end_of(start("calm"))[0] == "COMPLETED"
-        assert '"learning_rate":0.5' in (tmp_path / "calm.json").read_text()
+        assert '"learning_rate":0.5' in (own_home / "calm.json").read_text()
 
         kind, words = end_of(start("dear"))
         assert kind == "FAILED"
         assert "9 hours; expected at most 3" in words
 
         run = start("endless")
-        note = tmp_path / "endless.pid"
+        note = own_home / "endless.pid"
         for _ in range(LIMIT_SECONDS):
             if note.exists():
                 break

@@ -54,12 +54,7 @@ def findings_of(evidence: RunEvidence) -> RunFindings:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
-    for name in ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    embedded.prepare_environment()
+def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path) -> None:
     from flows.approving import hand_over
     from tasks.dossier import DossierConfig
     from tasks.dossier.summary import read_record
@@ -67,7 +62,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(tmp_path: Path,
     from tasks.registry.versions import aliases_of
     from tasks.tracking import connect
 
-    store = tmp_path / "store"
+    store = own_home / "store"
     registration, page = RegistryConfig(model_name="support-desk"), DossierConfig()
     with embedded.prefect_api(print) as api:
         first = findings_of(make_evidence(store, "NEEDS_HUMAN"))

@@ -40,14 +40,8 @@ def perennial(*arguments: str, api: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path))
-    for name in ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    embedded.prepare_environment()
+@pytest.mark.usefixtures("own_home")
+def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing() -> None:
     with embedded.prefect_api(print) as api:
         first, second, third = (perennial("deploy", *more, api=api) for more in ([], [], ["--gpus", "2"]))
         assert {line.split()[0] for line in first.splitlines()} == {"created"}
@@ -58,7 +52,7 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing(
         deployments = post(f"{api}/deployments/filter", {})
         names = {deployment["name"] for deployment in deployments}
         cpu = {"quarterly", "on-demand", "retrain-on-alert", "prepare-dataset", "check-production", "promote", "rollback"}
-        assert names == cpu | {"train-adapter", "benchmark-models"}
+        assert names == cpu | {"prune"} | {"train-adapter", "benchmark-models"}
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
         assert len(quarterly["schedules"]) == 1
         upcoming = upcoming_runs(api, quarterly["id"])
