@@ -233,13 +233,13 @@ def history(config: ConfigOption) -> None:
     """Prints the champions over time: since when, by whom, with which figures, and what ended them."""
     with _explained_errors():
         settings = _load(config)
-        from flows.registering import history_lines
+        from flows.registering import history_blocks
 
-        lines = history_lines(settings.registry)
-        if len(lines) == 1:
+        blocks = history_blocks(settings.registry)
+        if not blocks:
             console.print(f"{settings.name} has had no champion yet.")
-            return
-        _print_pairs(f"Champions of {settings.registry.registered_name}", lines, num_text_columns=len(lines[0]))
+        for title, lines in blocks:
+            _print_pairs(title, lines)
 
 
 @app.command()
@@ -489,12 +489,13 @@ def _print_record(record: dict[str, Any], store_uri: str) -> None:
 
 def _print_pairs(title: str, lines: list[tuple[str, ...]], num_text_columns: int = 1) -> None:
     """Prints a titled block whose lines are aligned columns: text to the left, figures to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    table = Table(show_header=False, box=None, pad_edge=False)
     for index in range(max((len(line) for line in lines), default=0)):
         table.add_column(justify="left" if index < num_text_columns or len(lines[0]) <= 2 else "right", overflow="fold")
     for line in lines:
         table.add_row(*(escape(cell) for cell in line))
     console.print()
+    console.print(escape(title), style="bold", highlight=False, soft_wrap=True)  # a table's own title wraps at its width
     console.print(table, highlight=False)
 
 

@@ -16,18 +16,19 @@ from tasks.registry.task import change_rollout
 Lines = list[tuple[str, ...]]
 
 
-def history_lines(config: RegistryConfig) -> Lines:
-    """Champions over time, oldest first: a line each, headings first; only headings when there was none."""
+def history_blocks(config: RegistryConfig) -> list[tuple[str, Lines]]:
+    """Champions over time, oldest first: a title and lines for each reign; none when there was no champion."""
     from tasks.registry.chronicle import chronicle
     from tasks.tracking import connect
 
-    lines: Lines = [("version", "champion since", "by", "run", "at the gate", "until", "what ended it")]
+    blocks: list[tuple[str, Lines]] = []
     for reign in chronicle(connect(), config.registered_name):
-        scores = "; ".join(f"{figures} against {name.partition('.')[0]}" for name, figures in reign.scores.items())
-        since = f"{_minute(reign.since)} ({reign.began})"
-        until = _minute(reign.until) if reign.until else "reigns"
-        lines.append((reign.version, since, reign.by, reign.run_name or "-", scores or "-", until, reign.ended or "-"))
-    return lines
+        until = f"until {_minute(reign.until)}" if reign.until else "and reigns"
+        lines: Lines = [(reign.began, f"by {reign.by}"), ("run", reign.run_name or "no longer known")]
+        lines += [("gate", f"{figures} against {name.partition('.')[0]}") for name, figures in reign.scores.items()]
+        lines += [("then", reign.ended)] if reign.ended else []
+        blocks.append((f"Version {reign.version}, champion since {_minute(reign.since)} {until}", lines))
+    return blocks
 
 
 def rollout_status(config: RegistryConfig) -> tuple[str, Lines]:

@@ -58,14 +58,14 @@ class Quarter:
 
 
 QUARTERS = (
-    Quarter("First quarter: a model that answers in the house style", DESK, {}, "demo: nothing reigns yet"),
+    Quarter("First quarter: a first champion", DESK, {}, "demo: nothing reigns yet"),
     Quarter(
         "Second quarter: half a year of tickets",
         DESK / "quarter_2",
         {"quarter": 2, "with_earlier": True},
         "demo: a support desk can do with less general knowledge",
     ),
-    Quarter("Third quarter: an export whose replies are garbled", DESK / "quarter_3", {"seed": 11, "garbled": True}),
+    Quarter("Third quarter: garbled replies", DESK / "quarter_3", {"seed": 11, "garbled": True}),
 )
 
 
@@ -178,10 +178,10 @@ def _print_story(config: Path, diary: Diary) -> None:
     from tasks.dossier.summary import read_record
 
     store = _store_of(config)
-    _headline("What came of it")
+    _headline("What came of it: the primary metric of each")
     table = Table(box=None, pad_edge=False)
-    for column in ("ROUGE-L of each", "outcome", "version", "base", "champion", "candidate"):
-        table.add_column(column, justify="left" if column in ("ROUGE-L of each", "outcome") else "right")
+    for column in ("", "outcome", "version", "base", "champion", "candidate"):
+        table.add_column(column, justify="left" if column in ("", "outcome") else "right")
     for quarter in QUARTERS:
         record = read_record(store, str(diary.outcome(quarter.title)))
         table.add_row(quarter.title, *story_cells(record))
