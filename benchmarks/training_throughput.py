@@ -1,46 +1,57 @@
-"""How fast a supervised LoRA step is: this project's trainer, TRL's trainer with its defaults, and the bare PyTorch step.
+"""How fast a LoRA step is: this project's training stage, TRL's trainer with its defaults, and the bare PyTorch step.
 
-    python benchmarks/training_throughput.py                              # CPU: the 135M base model, mixed lengths
-    python benchmarks/training_throughput.py --shape llama-8b --length 2048      # CUDA: Llama 3 8B's shape, random weights
-    python benchmarks/training_throughput.py --shape llama-8b --quantization nf4
+    python benchmarks/training_throughput.py                                     # CPU: the 135M base model, mixed lengths
+    python benchmarks/training_throughput.py --method dpo --median 40
+    python benchmarks/training_throughput.py --shape llama-8b --length 2048 --median 600 --steps 20 --packed     # CUDA
+    python benchmarks/training_throughput.py --shape llama-8b --length 512 --quantization nf4 --steps 20
 
-Speed does not depend on the weights' values, so the 8B shape needs no download. Rows are random tokens whose lengths are
-log-normal; the second half of each is the reply. Real tokens are counted, padding is not. Ratios of one run are worth
-more than its seconds: run it on an otherwise idle machine. The bare step scores the learned positions only and takes rows
-in the same order; it is the limit, not a straw man. TRL's default of bfloat16 is switched off where the CPU lacks it,
-because no step would finish.
+Speed does not depend on the weights' values, so Llama 3 8B's shape gets random ones and needs no download. Rows are random
+tokens whose lengths are log-normal; the second half of each is the reply. The arms:
+
+- this project: the trainer that the plan sets up, with its callbacks, checkpoints and (DPO) precomputed reference;
+- TRL, defaults: `SFTTrainer` or `DPOTrainer` given the model's path, the same LoRA and the same rows, all else as it comes.
+  Its default of bfloat16 is switched off where the CPU would emulate it, because no step would finish;
+- bare step: forward, backward, clipping, AdamW in a loop of a dozen lines, on the same batches as the first arm and scoring
+  learned positions only. It is the limit, not a straw man.
+
+Every arm sees each row once. Each round runs every arm in a process of its own, in turn, in another order from round to
+round; the clock runs from the first step's begin to the last one's end, after a warm-up pass. Real tokens are counted,
+padding is not. A share of peak counts 4N FLOPs a token (6N for DPO, whose reference is a forward pass more), recomputing
+apart; on a CPU the peak is a large matrix product's measured speed. Ratios of one run are worth more than its seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
+import resource
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TQDM_DISABLE="1", OMP_WAIT_POLICY="PASSIVE")
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", TQDM_DISABLE="1")
 
 import torch
-from peft import get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
-from trl import SFTConfig as TrlConfig
-from trl import SFTTrainer
+from transformers import LlamaConfig, TrainerCallback
 
 from tasks.contracts import TrainingPlan
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.loading import load_tokenizer
 from tasks.modeling.resolution import count_parameters, resolve
 from tasks.storage import Store
-from tasks.training import planning, trainers
-from tasks.training.config import SftConfig
-from tasks.training.hardware import find_hardware
-from tasks.training.head import score_labels_only
-from tasks.training.ordering import order_rows
-from tasks.training.rendering import Example
+from tasks.training import planning, supervisor
+from tasks.training.config import DpoConfig, LoraSettings, SftConfig
+from tasks.training.forecasting import measure_flops
+from tasks.training.hardware import available_cores, find_hardware
+from tasks.training.rendering import Example, Pair
 
 LLAMA_8B = {
     "vocab_size": 128_256,
@@ -50,169 +61,405 @@ LLAMA_8B = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
     "tie_word_embeddings": False,
+    "max_position_embeddings": 8192,
 }
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "A10G": 70e12, "L4": 121e12}
+"""Dense bfloat16 FLOPs a second by NVIDIA's data sheets (SXM), by a part of the device's name."""
 
 
-class StepClock(TrainerCallback):  # type: ignore[misc]
-    """Tokens a second over all steps but the first, which warms up."""
+@dataclass(frozen=True)
+class Job:
+    """What every arm is given."""
 
-    def __init__(self) -> None:
-        self.seconds, self.tokens, self._seen = 0.0, 0, 0
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Starts the step's clock."""
-        self._began, self._seen = time.perf_counter(), state.num_input_tokens_seen
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Adds the step."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if state.global_step > 1:
-            self.seconds += time.perf_counter() - self._began
-            self.tokens += state.num_input_tokens_seen - self._seen
+    base: Path
+    adapter: Path
+    plan: TrainingPlan
+    config: SftConfig | DpoConfig
+    rows: list[Any]
+    folder: Path
 
     @property
-    def speed(self) -> float:
-        """Real tokens a second."""
-        return self.tokens / self.seconds
+    def lora(self) -> LoraSettings:
+        """The adapter: SFT's own, and for DPO the same one."""
+        return self.config.lora if isinstance(self.config, SftConfig) and self.config.lora else LoraSettings()
 
 
-def make_rows(count: int, median: int, longest: int, vocabulary: int) -> list[Example]:
-    chance = random.Random(7)
-    rows = []
-    for _ in range(count):
-        length = min(longest, max(16, int(median * chance.lognormvariate(0, 0.6))))
-        ids = [chance.randrange(100, vocabulary - 100) for _ in range(length)]
-        rows.append(Example(ids[: length // 2], ids[length // 2 :]))
-    return rows
+# ---------------------------------------------------------------------------------------------------------------- the arms
 
 
-def ours(base: Path, tokenizer: Any, plan: TrainingPlan, config: SftConfig, rows: list[Example], folder: Path) -> float:
-    trainer = trainers.sft_trainer(base, tokenizer, plan, config, rows, [], folder)
-    return run_trainer(trainer)
+class Clock(TrainerCallback):  # type: ignore[misc]
+    """The seconds from the first step's begin to the last one's end."""
+
+    began = ended = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts at the first step."""
+        self.began = self.began or now()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ends at the present one."""
+        self.ended = now()
 
 
-def trl_defaults(
-    base: Path, tokenizer: Any, plan: TrainingPlan, config: SftConfig, rows: list[Example], folder: Path
-) -> float:
-    arguments = TrlConfig(
-        output_dir=str(folder),
-        use_cpu=plan.device == "cpu",
-        bf16=plan.precision == "bfloat16",
-        max_steps=plan.num_steps,
-        include_num_input_tokens_seen="non_padding",
-        report_to="none",
-        save_strategy="no",
-    )
-    trainer = SFTTrainer(
-        model=trainers.load_model(base, plan),
-        args=arguments,
-        processing_class=tokenizer,
-        train_dataset=trainers._dataset(rows).remove_columns("length"),
-        peft_config=trainers.lora_config(config.lora) if config.lora else None,
-    )
-    return run_trainer(trainer)
+def train_in_stage(job: Job) -> float:
+    """Seconds of this project's trainer, as the worker process sets it up."""
+    from tasks.training import trainers
+    from tasks.training.callbacks import BestKeeper, ProgressFile, StepCallback
+    from tasks.training.ledger import RowLedger
+
+    tokenizer, checkpoints = load_tokenizer(job.base), job.folder / "checkpoints"
+    reference_seconds = time_reference()
+    if isinstance(job.config, SftConfig):
+        trainer = trainers.sft_trainer(job.base, tokenizer, job.plan, job.config, job.rows, [], checkpoints)
+    else:
+        trainer = trainers.dpo_trainer(job.base, job.adapter, tokenizer, job.plan, job.config, job.rows, [], checkpoints)
+    best = BestKeeper(job.folder / "best", lambda folder: trainers.save_weights(trainer, folder))
+    progress = ProgressFile(job.folder / "progress.jsonl")
+    # The ledger begins after the warm-up.
+    callback = StepCallback(job.plan, job.config, progress, best, RowLedger(job.folder / "rows.jsonl"), evaluates=False)
+    trainer.add_callback(callback)
+    return run(trainer) + sum(reference_seconds)
 
 
-def run_trainer(trainer: Any) -> float:
-    clock = StepClock()
-    trainer.add_callback(clock)
-    trainer.train()
-    return clock.speed
+def train_with_trl(job: Job) -> float:
+    """TRL's trainer with its defaults, which compute DPO's reference at every step."""
+    import trl
+
+    from tasks.training import trainers
+
+    settings: dict[str, Any] = {
+        "output_dir": str(job.folder),
+        "use_cpu": job.plan.device == "cpu",
+        "bf16": job.plan.precision == "bfloat16",
+        "num_train_epochs": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+    }
+    arguments: dict[str, Any] = {
+        "model": str(job.base) if job.plan.quantization == "none" else trainers.load_model(job.base, job.plan),
+        "processing_class": load_tokenizer(job.base),
+        "train_dataset": trainers._dataset(job.rows).remove_columns("length"),
+        "peft_config": trainers.lora_config(job.lora),
+    }
+    if isinstance(job.config, SftConfig):
+        return run(trl.SFTTrainer(args=trl.SFTConfig(**settings), **arguments))
+
+    class Tokenised(trl.DPOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset
+
+    return run(Tokenised(args=trl.DPOConfig(**settings), **arguments))
 
 
-def bare(base: Path, tokenizer: Any, plan: TrainingPlan, config: SftConfig, rows: list[Example], folder: Path) -> float:
+def train_bare(job: Job) -> float:
+    """The limit: a loop around forward, backward and AdamW."""
+    from peft import get_peft_model
     from trl.trainer.utils import add_fused_lm_head
 
-    assert config.lora is not None
-    model = get_peft_model(trainers.load_model(base, plan), trainers.lora_config(config.lora))
+    from tasks.training import trainers
+    from tasks.training.head import score_labels_only
+
+    plan = job.plan
+    model = get_peft_model(trainers.load_model(job.base, plan), trainers.lora_config(job.lora))
     add_fused_lm_head(model.get_base_model())
     if plan.device == "cpu":
         score_labels_only(model.get_base_model())
+    if plan.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, fused=plan.device == "cuda")
-    size = plan.micro_batch_size * plan.accumulation_steps
-    order = order_rows([len(row) for row in rows], size, seed=config.seed, epoch=0)
-    seconds, tokens = 0.0, 0
-    for step in range(plan.num_steps):
-        indices = [order[(step * size + offset) % len(order)] for offset in range(size)]
-        began = time.perf_counter()
-        for start in range(0, size, plan.micro_batch_size):
-            batch = pad([rows[index] for index in indices[start : start + plan.micro_batch_size]], plan.device)
-            with torch.autocast(plan.device, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-                output = model(**batch, fused_lm_head=True, use_cache=False)
-            output.loss.backward()
+    optimizer = torch.optim.AdamW(parameters, lr=job.config.learning_rate, fused=plan.device == "cuda")
+    preferences = isinstance(job.config, DpoConfig)
+    batches = [tensors(rows, plan) for rows in micro_batches(job)]
+
+    def score(batch: dict[str, torch.Tensor]) -> Any:
+        with torch.autocast(plan.device, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+            return model(**batch, fused_lm_head=True, use_cache=False)
+
+    def loss_of(batch: dict[str, torch.Tensor], reference: torch.Tensor | None) -> torch.Tensor:
+        output = score(batch)
+        if reference is None:
+            return output.loss
+        chosen, rejected = (output.log_probs.sum(dim=1) - reference).chunk(2)
+        return -torch.nn.functional.logsigmoid(0.1 * (chosen - rejected)).mean()
+
+    longest = max(batches, key=lambda batch: batch["input_ids"].numel())
+    loss_of(longest, torch.zeros(len(longest["input_ids"]), device=plan.device) if preferences else None).backward()
+    optimizer.zero_grad()
+    began = now()
+    with torch.no_grad():
+        references = [score(batch).log_probs.sum(dim=1) if preferences else None for batch in batches]
+    for start in range(0, len(batches), plan.accumulation_steps):
+        step = slice(start, start + plan.accumulation_steps)
+        for batch, reference in zip(batches[step], references[step], strict=True):
+            loss_of(batch, reference).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if plan.device == "cuda":
-            torch.cuda.synchronize()
-        if step:
-            seconds += time.perf_counter() - began
-            tokens += sum(len(rows[index]) for index in indices)
-    return tokens / seconds
+    return now() - began
 
 
-def pad(rows: list[Example], device: str) -> dict[str, torch.Tensor]:
-    longest = max(map(len, rows))
-    fill = [longest - len(row) for row in rows]
+ARMS: dict[str, Callable[[Job], float]] = {
+    "this project": train_in_stage,
+    "TRL, defaults": train_with_trl,
+    "bare step": train_bare,
+}
+
+
+def run(trainer: Any) -> float:
+    """Seconds of all steps, after a pass that loads libraries and kernels and changes no weight."""
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    with trainer.accelerator.autocast():
+        trainer.compute_loss(trainer.model, batch).backward()
+    trainer.model.zero_grad(set_to_none=True)
+    clock = Clock()
+    trainer.add_callback(clock)
+    trainer.train()
+    return clock.ended - clock.began
+
+
+def time_reference() -> list[float]:
+    """Lets TRL tell how long it takes to compute DPO's reference before training."""
+    import trl
+
+    seconds: list[float] = []
+    compute = trl.DPOTrainer._precompute_ref_logps
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = now()
+        result = compute(*args, **kwargs)
+        seconds.append(now() - began)
+        return result
+
+    trl.DPOTrainer._precompute_ref_logps = timed
+    return seconds
+
+
+def now() -> float:
+    """The time once the device has done all it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+# ----------------------------------------------------------------------------------------------------------------- batches
+
+
+def micro_batches(job: Job) -> list[list[Any]]:
+    """The rows in the stage's order, in its micro-batches; packed, one list is one sequence."""
+    from tasks.training.ordering import order_rows
+
+    plan = job.plan
+    if plan.packing:
+        return pack(job.rows, plan.max_length_tokens)
+    size = plan.micro_batch_size
+    order = order_rows([len(row) for row in job.rows], size * plan.accumulation_steps, seed=job.config.seed, epoch=0)
+    ordered = [job.rows[index] for index in order]
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def pack(rows: Sequence[Example], length: int) -> list[list[Example]]:
+    """Sequences of at most ``length`` tokens: each row into the first that has room, the longest rows first."""
+    sequences: list[list[Example]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=len, reverse=True):
+        place = next((index for index, left in enumerate(room) if left >= len(row)), None)
+        if place is None:
+            sequences.append([])
+            room.append(length)
+            place = -1
+        sequences[place].append(row)
+        room[place] -= len(row)
+    return sequences
+
+
+def tensors(rows: Sequence[Example | Pair], plan: TrainingPlan) -> dict[str, torch.Tensor]:
+    """A micro-batch on the device: padded, or one flat sequence with positions that start anew with every row."""
+    if plan.packing:
+        columns = {
+            "input_ids": [[token for row in rows for token in row.input_ids]],
+            "labels": [[label for row in rows for label in row.labels]],
+            "position_ids": [[position for row in rows for position in range(len(row))]],
+        }
+        return {name: torch.tensor(value, device=plan.device) for name, value in columns.items()}
+    sequences = [row for row in rows if isinstance(row, Example)]
+    pairs = [row for row in rows if isinstance(row, Pair)]
+    sequences += [Example(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
+    sequences += [Example(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
+    longest = max(map(len, sequences))
+    fill = [longest - len(row) for row in sequences]
     columns = {
-        "input_ids": [row.input_ids + [0] * gap for row, gap in zip(rows, fill, strict=True)],
-        "labels": [row.labels + [-100] * gap for row, gap in zip(rows, fill, strict=True)],
-        "attention_mask": [[1] * len(row) + [0] * gap for row, gap in zip(rows, fill, strict=True)],
+        "input_ids": [row.input_ids + [0] * gap for row, gap in zip(sequences, fill, strict=True)],
+        "labels": [row.labels + [-100] * gap for row, gap in zip(sequences, fill, strict=True)],
+        "attention_mask": [[1] * len(row) + [0] * gap for row, gap in zip(sequences, fill, strict=True)],
     }
-    return {name: torch.tensor(value, device=device) for name, value in columns.items()}
+    return {name: torch.tensor(value, device=plan.device) for name, value in columns.items()}
 
 
-def find_base(shape: str, folder: Path) -> tuple[Path, Any]:
+def make_rows(options: argparse.Namespace, num_rows: int, vocabulary: int) -> list[Any]:
+    """Rows of random tokens, log-normal in length; of a pair, both replies are as long as the prompt."""
+    chance = random.Random(7)
+
+    def draw(count: int) -> list[int]:
+        return [chance.randrange(100, vocabulary - 100) for _ in range(count)]
+
+    rows: list[Any] = []
+    for _ in range(num_rows):
+        length = min(options.length, max(16, int(options.median * chance.lognormvariate(0, options.spread))))
+        prompt, reply = draw(length // 2), draw(length - length // 2)
+        rows.append(Example(prompt, reply) if options.method == "sft" else Pair(prompt, reply, draw(len(reply))))
+    return rows
+
+
+# --------------------------------------------------------------------------------------------------------------- processes
+
+
+def find_base(shape: str, folder: Path) -> Path:
+    """The 135M base model, or a folder with random weights of the large shape."""
     store = Store(folder / "store")
     small = store.fetch_folder(resolve(BaseModelConfig(), store).folder)
-    tokenizer = load_tokenizer(small)
-    if shape == "smollm2-135m":
-        return small, tokenizer
-    with torch.device("cuda"):
-        model = LlamaForCausalLM(LlamaConfig(**LLAMA_8B)).to(torch.bfloat16)
-    model.save_pretrained(folder / shape)
-    return folder / shape, tokenizer
+    if shape == "llama-8b":
+        from transformers import LlamaForCausalLM
+
+        with torch.device("cuda"):
+            model = LlamaForCausalLM(LlamaConfig(**LLAMA_8B)).to(torch.bfloat16)
+        model.save_pretrained(folder / shape)
+        load_tokenizer(small).save_pretrained(folder / shape)
+        return folder / shape
+    return small
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> None:
+    """Writes what the arms share: base, plan, settings, rows, and an untrained adapter for preference training."""
+    from peft import get_peft_model
+
+    from tasks.training import trainers
+
+    base = find_base(options.shape, folder)
+    settings: dict[str, Any] = {
+        "max_length": options.length,
+        "num_train_epochs": 1,
+        "quantization": options.quantization,
+        "packing": options.packed or "auto",
+    }
+    config = SftConfig(**settings) if options.method == "sft" else DpoConfig(**settings)
+    rows = make_rows(options, options.steps * config.effective_batch_size, len(load_tokenizer(base)))
+    shape = planning.ModelShape.from_config(LlamaConfig.from_pretrained(base).to_dict(), count_parameters(base))
+    workload = planning.Workload([len(row) for row in rows], 0, 0)
+    lora = LoraSettings()
+    plan = planning.make_plan(shape, workload, find_hardware("auto"), config, method=options.method, lora=lora)
+    if options.method == "dpo":
+        get_peft_model(trainers.load_model(base, plan), trainers.lora_config(lora)).save_pretrained(folder / "adapter")
+    job = {
+        "base": str(base),
+        "plan": plan.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
+        "rows": [vars(row) for row in rows],
+        "num_tokens": workload.num_tokens,
+        "weights_multiplied": shape.num_parameters
+        - (0 if LlamaConfig.from_pretrained(base).tie_word_embeddings else shape.vocab_size * shape.hidden_size),
+    }
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+
+
+def run_arm(name: str, folder: Path) -> None:
+    """One arm, once, in this process; its figures go to ``result.json``."""
+    torch.set_num_threads(available_cores())
+    stored = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    plan = TrainingPlan.model_validate(stored["plan"])
+    row = Example if plan.method == "sft" else Pair
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        job = Job(
+            base=Path(stored["base"]),
+            adapter=folder / "adapter",
+            plan=plan,
+            config=(SftConfig if plan.method == "sft" else DpoConfig).model_validate(stored["config"]),
+            rows=[row(**fields) for fields in stored["rows"]],
+            folder=Path(place),
+        )
+        seconds = ARMS[name](job)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if plan.device == "cuda":
+        memory = torch.cuda.max_memory_reserved()
+    (folder / "result.json").write_text(json.dumps({"seconds": seconds, "memory": memory}), encoding="utf-8")
+
+
+def start(arguments: list[str], what: str, folder: Path) -> dict[str, Any]:
+    """Runs this script in a process of its own, with the allocator and thread settings of the trainer where it is ours."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MALLOC_"))}
+    if what != "TRL, defaults":
+        environment |= supervisor.ENVIRONMENT
+    command = [sys.executable, str(Path(__file__).resolve()), *arguments, "--arm", what, "--folder", str(folder)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{what} failed:\n{done.stdout[-4000:]}")
+    result = folder / "result.json"
+    return json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=["smollm2-135m", "llama-8b"], default="smollm2-135m")
+    parser.add_argument("--method", choices=["sft", "dpo"], default="sft")
     parser.add_argument("--quantization", choices=["none", "nf4"], default="none")
+    parser.add_argument("--packed", action="store_true", help="pack rows; without it packing is left to the plan")
     parser.add_argument("--length", type=int, default=512, help="longest row in tokens")
     parser.add_argument("--median", type=int, default=80, help="median row in tokens")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--spread", type=float, default=0.6, help="standard deviation of the lengths' logarithm")
+    parser.add_argument("--steps", type=int, default=4, help="optimizer steps of 16 rows")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--arm", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    device = find_hardware("auto").device
-    if options.shape == "llama-8b" and device != "cuda":
+    if options.arm == "prepare":
+        return prepare(options, options.folder)
+    if options.arm:
+        return run_arm(options.arm, options.folder)
+    if options.shape == "llama-8b" and not torch.cuda.is_available():
         parser.error("the 8B shape needs a CUDA device")
-    config = SftConfig(max_length=options.length, max_steps=options.steps, quantization=options.quantization)
+    if options.packed and options.method == "dpo":
+        parser.error("TRL packs no preference pairs")
+    torch.set_num_threads(available_cores())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        base, tokenizer = find_base(options.shape, folder)
-        model_config = LlamaConfig.from_pretrained(base)
-        rows = make_rows(options.steps * config.effective_batch_size, options.median, options.length, len(tokenizer))
-        num_parameters = count_parameters(base)
-        shape = planning.ModelShape.from_config(model_config.to_dict(), num_parameters)
-        workload = planning.Workload([len(row) for row in rows], sum(len(row.reply_ids) for row in rows), 0)
-        plan = planning.make_plan(shape, workload, find_hardware("auto"), config, method="sft", lora=config.lora)
-        arms: dict[str, Callable[..., float]] = {
-            "this project": ours,
-            "TRL, defaults": trl_defaults,
-            "bare PyTorch step": bare,
-        }
-        speeds = {name: run(base, tokenizer, plan, config, rows, folder / "out") for name, run in arms.items()}
-    mean = workload.num_tokens / len(rows)
-    print(f"{options.shape}, {plan.device}, {plan.precision}, {plan.quantization}, micro-batch {plan.micro_batch_size}")
-    print(f"{'arm':<20}{'tokens/s':>10}{'rows/s':>10}{'of bare':>10}{'of TRL':>10}")
-    for name, speed in speeds.items():
-        ratios = f"{speed / speeds['bare PyTorch step']:>10.2f}{speed / speeds['TRL, defaults']:>10.2f}"
-        print(f"{name:<20}{speed:>10.0f}{speed / mean:>10.2f}{ratios}")
-    if device == "cuda":
-        print(f"peak memory {torch.cuda.max_memory_reserved() / 1e9:.1f} GB")
-        # 4N FLOPs a token: forward and backward through frozen weights.
-        print(f"this project: {4 * num_parameters * speeds['this project'] / 1e12:.0f} TFLOP/s")
+        start(sys.argv[1:], "prepare", folder)
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in ARMS}
+        for number in range(options.rounds):
+            names = list(ARMS)[number % len(ARMS) :] + list(ARMS)[: number % len(ARMS)]
+            for name in names:
+                found[name].append(start([], name, folder))
+                print(f"round {number + 1}: {name}: {found[name][-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
+        tell(options, json.loads((folder / "job.json").read_text(encoding="utf-8")), found)
+
+
+def tell(options: argparse.Namespace, job: dict[str, Any], found: dict[str, list[dict[str, Any]]]) -> None:
+    """Prints the table: the median of the rounds, and every ratio's range over them."""
+    plan = TrainingPlan.model_validate(job["plan"])
+    tokens, flops_per_token = job["num_tokens"], (4 if options.method == "sft" else 6) * job["weights_multiplied"]
+    device = find_hardware("auto")
+    peak = next((value for part, value in PEAK_FLOPS.items() if part in device.name), None)
+    peak_name = "of data sheet" if peak else "of matmul"
+    peak = peak or measure_flops("auto", seconds=2.0)
+    lengths = f"{plan.num_rows} rows, {tokens} tokens, median {options.median}, longest {options.length}"
+    print(f"{options.shape}, {options.method}, {device.name}, {plan.precision}, quantisation {plan.quantization}, {lengths}")
+    print(
+        f"plan: micro-batch {plan.micro_batch_size} x {plan.accumulation_steps}, packing {plan.packing}, checkpointing "
+        f"{plan.gradient_checkpointing}, memory {sum(plan.memory_bytes.values()) / 1e9:.2f} GB; {options.rounds} rounds"
+    )
+    print(f"{'arm':<15}{'tokens/s':>10}{'rows/s':>8}{'of bare':>18}{'of TRL':>18}{'peak GB':>9}{peak_name:>15}")
+    for name, rounds in found.items():
+        seconds = statistics.median(one["seconds"] for one in rounds)
+        ratios = [
+            [other["seconds"] / one["seconds"] for one, other in zip(rounds, found[peer], strict=True)]
+            for peer in ("bare step", "TRL, defaults")
+        ]
+        columns = [f"{statistics.median(ratio):.2f} ({min(ratio):.2f}-{max(ratio):.2f})" for ratio in ratios]
+        memory = max(one["memory"] for one in rounds) / 1e9
+        share = tokens / seconds * flops_per_token / peak
+        print(
+            f"{name:<15}{tokens / seconds:>10.0f}{plan.num_rows / seconds:>8.2f}{columns[0]:>18}{columns[1]:>18}"
+            f"{memory:>9.2f}{share:>15.1%}"
+        )
 
 
 if __name__ == "__main__":
