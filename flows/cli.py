@@ -35,8 +35,13 @@ app.add_typer(review_app, name="review")
 rollout_app = typer.Typer(help="How the champion takes over the traffic from the one before it.", no_args_is_help=True)
 app.add_typer(rollout_app, name="rollout")
 
+budget_app = typer.Typer(help="A training above its ceiling: the question, and a person's answer.", no_args_is_help=True)
+app.add_typer(budget_app, name="budget")
+
 StoreOption = Annotated[str, typer.Option(help="The store that the run wrote to.")]
 NameOption = Annotated[str, typer.Option(help="Who decides; goes on record as you write it.")]
+TrainingArgument = Annotated[str, typer.Argument(help="The training, as the run named it.")]
+BudgetReasonOption = Annotated[str, typer.Option(help="Why; kept with the training and in the dossier.")]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration; see examples/.")]
 
 
@@ -226,6 +231,43 @@ def reject(
 ) -> None:
     """Refuses the candidate that a run asked about; no alias moves."""
     _answer(run, "reject", name, reason, store)
+
+
+@budget_app.command("show")
+def show_budget(config: ConfigOption) -> None:
+    """Prints the trainings that wait for a person's word, `training.budget.on_exceeded: ask`."""
+    with _explained_errors():
+        settings = _load(config)
+        from tasks.storage import Store
+        from tasks.training.allowance import open_requests
+
+        requests = open_requests(Store(settings.store), settings.name)
+        if not requests:
+            console.print("No training waits.")
+            return
+        _print_pairs("Trainings above their ceiling", [(one.training, one.question) for one in requests])
+
+
+@budget_app.command("allow")
+def allow_budget(training: TrainingArgument, config: ConfigOption, name: NameOption, reason: BudgetReasonOption) -> None:
+    """Lets a training go above its ceiling; start the run again afterwards."""
+    _answer_budget(training, config, "allow", name, reason)
+
+
+@budget_app.command("refuse")
+def refuse_budget(training: TrainingArgument, config: ConfigOption, name: NameOption, reason: BudgetReasonOption) -> None:
+    """Lets a training not go above its ceiling; the run says so when it is started again."""
+    _answer_budget(training, config, "refuse", name, reason)
+
+
+def _answer_budget(training: str, config: Path, verdict: Literal["allow", "refuse"], name: str, reason: str) -> None:
+    with _explained_errors():
+        settings = _load(config)
+        from tasks.storage import Store
+        from tasks.training.allowance import answer
+
+        answered = answer(Store(settings.store), settings.name, training, verdict, name, reason)
+        console.print(f"{answered.training}: {answered.verdict}. {answered.question}.")
 
 
 @app.command()

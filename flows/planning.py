@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from flows.config import RetrainConfig
 from tasks.contracts import BaseLanguageModel, TrainingPlan
@@ -10,12 +11,17 @@ from tasks.ingest import SourceConfig
 from tasks.rows import Row
 from tasks.splitting import SplitConfig
 from tasks.storage import Store
-from tasks.training import BudgetConfig
+from tasks.training import BudgetConfig, DpoConfig, SftConfig
+
+if TYPE_CHECKING:
+    from tasks.training.planning import Hardware
 
 Block = tuple[str, list[tuple[str, ...]]]
 
 # Measured on two cores with the demo's rows; the first figure is start-up (server, imports), the second per row.
 _DATA_SECONDS = (40.0, 0.05)
+# English text, common tokenizers; and what a chat template puts around a question and its answer.
+_CHARS_PER_TOKEN, _TEMPLATE_TOKENS = 4.0, 30.0
 # Share of the training speed that batched generation reaches on a CPU: it is bound by memory. Measured, 135M parameters.
 _GENERATION_SPEED = 0.5
 
@@ -27,42 +33,141 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     the figures are upper bounds.
     """
     from tasks.modeling.resolution import resolve
-    from tasks.training.forecasting import forecast, measure_flops
+    from tasks.training.forecasting import forecast, training_speed
     from tasks.training.planning import with_price
 
     store = Store(settings.store)
-    rows, examples = _read("examples", settings.examples)
-    num_train, num_validation, num_test = _shares(len(rows), settings.prepare.splitting)
-    base = resolve(settings.training.base_model, store)
+    rows, blocks, num_read = _read_examples(settings)
+    shares = _shares(len(rows), settings.prepare.splitting)
+    training, lora = settings.training, settings.training.sft.lora
+    base = resolve(training.base_model, store)
     folder = store.fetch_folder(base.folder)
-    sft_settings, lora = settings.training.sft, settings.training.sft.lora
-    flops = measure_flops(sft_settings.device)
-    sft = forecast(folder, base.num_parameters, rows[:num_train], sft_settings, lora=lora, flops_per_second=flops)
-    sft = with_price(sft, settings.training.budget)
-    plans = [sft]
-    blocks: list[Block] = [examples, _split_block(num_train, num_validation, num_test), _base_block(base), _plan_block(sft)]
-    seconds = {"prepare": _DATA_SECONDS[0] + _DATA_SECONDS[1] * len(rows), "sft": sft.estimated_seconds}
+    hardware, flops = _devices(settings)
+
+    def plan_training(method: SftConfig | DpoConfig, rows: list[Row], num_eval_rows: int) -> TrainingPlan:
+        plan = forecast(
+            folder,
+            base.num_parameters,
+            rows,
+            method,
+            lora=lora,
+            hardware=hardware,
+            flops_per_second=flops,
+            num_eval_rows=num_eval_rows,
+        )
+        return with_price(plan, training.budget)
+
+    sft = plan_training(training.sft, rows[: shares[0]], shares[1])
+    plans = {"sft": sft}
     if settings.preferences:
         pairs, preferences = _read("preferences", settings.preferences)
-        blocks.insert(1, preferences)
-        seconds["prepare"] += _DATA_SECONDS[1] * len(pairs)
-        if settings.training.dpo:
-            dpo_settings = settings.training.dpo
-            dpo = forecast(folder, base.num_parameters, pairs, dpo_settings, lora=lora, flops_per_second=flops)
-            dpo = with_price(dpo, settings.training.budget)
-            plans.append(dpo)
-            blocks.append(_plan_block(dpo))
-            seconds["dpo"] = dpo.estimated_seconds
-    num_scored = min(num_test, settings.benchmark.max_examples or num_test)
-    speed = sft.num_tokens * sft.num_epochs / max(sft.estimated_seconds, 1e-9) * _GENERATION_SPEED
-    seconds["benchmark"] = 2 * num_scored * settings.benchmark.max_new_tokens / max(speed, 1e-9)
-    if settings.redteam.enabled:  # seven kinds of prompts, one of them in pairs, and personal values
-        num_attacks = 9 * settings.redteam.max_probes_per_kind
-        seconds["red team"] = 2 * num_attacks * settings.redteam.max_new_tokens / max(speed, 1e-9)
-    if settings.training.budget.has_ceiling:
-        blocks.append(_budget_block(plans, settings.training.budget))
+        blocks.append(preferences)
+        num_read += len(pairs)
+        if training.dpo:
+            num_pairs, num_eval_pairs, _ = _shares(len(pairs), settings.prepare.splitting)
+            plans["dpo"] = plan_training(training.dpo, pairs[:num_pairs], num_eval_pairs)
+    blocks += [_split_block(*shares), _base_block(base), *map(_plan_block, plans.values())]
+    num_scored = min(shares[2], settings.benchmark.max_examples or shares[2])
+    seconds = {
+        "prepare": _DATA_SECONDS[0] + _DATA_SECONDS[1] * num_read,
+        **_judging_seconds(settings, rows, num_scored, sft, training_speed(base.num_parameters, hardware.device, flops)),
+        **{method: plan.estimated_seconds for method, plan in plans.items()},
+    }
+    if training.budget.has_ceiling:
+        blocks.append(_budget_block(list(plans.values()), training.budget))
     blocks.append(_time_block(seconds, num_scored, settings))
     return blocks
+
+
+def _read_examples(settings: RetrainConfig) -> tuple[list[Row], list[Block], int]:
+    """The rows of every source at its weight, a block for each source and one for the mixture, and how many were read."""
+    from tasks.mixing.weighting import mix_rows
+
+    rows, examples = _read("examples", settings.examples)
+    if not settings.mixture:
+        return rows, [examples], len(rows)
+    further = [_read(one.name, one.source) for one in settings.mixture]
+    sources = [
+        ("examples", 1.0, rows),
+        *((one.name, one.weight, read) for one, (read, _) in zip(settings.mixture, further, strict=True)),
+    ]
+    mixed, counts = mix_rows(sources, seed=settings.prepare.splitting.seed)
+    shares = [
+        (name, f"{taken} rows at weight {weight:g} ({taken / max(1, len(mixed)):.0%}), {duplicates} duplicates left out")
+        for (name, weight, _), (taken, duplicates) in zip(sources, counts, strict=True)
+    ]
+    mixture: Block = ("Mixture", [*shares, ("rows", str(len(mixed)))])
+    return list[Row](mixed), [examples, *(block for _, block in further), mixture], sum(len(read) for _, _, read in sources)
+
+
+def _devices(settings: RetrainConfig) -> tuple[Hardware, float]:
+    """What to plan for and how many floating-point operations a second one of it does: as declared, or as found."""
+    from tasks.training.planning import declared_hardware
+
+    if declared := settings.training.hardware:
+        return declared_hardware(declared), declared.flops_per_second
+    from tasks.training.forecasting import measure_flops
+    from tasks.training.hardware import find_hardware
+
+    device = settings.training.sft.device
+    return find_hardware(device), measure_flops(device)
+
+
+def _judging_seconds(
+    settings: RetrainConfig, rows: list[Row], num_scored: int, sft: TrainingPlan, speed: float
+) -> dict[str, float]:
+    """Seconds of the stages in which models answer: the fit verdict, the benchmark, the red team.
+
+    Two models are judged, base and candidate; a champion is a third where one reigns. The fit verdict's first way is the
+    base model as it is asked anyway.
+
+    Args:
+        settings: The whole configuration.
+        rows: The rows of all sources.
+        num_scored: Frozen examples that models are compared on.
+        sft: The plan of supervised training.
+        speed: Training tokens a second of one device.
+    """
+    row_tokens = sft.num_tokens / max(1, sft.num_rows)
+
+    def answers(number: int, prompt_tokens: float, new_tokens: int) -> float:
+        """Replies, and one pass without gradients over each prompt: half of a training pass with frozen weights."""
+        return number * (new_tokens / _GENERATION_SPEED + 0.5 * prompt_tokens) / speed
+
+    seconds = {}
+    fit, scoring = settings.fit, settings.benchmark
+    ways = _ways_of_asking(settings, rows)
+    if fit.enabled and ways:
+        number = min(num_scored, fit.max_examples)
+        added = fit.max_added_chars / _CHARS_PER_TOKEN
+        asked = sum(2 * row_tokens + (added if way != "prompt" else 0) for way in ways) / len(ways)
+        seconds[f"fit ({', '.join(ways)})"] = len(ways) * answers(number, asked, scoring.max_new_tokens)
+    # The reference replies are weighed too.
+    seconds["benchmark"] = 2 * answers(num_scored, 2 * row_tokens, scoring.max_new_tokens)
+    if scoring.retention:
+        seconds["general questions"] = 2 * 0.5 * _count_general_tokens() / speed
+    if settings.redteam.enabled:  # seven kinds of prompts, one of them in pairs, and personal values
+        number = 9 * settings.redteam.max_probes_per_kind
+        seconds["red team"] = 2 * answers(number, row_tokens, settings.redteam.max_new_tokens)
+    return seconds
+
+
+def _ways_of_asking(settings: RetrainConfig, rows: list[Row]) -> list[str]:
+    """The other ways in which the fit verdict asks the base model, by their names there."""
+    fit = settings.fit
+    return [
+        *(["prompt"] if fit.prompt else []),
+        *(["few-shot"] if fit.num_shots else []),
+        *(["retrieval"] if fit.documents or any(row.get("context") for row in rows) else []),
+    ]
+
+
+def _count_general_tokens() -> float:
+    """About how many tokens the general questions have, each as often as it has answers."""
+    from tasks.benchmark.retention import general_items
+
+    offered = [item.question + choice for item in general_items() for choice in item.choices]
+    return sum(_TEMPLATE_TOKENS + len(text) / _CHARS_PER_TOKEN for text in offered)
 
 
 def _read(name: str, source: SourceConfig) -> tuple[list[Row], Block]:
@@ -114,7 +219,7 @@ def _plan_block(plan: TrainingPlan) -> Block:
         ("micro-batch x accumulation", batch),
         ("trainable parameters", f"{plan.num_trainable_parameters / 1e6:.1f} M"),
         ("precision", f"{plan.precision}, quantisation {plan.quantization}"),
-        ("device", plan.device),
+        ("device", f"{plan.num_processes} x {plan.device_name}" if plan.device == "cuda" else plan.device_name),
         ("memory", f"{sum(plan.memory_bytes.values()) / 1e9:.1f} GB"),
         ("time", _duration(plan.estimated_seconds)),
         ("device-hours", amount(plan.device_hours)),

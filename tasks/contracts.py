@@ -411,6 +411,22 @@ class TrainingResult(Contract):
         return self.plan.cost_of(self.seconds)
 
 
+class BudgetRequest(Contract):
+    """A training above its ceiling that waits for a person's word, and that word; times are ISO 8601 in UTC."""
+
+    training: str
+    device: str
+    device_hours: float
+    cost: float | None
+    currency: str
+    question: str
+    asked_at: str
+    verdict: Literal["allow", "refuse"] | None = None
+    by: str | None = None
+    reason: str | None = None
+    answered_at: str | None = None
+
+
 class SearchTrial(Contract):
     """One trial of a search: its settings (None: not searched) and its validation loss (None unless it is complete)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,7 @@ __all__ = [
     "BaseModelConfig",
     "BudgetConfig",
     "DpoConfig",
+    "HardwareConfig",
     "LoraSettings",
     "SearchConfig",
     "SftConfig",
@@ -168,6 +169,17 @@ class TrainerConfig(_Settings):
         default=(), description="More of transformers' trackers, such as `wandb`; MLflow is always logged to, by the parent."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _says_how_several_devices_share_the_work(cls, settings: Any) -> Any:
+        asked = sorted({"fsdp", "fsdp2", "fsdp_config", "deepspeed"} & set(settings if isinstance(settings, dict) else ()))
+        if asked:
+            raise ValueError(
+                f"{', '.join(asked)}: sharding a model over devices is left out, because no machine here could show that it "
+                "resumes and saves an adapter whole; num_processes trains on several devices, each with the whole model"
+            )
+        return settings
+
 
 class SftConfig(TrainerConfig):
     """Supervised fine-tuning on the replies."""
@@ -219,6 +231,11 @@ class BudgetConfig(_Settings):
     max_cost: float | None = Field(
         default=None, gt=0, description="Refuse to train when SFT and DPO together would cost more. None: no ceiling."
     )
+    on_exceeded: Literal["stop", "ask"] = Field(
+        default="stop",
+        description="`ask`: the run ends with a question, and goes on when it is started again after "
+        "`perennial budget allow`. A search always stops.",
+    )
 
     @model_validator(mode="after")
     def _a_cost_needs_prices(self) -> Self:
@@ -239,6 +256,48 @@ class BudgetConfig(_Settings):
             name: The device's own name, such as ``NVIDIA H100 80GB HBM3``.
         """
         return price_of(self.price_per_device_hour, device, name)
+
+
+KNOWN_TFLOPS = {"B200": 2250.0, "H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "A10": 125.0, "L4": 121.0}
+"""Dense bfloat16 TFLOP/s of one device by NVIDIA's data sheets, by a part of its name."""
+
+
+class HardwareConfig(_Settings):
+    """Devices to plan for in place of this machine's, so that a laptop can plan for a GPU elsewhere; part of no result."""
+
+    changes_no_result: ClassVar[bool] = True
+
+    name: str = Field(min_length=1, max_length=100, description="The device's name, such as `A100`; finds its price too.")
+    device: Literal["cuda", "cpu"] = Field(default="cuda", description="Its kind.")
+    memory_gb: float = Field(gt=0, le=100_000, description="Memory of one device, in GB (1e9 bytes).")
+    count: int = Field(
+        default=1, ge=1, le=64, description="Devices of one machine; `num_processes` says how many are trained on, 0: all."
+    )
+    tflops: float | None = Field(
+        default=None,
+        gt=0,
+        description="TFLOP/s of a large matrix product on one device, in bfloat16 on a GPU. None: the data sheet's, known "
+        f"for {', '.join(KNOWN_TFLOPS)}.",
+    )
+    packed_attention: bool = Field(default=False, description="Whether the `flash_attn` package is installed there.")
+
+    @model_validator(mode="after")
+    def _speed_is_known(self) -> Self:
+        if self.tflops is None and self._known_tflops is None:
+            raise ValueError(f"tflops: the speed of {self.name!r} is not known here; set it from the device's data sheet")
+        return self
+
+    @property
+    def _known_tflops(self) -> float | None:
+        if self.device != "cuda":
+            return None
+        matches = [part for part in KNOWN_TFLOPS if part.lower() in self.name.lower()]
+        return KNOWN_TFLOPS[max(matches, key=len)] if matches else None
+
+    @property
+    def flops_per_second(self) -> float:
+        """Of a large matrix product on one device."""
+        return 1e12 * (self.tflops or self._known_tflops or 0.0)
 
 
 class SearchConfig(_Settings):
@@ -262,6 +321,16 @@ class SearchConfig(_Settings):
         return self
 
 
+_LEFT_OUT = {
+    "kto": "TRL's KTO trainer wants unpaired rows in its own order, and this trainer draws rows so that it resumes exactly",
+    "orpo": "ORPO is in TRL's experimental part, which changes without notice",
+    "grpo": "GRPO generates while it trains, and neither its speed nor its resuming has been shown here",
+    "ppo": "PPO needs a reward model, which nothing here trains",
+    "gguf": "no package converts a model to GGUF; set `merge`, and give the merged folder to llama.cpp's own converter",
+}
+"""What people ask for, and why it is not there."""
+
+
 class TrainingConfig(_Settings):
     """The base model and its training."""
 
@@ -276,8 +345,18 @@ class TrainingConfig(_Settings):
     budget: BudgetConfig = Field(
         default=BudgetConfig(), description="Prices, and ceilings that stop training before it starts."
     )
-
+    hardware: HardwareConfig | None = Field(
+        default=None, description="Devices that `perennial plan` plans for. None: those of the machine that it runs on."
+    )
     search: SearchConfig = Field(default=SearchConfig(), description="What `perennial search` varies.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_which_methods_there_are(cls, settings: Any) -> Any:
+        asked = [f"{name}: {why}" for name, why in _LEFT_OUT.items() if isinstance(settings, dict) and name in settings]
+        if asked:
+            raise ValueError(f"{'; '.join(asked)}. There are `sft` and `dpo`, whose loss_type names TRL's other losses")
+        return settings
 
     @model_validator(mode="after")
     def _what_follows_needs_an_adapter(self) -> Self:
@@ -288,4 +367,14 @@ class TrainingConfig(_Settings):
             )
         if self.sft.lora is None and self.merge:
             raise ValueError("merge needs an adapter; full fine-tuning (sft.lora: null) leaves a whole model already")
+        return self
+
+    @model_validator(mode="after")
+    def _declared_devices_are_those_trained_on(self) -> Self:
+        for method, settings in (("sft", self.sft), ("dpo", self.dpo)):
+            if self.hardware and settings and settings.device not in ("auto", self.hardware.device):
+                raise ValueError(
+                    f"hardware declares a {self.hardware.device} device, and {method}.device asks for {settings.device}; "
+                    "make them the same, or leave one out"
+                )
         return self

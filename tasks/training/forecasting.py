@@ -25,6 +25,10 @@ TRAINING_EFFICIENCY = {"cpu": 0.55, "cuda": 0.35}
 """Share of a large matrix product's speed that training reaches. CPU: measured with 135M parameters on two AVX2 cores. CUDA:
 what published LoRA runs of 7-8B models reach; not measured by this project."""
 
+STARTUP_SECONDS = 20.0
+"""From the start of a trainer process to its first step: imports, tokens, weights. Measured with 135M parameters on two
+cores; the trainer's own plan counts what it really took."""
+
 
 def forecast(
     base: Path,
@@ -33,7 +37,9 @@ def forecast(
     config: SftConfig | DpoConfig,
     *,
     lora: LoraSettings | None,
+    hardware: planning.Hardware,
     flops_per_second: float,
+    num_eval_rows: int = 0,
 ) -> TrainingPlan:
     """The plan for training on ``rows`` as they are, with its estimated time.
 
@@ -43,7 +49,9 @@ def forecast(
         rows: Canonical rows, of ``messages`` kind for SFT, of ``preferences`` kind for DPO.
         config: The training's settings.
         lora: The adapter that is trained; DPO trains on the one of SFT.
-        flops_per_second: See :func:`measure_flops`.
+        hardware: What to plan for.
+        flops_per_second: Of one device; see :func:`measure_flops`.
+        num_eval_rows: Validation rows, taken to be as long as the others.
     """
     tokenizer = load_tokenizer(base)
     stops = stop_token_ids(tokenizer, None)
@@ -55,7 +63,6 @@ def forecast(
         num_trained_tokens=sum(len(example) for example in examples),
         num_truncated_rows=sum(example.truncated for example in examples),
     )
-    hardware = find_hardware(config.device)
     plan = planning.make_plan(
         shape,
         workload,
@@ -64,10 +71,20 @@ def forecast(
         method="sft" if isinstance(config, SftConfig) else "dpo",
         lora=planning.effective_lora(config, lora),
     )
-    # With frozen base weights a token costs 2N forward and 2N backward; DPO's reference adds one forward pass.
-    flops_per_token = (4 if isinstance(config, SftConfig) else 6) * num_parameters
-    efficiency = TRAINING_EFFICIENCY[hardware.device]
-    return planning.with_time(plan, efficiency * flops_per_second / flops_per_token)
+    speed = training_speed(num_parameters, hardware.device, flops_per_second, plan.method)
+    mean_tokens = workload.num_tokens / max(1, len(examples))
+    num_eval_tokens = round(mean_tokens * min(num_eval_rows, config.max_eval_rows))
+    # Processes on a CPU share its cores.
+    return planning.with_time(plan, plan.num_devices * speed, num_eval_tokens, STARTUP_SECONDS)
+
+
+def training_speed(num_parameters: int, device: str, flops_per_second: float, method: str = "sft") -> float:
+    """Real tokens a second of one device.
+
+    With frozen base weights a token costs 2N forward and 2N backward; DPO's reference adds one forward pass.
+    """
+    flops_per_token = (4 if method == "sft" else 6) * num_parameters
+    return TRAINING_EFFICIENCY[device] * flops_per_second / flops_per_token
 
 
 def measure_flops(device: str, *, size: int = 1024, seconds: float = 0.5) -> float:

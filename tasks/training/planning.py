@@ -20,8 +20,10 @@ from typing import Any
 
 from tasks.contracts import TrainingPlan
 from tasks.errors import BudgetError
-from tasks.training.config import BudgetConfig, DpoConfig, LoraSettings, SftConfig, TrainerConfig
+from tasks.training.config import BudgetConfig, DpoConfig, HardwareConfig, LoraSettings, SftConfig, TrainerConfig
 
+NO_PRICE = "training.budget.price_per_device_hour"
+"""Where a cost that cannot be told is refused; there is nothing in it that a person could allow."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # NF4 with double quantisation: 4 bits and 0.127 bits of constants a weight (QLoRA, arXiv 2305.14314, section 3).
 NF4_BYTES = 0.516
@@ -89,6 +91,19 @@ class Hardware:
     memory_bytes: int
     supports_bfloat16: bool
     supports_packed_attention: bool = False
+
+
+def declared_hardware(declared: HardwareConfig) -> Hardware:
+    """The devices that a configuration declares, nothing else running on them."""
+    on_gpu = declared.device == "cuda"
+    return Hardware(
+        device=declared.device,
+        name=declared.name,
+        num_devices=declared.count,
+        memory_bytes=int(declared.memory_gb * 1e9),
+        supports_bfloat16=on_gpu,
+        supports_packed_attention=on_gpu and declared.packed_attention,
+    )
 
 
 @dataclass(frozen=True)
@@ -259,7 +274,9 @@ def make_plan(
     )
 
 
-def with_time(plan: TrainingPlan, tokens_per_second: float, num_eval_tokens: int = 0) -> TrainingPlan:
+def with_time(
+    plan: TrainingPlan, tokens_per_second: float, num_eval_tokens: int = 0, startup_seconds: float = 0.0
+) -> TrainingPlan:
     """The plan with its duration at a measured training speed.
 
     Args:
@@ -268,12 +285,13 @@ def with_time(plan: TrainingPlan, tokens_per_second: float, num_eval_tokens: int
         num_eval_tokens: Tokens of one pass over the validation rows; a forward pass costs a third of a training pass
             with gradients for all weights, half with frozen ones (2N of 4N FLOPs a token). The reference of preference
             training costs as much, once for each row that is reached.
+        startup_seconds: What passes before the first step.
     """
     trained = plan.num_tokens * plan.num_epochs
     evaluations = 1 + math.ceil(plan.num_steps / plan.eval_steps)
     reference = min(trained, plan.num_tokens) if plan.method == "dpo" else 0.0
     seconds = (trained + 0.5 * reference + 0.5 * num_eval_tokens * evaluations) / tokens_per_second
-    return plan.model_copy(update={"estimated_seconds": round(seconds, 1)})
+    return plan.model_copy(update={"estimated_seconds": round(startup_seconds + seconds, 1)})
 
 
 def with_price(plan: TrainingPlan, budget: BudgetConfig) -> TrainingPlan:
@@ -310,7 +328,7 @@ def check_budget(plan: TrainingPlan, budget: BudgetConfig, spent: Spent) -> None
         return
     if plan.cost is None:
         raise BudgetError(
-            "training.budget.price_per_device_hour",
+            NO_PRICE,
             f"no price for `{plan.device_name or plan.device}`",
             "one, because max_cost is set",
             f"Add `{plan.device}` to the table.",
@@ -333,12 +351,13 @@ def amount(number: float) -> str:
 def next_rung(plan: TrainingPlan, *, allow_shorter_length: bool) -> tuple[TrainingPlan, str] | None:
     """The plan with less memory to try after running out of it, and what changed; None when there is none left.
 
-    Halving the micro-batch and doubling the accumulation leaves the gradients the same; checkpointing trades time;
-    a shorter length changes what is learned and has to be allowed.
+    Half the micro-batch (or the next smaller divisor of the batch) with more accumulation leaves the batches, and so the
+    gradients, the same; checkpointing trades time; a shorter length changes what is learned and has to be allowed.
     """
     if plan.micro_batch_size > 1:
-        rows = plan.micro_batch_size // 2
-        accumulation = math.ceil(plan.micro_batch_size * plan.accumulation_steps / rows)
+        batch_size = plan.micro_batch_size * plan.accumulation_steps
+        rows = next(size for size in range(plan.micro_batch_size // 2, 0, -1) if batch_size % size == 0)
+        accumulation = batch_size // rows
         change = {"micro_batch_size": rows, "accumulation_steps": accumulation}
         return plan.model_copy(update=change), f"micro-batch {rows}, accumulation {accumulation}"
     if not plan.gradient_checkpointing:

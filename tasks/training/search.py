@@ -85,6 +85,8 @@ def search(
             "some, because their loss is what a search compares",
             "Raise `prepare.splitting.validation_share`.",
         )
+    # A trial is not worth a person's word.
+    budget = config.budget.model_copy(update={"on_exceeded": "stop"})
     fixed = config.sft.model_dump(mode="json", exclude={"learning_rate", "num_train_epochs", "scratch_dir"})
     (fixed["lora"] or {}).pop("r", None)
     content = [base.folder.sha256, rows.sha256, validation.sha256, fixed, config.search.model_dump(mode="json")]
@@ -94,9 +96,7 @@ def search(
         study = open_study(study_uri, name, config.search.seed)
         with open_run(experiment, "search", tags, run_id=study.user_attrs.get(_RUN)) as parent:
             study.set_user_attr(_RUN, parent.run_id)
-            trainer = _Trainer(
-                base, rows, validation, config.budget, snapshots, experiment, parent.run_id, num_trials, on_progress
-            )
+            trainer = _Trainer(base, rows, validation, budget, snapshots, experiment, parent.run_id, num_trials, on_progress)
             report = run_trials(study, config.sft, config.search, num_trials, trainer, on_progress)
             _log_winner(parent, report)
     return report

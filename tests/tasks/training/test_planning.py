@@ -120,6 +120,16 @@ def test_the_ladder_keeps_the_batch_then_checkpoints_then_shortens() -> None:
     assert next_rung(checkpointed, allow_shorter_length=False) is None
 
 
+@pytest.mark.parametrize(("micro_batch", "batch"), [(15, 15), (12, 12), (7, 14), (5, 15)])
+def test_every_rung_keeps_the_batch_exactly(micro_batch: int, batch: int) -> None:
+    plan = plan_for(per_device_train_batch_size=micro_batch, effective_batch_size=batch)
+    while plan.micro_batch_size > 1:
+        lower = next_rung(plan, allow_shorter_length=False)
+        assert lower is not None
+        plan = lower[0]
+        assert plan.micro_batch_size * plan.accumulation_steps == batch
+
+
 def test_time_counts_training_and_evaluations() -> None:
     plan = plan_for(num_train_epochs=2, effective_batch_size=16, evals_per_epoch=1)
     assert plan.num_steps == 40
@@ -209,6 +219,18 @@ def test_a_cost_that_cannot_be_told_is_refused() -> None:
         check_budget(with_price(hour_long(), budget), budget, Spent())
     with pytest.raises(ValidationError, match="needs price_per_device_hour"):
         BudgetConfig(max_cost=1)
+
+
+@pytest.mark.parametrize("method", ["kto", "orpo", "grpo", "gguf"])
+def test_what_is_left_out_is_refused_by_name(method: str) -> None:
+    with pytest.raises(ValidationError, match=rf"{method}: .* There are `sft` and `dpo`"):
+        TrainingConfig.model_validate({method: {}})
+
+
+@pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
+def test_sharding_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name}: sharding a model over devices is left out"):
+        TrainingConfig.model_validate({"sft": {name: {}}})
 
 
 def test_preferences_without_an_adapter_are_refused_with_the_configuration() -> None:
