@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 _RETRY_AFTER_SECONDS = 30.0
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -286,7 +287,9 @@ def _now_milliseconds() -> int:
 
 
 @contextmanager
-def open_run(experiment: str, run_name: str, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[TrackingRun]:
+def open_run(
+    experiment: str, run_name: str, tags: Mapping[str, str], run_id: str | None = None, *, watch_machine: bool = False
+) -> Iterator[TrackingRun]:
     """Opens an MLflow run, new or continued, and closes it as FINISHED, FAILED or KILLED.
 
     Args:
@@ -294,6 +297,9 @@ def open_run(experiment: str, run_name: str, tags: Mapping[str, str], run_id: st
         run_name: Shown in MLflow's lists.
         tags: Set at the start; never a record's text.
         run_id: Continues this run instead of making a new one.
+        watch_machine: Whether MLflow's own monitor logs CPU, memory, disk, network, and GPU where `nvidia-ml-py` is
+            installed, as ``system/...``, every 10 s, until the run ends or MLflow once does not answer. Off where
+            ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`` is false.
 
     Raises:
         ConfigError: No usable ``MLFLOW_TRACKING_URI``.
@@ -315,6 +321,7 @@ def open_run(experiment: str, run_name: str, tags: Mapping[str, str], run_id: st
             client.update_run(run_id, status="RUNNING")
     run = TrackingRun(client, run_id)
     status = "FAILED"
+    monitor = _start_monitor(run_id) if watch_machine else None
     try:
         if tags:
             run.set_tags(tags)
@@ -324,7 +331,21 @@ def open_run(experiment: str, run_name: str, tags: Mapping[str, str], run_id: st
         status = "KILLED"
         raise
     finally:
+        if monitor is not None:
+            monitor.finish()
         run._close(status)
+
+
+def _start_monitor(run_id: str) -> Any:
+    """MLflow's monitor of this machine, started; None where the environment turns it off."""
+    from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    if not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        return None
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=tracking_uri())
+    monitor.start()
+    return monitor
 
 
 def run_page(run_id: str) -> str | None:

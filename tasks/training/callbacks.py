@@ -17,6 +17,8 @@ from tasks.errors import TrainingError
 from tasks.storage import write_file_atomically
 from tasks.training.checkpoints import mark_complete
 from tasks.training.config import TrainerConfig
+from tasks.training.hardware import peak_memory_bytes
+from tasks.training.ledger import RowLedger
 from tasks.training.specification import TrainerEvent
 
 _ALIVE_EVERY_SECONDS = 5.0
@@ -57,6 +59,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         config: Its settings.
         progress: Where events go.
         best: Keeps the best adapter.
+        ledger: Is told when a step is done.
         evaluates: Whether there are validation rows.
     """
 
@@ -66,6 +69,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         config: TrainerConfig,
         progress: ProgressFile,
         best: BestKeeper,
+        ledger: RowLedger,
         *,
         evaluates: bool,
     ) -> None:
@@ -73,6 +77,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self._config = config
         self._progress = progress
         self._best = best
+        self._ledger = ledger
         self._evaluates = evaluates
         self._stop_requested = False
         self._saved_at = time.monotonic()
@@ -105,6 +110,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Decides what follows this step."""
+        self._ledger.close_step(state.global_step)
         elapsed = time.monotonic() - self._step_began
         self._seconds_since_log += elapsed
         self.train_seconds += elapsed
@@ -142,6 +148,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
                 learning_rate=logs.get("learning_rate"),
                 grad_norm=logs.get("grad_norm"),
                 tokens_per_second=speed,
+                peak_memory_bytes=peak_memory_bytes(),
                 num_tokens=seen,
             )
         )

@@ -11,15 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingResult
-from tasks.errors import InputError
+from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingPlan, TrainingResult
+from tasks.errors import BudgetError, InputError
 from tasks.rows import prompt_messages
 from tasks.storage import Store, sha256_of_json, write_file_atomically
 from tasks.tracking import TrackingRun, open_run
-from tasks.training import supervisor
+from tasks.training import allowance, supervisor
 from tasks.training.config import BudgetConfig
-from tasks.training.planning import Spent
-from tasks.training.specification import DpoMethod, Method, TrainerEvent, TrainerSpec
+from tasks.training.planning import NO_PRICE, Spent
+from tasks.training.specification import REFUSED_PLAN, DpoMethod, Method, TrainerEvent, TrainerSpec
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ CURVES_SCHEMA = pa.schema(
         pa.field("learning_rate", pa.float64()),
         pa.field("grad_norm", pa.float64()),
         pa.field("tokens_per_second", pa.float64()),
+        pa.field("peak_memory_bytes", pa.int64()),
     ]
 )
 
@@ -75,30 +76,38 @@ def train(
         tags: More tags of the MLflow run.
 
     Raises:
-        BudgetError: The plan goes over a ceiling.
+        BudgetError: The plan goes over a ceiling and nobody has allowed it; says how to, where the budget asks.
         LineageError: The rows do not descend from the snapshot or missed a gate.
         InputError: There are no rows, or of the wrong kind.
         TrainingError: The trainer failed after all its attempts.
     """
     store = Store.holding(rows)
     check_rows(rows, validation, method, snapshots)
+    work, spent = work_folder(store, base, rows, validation, method), spent or Spent()
+    budget, allowed = allowance.with_allowance(store, experiment, work.name, budget or BudgetConfig(), spent)
     spec = TrainerSpec(
         base=base,
         train=rows,
         validation=validation if validation.num_rows else None,
         method=method,
-        work_dir=str(work_folder(store, base, rows, validation, method)),
-        budget=budget or BudgetConfig(),
-        spent=spent or Spent(),
+        work_dir=str(work),
+        budget=budget,
+        spent=spent,
     )
-    work = Path(spec.work_dir)
     began = time.monotonic()
     logger.info("%s: training on %d rows, work folder %s", method.kind, rows.num_rows, work)
     named = {"stage": method.kind, "train_sha256": rows.sha256, "base_model": base.name, "base_sha256": base.folder.sha256}
-    with open_run(experiment, method.kind, {**named, **(tags or {})}, run_id=_known_run(work)) as run:
+    tags = {**named, **(tags or {})}
+    with open_run(experiment, method.kind, tags, run_id=_known_run(work), watch_machine=True) as run:
         _remember_run(work, run)
         _log_inputs(run, spec)
-        outcome = supervisor.supervise(spec, lambda event: _relay(event, run, on_progress, on_evaluation))
+        try:
+            outcome = supervisor.supervise(spec, lambda event: _relay(event, run, on_progress, on_evaluation))
+        except BudgetError as error:
+            if budget.on_exceeded == "stop" or error.where == NO_PRICE:
+                raise
+            plan = TrainingPlan.model_validate_json((work / REFUSED_PLAN).read_bytes())
+            raise allowance.ask(store, experiment, work.name, plan, error) from error
         report = outcome.report
         assert report.plan is not None
         run.log_params({f"plan.{name}": value for name, value in report.plan.model_dump(exclude={"notes"}).items()})
@@ -116,7 +125,7 @@ def train(
             curves=store.write_table(pa.Table.from_pylist(curve, CURVES_SCHEMA), kind="table", parents=[rows]),
             measurements=report.measurements,
             num_attempts=outcome.num_attempts,
-            events=(*outcome.history, *report.notes),
+            events=(*([allowed] if allowed else []), *outcome.history, *report.notes),
             mlflow_run_id=run.run_id,
             peak_memory_bytes=report.peak_memory_bytes,
         )
@@ -193,7 +202,7 @@ def _relay(
     if event.kind == "phase":
         on_progress(event.step, event.num_steps, event.phase)
         return
-    names = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "epoch")
+    names = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "peak_memory_bytes", "epoch")
     figures = {name: getattr(event, name) for name in names}
     run.log_metrics({name: value for name, value in figures.items() if value is not None}, step=event.step)
     if event.kind == "step":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 
 import psutil
 import torch
@@ -43,6 +44,13 @@ def find_hardware(device: str) -> Hardware:
         memory_bytes=psutil.virtual_memory().available,
         supports_bfloat16=best_dtype("cpu") == torch.bfloat16,
     )
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held: of its GPU where there is one, else of the machine."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def available_cores() -> int:

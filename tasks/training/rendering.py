@@ -26,6 +26,7 @@ class Example:
     prompt_ids: list[int]
     reply_ids: list[int]
     truncated: bool = False
+    row_id: str = ""
 
     @property
     def input_ids(self) -> list[int]:
@@ -50,6 +51,7 @@ class Pair:
     chosen_ids: list[int]
     rejected_ids: list[int]
     truncated: bool = False
+    row_id: str = ""
 
     def __len__(self) -> int:
         """Tokens of both sequences, the prompt twice, as they are computed."""
@@ -67,7 +69,8 @@ def render_example(tokenizer: Any, row: Row, *, stops: Collection[int], max_leng
     """An SFT row as tokens, cut at ``max_length`` (the reply loses its end, and with it the stop token)."""
     prompt_ids, (reply_ids,) = _render(tokenizer, prompt_messages(row), [row["messages"][-1]], stops)
     room = max(0, max_length - len(prompt_ids))
-    return Example(prompt_ids[:max_length], reply_ids[:room], truncated=len(prompt_ids) + len(reply_ids) > max_length)
+    truncated = len(prompt_ids) + len(reply_ids) > max_length
+    return Example(prompt_ids[:max_length], reply_ids[:room], truncated=truncated, row_id=str(row["id"]))
 
 
 def render_pair(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> Pair:
@@ -77,7 +80,8 @@ def render_pair(tokenizer: Any, row: Row, *, stops: Collection[int], max_length:
     )
     room = max(0, max_length - len(prompt_ids))
     longest = len(prompt_ids) + max(len(chosen_ids), len(rejected_ids))
-    return Pair(prompt_ids[:max_length], chosen_ids[:room], rejected_ids[:room], truncated=longest > max_length)
+    replies = (chosen_ids[:room], rejected_ids[:room])
+    return Pair(prompt_ids[:max_length], *replies, truncated=longest > max_length, row_id=str(row["id"]))
 
 
 def _render(

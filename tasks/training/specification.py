@@ -13,6 +13,9 @@ from tasks.training.planning import Spent
 EXIT_STOPPED = 75
 """Ended on request after saving a checkpoint (EX_TEMPFAIL of sysexits.h: run it again)."""
 
+REFUSED_PLAN = "refused-plan.json"
+"""In the work folder: the plan that went over its budget."""
+
 
 class SftMethod(Contract):
     """Supervised fine-tuning of the base model."""
@@ -87,4 +90,5 @@ class TrainerEvent(Contract):
     learning_rate: float | None = None
     grad_norm: float | None = None
     tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
     num_tokens: int = 0

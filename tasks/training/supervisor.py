@@ -89,18 +89,18 @@ def supervise(spec: TrainerSpec, on_event: OnEvent, *, worker: str = "tasks.trai
         ledger = _Ledger(work)
         report = _read_report(work)
         if report is None or report.outcome != "done" or not (work / "adapter").is_dir():
-            told = _Relay(on_event, _curve(work))
+            told = _Relay(on_event, read_curve(work))
             if spec.method.config.num_processes != 1 and read_plan(work) is None:
-                _plan_first(spec, work, told, worker)
+                _plan_first(spec, work, ledger, told, worker)
             report = _train(spec, work, ledger, told, worker)
-        return SupervisedRun(report, ledger.num_attempts, ledger.history, _curve(work))
+        return SupervisedRun(report, ledger.num_attempts, ledger.history, read_curve(work))
 
 
 def make_plan(spec: TrainerSpec, on_event: OnEvent) -> TrainingPlan:
     """The plan that training would follow, made in a child process of its own, with a timed step and nothing trained."""
     work = Path(spec.work_dir)
     work.mkdir(parents=True, exist_ok=True)
-    return _plan_first(spec, work, _Relay(on_event, ()), _WORKER)
+    return _plan_first(spec, work, _Ledger(work), _Relay(on_event, ()), _WORKER)
 
 
 def discard(work: Path) -> None:
@@ -136,9 +136,15 @@ def _train(spec: TrainerSpec, work: Path, ledger: _Ledger, told: _Relay, worker:
         ledger.tell(f"the trainer {ending.words} at step {told.last_step}; it resumes from its last checkpoint")
 
 
-def _plan_first(spec: TrainerSpec, work: Path, told: _Relay, worker: str) -> TrainingPlan:
-    ending = _run_once(spec.model_copy(update={"plan": None, "plan_only": True}), work, told, worker)
-    report = ending.report
+def _plan_first(spec: TrainerSpec, work: Path, ledger: _Ledger, told: _Relay, worker: str) -> TrainingPlan:
+    report = None
+    while report is None or (report.outcome == "out_of_memory" and read_plan(work) is not None):
+        if report is not None:
+            _step_down(work, spec, ledger)
+        ending = _run_once(spec.model_copy(update={"plan": read_plan(work), "plan_only": True}), work, told, worker)
+        report = ending.report
+        if report is None:
+            break
     if report is not None and report.fault is not None:
         raise _as_error(report.fault)
     if report is None or report.plan is None:
@@ -160,7 +166,7 @@ def _run_once(spec: TrainerSpec, work: Path, told: _Relay, worker: str) -> _Endi
     _cut_torn_line(progress)
     write_file_atomically(work / "spec.json", spec.model_dump_json(indent=2).encode())
     module, arguments = worker, [str(work / "spec.json")]
-    if spec.plan is not None and spec.plan.num_processes > 1:
+    if spec.plan is not None and spec.plan.num_processes > 1 and not spec.plan_only:
         launcher = ["--standalone", "--nproc_per_node", str(spec.plan.num_processes), "-m", worker]
         module, arguments = "torch.distributed.run", [*launcher, *arguments]
     with (work / "trainer.log").open("ab") as log:
@@ -306,8 +312,8 @@ def _read_report(work: Path) -> TrainerReport | None:
         return None
 
 
-def _curve(work: Path) -> tuple[TrainerEvent, ...]:
-    """The steps and evaluations in order; of a step told twice, the last."""
+def read_curve(work: Path) -> tuple[TrainerEvent, ...]:
+    """The steps and evaluations told in a work folder, in order; of a step told twice, the last."""
     events: dict[tuple[int, str], TrainerEvent] = {}
     for line in _new_lines(work / "progress.jsonl", 0)[0]:
         event = TrainerEvent.model_validate_json(line)

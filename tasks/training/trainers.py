@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
+import psutil
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
@@ -16,13 +17,17 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from tasks.contracts import TrainingPlan
 from tasks.modeling.loading import load_base
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig, TrainerConfig
+from tasks.training.hardware import find_hardware
 from tasks.training.head import score_labels_only
+from tasks.training.ledger import RowLedger
 from tasks.training.ordering import order_rows
 from tasks.training.planning import with_time
 from tasks.training.preflight import Rows
 from tasks.training.rendering import Example, Pair
 
 _PROBE_TOKENS_ON_CPU = 256
+# A plan of less than this share of the free memory is not tried out: the estimate has never been so far off.
+_ROOMY_SHARE = 0.5
 # Curves of a long run keep about this many points.
 _MAX_LOGGED_STEPS = 1000
 
@@ -40,25 +45,71 @@ class _RowOrder(torch.utils.data.Sampler):  # type: ignore[misc]
     def __iter__(self) -> Iterator[int]:
         arguments = self._trainer.args
         batch_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-        epoch = int(self._trainer.state.epoch or 0)
+        # Counted in steps: the trainer's own epoch is a fraction, and one short of its end would repeat the order.
+        epoch = self._trainer.state.global_step // max(1, -(-len(self) // batch_size))
         return iter(order_rows(self._lengths, batch_size, seed=arguments.seed, epoch=epoch))
 
 
-class _OrderedSftTrainer(SFTTrainer):  # type: ignore[misc]
+class _NamedRows:
+    """A data collator that keeps the rows' ids beside their tensors.
+
+    Args:
+        collate: TRL's own collator.
+    """
+
+    def __init__(self, collate: Any) -> None:
+        self._collate = collate
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = self._collate(features)
+        if all("row_id" in feature for feature in features):
+            batch["row_id"] = [feature["row_id"] for feature in features]
+        return batch
+
+
+class _Ordered:
+    """What both trainers do differently from TRL's: they draw rows in our order and tell the ledger which they learn from.
+
+    Attributes:
+        ledger: Where the rows of each training batch are noted; None notes nothing.
+    """
+
+    ledger: RowLedger | None = None
+
+    def _get_train_sampler(self: Any, train_dataset: Any = None) -> Any:
+        return _RowOrder(self, self.train_dataset if train_dataset is None else train_dataset)
+
+    def compute_loss(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        row_ids = inputs.pop("row_id", None)
+        if row_ids and self.ledger is not None and model.training:
+            self.ledger.draw(row_ids)
+        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+
+
+class _OrderedSftTrainer(_Ordered, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer with our row order."""
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return _RowOrder(self, self.train_dataset if train_dataset is None else train_dataset)
 
+class _OrderedDpoTrainer(_Ordered, DPOTrainer):  # type: ignore[misc]
+    """TRL's trainer with our row order, on rows that are tokens already (SFTTrainer takes those as they are).
 
-class _OrderedDpoTrainer(DPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with our row order, on rows that are tokens already (SFTTrainer takes those as they are)."""
+    Args:
+        alive: Called after every batch of the reference, which is computed before training and may take hours.
+        **kwargs: As for TRL's.
+    """
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return _RowOrder(self, self.train_dataset if train_dataset is None else train_dataset)
+    def __init__(self, *, alive: Callable[[], None], **kwargs: Any) -> None:
+        self._alive = alive
+        super().__init__(**kwargs)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        inputs.pop("row_id", None)
+        result = super().compute_ref_log_probs(model, inputs)
+        self._alive()
+        return result
 
 
 def load_model(base: Path, plan: TrainingPlan) -> Any:
@@ -112,8 +163,12 @@ def dpo_trainer(
     train: Sequence[Pair],
     validation: Sequence[Pair],
     output_dir: Path,
+    alive: Callable[[], None] = lambda: None,
 ) -> Any:
-    """A trainer that continues the supervised adapter on preference pairs, with that adapter frozen as the reference."""
+    """A trainer that continues the supervised adapter on preference pairs, with that adapter frozen as the reference.
+
+    ``alive`` is called while the reference's log-probabilities are computed.
+    """
     losses = [config.loss_type] if isinstance(config.loss_type, str) else list(config.loss_type)
     arguments = DPOConfig(
         **_common_arguments(plan, config, output_dir),
@@ -126,6 +181,7 @@ def dpo_trainer(
     )
     model = PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True)
     trainer = _OrderedDpoTrainer(
+        alive=alive,
         model=model,
         args=arguments,
         processing_class=tokenizer,
@@ -186,7 +242,8 @@ def let_wrap(trainer: Any) -> None:
 def with_measured_time(plan: TrainingPlan, trainer: Any, rows: Rows) -> TrainingPlan:
     """The plan with its duration, from one timed forward and backward pass; no weight and no random state changes.
 
-    On CUDA the longest rows go first, so that a micro-batch that does not fit is found now and not an hour later.
+    The longest rows go first, so that a micro-batch that does not fit is found now and not an hour later: always on CUDA,
+    on a CPU, where that costs many seconds, when the plan's memory comes near to what is free.
     """
     on_cpu = plan.device == "cpu"
     ordered = sorted(rows.train, key=len)
@@ -195,13 +252,19 @@ def with_measured_time(plan: TrainingPlan, trainer: Any, rows: Rows) -> Training
     if on_cpu:
         count = max(1, min(count, _PROBE_TOKENS_ON_CPU // len(ordered[middle])))
     typical = ordered[max(0, middle - count // 2) :][:count]
-    first = typical[:1] if on_cpu else ordered[-count:]
+    roomy = on_cpu and sum(plan.memory_bytes.values()) < _ROOMY_SHARE * find_hardware("cpu").memory_bytes
+    first = typical[:1] if roomy else ordered[-plan.micro_batch_size :]
     with torch.random.fork_rng():
         _forward_and_backward(trainer, first)
         seconds = _forward_and_backward(trainer, typical)
     trainer.model.zero_grad(set_to_none=True)
     speed = sum(len(row) for row in typical) / seconds * plan.num_processes
-    return with_time(plan, speed, rows.num_eval_tokens)
+    return with_time(plan, speed, rows.num_eval_tokens, _seconds_since_start())
+
+
+def _seconds_since_start() -> float:
+    """How long this process has run: reading, loading and timing are part of what training takes."""
+    return time.time() - float(psutil.Process().create_time())
 
 
 def _forward_and_backward(trainer: Any, rows: Sequence[Example | Pair]) -> float:
@@ -220,27 +283,30 @@ def _forward_and_backward(trainer: Any, rows: Sequence[Example | Pair]) -> float
     return time.perf_counter() - began
 
 
-def preference_rates(trainer: Any, pairs: Sequence[Pair], *, with_base: bool) -> dict[str, float]:
+def preference_rates(
+    trainer: Any, pairs: Sequence[Pair], *, with_base: bool, alive: Callable[[], None] = lambda: None
+) -> dict[str, float]:
     """The share of pairs whose chosen reply is likelier than the rejected one, under the model and under its base.
 
     Args:
         trainer: A trainer from :func:`dpo_trainer`.
         pairs: Held-out pairs.
         with_base: Whether to measure the base model (adapter off) too.
+        alive: Called after every batch.
     """
     model = trainer.model
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        rates = {"model": _preference_rate(trainer, model, pairs)}
+        rates = {"model": _preference_rate(trainer, model, pairs, alive)}
         if with_base:
             with model.disable_adapter():
-                rates["base"] = _preference_rate(trainer, model, pairs)
+                rates["base"] = _preference_rate(trainer, model, pairs, alive)
     model.train(was_training)
     return rates
 
 
-def _preference_rate(trainer: Any, model: Any, pairs: Sequence[Pair]) -> float:
+def _preference_rate(trainer: Any, model: Any, pairs: Sequence[Pair], alive: Callable[[], None]) -> float:
     size = trainer.args.per_device_eval_batch_size
     ordered = sorted(pairs, key=len, reverse=True)
     preferred = 0
@@ -251,6 +317,7 @@ def _preference_rate(trainer: Any, model: Any, pairs: Sequence[Pair]) -> float:
         scores = model(**batch, labels=labels, fused_lm_head=True, use_cache=False).log_probs.sum(dim=1)
         chosen, rejected = scores.chunk(2)
         preferred += int((chosen > rejected).sum())
+        alive()
     return preferred / len(ordered)
 
 
@@ -258,6 +325,7 @@ def _finished(trainer: Any, plan: TrainingPlan) -> Any:
     # TRL's own loss head scores every position on a CPU, prompts and padding included.
     if plan.device == "cpu" and plan.num_trainable_parameters < plan.num_parameters:
         score_labels_only(trainer.model.get_base_model())
+    trainer.data_collator = _NamedRows(trainer.data_collator)
     return trainer
 
 
@@ -302,7 +370,7 @@ def _common_arguments(plan: TrainingPlan, config: TrainerConfig, output_dir: Pat
 
 
 def _dataset(rows: Sequence[Example] | Sequence[Pair]) -> Any:
-    return datasets.Dataset.from_list([{**_columns(row), "length": len(row)} for row in rows])
+    return datasets.Dataset.from_list([{**_columns(row), "length": len(row), "row_id": row.row_id} for row in rows])
 
 
 def _columns(row: Example | Pair) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The trainer process: ``python -m tasks.training.worker spec.json``. Plans, trains, leaves a report; may die at any time.
 
-Everything it leaves lies in the work folder: ``plan.json``, ``progress.jsonl``, ``checkpoints/``, ``best/``, ``adapter/``
-and at last ``report.json``. Started again with the same specification it resumes from the newest complete checkpoint.
+Everything it leaves lies in the work folder: ``plan.json``, ``progress.jsonl``, ``rows-*.jsonl``, ``checkpoints/``,
+``best/``, ``adapter/`` and at last ``report.json``. Started again with the same specification it resumes from the newest
+complete checkpoint.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import errno
 import json
 import logging
 import os
-import resource
 import shutil
 import sys
 import traceback
@@ -35,7 +35,7 @@ from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from tasks.contracts import Measurement, TrainingPlan
-from tasks.errors import PerennialError, StoreError
+from tasks.errors import BudgetError, PerennialError, StoreError
 from tasks.modeling.loading import load_tokenizer
 from tasks.processes import die_with_parent
 from tasks.storage import Store, write_file_atomically
@@ -43,7 +43,8 @@ from tasks.training import trainers
 from tasks.training.adapter import write_adapter
 from tasks.training.callbacks import BestKeeper, ProgressFile, StepCallback
 from tasks.training.checkpoints import last_complete_checkpoint
-from tasks.training.hardware import available_cores, find_hardware
+from tasks.training.hardware import available_cores, find_hardware, peak_memory_bytes
+from tasks.training.ledger import RowLedger, check_ledger, read_ledger
 from tasks.training.planning import check_budget, with_price
 from tasks.training.preflight import (
     Rows,
@@ -56,6 +57,7 @@ from tasks.training.preflight import (
 )
 from tasks.training.specification import (
     EXIT_STOPPED,
+    REFUSED_PLAN,
     DpoMethod,
     Fault,
     SftMethod,
@@ -64,6 +66,8 @@ from tasks.training.specification import (
 )
 
 logger = logging.getLogger(__name__)
+
+_LEDGER = "rows"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -104,38 +108,57 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
     check_device(plan, find_hardware(config.device))
     progress.phase("load model")
     rows = rows.reached_by(plan, config.seed)
-    trainer = _trainer(spec, work, base, tokenizer, plan, rows)
+    trainer = _trainer(spec, work, base, tokenizer, plan, rows, progress)
     if trainer.args.world_size != plan.num_processes and not spec.plan_only:
         raise AssertionError(f"{trainer.args.world_size} processes run, {plan.num_processes} were planned")
-    if spec.plan is None:
+    if not plan.estimated_seconds:
+        # Written before the longest rows are tried, so that there is something to step down from.
+        _write_plan(plan, work)
         progress.phase("time a step")
         plan = with_price(trainers.with_measured_time(plan, trainer, rows), spec.budget)
-        check_budget(plan, spec.budget, spec.spent)
+        try:
+            check_budget(plan, spec.budget, spec.spent)
+        except BudgetError:
+            # A later attempt plans anew.
+            (work / "plan.json").unlink(missing_ok=True)
+            if _is_main():
+                write_file_atomically(work / REFUSED_PLAN, plan.model_dump_json(indent=2).encode())
+            raise
     if spec.plan_only:
         return TrainerReport(outcome="planned", plan=plan)
-    if _is_main():
-        write_file_atomically(work / "plan.json", plan.model_dump_json(indent=2).encode())
+    _write_plan(plan, work)
     return _train(spec, work, trainer, plan, rows, progress)
 
 
-def _trainer(spec: TrainerSpec, work: Path, base: Path, tokenizer: Any, plan: TrainingPlan, rows: Rows) -> Any:
+def _write_plan(plan: TrainingPlan, work: Path) -> None:
+    if _is_main():
+        write_file_atomically(work / "plan.json", plan.model_dump_json(indent=2).encode())
+
+
+def _trainer(
+    spec: TrainerSpec, work: Path, base: Path, tokenizer: Any, plan: TrainingPlan, rows: Rows, progress: ProgressFile
+) -> Any:
     method, checkpoints = spec.method, work / "checkpoints"
     if isinstance(method, SftMethod):
         return trainers.sft_trainer(base, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
     adapter = Store.holding(method.adapter).fetch_folder(method.adapter)
-    return trainers.dpo_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
+    progress.phase("compute the reference")
+    return trainers.dpo_trainer(
+        base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints, progress.alive
+    )
 
 
 def _train(
     spec: TrainerSpec, work: Path, trainer: Any, plan: TrainingPlan, rows: Rows, progress: ProgressFile
 ) -> TrainerReport:
     best = BestKeeper(work / "best", lambda folder: trainers.save_weights(trainer, folder))
-    callback = StepCallback(plan, spec.method.config, progress, best, evaluates=bool(rows.validation))
+    trainer.ledger = RowLedger(work / f"{_LEDGER}-{os.environ.get('RANK', '0')}.jsonl")
+    callback = StepCallback(plan, spec.method.config, progress, best, trainer.ledger, evaluates=bool(rows.validation))
     trainer.add_callback(callback)
     before_file = work / "before.json"
     if not before_file.exists():
         progress.phase("measure before")
-        before = _measure(trainer, spec, rows, with_base=True)
+        before = _measure(trainer, spec, rows, progress, with_base=True)
         if _is_main():
             write_file_atomically(before_file, json.dumps(before).encode())
         trainer.accelerator.wait_for_everyone()
@@ -150,13 +173,14 @@ def _train(
     if callback.stopped_on_request:
         return TrainerReport(outcome="stopped", plan=plan, num_steps=trainer.state.global_step)
 
+    proof = _check_rows_seen(spec, work, plan, rows, trainer.state.global_step)
     progress.phase("measure after")
     kept = best.best()
     if kept is None:
         trainers.save_weights(trainer, best.folder)
     elif kept[0] != trainer.state.global_step:
         trainers.load_weights(trainer, best.folder)
-    after = _measure(trainer, spec, rows, with_base=False, known_loss=kept[1] if kept else None)
+    after = _measure(trainer, spec, rows, progress, with_base=False, known_loss=kept[1] if kept else None)
     if _is_main():
         write_adapter(best.folder, work / "adapter", spec, plan)
     return TrainerReport(
@@ -165,24 +189,43 @@ def _train(
         num_steps=trainer.state.global_step,
         num_tokens=trainer.state.num_input_tokens_seen,
         train_seconds=round(callback.train_seconds, 1),
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=peak_memory_bytes(),
         measurements=_measurements(before, after, len(rows.validation)),
-        notes=() if kept is None else (f"kept the adapter of step {kept[0]}",),
+        notes=(*proof, *(() if kept is None else (f"kept the adapter of step {kept[0]}",))),
     )
+
+
+def _check_rows_seen(spec: TrainerSpec, work: Path, plan: TrainingPlan, rows: Rows, num_steps: int) -> tuple[str, ...]:
+    """What the ledger proves.
+
+    Nothing where rows are packed, where several processes are dealt some rows twice, and where a shorter length made them
+    other rows half-way.
+    """
+    if plan.packing or plan.num_processes > 1 or plan.max_length_tokens != spec.method.config.max_length:
+        return ()
+    ledger = read_ledger([work / f"{_LEDGER}-0.jsonl"])
+    batch_size = plan.micro_batch_size * plan.accumulation_steps
+    return (check_ledger(ledger, [row.row_id for row in rows.train], batch_size=batch_size, num_steps=num_steps),)
 
 
 # -------------------------------------------------------------------------------------------------------------- measurement
 
 
 def _measure(
-    trainer: Any, spec: TrainerSpec, rows: Rows, *, with_base: bool, known_loss: float | None = None
+    trainer: Any,
+    spec: TrainerSpec,
+    rows: Rows,
+    progress: ProgressFile,
+    *,
+    with_base: bool,
+    known_loss: float | None = None,
 ) -> dict[str, float]:
     """Validation loss and, for pairs, preference rates of the present weights."""
     if not rows.validation:
         return {}
     figures = {"eval_loss": known_loss if known_loss is not None else float(trainer.evaluate()["eval_loss"])}
     if isinstance(spec.method, DpoMethod):
-        rates = trainers.preference_rates(trainer, rows.validation, with_base=with_base)
+        rates = trainers.preference_rates(trainer, rows.validation, with_base=with_base, alive=progress.alive)
         figures.update({f"preference_rate_{name}": rate for name, rate in rates.items()})
     return figures
 
@@ -214,7 +257,7 @@ def _refused(error: PerennialError) -> TrainerReport:
 def _unexpected(error: Exception, work: Path) -> TrainerReport:
     """What to report of an exception that nobody raised on purpose; its message may quote a record and stays in the log."""
     if _is_out_of_memory(error):
-        return TrainerReport(outcome="out_of_memory", detail="ran out of memory", peak_memory_bytes=_peak_memory())
+        return TrainerReport(outcome="out_of_memory", detail="ran out of memory", peak_memory_bytes=peak_memory_bytes())
     if _is_disk_full(error, work):
         return _refused(
             StoreError(
@@ -239,12 +282,6 @@ def _is_disk_full(error: Exception, work: Path) -> bool:
         return True
     # safetensors and torch.save wrap the system's error in their own.
     return "No space left" in str(error) or ("PytorchStreamWriter" in str(error) and shutil.disk_usage(work).free < 2**20)
-
-
-def _peak_memory() -> int:
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_reserved())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _is_main() -> bool:

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,14 @@ def test_an_experiment_is_made_once() -> None:
 def test_importing_the_module_does_not_import_mlflow() -> None:
     code = "import sys, tasks.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("enabled", ["true", "false"])
+def test_the_machine_is_watched_while_a_run_is_open(monkeypatch: pytest.MonkeyPatch, enabled: str) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", enabled)
+    with open_run("desk", "sft", {}, watch_machine=True) as run:
+        time.sleep(0.3)
+    found = connect().get_run(run.run_id).data.metrics
+    assert ("system/cpu_utilization_percentage" in found) == (enabled == "true")
+    assert ("system/system_memory_usage_megabytes" in found) == (enabled == "true")

@@ -30,6 +30,8 @@ def main(path: str) -> None:
     work = Path(spec["work_dir"])
     seen = work / "seen.jsonl"
     number = len(seen.read_text().splitlines()) if seen.exists() else 0
+    if spec["plan"] is None and (work / "untimed.json").exists():
+        (work / "plan.json").write_bytes((work / "untimed.json").read_bytes())
     with seen.open("a") as file:
         file.write(json.dumps(spec["plan"]) + "\n")
     action, *steps = json.loads((work / "script.json").read_text())[number].split()
@@ -44,7 +46,8 @@ def main(path: str) -> None:
         time.sleep(600)
     if action == "finish":
         (work / "adapter").mkdir()
-    (work / "report.json").write_text(json.dumps(REPORTS[action]))
+    report = {"outcome": "planned", "plan": spec["plan"]} if action == "plan" else REPORTS[action]
+    (work / "report.json").write_text(json.dumps(report))
 
 
 def supervise_quietly(spec_json: str) -> None:

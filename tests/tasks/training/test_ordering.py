@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +36,17 @@ def test_rows_of_a_batch_are_of_like_length() -> None:
         return padded / sum(lengths) - 1
 
     assert padding(order_rows(lengths, 16, seed=1, epoch=0)) < 0.2 < 0.5 < padding(list(range(1000)))
+
+
+@pytest.mark.parametrize(("step", "epoch"), [(0, 0), (1, 0), (6, 0), (7, 1), (13, 1), (14, 2)])
+def test_the_sampler_knows_its_epoch_from_the_steps_done_also_exactly_at_an_end(step: int, epoch: int) -> None:
+    from datasets import Dataset
+
+    from tasks.training.trainers import _RowOrder
+
+    lengths = list(range(100, 200))  # 7 steps of 16 rows, the last of 4
+    arguments = SimpleNamespace(train_batch_size=4, gradient_accumulation_steps=4, world_size=1, seed=3)
+    # What the trainer calls its epoch is a fraction, which rounding may leave short of a whole number.
+    trainer: Any = SimpleNamespace(args=arguments, state=SimpleNamespace(global_step=step, epoch=step / 7 - 1e-9))
+    sampler = _RowOrder(trainer, Dataset.from_dict({"length": lengths}))
+    assert list(sampler) == order_rows(lengths, 16, seed=3, epoch=epoch)

@@ -77,6 +77,16 @@ def test_running_out_of_memory_walks_the_ladder(spec: TrainerSpec) -> None:
     assert len(outcome.history) == 3
 
 
+def test_running_out_of_memory_while_planning_for_several_processes_walks_the_ladder_too(spec: TrainerSpec) -> None:
+    several = spec.model_copy(update={"method": SftMethod(config=quick_sft(num_processes=2))})
+    write_script(several, ["oom", "plan", "finish 1"])
+    work = Path(spec.work_dir)
+    (work / "plan.json").rename(work / "untimed.json")
+    supervise(several, lambda event: None, worker=STUB)
+    plans = [json.loads(line) for line in (work / "seen.jsonl").read_text().splitlines()]
+    assert [plan and plan["micro_batch_size"] for plan in plans] == [None, 2, 2]
+
+
 def test_the_ladder_has_an_end(spec: TrainerSpec) -> None:
     with pytest.raises(OutOfMemoryError, match="every rung"):
         run(spec, ["oom", "oom"], micro_batch=1)

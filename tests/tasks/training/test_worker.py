@@ -84,6 +84,52 @@ def test_resuming_a_torn_training_gives_the_bits_of_an_unbroken_one(
     assert adapter_sha(broken, desk.store) == adapter_sha(whole, desk.store)
     assert report.measurements == expected.measurements
     assert report.num_tokens == expected.num_tokens
+    assert "96 rows, 2 epochs: none came twice in an epoch, none was skipped" in report.notes
+
+
+def test_running_out_of_memory_on_the_longest_rows_leaves_a_plan_to_step_down_from(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from tasks.training import trainers
+    from tasks.training.planning import next_rung
+    from tasks.training.supervisor import read_plan
+
+    forward, tried = trainers._forward_and_backward, []
+
+    def run_out(trainer: Any, rows: Any) -> float:
+        tried.append(len(rows))
+        if len(rows) == 16:
+            raise torch.OutOfMemoryError
+        return forward(trainer, rows)
+
+    monkeypatch.setattr(trainers, "_forward_and_backward", run_out)
+    monkeypatch.setattr(trainers, "_ROOMY_SHARE", 0.0)
+    spec = desk.spec(tmp_path, quick(max_steps=1))
+    assert run_worker(spec).outcome == "out_of_memory"
+    plan = read_plan(tmp_path)
+    assert plan is not None
+    lower = next_rung(plan, allow_shorter_length=False)
+    assert lower is not None
+    report = run_worker(spec.model_copy(update={"plan": lower[0]}))
+    assert report.outcome == "done"
+    assert report.plan is not None
+    assert report.plan.estimated_seconds > 0
+    assert tried[:2] == [16, 8], "the longest rows, a whole micro-batch of them"
+
+
+def test_the_parent_hears_of_every_batch_of_the_reference(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, sft_adapter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.training.callbacks._ALIVE_EVERY_SECONDS", 0.0)
+    config = DpoConfig(max_steps=1, num_threads=1, device="cpu", per_device_train_batch_size=4)
+    run_worker(desk.spec(tmp_path, DpoMethod(config=config, adapter=sft_adapter)))
+    told = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    kinds = [event["kind"] if event["kind"] == "alive" else event["phase"] for event in told]
+    reference, before = kinds.index("compute the reference"), kinds.index("measure before")
+    assert kinds[reference:before].count("alive") >= 4 + 6, "16 pairs to train on and 24 to validate on"
+    assert kinds[before : kinds.index("train")].count("alive") >= 6
 
 
 def test_a_smaller_micro_batch_learns_the_same(
@@ -253,3 +299,4 @@ def test_a_plan_over_budget_is_refused_before_a_step(desk: Any, run_worker: RunW
     assert (report.fault.type, report.fault.where) == ("BudgetError", "training.budget.max_cost")
     assert not (tmp_path / "adapter").exists()
     assert not (tmp_path / "plan.json").exists(), "a later attempt plans anew"
+    assert (tmp_path / "refused-plan.json").exists(), "what a person would be asked to allow"
