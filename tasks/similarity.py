@@ -3,7 +3,8 @@
 Texts are compared in a *placeholder view*: normalised, and with what looks like personal data (e-mails, links, phone
 numbers, ids) masked, so that two tickets that differ only in an account number are near duplicates. Candidates come from
 MinHash signatures (rensa, the only importer) of character 5-grams, cut into bands; each candidate is then verified on the
-texts themselves, so that a signature never decides. Nothing depends on the order of the texts.
+texts themselves, so that a signature never decides. In texts of a few words two edits spoil most 5-grams; their candidates
+also come from equal stretches of the texts. Nothing depends on the order of the texts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -31,8 +33,10 @@ MIN_EDITS, MAX_EDITS, CHARS_PER_EDIT = 2, 4, 20
 up to five 5-grams: two of them bring a 47-character question down to a Jaccard of .6."""
 SHORT_CHARS, SHORT_WORDS = 30, 6
 """Below both, one word is the message: such texts are near only by a single typing error, in a word of five or more letters
-(``reset pasword``) or, from :data:`TERSE_CHARS` on, of two; ``lost card`` is not ``lost cord``."""
-TERSE_CHARS = 15
+(``reset pasword``) or, from :data:`TERSE_CHARS` on, of two; ``lost card`` is not ``lost cord``. From :data:`TYPO_CHARS` on
+they may also hold one typing error in each of two words of four letters; both in one word (``block``, ``unblock``) would be
+another word."""
+TERSE_CHARS, TYPO_CHARS, TYPO_WORD_CHARS = 15, 18, 4
 MIN_TEMPLATE_SHARE, MIN_TEMPLATE_CHARS = 0.9, 16
 _SEED = 20_260_101
 _MASK = "#"
@@ -41,6 +45,11 @@ _CHUNK_CHARS = 500_000
 _ESTIMATE_MARGIN = 0.15
 """Three standard errors of an estimate from 128 permutations at Jaccard .7 are .12."""
 _MIN_EDIT_ESTIMATE = 0.25
+_MAX_STRETCH_CHARS = 48
+"""Up to here two edits bring the Jaccard below .62, where the bands begin to lose pairs."""
+_NUM_STRETCHES = 4
+_ID_BITS = 24
+"""A store of more than 16 million distinct short texts would need more; so many do not fit into one process anyway."""
 
 _LINKS = re.compile(r"(?:https?://|www\.)\S+|(?<!\S)[^\s@]*+@\S+")
 _GROUPED_DIGITS = re.compile(r"(?<!\d)(?:\d{1,3}(?:\.\d{1,3}){3}|\+?\(?\d{1,4}\)?(?:[ ./:-]\(?\d{2,4}\)?){2,}+)(?!\w)")
@@ -243,7 +252,7 @@ class _Clusters:
 def _is_near(one: str, other: str, shingles: frozenset[str], others: frozenset[str], threshold: float) -> bool:
     longest = max(len(one), len(other))
     if longest < SHORT_CHARS and max(one.count(" "), other.count(" ")) + 1 < SHORT_WORDS:
-        return _is_one_typing_error(one, other)
+        return _is_typing_error(one, other)
     shared = len(shingles & others)
     union = len(shingles) + len(others) - shared
     if union and shared >= threshold * union:
@@ -256,16 +265,22 @@ def _is_near(one: str, other: str, shingles: frozenset[str], others: frozenset[s
     return shared >= most - SHINGLE_CHARS * edits and within_edits(one, other, edits)
 
 
-def _is_one_typing_error(one: str, other: str) -> bool:
+def _is_typing_error(one: str, other: str) -> bool:
+    """Whether two texts of a few words differ by one typing error, or by one in each of two longer words."""
     if one.replace(" ", "") == other.replace(" ", ""):
         return True
-    differing = Counter(_WORD.findall(one))
-    differing.subtract(Counter(_WORD.findall(other)))
-    words = [word for word, count in differing.items() if count]
-    shortest = 5 if min(len(one), len(other)) < TERSE_CHARS else 2
-    if any(len(word) < shortest or not word.isalpha() for word in words):
+    words, others = _WORD.findall(one), _WORD.findall(other)
+    of_one, of_other = Counter(words), Counter(others)
+    left = [word for word in words if of_one[word] > of_other[word]]
+    right = [word for word in others if of_other[word] > of_one[word]]
+    if not all(word.isalpha() for word in (*left, *right)):
         return False
-    return len(words) <= 2 and within_edits(one, other, 1)
+    shortest, num_chars = min(map(len, (*left, *right)), default=0), min(len(one), len(other))
+    if len(left) + len(right) <= 2 and within_edits(one, other, 1):
+        return shortest >= (5 if num_chars < TERSE_CHARS else 2) or not (left or right)
+    if num_chars < TYPO_CHARS or shortest < TYPO_WORD_CHARS or len(left) != 2 or len(right) != 2:
+        return False
+    return within_edits(one, other, 2) and all(within_edits(a, b, 1) for a, b in zip(left, right, strict=True))
 
 
 def within_edits(one: str, other: str, edits: int) -> bool:
@@ -313,6 +328,9 @@ def _candidates(texts: list[str], threshold: float, anchors: npt.NDArray[np.bool
             estimates = (signatures[low] == signatures[high]).mean(axis=1)
             as_long = np.abs(lengths[low] - lengths[high]) <= MAX_EDITS
             likely.append(chunk[(estimates >= threshold - _ESTIMATE_MARGIN) | (as_long & (estimates >= _MIN_EDIT_ESTIMATE))])
+    short = np.flatnonzero(lengths <= _MAX_STRETCH_CHARS)
+    low, high = _pairs_with_equal_stretches([texts[long_enough[index]] for index in short], marked, short)
+    likely.append(low * count + high)
     for pair in np.unique(np.concatenate(likely)).tolist():
         yield long_enough[pair // count], long_enough[pair % count]
 
@@ -343,6 +361,115 @@ def _pairs_in_band(band: npt.NDArray[np.uint32], anchors: npt.NDArray[np.bool_] 
         one, other = order[ours[same]], order[theirs[same]]
         found.append(np.minimum(one, other) * count + np.maximum(one, other))
     return np.concatenate(found)
+
+
+def _pairs_with_equal_stretches(
+    texts: list[str], anchors: npt.NDArray[np.bool_] | None, ids: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Ids ``(lower, higher)`` of short texts that may be two edits apart; with anchors, of which one is an anchor.
+
+    Two edits leave at least two of a text's four quarters whole (the pigeonhole principle, as in PassJoin, Li et al. 2011),
+    each at most two places away from where it was. Pairs whose letters differ in more than two edits are left out.
+
+    Args:
+        texts: Sorted, of :data:`SHINGLE_CHARS` to :data:`_MAX_STRETCH_CHARS` characters.
+        anchors: Mask over ids.
+        ids: The texts' ids, ascending.
+    """
+    if len(texts) < 2:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    stretches = _Stretches(texts)
+    everyone = np.arange(len(texts))
+    if anchors is None:
+        found = [stretches.pairs(everyone, everyone)]
+    else:
+        marked = np.flatnonzero(anchors[ids])
+        found = [stretches.pairs(marked, everyone), stretches.pairs(everyone, marked)]
+    pairs = np.unique(np.concatenate(found))
+    return ids[pairs // len(texts)], ids[pairs % len(texts)]
+
+
+class _Stretches:
+    """Hashes of any stretch of many short texts."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        padded = "".join(text.ljust(_MAX_STRETCH_CHARS, "\0") for text in texts)
+        codes = np.frombuffer(padded.encode("utf-32-le", "surrogatepass"), np.uint32).reshape(len(texts), -1)
+        # The sum of code * base^place is a rolling hash; dividing by base^start makes it independent of the place.
+        base, inverse = np.uint64(0x9E3779B97F4A7C15), np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
+        powers = np.multiply.accumulate(np.full(_MAX_STRETCH_CHARS, base))
+        self._inverse = np.multiply.accumulate(np.full(_MAX_STRETCH_CHARS + 1, inverse))
+        self._sums = np.zeros((len(texts), _MAX_STRETCH_CHARS + 1), np.uint64)
+        np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * powers, axis=1, out=self._sums[:, 1:])
+        self._letters = np.zeros((len(texts), 32), np.int8)
+        for column in codes.T:
+            present = np.flatnonzero(column)
+            self._letters[present, column[present] % 32] += 1
+
+    def pairs(self, shorter: npt.NDArray[np.int64], longer: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """``low * count + high`` for a text of each list with two equal quarters; the first is no longer than the second."""
+        found = [np.empty(0, np.int64)]
+        for one, other in combinations(range(_NUM_STRETCHES), 2):
+            keys = np.sort(self._keys(shorter, self._lengths[shorter], one, other, 0, 0)[1])
+            for difference in range(MIN_EDITS + 1):
+                lengths = self._lengths[longer] - difference
+                for moved, then in product(range(-MIN_EDITS, MIN_EDITS + 1), repeat=2):
+                    if abs(moved) + abs(then - moved) + abs(difference - then) <= MIN_EDITS:
+                        texts, asked = self._keys(longer, lengths, one, other, moved, then)
+                        found.append(self._near_letters(*_matches(keys, texts, asked)))
+        return np.unique(np.concatenate(found))
+
+    def _keys(
+        self, texts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], one: int, other: int, moved: int, then: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        """Texts, and a key of two of the quarters that texts of these lengths have, with the text's number as last bits.
+
+        Left out are texts in which the quarters, moved by so many places, would lie outside.
+        """
+        parts = []
+        inside = lengths >= SHINGLE_CHARS
+        for quarter, shift in ((one, moved), (other, then)):
+            start = lengths * quarter // _NUM_STRETCHES + shift
+            end = lengths * (quarter + 1) // _NUM_STRETCHES + shift
+            inside &= (start >= 0) & (end <= self._lengths[texts])
+            parts.append((start, end))
+        texts, lengths = texts[inside], lengths[inside]
+        keys = lengths.astype(np.uint64)
+        for start, end in parts:
+            start, end = start[inside], end[inside]
+            stretch = (self._sums[texts, end] - self._sums[texts, start]) * self._inverse[start]
+            keys = _mix(keys * np.uint64(0x100000001B3) + _mix(stretch))
+        return texts, (keys >> np.uint64(_ID_BITS) << np.uint64(_ID_BITS)) | texts.astype(np.uint64)
+
+    def _near_letters(self, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The pairs, without those that more than two edits must part by the letters they are made of."""
+        one, other = one[one != other], other[one != other]
+        apart = np.abs(self._letters[one] - self._letters[other]).sum(axis=1)
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        close: npt.NDArray[np.int64] = (low * len(self._lengths) + high)[apart <= 2 * MIN_EDITS]
+        return close
+
+
+def _matches(
+    keys: npt.NDArray[np.uint64], texts: npt.NDArray[np.int64], asked: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pairs of an asking text and a text under the same key; of many under one key, the nearest in alphabetical order."""
+    shift, mask = np.uint64(_ID_BITS), np.uint64((1 << _ID_BITS) - 1)
+    place = np.searchsorted(keys, asked)
+    ours, theirs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for step in (1, -1):
+        going = np.arange(len(asked))
+        for distance in range(_MAX_NEIGHBOURS):
+            at = place[going] + (distance if step == 1 else -1 - distance)
+            going, at = going[(at >= 0) & (at < len(keys))], at[(at >= 0) & (at < len(keys))]
+            same = keys[at] >> shift == asked[going] >> shift
+            going, at = going[same], at[same]
+            if not len(going):
+                break
+            ours.append(texts[going])
+            theirs.append((keys[at] & mask).astype(np.int64))
+    return np.concatenate(ours), np.concatenate(theirs)
 
 
 def _signatures(texts: list[str]) -> npt.NDArray[np.uint32]:

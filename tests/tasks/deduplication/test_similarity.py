@@ -111,6 +111,7 @@ def test_known_values_are_masked_wherever_they_stand() -> None:
         ("i keep checking my statement but nothing shows up", "i keep cheking my statement but nothing show up"),
         ("reset my password", "reset my pasword"),
         ("where is my new card", "where is mynew card"),
+        ("activate virtual card", "activte virtuall card"),
     ],
 )
 def test_typing_errors_are_near(one: str, other: str) -> None:
@@ -129,6 +130,8 @@ def test_typing_errors_are_near(one: str, other: str) -> None:
         ("yes please", "no please"),
         ("how old is he", "how tall is he"),
         ("thank you", "thank her"),
+        ("please block my card", "please unblock my card"),
+        ("is the app on today", "is the api off today"),
     ],
 )
 def test_texts_of_a_few_words_do_not_collapse(one: str, other: str) -> None:
@@ -155,6 +158,22 @@ def test_edited_copies_are_found_among_many(edits: int, recall: float) -> None:
     clusters = near_clusters(texts + copies, 0.7)
     found = sum(clusters[index] == clusters[3_000 + index] for index in range(1_000))
     assert found >= recall * 1_000
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_short_texts_with_two_edits_are_found_however_few_shingles_are_left(anchored: bool) -> None:
+    rng = random.Random(9)
+    texts = sorted({sentence(rng, rng.randint(3, 6)) for _ in range(2_000)})
+    copies = [edited(edited(text, rng), rng) for text in texts]
+    expected = [index for index, (text, copy) in enumerate(zip(texts, copies, strict=True)) if is_near(text, copy, 0.7)]
+    assert len(expected) > 0.7 * len(texts)
+    if anchored:
+        found = near_across(copies, texts, 0.7)
+        hits = [index in found[index] for index in expected]
+    else:
+        clusters = near_clusters([*texts, *copies], 0.7)
+        hits = [clusters[index] == clusters[index + len(texts)] for index in expected]
+    assert sum(hits) >= 0.995 * len(expected)
 
 
 def test_clusters_do_not_depend_on_order() -> None:
