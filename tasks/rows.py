@@ -1,13 +1,15 @@
 """The canonical rows: their Arrow schemas, and how to reach and replace the text in them.
 
 ``messages`` rows carry a conversation that ends with the assistant's reply; ``preferences`` rows carry a prompt and two
-replies. Stages work on plain dictionaries (``table.to_pylist()``) or Arrow columns; both sides of the conversion live here.
+replies. Stages work on plain dictionaries or Arrow columns; both sides of the conversion live here. A row takes two
+kilobytes as a dictionary and a quarter of one in Arrow, so stages that see every row of a large data set keep them in Arrow
+and look at a few thousand dictionaries at a time (:class:`TableRows`, :class:`RowTable`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import pyarrow as pa
 
@@ -54,6 +56,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "preferences": PREFERENCES_SCHEMA,
     "quarantine": QUARANTINE_SCHEMA,
 }
+ROWS_AT_A_TIME = 8_192
+"""Rows that are dictionaries at one moment, about 20 MB."""
 _CONVERSATIONS = ("messages", "prompt", "chosen", "rejected")
 
 
@@ -98,3 +102,64 @@ def rows_to_table(rows: list[dict[str, Any]], kind: str) -> pa.Table:
     """An Arrow table with the canonical schema of ``kind``; absent keys become null."""
     schema = SCHEMAS[kind]
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+class TableRows(Sequence[Row]):
+    """The rows of an Arrow table, made dictionaries when they are asked for, a block at a time.
+
+    Going through all of them is cheap, as often as one likes; asking for single ones in no order is not.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self._block: tuple[int, list[dict[str, Any]]] = (-1, [])
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> TableRows: ...
+    def __getitem__(self, index: int | slice) -> Row | TableRows:
+        if isinstance(index, slice):
+            first, last, step = index.indices(len(self))
+            if step != 1:
+                return self.take(range(first, last, step))
+            return TableRows(self.table.slice(first, max(0, last - first)))
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        number, place = divmod(index % len(self), ROWS_AT_A_TIME)
+        if self._block[0] != number:
+            self._block = (number, self.table.slice(number * ROWS_AT_A_TIME, ROWS_AT_A_TIME).to_pylist())
+        return self._block[1][place]
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self, size: int = ROWS_AT_A_TIME) -> Iterator[list[dict[str, Any]]]:
+        """The rows in order, ``size`` dictionaries at a time."""
+        for first in range(0, len(self), size):
+            yield self.table.slice(first, size).to_pylist()
+
+    def take(self, positions: Iterable[int]) -> TableRows:
+        """The rows at some positions, in their order, as rows of a table of their own."""
+        return TableRows(self.table.take(pa.array(positions, pa.int64())))
+
+
+class RowTable:
+    """Collects rows of one kind in Arrow, batch by batch."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._parts: list[pa.Table] = []
+
+    def extend(self, rows: list[dict[str, Any]]) -> None:
+        """Adds rows; they need not be kept by the caller."""
+        if rows:
+            self._parts.append(rows_to_table(rows, self._kind))
+
+    def table(self) -> pa.Table:
+        """All rows so far."""
+        return pa.concat_tables(self._parts) if self._parts else rows_to_table([], self._kind)

@@ -45,6 +45,8 @@ _CHUNK_CHARS = 500_000
 _ESTIMATE_MARGIN = 0.15
 """Three standard errors of an estimate from 128 permutations at Jaccard .7 are .12."""
 _MIN_EDIT_ESTIMATE = 0.25
+_MAX_REMEMBERED = 20_000
+"""Texts whose shingles are held at a time, some 10 kB each."""
 _MAX_STRETCH_CHARS = 48
 """Up to here two edits bring the Jaccard below .62, where the bands begin to lose pairs."""
 _NUM_STRETCHES = 4
@@ -216,6 +218,8 @@ def near_pairs(
         one, other = order[low], order[high]
         if not wanted(one, other):
             continue
+        if len(shingles) > _MAX_REMEMBERED:
+            shingles.clear()
         for index in (one, other):
             if index not in shingles:
                 shingles[index] = _shingles(views[index])

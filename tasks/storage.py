@@ -117,7 +117,8 @@ class Store:
             "parents": [parent if isinstance(parent, str) else parent.sha256 for parent in parents],
             "passed": list(passed),
         }
-        table = table.replace_schema_metadata({_LINEAGE_KEY: json.dumps(lineage, sort_keys=True).encode()})
+        # In one piece, because the pages of a Parquet file, and so its hash, follow the pieces that a table came in.
+        table = table.combine_chunks().replace_schema_metadata({_LINEAGE_KEY: json.dumps(lineage, sort_keys=True).encode()})
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         data = buffer.getvalue()

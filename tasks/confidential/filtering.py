@@ -14,7 +14,6 @@ from tasks.confidential.config import ConfidentialConfig, SecretPattern
 from tasks.confidential.secrets import Pattern, SecretMatcher, built_in_patterns
 from tasks.confidential.terms import Hit, TermMatcher
 from tasks.errors import ConfigError
-from tasks.progress import OnProgress
 from tasks.reporting import refusal
 from tasks.rows import Row, iter_texts
 
@@ -79,7 +78,6 @@ def filter_rows(
     *,
     action: str = "quarantine",
     max_text_chars: int = 200_000,
-    on_progress: OnProgress | None = None,
 ) -> Filtered:
     """Rows without confidential content, and the others with their reason and findings; order is kept.
 
@@ -88,10 +86,9 @@ def filter_rows(
         matcher: What is confidential.
         action: ``quarantine`` keeps the content of a refused row, ``drop`` only its id.
         max_text_chars: Longer texts are quarantined as ``too_long`` whatever the action: unread is not known to be clean.
-        on_progress: Told after every thousand rows.
     """
     result = Filtered()
-    for number, row in enumerate(rows, start=1):
+    for row in rows:
         texts = list(iter_texts(row))
         unreadable = next(_unreadable(texts, max_text_chars), None)
         if unreadable is not None:
@@ -114,8 +111,6 @@ def filter_rows(
                 )
             else:
                 result.kept.append(dict(row))
-        if on_progress is not None and number % 1000 == 0:
-            on_progress(number, 0)
     return result
 
 

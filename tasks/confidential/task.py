@@ -16,6 +16,7 @@ from tasks.contracts import ConfidentialReport, DatasetRef
 from tasks.errors import InputError, QualityLimitError
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons
+from tasks.rows import RowTable, TableRows
 from tasks.stage import stage_task
 from tasks.storage import Store
 
@@ -30,21 +31,23 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
         InputError: The file of denied terms cannot be read.
         QualityLimitError: More than ``max_removed_share`` of the rows were removed.
     """
-    from tasks.confidential.filtering import FINDINGS_SCHEMA, STAGE, ConfidentialMatcher, filter_rows
+    from tasks.confidential.filtering import FINDINGS_SCHEMA, STAGE, ConfidentialMatcher, Filtered, filter_rows
 
-    started = time.monotonic()
+    started, num_done = time.monotonic(), 0
     store = Store.holding(dataset)
     matcher = ConfidentialMatcher(config, _file_terms(config.denied_terms_file))
     logger.info("confidential: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
     with report_progress("filter_confidential", dataset.num_rows) as progress:
-        result = filter_rows(
-            store.read_rows(dataset),
-            matcher,
-            action=config.action,
-            max_text_chars=config.max_text_chars,
-            on_progress=progress,
-        )
-        progress.finish(f"{len(result.kept)} rows kept, {len(result.refused)} removed")
+        result, kept = Filtered(), RowTable(dataset.kind)
+        for batch in TableRows(store.read_table(dataset)).batches():
+            part = filter_rows(batch, matcher, action=config.action, max_text_chars=config.max_text_chars)
+            kept.extend(part.kept)
+            result.refused += part.refused
+            result.findings += part.findings
+            result.hits += part.hits
+            num_done += len(batch)
+            progress(num_done)
+        progress.finish(f"{num_done - len(result.refused)} rows kept, {len(result.refused)} removed")
     removed = len(result.refused)
     if dataset.num_rows and removed / dataset.num_rows > config.max_removed_share:
         raise QualityLimitError(
@@ -56,13 +59,13 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
     findings = store.write_table(
         pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[dataset]
     )
-    kept = store.write_rows(
-        result.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "confidential_filtered")
+    clean = store.write_table(
+        kept.table(), kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "confidential_filtered")
     )
-    logger.info("confidential: %d rows kept, %d removed (%s)", kept.num_rows, removed, _counts(result.hits) or "no hits")
+    logger.info("confidential: %d rows kept, %d removed (%s)", clean.num_rows, removed, _counts(result.hits) or "no hits")
     report = ConfidentialReport(
         stage=STAGE,
-        dataset=kept,
+        dataset=clean,
         num_rows_in=dataset.num_rows,
         quarantine=store.write_refused(result.refused, parents=[dataset], passed=dataset.passed),
         quarantined=count_reasons(result.refused, "quarantined"),

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import starmap
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from tasks.deduplication.sameness import says_the_same
 from tasks.reporting import refusal
-from tasks.rows import Row, iter_texts
+from tasks.rows import Row, TableRows, iter_texts
 from tasks.similarity import near_clusters, near_pairs, prompt_text, prompt_views, reply_view, text_key
 
 STAGE = "deduplicate"
@@ -31,7 +33,7 @@ MAX_COMPARED = 200
 class Deduplicated:
     """``kept`` rows with their ``split_group``, in the order of the input; ``dropped`` rows as quarantine rows."""
 
-    kept: list[dict[str, Any]]
+    kept: pa.Table
     dropped: list[dict[str, Any]]
     num_exact: int
     num_near: int
@@ -39,8 +41,20 @@ class Deduplicated:
     num_contradicting: int
 
 
-def deduplicate_rows(
-    rows: Sequence[Row],
+@dataclass(frozen=True)
+class _Member:
+    """What is compared of a row that has near neighbours."""
+
+    view: str
+    answers: tuple[str, ...]
+    label: str | None
+    is_annotated: bool
+    asked: str
+    """A key of what is asked, equal for rows that ask exactly the same."""
+
+
+def deduplicate_table(
+    table: pa.Table,
     *,
     threshold: float,
     exact: bool = True,
@@ -49,56 +63,80 @@ def deduplicate_rows(
 ) -> Deduplicated:
     """The rows without repetitions; which rows stay and how they are grouped does not depend on their order.
 
+    Held for each row are its id, two keys and its placeholder view, and more only for rows with near neighbours.
+
     Args:
-        rows: Canonical rows of either kind.
+        table: Canonical rows of either kind.
         threshold: Jaccard similarity of character 5-grams from which two texts are near duplicates.
         exact: Whether exact duplicates are dropped.
         near: Whether near duplicates are dropped or only grouped.
         on_progress: Told the number of rows judged.
     """
-    by_id = sorted(rows, key=lambda row: str(row["id"]))
-    repeated = find_exact(by_id) if exact else {}
-    unique = [row for index, row in enumerate(by_id) if index not in repeated]
+    rows = TableRows(table)
+    ids = [str(value) for value in table.column("id").to_pylist()]
+    by_id = sorted(range(len(rows)), key=ids.__getitem__)
+    repeated = find_exact([content_key(row) for row in rows], by_id) if exact else set()
     on_progress(len(repeated), len(rows))
+    places = [place for place in by_id if place not in repeated]
+    unique = rows.take(places)
     views = prompt_views(unique)
     roots = near_clusters(views, threshold)
+    sizes = Counter(roots)
     clusters: dict[int, list[int]] = defaultdict(list)
     for index, root in enumerate(roots):
-        clusters[root].append(index)
-    names = {root: _cluster_name(views[index] for index in members) for root, members in clusters.items()}
-    several = [members for members in clusters.values() if len(members) > 1]
-    near_repeated = find_near(unique, views, several, threshold) if near == "drop" else {}
-    group_of = {id(row): names[root] for row, root in zip(unique, roots, strict=True)}
-    reasons = {id(by_id[index]): "exact_duplicate" for index in repeated}
-    reasons.update({id(unique[index]): "near_duplicate" for index in near_repeated})
+        if sizes[root] > 1:
+            clusters[root].append(index)
+    together = sorted(index for members in clusters.values() for index in members)
+    several = {index: _member(row, views[index]) for index, row in zip(together, unique.take(together), strict=True)}
+    names = [_cluster_name(view) for view in views]
+    for members in clusters.values():
+        for index in members:
+            names[index] = _cluster_name(min(views[member] for member in members))
+    near_repeated = find_near(several, list(clusters.values()), threshold) if near == "drop" else {}
     on_progress(len(rows), len(rows))
-    kept = [{**row, "split_group": group_of[id(row)]} for row in rows if id(row) not in reasons]
-    kept_clusters: dict[str, list[Row]] = defaultdict(list)
-    for row in kept:
-        kept_clusters[row["split_group"]].append(row)
-    several_kept = [members for members in kept_clusters.values() if len(members) > 1]
+    reasons = dict.fromkeys(repeated, "exact_duplicate") | {places[index]: "near_duplicate" for index in near_repeated}
+    group_of = dict(zip(places, names, strict=True))
+    kept = [place for place in range(len(rows)) if place not in reasons]
+    dropped = sorted(reasons)
+    groups = pa.array([group_of[place] for place in kept], pa.string())
+    survivors = [[index for index in members if index not in near_repeated] for members in clusters.values()]
+    survivors = [members for members in survivors if len(members) > 1]
     return Deduplicated(
-        kept=kept,
+        kept=_with_column(rows.take(kept).table, "split_group", groups),
         dropped=[
-            refusal(STAGE, str(row["id"]), reasons[id(row)], row, disposition="dropped")
-            for row in rows
-            if id(row) in reasons
+            refusal(STAGE, ids[place], reasons[place], row, disposition="dropped")
+            for place, row in zip(dropped, rows.take(dropped), strict=True)
         ],
         num_exact=len(repeated),
         num_near=len(near_repeated),
-        num_clusters=len(several_kept),
-        num_contradicting=_count_contradicting(several_kept),
+        num_clusters=len(survivors),
+        num_contradicting=sum(_count_contradicting([several[index] for index in members]) for members in survivors),
     )
 
 
-def find_exact(rows: Sequence[Row]) -> dict[int, int]:
-    """For each row that repeats an earlier one exactly, the index of that earlier row."""
-    first: dict[str, int] = {}
-    repeated: dict[int, int] = {}
-    for index, row in enumerate(rows):
-        original = first.setdefault(content_key(row), index)
-        if original != index:
-            repeated[index] = original
+def _with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(place), column)
+
+
+def _member(row: Row, view: str) -> _Member:
+    return _Member(
+        view=view,
+        answers=_answers(row),
+        label=row.get("label"),
+        is_annotated=bool(row.get("annotations")),
+        asked=text_key(prompt_text(row), row.get("context") or ""),
+    )
+
+
+def find_exact(keys: Sequence[str], order: Iterable[int]) -> set[int]:
+    """The rows that repeat one before them in ``order`` exactly, by their :func:`content_key`."""
+    seen: set[str] = set()
+    repeated = set()
+    for place in order:
+        if keys[place] in seen:
+            repeated.add(place)
+        seen.add(keys[place])
     return repeated
 
 
@@ -112,13 +150,10 @@ def content_key(row: Row) -> str:
     return text_key(roles, row.get("label") or "", json.dumps(votes) if votes else "", *texts)
 
 
-def find_near(
-    rows: Sequence[Row], views: Sequence[str], clusters: Sequence[Sequence[int]], threshold: float
-) -> dict[int, int]:
+def find_near(rows: Mapping[int, _Member], clusters: Sequence[Sequence[int]], threshold: float) -> dict[int, int]:
     """For each row that nearly repeats a row before it in its cluster, the index of that row, which is kept."""
     same = partial(says_the_same, threshold=threshold)
-    answers = {index: _answers(rows[index]) for members in clusters for index in members}
-    distinct = sorted({answer[0] for answer in answers.values()})
+    distinct = sorted({row.answers[0] for row in rows.values()})
     near_answers: dict[str, list[str]] = {answer: [answer] for answer in distinct}
     for one, other in near_pairs(distinct, threshold):
         near_answers[distinct[one]].append(distinct[other])
@@ -127,26 +162,27 @@ def find_near(
     for members in clusters:
         kept: dict[str, list[int]] = defaultdict(list)  # by answer, since only rows with near answers can be the same
         for index in members:
-            before = sorted(other for answer in near_answers[answers[index][0]] for other in kept[answer][-MAX_COMPARED:])
+            row = rows[index]
+            before = sorted(other for answer in near_answers[row.answers[0]] for other in kept[answer][-MAX_COMPARED:])
             original = next(
                 (
                     other
                     for other in before[-MAX_COMPARED:]
-                    if _same_judgement(rows[index], rows[other])
-                    and same(views[index], views[other])
-                    and all(starmap(same, zip(answers[index], answers[other], strict=True)))
+                    if _same_judgement(row, rows[other])
+                    and same(row.view, rows[other].view)
+                    and all(starmap(same, zip(row.answers, rows[other].answers, strict=True)))
                 ),
                 None,
             )
             if original is None:
-                kept[answers[index][0]].append(index)
+                kept[row.answers[0]].append(index)
             else:
                 repeated[index] = original
     return repeated
 
 
-def _same_judgement(one: Row, other: Row) -> bool:
-    return bool(one.get("label") == other.get("label") and not one.get("annotations") and not other.get("annotations"))
+def _same_judgement(one: _Member, other: _Member) -> bool:
+    return one.label == other.label and not one.is_annotated and not other.is_annotated
 
 
 def _answers(row: Row) -> tuple[str, ...]:
@@ -155,17 +191,14 @@ def _answers(row: Row) -> tuple[str, ...]:
     return (reply_view(row), reply_view({"chosen": row["rejected"], "known_values": row.get("known_values")}))
 
 
-def _cluster_name(views: Any) -> str:
-    """The cluster's name depends on its texts alone: it is the same in the next quarter, and in any order of rows."""
-    return "g-" + hashlib.blake2b(min(views).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def _cluster_name(view: str) -> str:
+    """The cluster's name depends on the first of its texts alone: it is the same next quarter, and in any order of rows."""
+    return "g-" + hashlib.blake2b(view.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def _count_contradicting(clusters: Iterable[Sequence[Row]]) -> int:
-    """Rows whose prompt is exactly another's, while their labels differ; exact copies always share a cluster."""
-    count = 0
-    for rows in clusters:
-        labels: dict[str, list[str | None]] = defaultdict(list)
-        for row in rows:
-            labels[text_key(prompt_text(row), row.get("context") or "")].append(row.get("label"))
-        count += sum(len(given) for given in labels.values() if len(set(given)) > 1)
-    return count
+def _count_contradicting(rows: Iterable[_Member]) -> int:
+    """Rows of one cluster that ask exactly what another asks, while their labels differ."""
+    labels: dict[str, list[str | None]] = defaultdict(list)
+    for row in rows:
+        labels[row.asked].append(row.label)
+    return sum(len(given) for given in labels.values() if len(set(given)) > 1)

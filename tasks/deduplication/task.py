@@ -26,21 +26,21 @@ def deduplicate(dataset: DatasetRef, config: DeduplicationConfig) -> Deduplicati
     Raises:
         QualityLimitError: More than ``max_dropped_share`` of the rows are duplicates.
     """
-    from tasks.deduplication.duplicates import STAGE, deduplicate_rows
+    from tasks.deduplication.duplicates import STAGE, deduplicate_table
 
     started = time.monotonic()
     store = Store.holding(dataset)
     logger.info("deduplicate: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
     with report_progress(STAGE, dataset.num_rows) as progress:
-        result = deduplicate_rows(
-            store.read_rows(dataset),
+        result = deduplicate_table(
+            store.read_table(dataset),
             threshold=config.near_duplicate_threshold,
             exact=config.exact,
             near=config.near,
             on_progress=progress,
         )
         progress.finish(
-            f"{len(result.kept)} rows kept, {result.num_exact} exact and {result.num_near} near duplicates dropped"
+            f"{result.kept.num_rows} rows kept, {result.num_exact} exact and {result.num_near} near duplicates dropped"
         )
     if len(result.dropped) > config.max_dropped_share * dataset.num_rows:
         raise QualityLimitError(
@@ -52,7 +52,7 @@ def deduplicate(dataset: DatasetRef, config: DeduplicationConfig) -> Deduplicati
         )
     report = DeduplicationReport(
         stage=STAGE,
-        dataset=store.write_rows(
+        dataset=store.write_table(
             result.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "deduplicated")
         ),
         num_rows_in=dataset.num_rows,
@@ -66,7 +66,7 @@ def deduplicate(dataset: DatasetRef, config: DeduplicationConfig) -> Deduplicati
     )
     logger.info(
         "deduplicate: %d rows kept, %d exact and %d near duplicates dropped, %d clusters",
-        len(result.kept),
+        report.dataset.num_rows,
         result.num_exact,
         result.num_near,
         result.num_clusters,

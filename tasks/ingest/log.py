@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from tasks.ingest.config import LogConfig
 from tasks.ingest.formats import Fields, RowFaultError, correction_of, feedback_of, find_format, to_row
 from tasks.ingest.reading import Source
-from tasks.ingest.snapshot import Ingested, draw_sample, name_rows, refuse_record, refuse_repeated_ids
+from tasks.ingest.snapshot import Collected, Ingested, refuse_record
 from tasks.ingest.window import Window
 from tasks.refusals import is_refusal
 from tasks.rows import reply
@@ -37,11 +37,11 @@ _FALSE = {"", "0", "0.0", "false", "no", "none", "null", "ok"}
 
 @dataclass
 class LogRows:
-    """What was found in a window: lines, readable conversations, and how many records lie outside it."""
+    """What was found in a window: readable conversations, a line for every request, and how many lie outside it."""
 
     ingested: Ingested
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    num_outside: int = 0
+    lines: list[dict[str, Any]]
+    num_outside: int
 
 
 def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
@@ -53,21 +53,22 @@ def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
     Raises:
         InputError: With the format ``auto``, no record has the columns of any.
     """
-    readable = [record.fields for record in source.records if record.fault is None]
+    readable = (record.fields for record in source.records if record.fault is None)
     found = config.format if config.format != "auto" else find_format(readable, config, source.name)
-    result = LogRows(Ingested(found, []))
+    collected = Collected(found)
+    lines: list[dict[str, Any]] = []
+    num_outside = 0
     as_given = config.model_copy(update={"correction_column": None, "context_column": None})
     unknown: Counter[str] = Counter()
-    places = []
-    for record in source.records:
+    for number, record in enumerate(source.records):
         try:
             if record.fault:
                 raise RowFaultError(record.fault)
             if not window.holds({"created_at": _text_of(record.fields, config.created_at_column or "created_at")}):
-                result.num_outside += 1
+                num_outside += 1
                 continue
             line = _line(record.fields, config, unknown)
-            result.lines.append(line)
+            lines.append(line)
             row = to_row(record.fields, found, as_given, source.name)
             row["context"] = correction_of(record.fields, config)
             row["groups"] = [
@@ -76,16 +77,12 @@ def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
             ]
             if found != "preferences" and row["messages"]:
                 line["refused"] = is_refusal(reply(row))
-            result.ingested.rows.append(row)
-            places.append(record)
+            collected.add(row, number)
         except RowFaultError as fault:
-            result.ingested.refused.append(refuse_record(record, config, fault.reason, fault.field))
-    name_rows(result.ingested)
-    refuse_repeated_ids(result.ingested, places)
-    if config.max_rows is not None and len(result.ingested.rows) > config.max_rows:
-        draw_sample(result.ingested, config.max_rows, config.seed)
-    result.ingested.notes += [f"{count} values of {name} mean nothing known" for name, count in sorted(unknown.items())]
-    return result
+            collected.refused.append(refuse_record(record, config, fault.reason, fault.field))
+    ingested = collected.settle(source, config.max_rows, config.seed)
+    ingested.notes += [f"{count} values of {name} mean nothing known" for name, count in sorted(unknown.items())]
+    return LogRows(ingested, lines, num_outside)
 
 
 def _line(fields: Fields, config: LogConfig, unknown: Counter[str]) -> dict[str, Any]:

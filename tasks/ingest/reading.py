@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.errors import InputError, MissingDependencyError
+from tasks.rows import TableRows
 from tasks.storage import sha256_of, sha256_of_file, sha256_of_json
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -42,13 +43,34 @@ class Record:
     fault: str | None = None
 
 
+class Records(Collection[Record]):
+    """The records of a source, read anew each time they are gone through, so that they are never all in memory.
+
+    Args:
+        read: Reads them from the start.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[Record]]) -> None:
+        self._read = read
+        self._count = sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Record]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, record: object) -> bool:
+        return any(record == other for other in self)
+
+
 @dataclass(frozen=True)
 class Source:
     """All raw records of a source, with the SHA-256 of its bytes."""
 
     name: str
     sha256: str
-    records: Sequence[Record]
+    records: Collection[Record]
 
 
 def read_source(path: str, *, encoding: str = "utf-8", hub_split: str = "train", hub_revision: str | None = None) -> Source:
@@ -69,7 +91,7 @@ def read_source(path: str, *, encoding: str = "utf-8", hub_split: str = "train",
     content = _decompress(path, data) if data[:2] == b"\x1f\x8b" else data
     if not content.strip():
         raise InputError(path, "an empty file", "at least one row", "Check the export that wrote it.")
-    return Source(PurePosixPath(path).name, sha256_of(data), list(_read_records(path, content, encoding)))
+    return Source(PurePosixPath(path).name, sha256_of(data), _read_records(path, content, encoding))
 
 
 def _read_file(path: str) -> bytes:
@@ -96,17 +118,18 @@ def _decompress(path: str, data: bytes) -> bytes:
         ) from error
 
 
-def _read_records(path: str, data: bytes, encoding: str) -> Iterator[Record]:
+def _read_records(path: str, data: bytes, encoding: str) -> Records:
     suffix = PurePosixPath(path.removesuffix(".gz")).suffix.lower()
     if data[:4] == b"PAR1" or suffix == ".parquet":
-        return _read_parquet(path, data)
+        return _table_records(_read_parquet(path, data))
     text = _decode(path, data, encoding)
     if suffix in (".csv", ".tsv"):
-        return _read_csv(path, text, "\t" if suffix == ".tsv" else None)
+        return Records(lambda: _read_csv(path, text, "\t" if suffix == ".tsv" else None))
     if text.lstrip()[:1] == "[" and suffix == ".json":
-        return _read_json_array(path, text)
+        items = _read_json_array(path, text)
+        return Records(lambda: _array_records(items))
     if suffix in (".json", ".jsonl", ".ndjson") or text.lstrip()[:1] == "{":
-        return _read_json_lines(text)
+        return Records(lambda: _read_json_lines(text))
     raise InputError(
         path,
         f"a file of type `{suffix or 'none'}`",
@@ -131,7 +154,11 @@ def _decode(path: str, data: bytes, encoding: str) -> str:
 
 
 def _read_json_lines(text: str) -> Iterator[Record]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    start, number = 0, 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = end if end >= 0 else len(text)
+        line, start, number = text[start:end], end + 1, number + 1
         if line.strip():
             yield _parse_object(f"line-{number}", line.rstrip("\r"))
 
@@ -146,9 +173,9 @@ def _parse_object(place: str, line: str) -> Record:
     return Record(place, value, line) if isinstance(value, dict) else Record(place, {}, line, "not_an_object")
 
 
-def _read_json_array(path: str, text: str) -> Iterator[Record]:
+def _read_json_array(path: str, text: str) -> list[Any]:
     try:
-        items = json.loads(text)
+        items: list[Any] = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}, line {error.lineno}, column {error.colno}",
@@ -160,6 +187,10 @@ def _read_json_array(path: str, text: str) -> Iterator[Record]:
         raise InputError(
             path, f"JSON that cannot be read ({type(error).__name__})", "an array of objects", "Write one object per line."
         ) from error
+    return items
+
+
+def _array_records(items: list[Any]) -> Iterator[Record]:
     for number, item in enumerate(items, start=1):
         if isinstance(item, dict):
             yield Record(f"item-{number}", item)
@@ -208,22 +239,17 @@ def _read_csv(path: str, text: str, delimiter: str | None) -> Iterator[Record]:
             yield Record(f"line-{start}", fields, raw, fault)
 
 
-def _read_parquet(path: str, data: bytes) -> Iterator[Record]:
+def _read_parquet(path: str, data: bytes) -> pa.Table:
     try:
-        table = pq.read_table(io.BytesIO(data))
+        return pq.read_table(io.BytesIO(data))
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             path, f"a file that is not readable as Parquet ({type(error).__name__})", "a Parquet file", "Write it again."
         ) from error
-    return _table_records(table)
 
 
-def _table_records(table: pa.Table) -> Iterator[Record]:
-    number = 0
-    for batch in table.to_batches(max_chunksize=10_000):
-        for fields in batch.to_pylist():
-            number += 1
-            yield Record(f"row-{number}", fields)
+def _table_records(table: pa.Table) -> Records:
+    return Records(lambda: (Record(f"row-{number}", fields) for number, fields in enumerate(TableRows(table), start=1)))
 
 
 def _read_folder(folder: Path, split: str) -> Source:
@@ -249,7 +275,7 @@ def _read_folder(folder: Path, split: str) -> Source:
         if split not in dataset:
             raise InputError(str(folder), f"splits {', '.join(sorted(dataset))}", f"`{split}`", "Set `hub_split`.")
         dataset = dataset[split]
-    return Source(folder.name, sha256_of_json(digests), list(_dataset_records(dataset)))
+    return Source(folder.name, sha256_of_json(digests), _dataset_records(dataset))
 
 
 def _read_hub(hub_id: str, split: str, revision: str | None) -> Source:
@@ -265,20 +291,24 @@ def _read_hub(hub_id: str, split: str, revision: str | None) -> Source:
             "a file, a saved data set, or a hub id with internet access",
             "Correct the path; or, without internet, download the data set elsewhere and give its path.",
         ) from error
-    records = list(_dataset_records(dataset))
+    records = _dataset_records(dataset)
     return Source(hub_id, sha256_of_json([dict(record.fields) for record in records]), records)
 
 
-def _dataset_records(dataset: Any) -> Iterator[Record]:
+def _dataset_records(dataset: Any) -> Records:
     """The rows of a `datasets` data set, class numbers replaced by class names."""
     names = {name: feature.names for name, feature in dataset.features.items() if hasattr(feature, "int2str")}
-    table = dataset.with_format("arrow")[:]
-    for record in _table_records(table):
-        fields = dict(record.fields)
-        for column, classes in names.items():
-            number = fields[column]
-            fields[column] = classes[number] if isinstance(number, int) and 0 <= number < len(classes) else None
-        yield Record(record.place, fields)
+    numbered = _table_records(dataset.with_format("arrow")[:])
+
+    def read() -> Iterator[Record]:
+        for record in numbered:
+            fields = dict(record.fields)
+            for column, classes in names.items():
+                number = fields[column]
+                fields[column] = classes[number] if isinstance(number, int) and 0 <= number < len(classes) else None
+            yield Record(record.place, fields)
+
+    return Records(read)
 
 
 def _import_datasets(where: str) -> Any:

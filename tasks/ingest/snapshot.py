@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.errors import InputError
 from tasks.ingest.config import InputFormat, SourceConfig
-from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked, to_row
+from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked, kind_of, to_row
 from tasks.ingest.reading import Record, Source
 from tasks.ingest.window import Window
 from tasks.reporting import count_reasons, refusal
+from tasks.rows import ROWS_AT_A_TIME, RowTable, TableRows
 from tasks.storage import sha256_of_json
 
 STAGE = "ingest"
@@ -27,7 +29,7 @@ class Ingested:
     """Rows in the order of the source, refused records as quarantine rows, and what is worth noting."""
 
     input_format: InputFormat
-    rows: list[dict[str, Any]]
+    rows: TableRows
     refused: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -40,33 +42,27 @@ def make_snapshot(
     Raises:
         InputError: No record has the expected columns, or every record is faulty.
     """
-    readable = [record.fields for record in source.records if record.fault is None]
-    if not readable:
+    if all(record.fault is not None for record in source.records):
         raise _nothing_left(source, [refuse_record(record, config, record.fault or "") for record in source.records])
-    result = Ingested(find_format(readable, config, source.name), [])
-    places: list[Record] = []
-    for number, record in enumerate(source.records, start=1):
+    readable = (record.fields for record in source.records if record.fault is None)
+    collected = Collected(find_format(readable, config, source.name))
+    for number, record in enumerate(source.records):
         try:
             if record.fault:
                 raise RowFaultError(record.fault)
-            row = to_row(record.fields, result.input_format, config, source.name)
+            row = to_row(record.fields, collected.input_format, config, source.name)
             if is_disliked(record.fields, config):
                 content = record.raw if record.raw is not None else row
                 name = _name_of(record, config)
-                result.refused.append(refusal(STAGE, name, "negative_feedback", content, disposition="dropped"))
+                collected.refused.append(refusal(STAGE, name, "negative_feedback", content, disposition="dropped"))
                 continue
-            result.rows.append(row)
-            places.append(record)
+            collected.add(row, number)
         except RowFaultError as fault:
-            result.refused.append(refuse_record(record, config, fault.reason, fault.field))
-        if number % 10_000 == 0:
-            on_progress(number, len(source.records))
-    name_rows(result)
-    refuse_repeated_ids(result, places)
-    _keep_window(result, config)
-    if config.max_rows is not None and len(result.rows) > config.max_rows:
-        draw_sample(result, config.max_rows, config.seed)
-    if not result.rows:
+            collected.refused.append(refuse_record(record, config, fault.reason, fault.field))
+        if (number + 1) % 10_000 == 0:
+            on_progress(number + 1, len(source.records))
+    result = collected.settle(source, config.max_rows, config.seed, Window(config.created_after, config.created_before))
+    if not len(result.rows):
         raise _nothing_left(source, result.refused)
     if config.prompt_template != "{text}" and result.input_format != "classification":
         result.notes.append(f"prompt_template is for classification and was not applied to {result.input_format} rows")
@@ -74,77 +70,124 @@ def make_snapshot(
     return result
 
 
-def name_rows(result: Ingested) -> None:
-    """Gives rows without an id one made from their content; the nth row of equal content is told apart by its number."""
-    occurrences: Counter[str] = Counter()
-    replaced = 0
-    for row in result.rows:
+class Collected:
+    """Rows on their way into a snapshot: in Arrow but for the last few, each with its id and the record it came from."""
+
+    def __init__(self, input_format: InputFormat) -> None:
+        self.input_format = input_format
+        self.refused: list[dict[str, Any]] = []
+        self._done = RowTable(kind_of(input_format))
+        self._waiting: list[dict[str, Any]] = []
+        self._ids: list[str] = []
+        self._records = array("q")
+        self._occurrences: Counter[str] = Counter()
+        self._num_replaced = 0
+
+    def add(self, row: dict[str, Any], record: int) -> None:
+        """Adds a row and gives it a name: its own id where that is a plain token, else one made of the id or the content.
+
+        The nth row of equal content without an id is told apart by its number.
+        """
         if row["id"] is None:
             digest = sha256_of_json({name: value for name, value in row.items() if name not in ("id", "source")})[:16]
-            occurrences[digest] += 1
-            row["id"] = digest if occurrences[digest] == 1 else f"{digest}-{occurrences[digest]}"
+            self._occurrences[digest] += 1
+            row["id"] = digest if self._occurrences[digest] == 1 else f"{digest}-{self._occurrences[digest]}"
         elif not _PLAIN_ID.fullmatch(row["id"]):
             row["id"] = _hashed_id(row["id"])
-            replaced += 1
-    if replaced:
-        result.notes.append(f"{replaced} ids that are not plain tokens were replaced by their hashes")
+            self._num_replaced += 1
+        self._ids.append(row["id"])
+        self._records.append(record)
+        self._waiting.append(row)
+        if len(self._waiting) == ROWS_AT_A_TIME:
+            self._done.extend(self._waiting)
+            self._waiting = []
+
+    def settle(self, source: Source, max_rows: int | None, seed: int, window: Window | None = None) -> Ingested:
+        """The rows under distinct ids, made inside the window, at most ``max_rows`` of them.
+
+        Args:
+            source: Where the rows came from, for the raw text of those that are refused.
+            max_rows: A larger number of rows is drawn from; None keeps all.
+            seed: Seed of the draw.
+            window: Rows made outside are dropped; one whose time cannot be told goes to quarantine. None keeps all.
+        """
+        self._done.extend(self._waiting)
+        self._waiting = []
+        rows = TableRows(self._done.table())
+        kept = self._without_repeated_ids(rows, source)
+        if window is not None and not window.is_open:
+            kept = self._inside(rows, kept, window)
+        if max_rows is not None and len(kept) > max_rows:
+            drawn = draw_sample([self._ids[place] for place in kept], max_rows, seed)
+            self.refused += [
+                refusal(STAGE, self._ids[place], "not_sampled", "", disposition="dropped")
+                for place in kept
+                if self._ids[place] not in drawn
+            ]
+            kept = [place for place in kept if self._ids[place] in drawn]
+        notes = []
+        if self._num_replaced:
+            notes.append(f"{self._num_replaced} ids that are not plain tokens were replaced by their hashes")
+        return Ingested(self.input_format, rows if len(kept) == len(rows) else rows.take(kept), self.refused, notes)
+
+    def _without_repeated_ids(self, rows: TableRows, source: Source) -> list[int]:
+        """Drops the repetitions of a row under its own id, and quarantines all rows that share an id but differ.
+
+        Which of several contents an id means cannot be known, and the order of a file is no argument.
+        """
+        occurrences = Counter(self._ids)
+        shared = [place for place, row_id in enumerate(self._ids) if occurrences[row_id] > 1]
+        if not shared:
+            return list(range(len(rows)))
+        contents: dict[str, set[str]] = defaultdict(set)
+        for row in rows.take(shared):
+            contents[row["id"]].add(sha256_of_json(row))
+        reasons: dict[int, str] = {}
+        seen: set[str] = set()
+        for place in shared:
+            if len(contents[self._ids[place]]) > 1:
+                reasons[place] = "duplicate_id"
+            elif self._ids[place] in seen:
+                reasons[place] = "repeated_row"
+            seen.add(self._ids[place])
+        wanted = {self._records[place] for place in reasons}
+        raw = {number: record.raw for number, record in enumerate(source.records) if number in wanted}
+        for place, row in zip(reasons, rows.take(reasons), strict=True):
+            content = raw[self._records[place]]
+            given = content if content is not None else row
+            if reasons[place] == "duplicate_id":
+                self.refused.append(refusal(STAGE, row["id"], "duplicate_id", given, field="id"))
+            else:
+                self.refused.append(refusal(STAGE, row["id"], "repeated_row", given, disposition="dropped"))
+        return [place for place in range(len(rows)) if place not in reasons]
+
+    def _inside(self, rows: TableRows, places: list[int], window: Window) -> list[int]:
+        times = rows.table.column("created_at").to_pylist()
+        kept, faults = [], {}
+        for place in places:
+            try:
+                inside = window.holds({"created_at": times[place]})
+            except RowFaultError as fault:
+                faults[place] = fault
+                continue
+            if inside:
+                kept.append(place)
+            else:
+                self.refused.append(refusal(STAGE, self._ids[place], "outside_window", "", disposition="dropped"))
+        for (place, wrong), row in zip(faults.items(), rows.take(faults), strict=True):
+            self.refused.append(refusal(STAGE, self._ids[place], wrong.reason, row, field=wrong.field))
+        return kept
+
+
+def draw_sample(ids: Iterable[str], max_rows: int, seed: int) -> set[str]:
+    """The ids with the smallest keyed hashes: a random sample that no order of rows changes."""
+    key = f"sample:{seed}".encode()
+    by_hash = sorted(ids, key=lambda row_id: hashlib.blake2b(row_id.encode(), key=key, digest_size=16).digest())
+    return set(by_hash[:max_rows])
 
 
 def _hashed_id(row_id: str) -> str:
     return "id-" + hashlib.blake2b(row_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def refuse_repeated_ids(result: Ingested, records: Sequence[Record]) -> None:
-    """Drops the repetitions of a row under its own id, and quarantines all rows that share an id but differ.
-
-    Which of several contents an id means cannot be known, and the order of a file is no argument.
-    """
-    contents: dict[str, set[str]] = defaultdict(set)
-    occurrences = Counter(row["id"] for row in result.rows)
-    for row in result.rows:
-        if occurrences[row["id"]] > 1:
-            contents[row["id"]].add(sha256_of_json(row))
-    kept, seen = [], set()
-    for row, record in zip(result.rows, records, strict=True):
-        content = record.raw if record.raw is not None else row
-        if len(contents.get(row["id"], ())) > 1:
-            result.refused.append(refusal(STAGE, row["id"], "duplicate_id", content, field="id"))
-        elif row["id"] in seen:
-            result.refused.append(refusal(STAGE, row["id"], "repeated_row", content, disposition="dropped"))
-        else:
-            seen.add(row["id"])
-            kept.append(row)
-    result.rows = kept
-
-
-def _keep_window(result: Ingested, config: SourceConfig) -> None:
-    """Drops the rows made outside the configured window; a row whose time cannot be told goes to quarantine."""
-    window = Window(config.created_after, config.created_before)
-    if window.is_open:
-        return
-    kept = []
-    for row in result.rows:
-        try:
-            inside = window.holds(row)
-        except RowFaultError as fault:
-            result.refused.append(refusal(STAGE, row["id"], fault.reason, row, field=fault.field))
-            continue
-        if inside:
-            kept.append(row)
-        else:
-            result.refused.append(refusal(STAGE, row["id"], "outside_window", "", disposition="dropped"))
-    result.rows = kept
-
-
-def draw_sample(result: Ingested, max_rows: int, seed: int) -> None:
-    """Keeps the rows whose ids have the smallest keyed hashes: a random sample that no order of rows changes."""
-    key = f"sample:{seed}".encode()
-    by_hash = sorted(result.rows, key=lambda row: hashlib.blake2b(row["id"].encode(), key=key, digest_size=16).digest())
-    drawn = {row["id"] for row in by_hash[:max_rows]}
-    result.refused += [
-        refusal(STAGE, row["id"], "not_sampled", "", disposition="dropped") for row in result.rows if row["id"] not in drawn
-    ]
-    result.rows = [row for row in result.rows if row["id"] in drawn]
 
 
 def refuse_record(record: Record, config: SourceConfig, reason: str, at: str | None = None) -> dict[str, Any]:

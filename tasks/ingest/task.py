@@ -49,7 +49,7 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
     kind = kind_of(result.input_format)
     report = Snapshot(
         stage=STAGE,
-        dataset=store.write_rows(result.rows, kind=kind, parents=[raw.sha256], passed=("ingested",)),
+        dataset=store.write_table(result.rows.table, kind=kind, parents=[raw.sha256], passed=("ingested",)),
         num_rows_in=len(raw.records),
         quarantine=store.write_refused(result.refused, parents=[raw.sha256]),
         quarantined=count_reasons(result.refused, "quarantined"),
@@ -102,8 +102,8 @@ def take_log(log: LogConfig, window_start: datetime, window_end: datetime, store
     logger.info("ingest: %d requests in the window, %d of them readable", len(found.lines), len(rows))
     return LogWindow(
         stage=STAGE,
-        dataset=store.write_rows(
-            rows, kind=kind_of(found.ingested.input_format), parents=[raw.sha256], passed=("ingested",)
+        dataset=store.write_table(
+            rows.table, kind=kind_of(found.ingested.input_format), parents=[raw.sha256], passed=("ingested",)
         ),
         lines=store.write_table(lines, kind="table", parents=[raw.sha256]),
         window_start=window_start,

@@ -59,11 +59,6 @@ class ScrubbedRows:
     num_characters: int = 0
     num_masked_characters: int = 0
 
-    @property
-    def entities(self) -> Counter[str]:
-        """Values replaced, by entity."""
-        return Counter(str(finding["entity"]) for finding in self.findings)
-
     def extend(self, other: ScrubbedRows) -> None:
         """Adds the rows that follow."""
         self.kept += other.kept

@@ -7,9 +7,11 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect.artifacts import create_markdown_artifact
 from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
@@ -27,7 +29,7 @@ from tasks.errors import QualityLimitError, ScrubVerificationError
 from tasks.pii.config import PiiConfig
 from tasks.progress import StageProgress, report_progress
 from tasks.reporting import count_reasons
-from tasks.rows import SCHEMAS
+from tasks.rows import SCHEMAS, RowTable, TableRows
 from tasks.stage import stage_task
 from tasks.storage import Store
 
@@ -47,7 +49,7 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
     from tasks.pii.policy import Policy
-    from tasks.pii.rows import find_common_terms
+    from tasks.pii.rows import FINDINGS_SCHEMA, find_common_terms, refuse_known_values
 
     started = time.monotonic()
     rows = Store.holding(dataset).read_rows(dataset)
@@ -55,7 +57,10 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
     logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
     with report_progress("scrub", dataset.num_rows) as progress:
         result = _scrub(rows, dataset.kind, policy, config.num_workers, progress)
-        return _settled(dataset, rows, result, policy, progress, started)
+        refuse_known_values(result, {row["id"]: row for row in rows})
+        whole = _Joined(kept=RowTable(dataset.kind), refused=result.refused)
+        whole.add(result, pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA))
+        return _settled(dataset, whole, policy, progress, started)
 
 
 @stage_task("cut_shards")
@@ -64,12 +69,12 @@ def cut_shards(dataset: DatasetRef, config: PiiConfig) -> ScrubShards:
     from tasks.pii.rows import find_common_terms
 
     store = Store.holding(dataset)
-    rows, size = store.read_rows(dataset), config.rows_per_shard
-    with report_progress("cut_shards", len(rows)) as progress:
-        common_terms = sorted(find_common_terms(rows, config.common_term_share))
+    table, size = store.read_table(dataset), config.rows_per_shard
+    with report_progress("cut_shards", table.num_rows) as progress:
+        common_terms = sorted(find_common_terms(TableRows(table), config.common_term_share))
         shards = tuple(
-            store.write_rows(rows[first : first + size], kind=dataset.kind, parents=[dataset], passed=dataset.passed)
-            for first in range(0, len(rows), size)
+            store.write_table(table.slice(first, size), kind=dataset.kind, parents=[dataset], passed=dataset.passed)
+            for first in range(0, table.num_rows, size)
         )
         progress.finish(f"{len(shards)} shards of {size} rows")
     return ScrubShards(shards=shards, common_terms=store.write_bytes(json.dumps(common_terms).encode(), ".json"))
@@ -106,23 +111,61 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
     from tasks.pii.policy import Policy
-    from tasks.pii.rows import ScrubbedRows, distinctive_values
+    from tasks.pii.rows import FINDINGS_SCHEMA, distinctive_values, refuse_known_values
 
-    started = time.monotonic()
+    started, num_done = time.monotonic(), 0
     store = Store.holding(dataset)
-    rows = store.read_rows(dataset)
     policy = Policy(config, _key(config), frozenset(json.loads(store.read_bytes(cut.common_terms))))
-    result = ScrubbedRows()
+    values: set[tuple[str, ...]] = set()
+    joined = _Joined(kept=RowTable(dataset.kind))
     with report_progress("join_shards", dataset.num_rows) as progress:
-        for part in parts:
-            result.kept += store.read_rows(part.kept)
-            result.refused += store.read_rows(part.refused) if part.refused else []
-            result.findings += store.read_table(part.findings).to_pylist()
-            result.num_characters += part.num_characters
-            result.num_masked_characters += part.num_masked_characters
-            progress(len(result.kept) + len(result.refused), dataset.num_rows)
-        result.values = distinctive_values(result.findings, {row["id"]: row for row in rows})
-        return _settled(dataset, rows, result, policy, progress, started)
+        # Shard by shard, twice: a value found in the last shard may still stand in the first.
+        for shard, part in zip(cut.shards, parts, strict=True):
+            found = store.read_table(part.findings).to_pylist()
+            values |= distinctive_values(found, {row["id"]: row for row in store.read_rows(shard)})
+        caught: list[dict[str, Any]] = []
+        for shard, part in zip(cut.shards, parts, strict=True):
+            scrubbed = _read_part(store, part)
+            scrubbed.values = values
+            num_refused = len(scrubbed.refused)
+            refuse_known_values(scrubbed, {row["id"]: row for row in store.read_rows(shard)})
+            joined.refused += scrubbed.refused[:num_refused]
+            caught += scrubbed.refused[num_refused:]
+            joined.add(scrubbed, pa.Table.from_pylist(scrubbed.findings, schema=FINDINGS_SCHEMA))
+            num_done += shard.num_rows
+            progress(num_done)
+        joined.refused += caught
+        return _settled(dataset, joined, policy, progress, started)
+
+
+@dataclass
+class _Joined:
+    """All of a data set's scrubbed rows and findings in Arrow, its refused rows and its counts."""
+
+    kept: RowTable
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[pa.Table] = field(default_factory=list)
+    num_characters: int = 0
+    num_masked_characters: int = 0
+
+    def add(self, rows: ScrubbedRows, findings: pa.Table) -> None:
+        """Adds all of some rows but the refused ones."""
+        self.kept.extend(rows.kept)
+        self.findings.append(findings)
+        self.num_characters += rows.num_characters
+        self.num_masked_characters += rows.num_masked_characters
+
+
+def _read_part(store: Store, part: ScrubbedShard) -> ScrubbedRows:
+    from tasks.pii.rows import ScrubbedRows
+
+    return ScrubbedRows(
+        kept=store.read_rows(part.kept),
+        refused=store.read_rows(part.refused) if part.refused else [],
+        findings=store.read_table(part.findings).to_pylist(),
+        num_characters=part.num_characters,
+        num_masked_characters=part.num_masked_characters,
+    )
 
 
 def _scrub(rows: list[dict[str, Any]], kind: str, policy: Policy, num_workers: int, progress: StageProgress) -> ScrubbedRows:
@@ -132,20 +175,12 @@ def _scrub(rows: list[dict[str, Any]], kind: str, policy: Policy, num_workers: i
     return scrub_in_processes(rows, SCHEMAS[kind], policy, workers, on_progress=progress)
 
 
-def _settled(
-    dataset: DatasetRef,
-    rows: list[dict[str, Any]],
-    result: ScrubbedRows,
-    policy: Policy,
-    progress: StageProgress,
-    started: float,
-) -> ScrubReport:
-    """The report, after the check of every row against the values found in all others."""
-    from tasks.pii.rows import FINDINGS_SCHEMA, STAGE, refuse_known_values
+def _settled(dataset: DatasetRef, result: _Joined, policy: Policy, progress: StageProgress, started: float) -> ScrubReport:
+    """The report of rows that were checked against the values found in all others."""
+    from tasks.pii.rows import STAGE
 
     store, config = Store.holding(dataset), policy.config
-    refuse_known_values(result, {row["id"]: row for row in rows})
-    progress.finish(f"{len(result.kept)} rows scrubbed, {len(result.refused)} quarantined")
+    progress.finish(f"{dataset.num_rows - len(result.refused)} rows scrubbed, {len(result.refused)} quarantined")
     if dataset.num_rows and len(result.refused) / dataset.num_rows > config.max_quarantined_share:
         raise QualityLimitError(
             f"scrubbing of data set {dataset.sha256[:12]}",
@@ -153,10 +188,10 @@ def _settled(
             f"at most {config.max_quarantined_share:.0%}",
             "Look at the reasons in the quarantine, or raise pii.max_quarantined_share.",
         )
-    findings = store.write_table(
-        pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[dataset]
-    )
-    kept = store.write_rows(result.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "scrubbed"))
+    found = pa.concat_tables(result.findings)
+    findings = store.write_table(found, kind="table", parents=[dataset])
+    entities = {count["values"]: count["counts"] for count in pc.value_counts(found["entity"]).to_pylist()}
+    kept = store.write_table(result.kept.table(), kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "scrubbed"))
     share = result.num_masked_characters / result.num_characters if result.num_characters else 0.0
     logger.info(
         "scrub: %d rows scrubbed, %d values replaced, %d quarantined", kept.num_rows, findings.num_rows, len(result.refused)
@@ -168,7 +203,7 @@ def _settled(
         quarantine=store.write_refused(result.refused, parents=[dataset], passed=dataset.passed),
         quarantined=count_reasons(result.refused, "quarantined"),
         findings=findings,
-        entities=dict(sorted(result.entities.items())),
+        entities=dict(sorted(entities.items())),
         policy_sha256=policy.sha256,
         key_id=policy.key_id,
         measurements=(
@@ -199,7 +234,7 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
     rules = config.verification
     with report_progress("verify_scrub", scrubbed.dataset.num_rows) as progress:
         recall, by_entity = measure_canaries(Policy(config, _key(config)), rules.num_canaries, rules.seed)
-        rows = store.read_rows(scrubbed.dataset)
+        rows = TableRows(store.read_table(scrubbed.dataset))
         hits = find_leaks(rows, output_spans(store.read_table(scrubbed.findings).to_pylist()))
         progress.finish(f"{recall.value:.1%} of {rules.num_canaries} canaries caught, {len(hits)} pattern hits")
     sample = sample_rows(rows, rules.sample_size, rules.seed)

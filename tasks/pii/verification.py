@@ -193,6 +193,7 @@ def _outside(text: str, spans: Sequence[tuple[int, int]]) -> str:
 
 def sample_rows(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
     """A random sample of rows for a reviewer, in order of id; the same for the same rows in any order."""
-    ordered = sorted(rows, key=lambda row: str(row["id"]))
+    ids = [str(row["id"]) for row in rows]
+    ordered = sorted(range(len(rows)), key=ids.__getitem__)
     chosen = random.Random(seed).sample(ordered, min(size, len(ordered)))
-    return sorted(chosen, key=lambda row: str(row["id"]))
+    return [rows[place] for place in sorted(chosen, key=ids.__getitem__)]

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from tasks.reporting import refusal
-from tasks.rows import Row
+from tasks.rows import ROWS_AT_A_TIME, Row
 from tasks.validation.config import ValidationConfig
 from tasks.validation.features import row_features
 from tasks.validation.rules import make_rules, shares
@@ -18,9 +20,9 @@ STAGE = "validate"
 
 @dataclass(frozen=True)
 class Checked:
-    """``kept`` rows as they came, ``refused`` ones as quarantine rows, and every rule's outcome."""
+    """The positions of the ``kept`` rows, the ``refused`` ones as quarantine rows, and every rule's outcome."""
 
-    kept: list[dict[str, Any]]
+    kept: list[int]
     refused: list[dict[str, Any]]
     outcomes: list[Outcome]
 
@@ -46,21 +48,28 @@ def check_rows(rows: Sequence[Row], kind: str, config: ValidationConfig, previou
     """
     expected = None
     if previous:
-        before = row_features(previous, config.allowed_roles)
+        before = _features(previous, config)
         columns = ("length_band", "label")
         expected = {name: found for name in columns if (found := shares(before[name].tolist()))}
-    outcomes = run_rules(row_features(rows, config.allowed_roles), make_rules(kind, config, expected))
+    outcomes = run_rules(_features(rows, config), make_rules(kind, config, expected))
     reasons: dict[int, str] = {}
     for outcome in outcomes:
         for position in outcome.positions if outcome.rule.about == "rows" else ():
             reasons.setdefault(position, outcome.rule.reason)
     return Checked(
-        kept=[dict(row) for position, row in enumerate(rows) if position not in reasons],
+        kept=[position for position in range(len(rows)) if position not in reasons],
         refused=[
             refusal(STAGE, str(rows[position]["id"]), reasons[position], rows[position]) for position in sorted(reasons)
         ],
         outcomes=outcomes,
     )
+
+
+def _features(rows: Sequence[Row], config: ValidationConfig) -> pd.DataFrame:
+    """What is measured of the rows, taken a few at a time."""
+    blocks = [rows[first : first + ROWS_AT_A_TIME] for first in range(0, len(rows), ROWS_AT_A_TIME)] or [rows]
+    frames = [row_features(block, config.allowed_roles) for block in blocks]
+    return pd.concat(frames, ignore_index=True)
 
 
 def results_document(checked: Checked, kind: str) -> dict[str, Any]:

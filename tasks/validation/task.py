@@ -13,6 +13,7 @@ from tasks.contracts import DatasetRef, ValidationReport
 from tasks.errors import QualityLimitError
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
+from tasks.rows import TableRows
 from tasks.stage import stage_task
 from tasks.storage import Store
 from tasks.validation.config import ValidationConfig
@@ -39,7 +40,9 @@ def validate(dataset: DatasetRef, config: ValidationConfig, previous: DatasetRef
     store = Store.holding(dataset)
     logger.info("validate: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
     with report_progress(STAGE, dataset.num_rows) as progress:
-        checked = check_rows(store.read_rows(dataset), dataset.kind, config, store.read_rows(previous) if previous else None)
+        table = store.read_table(dataset)
+        before = TableRows(store.read_table(previous)) if previous else None
+        checked = check_rows(TableRows(table), dataset.kind, config, before)
         progress.finish(f"{len(checked.kept)} rows pass, {len(checked.refused)} quarantined")
     results = results_document(checked, dataset.kind)
     reasons = count_reasons(checked.refused, "quarantined")
@@ -59,7 +62,12 @@ def validate(dataset: DatasetRef, config: ValidationConfig, previous: DatasetRef
         )
     report = ValidationReport(
         stage=STAGE,
-        dataset=store.write_rows(checked.kept, kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "validated")),
+        dataset=store.write_table(
+            TableRows(table).take(checked.kept).table,
+            kind=dataset.kind,
+            parents=[dataset],
+            passed=(*dataset.passed, "validated"),
+        ),
         num_rows_in=dataset.num_rows,
         quarantine=quarantine,
         quarantined=reasons,

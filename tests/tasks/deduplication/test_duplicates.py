@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.deduplication import DeduplicationConfig, deduplicate
-from tasks.deduplication.duplicates import Deduplicated, deduplicate_rows
+from tasks.deduplication.duplicates import Deduplicated, deduplicate_table
 from tasks.deduplication.sameness import says_the_same
 from tasks.errors import QualityLimitError
+from tasks.rows import rows_to_table
 from tasks.storage import Store
 
 SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
@@ -29,8 +30,18 @@ def pair(name: str, ask: str, chosen: str, rejected: str) -> dict[str, Any]:
     return {"id": name, "prompt": [{"role": "user", "content": ask}], **sides}
 
 
+def deduplicate_rows(rows: list[dict[str, Any]], **settings: Any) -> Deduplicated:
+    kind = "preferences" if rows and "chosen" in rows[0] else "messages"
+    return deduplicate_table(rows_to_table(rows, kind), **settings)
+
+
+def kept_rows(result: Deduplicated) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = result.kept.to_pylist()
+    return rows
+
+
 def ids(result: Deduplicated) -> set[str]:
-    return {kept["id"] for kept in result.kept}
+    return {kept["id"] for kept in kept_rows(result)}
 
 
 ASK, REPLY = "My new card has still not arrived, where is it?", "It takes five working days to reach you by post."
@@ -49,7 +60,7 @@ def test_near_duplicates_go_or_are_grouped_by_policy() -> None:
     assert ids(deduplicate_rows(rows, threshold=0.7)) == {"a"}
     grouped = deduplicate_rows(rows, threshold=0.7, near="group")
     assert ids(grouped) == {"a", "b"}
-    assert len({kept["split_group"] for kept in grouped.kept}) == 1
+    assert len({kept["split_group"] for kept in kept_rows(grouped)}) == 1
     assert grouped.num_clusters == 1
 
 
@@ -90,7 +101,7 @@ def test_another_label_reply_quantity_negation_context_or_vote_is_kept(other: di
 def test_contradicting_labels_are_counted_and_share_a_group() -> None:
     result = deduplicate_rows([row("a", ASK, "arrival", "arrival"), row("b", ASK, "lost", "lost")], threshold=0.7)
     assert result.num_contradicting == 2
-    assert len({kept["split_group"] for kept in result.kept}) == 1
+    assert len({kept["split_group"] for kept in kept_rows(result)}) == 1
 
 
 def test_pairs_are_the_same_only_when_both_sides_are() -> None:
@@ -137,19 +148,19 @@ def test_order_changes_nothing_and_nothing_is_lost(drawn: list[tuple[str, str, s
     result = deduplicate_rows(rows, threshold=0.7)
     rng.shuffle(rows)
     again = deduplicate_rows(rows, threshold=0.7)
-    assert {kept["id"]: kept["split_group"] for kept in result.kept} == {
-        kept["id"]: kept["split_group"] for kept in again.kept
+    assert {kept["id"]: kept["split_group"] for kept in kept_rows(result)} == {
+        kept["id"]: kept["split_group"] for kept in kept_rows(again)
     }
     assert sorted(dropped["id"] for dropped in result.dropped) == sorted(dropped["id"] for dropped in again.dropped)
-    assert len(result.kept) + len(result.dropped) == len(rows)
-    once_more = deduplicate_rows(result.kept, threshold=0.7)
+    assert result.kept.num_rows + len(result.dropped) == len(rows)
+    once_more = deduplicate_rows(kept_rows(result), threshold=0.7)
     assert once_more.num_exact == 0
 
 
 def test_a_group_keeps_its_name_in_the_next_quarter() -> None:
     first = deduplicate_rows([row("a", ASK, REPLY), row("b", "Something else that was asked.", "No.")], threshold=0.7)
     second = deduplicate_rows([row("z", ASK, REPLY), row("y", "A third thing, not asked before.", "No.")], threshold=0.7)
-    name = {kept["id"]: kept["split_group"] for kept in (*first.kept, *second.kept)}
+    name = {kept["id"]: kept["split_group"] for kept in (*kept_rows(first), *kept_rows(second))}
     assert name["a"] == name["z"]
 
 
@@ -183,5 +194,5 @@ def test_real_questions_with_different_labels_survive() -> None:
     result = deduplicate_rows(rows, threshold=0.7)
     assert 1 <= len(result.dropped) <= 0.05 * len(rows)
     by_id = {item["id"]: item for item in rows}
-    first = {item["split_group"]: item["label"] for item in reversed(result.kept)}
+    first = {item["split_group"]: item["label"] for item in reversed(kept_rows(result))}
     assert {by_id[item["id"]]["label"] for item in result.dropped} <= set(first.values())
