@@ -48,7 +48,7 @@ def check_rows(rows: Sequence[Row], kind: str, config: ValidationConfig, previou
     """
     expected = None
     if previous:
-        before = _features(previous, config)
+        before = _features(previous, config.model_copy(update={"languages": ()}))
         columns = ("length_band", "label")
         expected = {name: found for name in columns if (found := shares(before[name].tolist()))}
     outcomes = run_rules(_features(rows, config), make_rules(kind, config, expected))
@@ -68,7 +68,8 @@ def check_rows(rows: Sequence[Row], kind: str, config: ValidationConfig, previou
 def _features(rows: Sequence[Row], config: ValidationConfig) -> pd.DataFrame:
     """What is measured of the rows, taken a few at a time."""
     blocks = [rows[first : first + ROWS_AT_A_TIME] for first in range(0, len(rows), ROWS_AT_A_TIME)] or [rows]
-    frames = [row_features(block, config.allowed_roles) for block in blocks]
+    languages = bool(config.languages)
+    frames = [row_features(block, config.allowed_roles, languages=languages) for block in blocks]
     return pd.concat(frames, ignore_index=True)
 
 

@@ -32,6 +32,17 @@ class ValidationConfig(BaseModel):
     min_latin_share: float = Field(
         0.0, ge=0.0, le=1.0, description="Smallest share of Latin-script letters among a row's letters; 0 switches it off."
     )
+    languages: tuple[str, ...] = Field(
+        (), description="ISO 639-1 codes (`en`, `de`) of the languages that texts should be in; none: not looked at."
+    )
+    min_language_share: float = Field(
+        0.9, ge=0.0, le=1.0, description="The run stops when a smaller share of the rows is in `languages`."
+    )
+    quarantine_other_languages: bool = Field(
+        False,
+        description="Whether single rows in other languages are quarantined as well; of very short texts about one in "
+        "twenty is misjudged.",
+    )
     max_divergence: float = Field(
         0.5,
         gt=0.0,

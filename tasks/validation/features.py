@@ -10,27 +10,27 @@ from typing import Any
 import pandas as pd
 
 from tasks.rows import Row, iter_texts
+from tasks.validation.language import language_of
 
 COLUMNS = (
     "id", "num_messages", "foreign_roles", "last_roles", "prompt_chars", "reply_chars", "shortest_message_chars",
-    "control_share", "latin_share", "label", "length_band",
+    "control_share", "latin_share", "label", "length_band", "language",
 )  # fmt: skip
 
 
-def row_features(rows: Sequence[Row], allowed_roles: Sequence[str]) -> pd.DataFrame:
+def row_features(rows: Sequence[Row], allowed_roles: Sequence[str], *, languages: bool = False) -> pd.DataFrame:
     """One line per row with the columns :data:`COLUMNS`, indexed by the row's position.
 
     ``last_roles`` is the role that each learnt conversation ends with (``assistant`` when all do); ``reply_chars`` is the
-    shortest of a pair's replies; ``length_band`` is the power of two that the whole text's length reaches.
+    shortest of a pair's replies; ``length_band`` is the power of two that the whole text's length reaches; ``language`` is
+    that of the whole text, empty unless it is asked for.
     """
     allowed = set(allowed_roles)
-    frame = pd.DataFrame([_features(row, allowed) for row in rows], columns=list(COLUMNS))
-    return frame.astype(
-        {"id": object, "foreign_roles": object, "last_roles": object, "label": object, "length_band": object}
-    )
+    frame = pd.DataFrame([_features(row, allowed, languages) for row in rows], columns=list(COLUMNS))
+    return frame.astype(dict.fromkeys(("id", "foreign_roles", "last_roles", "label", "length_band", "language"), object))
 
 
-def _features(row: Row, allowed: set[str]) -> tuple[Any, ...]:
+def _features(row: Row, allowed: set[str], languages: bool) -> tuple[Any, ...]:
     if "messages" in row:
         messages = row["messages"] or []
         prompt, replies = messages[:-1], [messages[-1:]]
@@ -52,6 +52,7 @@ def _features(row: Row, allowed: set[str]) -> tuple[Any, ...]:
         latin_share(text),
         row.get("label"),
         f"<{1 << len(text).bit_length()}",
+        language_of(" ".join(text or "" for _, text in iter_texts(row))) if languages else None,
     )
 
 

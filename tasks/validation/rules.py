@@ -54,6 +54,12 @@ def make_rules(kind: str, config: ValidationConfig, previous: Mapping[str, Mappi
     ]
     if config.min_latin_share > 0:
         rules.append(_between("other_script", "latin_share", config.min_latin_share, None))
+    if config.languages:
+        arguments = {"column": "language", "value_set": list(config.languages)}
+        if config.quarantine_other_languages:
+            rules.append(Rule("other_language", "ExpectColumnValuesToBeInSet", arguments))
+        share = {**arguments, "mostly": config.min_language_share}
+        rules.append(Rule("language_share", "ExpectColumnValuesToBeInSet", share, about="table"))
     if config.require_label:
         rules.append(Rule("missing_label", "ExpectColumnValuesToNotBeNull", {"column": "label"}))
     if config.allowed_labels:

@@ -134,6 +134,27 @@ def test_latin_share(text: str, share: float) -> None:
     assert latin_share(text) == share
 
 
+GERMAN = row("de", "Wo ist meine neue Karte, sie ist noch nicht angekommen?", "Sie kommt in fünf Tagen mit der Post.")
+ENGLISH = [row(f"en-{n}", "Where is my new card, it has not come yet?", "It comes by post in five days.") for n in range(9)]
+
+
+def test_the_share_of_a_language_is_an_expectation_about_the_table() -> None:
+    rows = [*ENGLISH, GERMAN, row("short", "Hi", "¡Sí!")]
+    lenient = check_rows(rows, "messages", ValidationConfig(languages=("en",), min_language_share=0.9))
+    assert not lenient.failed_tables
+    assert not lenient.refused
+    strict = check_rows(rows, "messages", ValidationConfig(languages=("en",), min_language_share=0.95))
+    assert [outcome.rule.reason for outcome in strict.failed_tables] == ["language_share"]
+    assert not check_rows(rows, "messages", ValidationConfig(languages=("en", "de"), min_language_share=1.0)).failed_tables
+
+
+def test_rows_in_other_languages_can_be_quarantined() -> None:
+    config = ValidationConfig(languages=("en",), quarantine_other_languages=True)
+    assert reasons(check_rows([*ENGLISH, GERMAN, row("short", "Hi", "¡Sí!")], "messages", config)) == {
+        "de": "other_language"
+    }
+
+
 # -------------------------------------------------------------------------------------------------- against the last one
 
 
