@@ -36,6 +36,10 @@ _LABELS: Mapping[str, str] = {
 }
 """The usual labels of NER models (OntoNotes, CoNLL 2003) and the ones that GLiNER is asked for, as entities."""
 _GLINER_LABELS = ("person", "location", "street address", "organization", "username")
+_USUAL_TOKENS = 512
+_PIECE_WORDS, _OVERLAP_WORDS = 150, 20
+"""GLiNER models read 384 words, punctuation counted; a token without a space counts here for every 20 characters."""
+_WORD = re.compile(r"\w{1,20}|[^\w\s]")
 _SPACY_SCORE = 0.85
 """The score that Presidio gives to spaCy's entities, which carry none."""
 
@@ -81,7 +85,16 @@ class TransformersNames:
         except (OSError, ValueError) as error:
             raise _not_found(config, "a token classifier: a folder, or a hub id when online") from error
         self._config = config
-        self._pipeline = pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="simple")
+        # Text beyond what the model can read at once would be cut off in silence, and what stands there let through; with a
+        # stride it is read in overlapping pieces.
+        tokenizer.model_max_length = _max_tokens(tokenizer.model_max_length, model.config)
+        self._pipeline = pipeline(
+            "token-classification",
+            model=model,
+            tokenizer=tokenizer,
+            aggregation_strategy="simple",
+            stride=tokenizer.model_max_length // 4,
+        )
 
     def find(self, segments: Sequence[str]) -> list[Entities]:
         """See :class:`NameModel`; segments go one by one, since padding would change scores in their last digits."""
@@ -110,14 +123,36 @@ class GlinerNames:
         self._config = config
 
     def find(self, segments: Sequence[str]) -> list[Entities]:
-        """See :class:`NameModel`."""
+        """See :class:`NameModel`; a long segment goes in overlapping pieces, of which GLiNER would read the first alone."""
         return [
             tuple(
-                (int(entity["start"]), int(entity["end"]), _LABELS[str(entity["label"]).upper()], float(entity["score"]))
-                for entity in self._model.predict_entities(segment, list(_GLINER_LABELS), threshold=self._config.min_score)
+                (
+                    start + int(entity["start"]),
+                    start + int(entity["end"]),
+                    _LABELS[str(entity["label"]).upper()],
+                    float(entity["score"]),
+                )
+                for start, piece in pieces(segment)
+                for entity in self._model.predict_entities(piece, list(_GLINER_LABELS), threshold=self._config.min_score)
             )
             for segment in segments
         ]
+
+
+def pieces(segment: str) -> list[tuple[int, str]]:
+    """Start and text of each piece of a segment: at most :data:`_PIECE_WORDS` words, some shared with its neighbours."""
+    words = [match.span() for match in _WORD.finditer(segment)]
+    if len(words) <= _PIECE_WORDS:
+        return [(0, segment)]
+    starts = range(0, len(words) - _OVERLAP_WORDS, _PIECE_WORDS - _OVERLAP_WORDS)
+    spans = [(words[first][0], words[min(first + _PIECE_WORDS, len(words)) - 1][1]) for first in starts]
+    return [(start, segment[start:end]) for start, end in spans]
+
+
+def _max_tokens(of_tokenizer: int, config: Any) -> int:
+    """The tokens that a model can read at once; RoBERTa's positions begin at 2, so two fewer than it has."""
+    positions = getattr(config, "max_position_embeddings", None)
+    return min(of_tokenizer, positions - 2 if positions else _USUAL_TOKENS)
 
 
 def load_names(config: NerConfig) -> NameModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tasks.contracts import DatasetRef
 from tasks.errors import MissingDependencyError, ModelNotFoundError, QualityLimitError, ScrubVerificationError
 from tasks.pii import NerConfig, PiiConfig, VerificationConfig, scrub, verify_scrub
 from tasks.pii.canaries import make_canaries
-from tasks.pii.ner import load_names
+from tasks.pii.ner import load_names, pieces
 from tasks.pii.policy import Policy
 from tasks.pii.recognizers import AddressRecognizer, IdentifierRecognizer, NameRecognizer
 from tasks.pii.rows import scrub_rows
@@ -189,6 +190,7 @@ def test_a_transformers_model_plugs_in(tmp_path: Path) -> None:
         num_hidden_layers=1,
         num_attention_heads=1,
         intermediate_size=8,
+        max_position_embeddings=34,
         id2label={0: "O", 1: "B-PER"},
         label2id={"O": 0, "B-PER": 1},
     )
@@ -201,3 +203,16 @@ def test_a_transformers_model_plugs_in(tmp_path: Path) -> None:
     assert first[0] == 0
     assert first[2] == "PERSON"
     assert first[3] > 0.9
+    long = "zorb is here " * 100
+    found = names.find([long])[0]
+    assert max(end for _, end, _, _ in found) == len(long.strip())  # it reads 32 tokens at once
+
+
+def test_a_long_segment_is_cut_into_overlapping_pieces() -> None:
+    segment = " ".join(f"word{number}," for number in range(400)) + "x" * 5_000
+    cut = pieces(segment)
+    assert all(segment[start : start + len(piece)] == piece for start, piece in cut)
+    assert cut[0][0] == 0
+    assert cut[-1][0] + len(cut[-1][1]) == len(segment)
+    assert all(start < before + len(piece) for (before, piece), (start, _) in pairwise(cut))
+    assert pieces("short enough") == [(0, "short enough")]
