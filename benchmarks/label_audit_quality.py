@@ -112,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--vectors", nargs="+", default=["minilm", "tfidf"], choices=["minilm", "tfidf"])
+    parser.add_argument("--noise", nargs="+", default=["uniform", "confusable"], choices=["uniform", "confusable"])
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     with arguments.data.open(encoding="utf-8", newline="") as file:
@@ -126,7 +127,7 @@ def main() -> None:
     print("vectors noise       share     value      target    prec  recall   prec  recall   prec  recall")
     for vectors in arguments.vectors:
         features = embeddings if vectors == "minilm" else TfidfVectorizer().features(texts)
-        for kind in ("uniform", "confusable"):
+        for kind in arguments.noise:
             for share in SHARES:
                 results = []
                 for seed in range(arguments.seeds):
