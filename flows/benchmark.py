@@ -7,12 +7,13 @@ from prefect import flow
 from flows.gpu import gpu_slot
 from tasks import benchmark, redteam
 from tasks.contracts import BaseLanguageModel, BenchmarkReport, Champion, DatasetRef, FolderRef, RedTeamReport
+from tasks.stage import CONTRACTS
 
 
 @flow(
     name="benchmark-models",
     persist_result=True,
-    result_serializer="json",
+    result_serializer=CONTRACTS,
     flow_run_name="benchmark-{frozen.num_rows}-examples",
 )
 def benchmark_models(

@@ -58,6 +58,9 @@ def prepare_environment() -> None:
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # In memory, Prefect's default, a server that restarts forgets who holds what: slots and locks stay taken for ever,
+        # and runs whose deployment has a limit crash when they next renew their lease (benchmarks/failure_matrix.py).
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows",
         # The terminal shows a line per stage and one explained error; the logs, with their traces, are in Prefect's page.

@@ -6,9 +6,10 @@ from prefect import flow
 
 from tasks import benchmark, fit
 from tasks.contracts import BaseLanguageModel, DatasetRef, FitVerdict, Split
+from tasks.stage import CONTRACTS
 
 
-@flow(name="judge-fit", persist_result=True, result_serializer="json")
+@flow(name="judge-fit", persist_result=True, result_serializer=CONTRACTS)
 def judge_fit(
     base: BaseLanguageModel,
     rows: Split,

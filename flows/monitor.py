@@ -12,6 +12,7 @@ from flows.scrub import scrub_dataset
 from tasks import confidential, dossier, ingest, monitoring, registry, validation
 from tasks.contracts import CheckOutcome, DatasetRef, LogWindow
 from tasks.errors import ConfigError
+from tasks.stage import CONTRACTS
 
 
 def _run_name() -> str:
@@ -20,7 +21,7 @@ def _run_name() -> str:
     return f"{runtime.flow_run.parameters['config'].name}-check-{start:%Y%m%d-%H%M%S}"
 
 
-@flow(name="check-production", flow_run_name=_run_name, persist_result=True, result_serializer="json")
+@flow(name="check-production", flow_run_name=_run_name, persist_result=True, result_serializer=CONTRACTS)
 def check_production(config: RetrainConfig, until: datetime | None = None) -> CheckOutcome:
     """The verdict on one window; where the rule says so, an alert that starts the deployment ``retrain-on-alert``.
 

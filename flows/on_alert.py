@@ -9,6 +9,7 @@ from flows.gpu import cancel_children
 from flows.retrain import retrain
 from tasks import alerts, ingest
 from tasks.contracts import Alert, AlertOutcome
+from tasks.stage import CONTRACTS
 
 _DEFAULT_POLICY = alerts.AlertPolicy()
 
@@ -23,7 +24,7 @@ def _run_name() -> str:
     name="retrain-on-alert",
     flow_run_name=_run_name,
     persist_result=True,
-    result_serializer="json",
+    result_serializer=CONTRACTS,
     on_cancellation=[cancel_children],
     on_crashed=[cancel_children],
 )

@@ -10,6 +10,7 @@ from flows.config import PrepareConfig
 from flows.scrub import scrub_dataset
 from tasks import bias, confidential, deduplication, ingest, labels, pii, splitting, validation
 from tasks.contracts import PreparedDataset
+from tasks.stage import CONTRACTS
 
 
 def _run_name() -> str:
@@ -18,7 +19,7 @@ def _run_name() -> str:
     return f"prepare-{benchmark}-{PurePosixPath(source.path).stem}"
 
 
-@flow(name="prepare-dataset", persist_result=True, result_serializer="json", flow_run_name=_run_name)
+@flow(name="prepare-dataset", persist_result=True, result_serializer=CONTRACTS, flow_run_name=_run_name)
 def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_uri: str, benchmark: str) -> PreparedDataset:
     """The prepared rows of one source, with the report of every stage they went through.
 

@@ -10,9 +10,10 @@ from prefect import flow
 from flows import approving
 from tasks import dossier, registry
 from tasks.contracts import RetrainOutcome, RunEvidence, RunFindings
+from tasks.stage import CONTRACTS
 
 
-@flow(name="promote", persist_result=True, result_serializer="json", flow_run_name="promote-{findings.run_name}")
+@flow(name="promote", persist_result=True, result_serializer=CONTRACTS, flow_run_name="promote-{findings.run_name}")
 def promote_candidate(
     findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
 ) -> RetrainOutcome:

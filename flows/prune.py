@@ -7,9 +7,10 @@ from prefect import flow
 from flows.config import RetrainConfig
 from tasks import pruning, registry
 from tasks.contracts import PruneReport
+from tasks.stage import CONTRACTS
 
 
-@flow(name="prune", persist_result=True, result_serializer="json")
+@flow(name="prune", persist_result=True, result_serializer=CONTRACTS)
 def prune(config: RetrainConfig, remove: bool = False) -> PruneReport:
     """What may go, or has gone; never a version with an alias, under rollout or asked about, nor what its lineage needs.
 

@@ -20,6 +20,7 @@ from flows.request import RunRequest, as_requested, reason_of
 from flows.train import train_adapter
 from tasks import groundtruth, promotion, registry, splitting, training
 from tasks.contracts import RetrainOutcome, RunFindings
+from tasks.stage import CONTRACTS
 
 
 def _run_name() -> str:
@@ -32,7 +33,7 @@ def _run_name() -> str:
     name="retrain",
     flow_run_name=_run_name,
     persist_result=True,
-    result_serializer="json",
+    result_serializer=CONTRACTS,
     on_cancellation=[cancel_children],
     on_crashed=[cancel_children],
 )

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from tasks import registry
 from tasks.contracts import PromotionRecord
+from tasks.stage import CONTRACTS
 
 
-@flow(name="rollback", persist_result=True, result_serializer="json")
+@flow(name="rollback", persist_result=True, result_serializer=CONTRACTS)
 def rollback(
     registration: registry.RegistryConfig, reason: Annotated[str, Field(min_length=3, max_length=1000)]
 ) -> PromotionRecord:

@@ -10,6 +10,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from tasks import pii
 from tasks.contracts import DatasetRef, ScrubReport
 from tasks.errors import MissingDependencyError
+from tasks.stage import CONTRACTS
 
 
 def scrub_dataset(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
@@ -19,7 +20,7 @@ def scrub_dataset(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
     return scrub_in_shards.with_options(task_runner=_runner(settings))(dataset, settings)
 
 
-@flow(name="scrub-in-shards", persist_result=True, result_serializer="json")
+@flow(name="scrub-in-shards", persist_result=True, result_serializer=CONTRACTS)
 def scrub_in_shards(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
     """Cuts the data set, scrubs the shards wherever the task runner puts them, and checks them together.
 

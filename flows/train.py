@@ -7,9 +7,10 @@ from prefect import flow
 from flows.gpu import gpu_slot
 from tasks import training
 from tasks.contracts import BaseLanguageModel, Mixture, PreparedDataset, Split, TrainedModel
+from tasks.stage import CONTRACTS
 
 
-@flow(name="train-adapter", persist_result=True, result_serializer="json", flow_run_name="train-{experiment}")
+@flow(name="train-adapter", persist_result=True, result_serializer=CONTRACTS, flow_run_name="train-{experiment}")
 def train_adapter(
     base: BaseLanguageModel,
     mixture: Mixture,

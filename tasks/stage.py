@@ -17,6 +17,8 @@ from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, runtime_checkabl
 from prefect import Task
 from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
 from prefect.context import TaskRunContext
+from prefect.serializers import JSONSerializer, prefect_json_object_decoder, prefect_json_object_encoder
+from prefect.utilities.importtools import from_qualified_name, to_qualified_name
 from pydantic import BaseModel
 
 from tasks.contracts import DatasetRef, FileRef, FolderRef
@@ -30,6 +32,26 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _REFERENCES = (DatasetRef, FileRef, FolderRef)
+
+
+def encode_contract(value: Any) -> Any:
+    """A contract as JSON that Prefect does not take for something else; see :data:`CONTRACTS`."""
+    if isinstance(value, BaseModel):
+        return {"contract": to_qualified_name(type(value)), "fields": value.model_dump(mode="json")}
+    return prefect_json_object_encoder(value)
+
+
+def decode_contract(value: dict[str, Any]) -> Any:
+    """The contract that :func:`encode_contract` wrote; any other object as it is."""
+    if value.keys() == {"contract", "fields"}:
+        return from_qualified_name(value["contract"]).model_validate(value["fields"])
+    return prefect_json_object_decoder(value)
+
+
+CONTRACTS = JSONSerializer(object_encoder="tasks.stage.encode_contract", object_decoder="tasks.stage.decode_contract")
+"""How flows keep their results. Prefect's own JSON writes a model as ``{"__class__": ..., "data": ...}``, which it then
+reads as a record of an older release: a flow that is done comes back as a bare dictionary, and the Retry of its parent
+fails (Prefect 3.8.8, ``ResultRecord.coerce_old_format``; to be tried again with a later release). Tasks are not hit."""
 
 
 @runtime_checkable

@@ -68,6 +68,7 @@ class Installation:
             "PREFECT_API_URL": self.api,
             "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{postgres}/prefect",
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             "PREFECT_SERVER_UI_API_URL": self.api,

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
 from pydantic import BaseModel
 
-from tasks.contracts import DatasetRef
-from tasks.stage import content_of, references_in, stage_task
+from tasks.contracts import DatasetRef, SearchTrial
+from tasks.stage import CONTRACTS, content_of, references_in, stage_task
 from tasks.storage import Store
 
 calls: list[str] = []
@@ -84,3 +85,18 @@ def test_content_is_hashes_not_places(dataset: DatasetRef) -> None:
     moved = dataset.model_copy(update={"uri": "file:///elsewhere"})
     assert content_of({"a": [dataset]}) == content_of({"a": [moved]})
     assert list(references_in({"a": [dataset, {"b": moved}]})) == [dataset, moved]
+
+
+@flow(persist_result=True, result_serializer=CONTRACTS)
+def told_flow() -> SearchTrial:
+    return SearchTrial(outcome="complete", learning_rate=0.5, r=8)
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_a_flow_that_is_done_comes_back_as_the_contract_it_returned() -> None:
+    state = told_flow(return_state=True)
+    assert state.state_details.flow_run_id is not None
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(state.state_details.flow_run_id).state
+    assert found is not None
+    assert found.result() == SearchTrial(outcome="complete", learning_rate=0.5, r=8), "what a Retry of its parent gets"
