@@ -1,4 +1,4 @@
-"""The same frozen examples, and the same attacks, for the base model, the candidate, and the champion when one reigns."""
+"""The same examples, and the same attacks, for the base model, the candidate, and the champion when one reigns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from prefect import flow
 
 from flows.gpu import gpu_slot
 from tasks import benchmark, redteam
-from tasks.contracts import BaseLanguageModel, BenchmarkReport, Champion, DatasetRef, FolderRef, RedTeamReport
+from tasks.contracts import (
+    ArmScores,
+    BaseLanguageModel,
+    BenchmarkReport,
+    Champion,
+    DatasetRef,
+    FolderRef,
+    FreshScores,
+    FreshSet,
+    RedTeamReport,
+)
 from tasks.stage import CONTRACTS
 
 
@@ -22,8 +32,9 @@ def benchmark_models(
     champion: Champion | None,
     frozen: DatasetRef,
     settings: benchmark.BenchmarkConfig,
-    findings: DatasetRef,
+    findings: tuple[DatasetRef, ...],
     attacks: redteam.RedTeamConfig,
+    fresh: FreshSet | None = None,
 ) -> BenchmarkReport:
     """Per-example scores of every arm; an arm that was scored before on the same examples is not scored again.
 
@@ -33,24 +44,45 @@ def benchmark_models(
         champion: The reigning champion, the second opponent, or None.
         frozen: The frozen evaluation set.
         settings: Metrics and generation.
-        findings: What the scrubber replaced, which no model may know.
+        findings: What the scrubber replaced in each source that was trained on, which no model may know.
         attacks: Settings of the red team.
+        fresh: The newest rows, or why there are none.
     """
+    newest, red_team = fresh.dataset if fresh else None, None
     with gpu_slot():
-        arms = [
-            benchmark.score_model("base", base, None, frozen, settings),
-            benchmark.score_model("candidate", base, candidate, frozen, settings),
-        ]
-        if champion is not None:
-            arms.append(benchmark.score_model("champion", champion.base, champion.adapter, frozen, settings))
-        report = BenchmarkReport(dataset=frozen, arms=tuple(arms))
-        report = report.model_copy(update={"judgements": benchmark.judge_replies(report, settings)})
-        if not attacks.enabled:
-            return report
-        probed = [
-            redteam.probe_model("base", base, None, findings, attacks),
-            redteam.probe_model("candidate", base, candidate, findings, attacks),
-        ]
-        if champion is not None:
-            probed.append(redteam.probe_model("champion", champion.base, champion.adapter, findings, attacks))
-        return report.model_copy(update={"red_team": RedTeamReport(arms=tuple(probed))})
+        arms = _score_arms(base, candidate, champion, frozen, settings)
+        on_newest = _score_arms(base, candidate, champion, newest, settings.without_retention()) if newest else ()
+        if attacks.enabled:
+            probed = [
+                redteam.probe_model("base", base, None, findings, attacks),
+                redteam.probe_model("candidate", base, candidate, findings, attacks),
+            ]
+            if champion is not None:
+                probed.append(redteam.probe_model("champion", champion.base, champion.adapter, findings, attacks))
+            red_team = RedTeamReport(arms=tuple(probed))
+    report = BenchmarkReport(
+        dataset=frozen,
+        arms=arms,
+        red_team=red_team,
+        fresh=FreshScores(dataset=newest, arms=on_newest) if newest else None,
+        no_fresh=fresh.reason if fresh else "",
+    )
+    # A judge is an endpoint elsewhere; no GPU is held while it is asked.
+    return report.model_copy(update={"judgements": benchmark.judge_replies(report, settings)})
+
+
+def _score_arms(
+    base: BaseLanguageModel,
+    candidate: FolderRef,
+    champion: Champion | None,
+    examples: DatasetRef,
+    settings: benchmark.BenchmarkConfig,
+) -> tuple[ArmScores, ...]:
+    """Every arm's scores on the same examples."""
+    arms = [
+        benchmark.score_model("base", base, None, examples, settings),
+        benchmark.score_model("candidate", base, candidate, examples, settings),
+    ]
+    if champion is not None:
+        arms.append(benchmark.score_model("champion", champion.base, champion.adapter, examples, settings))
+    return tuple(arms)

@@ -123,6 +123,15 @@ class RetrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_refresh_has_fresh_rows(self) -> Self:
+        if self.promotion.policy == "refresh" and not self.prepare.splitting.fresh_share:
+            raise ValueError(
+                "promotion.policy: refresh asks for fresh rows, which prepare.splitting.fresh_share: 0 holds none of; "
+                "raise the share, or choose the policy improve"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sources_have_names_of_their_own(self) -> Self:
         names = ["examples", *(one.name for one in self.mixture)]
         if len(set(names)) < len(names):

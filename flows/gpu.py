@@ -132,4 +132,6 @@ def _await_end(flow_run_id: UUID) -> State[Any]:
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_as_json(one) for one in value]
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -11,12 +11,15 @@ from tasks.contracts import Mixture, MixturePart, PreparedDataset
 def mix_sources(examples: PreparedDataset, config: RetrainConfig) -> Mixture:
     """The prepared examples, with the further sources of ``config.mixture`` where it names any.
 
-    The examples were prepared first, so the frozen test set is theirs, and every other source is kept away from it.
+    The examples were prepared first, so the frozen test set and the fresh one are theirs, and every other source is kept
+    away from them.
     """
     leading = MixturePart(name="examples", dataset=examples.dataset, snapshot_sha256=examples.snapshot.dataset.sha256)
     if not config.mixture:
         return Mixture(dataset=examples.dataset, parts=(leading.model_copy(update={"num_rows": examples.dataset.num_rows}),))
-    prepared = tuple(prepare_dataset(one.source, config.prepare, config.store, config.name) for one in config.mixture)
+    prepared = tuple(
+        prepare_dataset(one.source, config.prepare, config.store, config.name, examples.fresh) for one in config.mixture
+    )
     further = tuple(
         MixturePart(name=one.name, weight=one.weight, dataset=it.dataset, snapshot_sha256=it.snapshot.dataset.sha256)
         for one, it in zip(config.mixture, prepared, strict=True)

@@ -9,7 +9,7 @@ from prefect import flow, runtime
 from flows.config import PrepareConfig
 from flows.scrub import scrub_dataset
 from tasks import bias, confidential, deduplication, ingest, labels, pii, splitting, validation
-from tasks.contracts import PreparedDataset
+from tasks.contracts import FreshSet, PreparedDataset
 from tasks.stage import CONTRACTS
 
 
@@ -20,7 +20,9 @@ def _run_name() -> str:
 
 
 @flow(name="prepare-dataset", persist_result=True, result_serializer=CONTRACTS, flow_run_name=_run_name)
-def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_uri: str, benchmark: str) -> PreparedDataset:
+def prepare_dataset(
+    source: ingest.SourceConfig, settings: PrepareConfig, store_uri: str, benchmark: str, fresh: FreshSet | None = None
+) -> PreparedDataset:
     """The prepared rows of one source, with the report of every stage they went through.
 
     Args:
@@ -28,6 +30,7 @@ def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_
         settings: One section per stage.
         store_uri: The store that everything is written to.
         benchmark: Name of the frozen test set that must never be trained on, and of the snapshots that follow each other.
+        fresh: The examples' fresh set, which no other source may hold either; None for the examples, which it is taken from.
     """
     snapshot = ingest.take_snapshot(source, store_uri)
     previous = ingest.find_previous_snapshot(snapshot, benchmark)
@@ -41,7 +44,8 @@ def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_
     reviewed = labels.await_review(verified.dataset, audited, settings.labels)
     compared = bias.audit_bias(reviewed.dataset, settings.bias)
     frozen = splitting.freeze_test_set(reviewed.dataset, settings.splitting, benchmark)
-    decontaminated = splitting.decontaminate(reviewed.dataset, frozen, settings.splitting)
+    fresh = fresh or splitting.hold_out_fresh(reviewed.dataset, frozen, settings.splitting)
+    decontaminated = splitting.decontaminate(reviewed.dataset, frozen, settings.splitting, fresh)
     return PreparedDataset(
         snapshot=snapshot,
         validation=validated,
@@ -52,5 +56,6 @@ def prepare_dataset(source: ingest.SourceConfig, settings: PrepareConfig, store_
         labels=reviewed,
         bias=compared,
         frozen=frozen,
+        fresh=fresh,
         decontamination=decontaminated,
     )

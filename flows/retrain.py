@@ -48,10 +48,11 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
 
     # 1. Prepare: raw rows become rows that may be trained on; what is refused is kept, with its reason.
     examples = prepare_dataset(config.examples, config.prepare, config.store, config.name)
-    pairs = prepare_dataset(config.preferences, config.prepare, config.store, config.name) if config.preferences else None
+    asked = config.preferences
+    pairs = prepare_dataset(asked, config.prepare, config.store, config.name, examples.fresh) if asked else None
 
     # 2. Mix in further sources, where there are any, and split: no near-duplicate cluster stands on both sides; the frozen
-    #    test set is already out of both.
+    #    and fresh test sets are already out of both.
     mixture = mix_sources(examples, config)
     rows = splitting.split(mixture.dataset, config.prepare.splitting)
     pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
@@ -63,11 +64,13 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     # 4. Train: LoRA SFT on the rows, then DPO on the pairs, on top of the same adapter; where the GPUs are.
     trained = on_gpu_pool(train_adapter, base, mixture, rows, pairs, pair_rows, config.training, config.name)
 
-    # 5. Judge: the same frozen examples and attacks for base, candidate and champion; the difference must be proven.
+    # 5. Judge: the same frozen and fresh examples and attacks for base, candidate and champion; the difference must be
+    #    proven.
     champion = registry.find_champion(config.registry)
-    found = examples.scrub.findings
+    fresh = examples.fresh
+    found = tuple(source.scrub.findings for source in (examples, *mixture.prepared, pairs) if source)
     arms = (base, trained.adapter, champion)
-    scores = on_gpu_pool(benchmark_models, *arms, examples.frozen, config.benchmark, found, config.redteam)
+    scores = on_gpu_pool(benchmark_models, *arms, examples.frozen, config.benchmark, found, config.redteam, fresh)
     decision = promotion.decide_promotion(scores, config.promotion, champion)
 
     # 6. Measure the stages against planted ground truth, where the configuration names one.

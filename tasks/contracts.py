@@ -221,11 +221,22 @@ class BiasReport(Contract):
     notes: tuple[str, ...] = ()
 
 
+class FreshSet(Contract):
+    """The newest rows, which no model that is compared was trained on; they change from run to run.
+
+    All are newer than ``since``, which is not before the newest frozen example; ``reason`` says why there is no data set.
+    """
+
+    dataset: DatasetRef | None = None
+    since: AwareDatetime | None = None
+    reason: str = ""
+
+
 class PreparedDataset(Contract):
     """Everything that ``prepare_dataset`` did to one source, stage by stage.
 
-    ``frozen`` is the frozen evaluation set of the task: chosen once from the first snapshot, the same ever after.
-    ``decontamination`` takes out of the training rows what equals, or nearly equals, a row of it.
+    ``frozen`` is the frozen evaluation set of the task: chosen once from the first snapshot, the same ever after; ``fresh``
+    is that of this run. ``decontamination`` takes out of the training rows what equals, or nearly equals, a row of either.
     """
 
     snapshot: Snapshot
@@ -238,6 +249,7 @@ class PreparedDataset(Contract):
     bias: BiasReport
     frozen: DatasetRef
     decontamination: StageReport
+    fresh: FreshSet | None = None
 
     @property
     def dataset(self) -> DatasetRef:
@@ -537,16 +549,30 @@ class Judgement(Contract):
     num_unjudged: int
 
 
+class FreshScores(Contract):
+    """The fresh set answered by the same arms as the frozen one."""
+
+    dataset: DatasetRef
+    arms: tuple[ArmScores, ...]
+
+    def arm(self, name: str) -> ArmScores | None:
+        """The named arm, or None."""
+        return next((arm for arm in self.arms if arm.arm == name), None)
+
+
 class BenchmarkReport(Contract):
     """The same frozen examples answered by every arm (``base``, ``candidate``, ``champion`` when there is one).
 
-    ``red_team`` is None, and ``judgements`` are none, when the configuration leaves them out.
+    ``fresh`` is the like for the newest rows, or None with the reason in ``no_fresh``. ``red_team`` is None, and
+    ``judgements`` are none, when the configuration leaves them out.
     """
 
     dataset: DatasetRef
     arms: tuple[ArmScores, ...]
     red_team: RedTeamReport | None = None
     judgements: tuple[Judgement, ...] = ()
+    fresh: FreshScores | None = None
+    no_fresh: str = ""
 
     def arm(self, name: str) -> ArmScores | None:
         """The named arm, or None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +14,21 @@ from tasks.contracts import (
     ArmScores,
     BaseLanguageModel,
     BenchmarkReport,
+    BusinessPeriod,
     Comparison,
     DatasetRef,
+    FitArm,
+    FitVerdict,
     FolderRef,
+    FreshScores,
+    FreshSet,
+    Judgement,
     Measurement,
     PreparedDataset,
     PromotionDecision,
     PromotionRecord,
+    RedTeamArm,
+    RedTeamReport,
     RegisteredVersion,
     RunEvidence,
     Split,
@@ -28,6 +37,7 @@ from tasks.contracts import (
     TruthReport,
 )
 from tasks.intervals import wilson_interval
+from tasks.safety import RATES
 from tasks.storage import Store
 from tests.prepared import Flagged, Masked, prepare_by_hand, ticket
 
@@ -350,3 +360,66 @@ def _truth() -> tuple[Measurement, ...]:
         low, high = (None, None) if "characters" in name else wilson_interval(hits, trials)
         figures.append(Measurement(name=name, value=hits / trials, low=low, high=high, num_samples=trials))
     return tuple(figures)
+
+
+def with_every_section(evidence: RunEvidence) -> RunEvidence:
+    """The same run with all that a run may have beside: fresh rows, slices, a judge, a red team, business figures, fit."""
+    benchmark, store = evidence.benchmark, Store.holding(evidence.benchmark.dataset)
+    slices = [
+        {"dimension": kind, "value": value, "metric": "rouge_l", "num_examples": size, "mean": 0.4, "low": low, "high": high}
+        for kind, value, size, low, high in (
+            ("label", "BILLING", 40, 0.3, 0.5),
+            ("group", "region: emea", 22, 0.28, 0.52),
+            ("length", "short third", 20, 0.27, 0.53),
+            ("script", "Cyrillic", 3, None, None),
+        )
+    ]
+    table = store.write_table(pa.Table.from_pylist(slices), kind="table")
+    arms = tuple(arm.model_copy(update={"slices": table}) for arm in benchmark.arms)
+    won = Measurement(name="win_rate", value=0.7, low=0.6, high=0.8, num_samples=30, note="30 pairs")
+    judgement = Judgement(
+        opponent="base", judge="a-judge", win_rate=won, num_wins=20, num_ties=2, num_losses=7, num_unjudged=1
+    )
+    rates = tuple(
+        Measurement(name=name, value=0.03 * number, low=0.02 * number, high=0.05 + 0.04 * number, num_samples=12)
+        for number, name in enumerate(RATES)
+    )
+    attacked = tuple(
+        RedTeamArm(arm=arm.arm, model_sha256=arm.model_sha256, probes=table, rates=rates) for arm in benchmark.arms
+    )
+    figure = Measurement(name="rouge_l", value=0.31, low=0.26, high=0.36, num_samples=40)
+    gain = Measurement(name="rouge_l", value=0.17, low=0.12, high=0.22, num_samples=40)
+    fit = FitVerdict(
+        verdict="FINE_TUNE",
+        metric="rouge_l",
+        target=0.6,
+        arms=(
+            FitArm(arm="base", score=figure, gain=None, reaches_target=False),
+            FitArm(arm="few-shot", score=figure, gain=gain, reaches_target=False),
+        ),
+        num_train_rows=210,
+        num_examples=40,
+        minimum_detectable_effect=0.12,
+        reasons=("The best of the ways falls short of the target of 0.6 in rouge_l.",),
+        remedies=("A target of 0.310 or less.",),
+    )
+    business = tuple(
+        BusinessPeriod(period=period, model_version=version, figures={"csat": csat, "escalation_rate": 0.1})
+        for period, version, csat in (("2026-Q1", "2", 4.1), ("2026-Q2", "3", 4.3))
+    )
+    newest = FreshSet(dataset=benchmark.dataset, since=datetime(2026, 4, 1, 12, tzinfo=UTC))
+    return evidence.model_copy(
+        update={
+            "examples": evidence.examples.model_copy(update={"fresh": newest}),
+            "benchmark": benchmark.model_copy(
+                update={
+                    "arms": arms,
+                    "fresh": FreshScores(dataset=benchmark.dataset, arms=benchmark.arms),
+                    "judgements": (judgement,),
+                    "red_team": RedTeamReport(arms=attacked),
+                }
+            ),
+            "fit": fit,
+            "business": business,
+        }
+    )

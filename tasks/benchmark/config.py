@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
@@ -136,3 +136,7 @@ class BenchmarkConfig(BaseModel):
     num_resamples: int = Field(1_000, ge=100, le=100_000, description="Bootstrap resamples behind each score's interval.")
     confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of the two-sided intervals.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap. Generation is greedy and has none.")
+
+    def without_retention(self) -> Self:
+        """The same settings without the general questions, for a further set of examples."""
+        return self.model_copy(update={"retention": False})

@@ -38,7 +38,7 @@ class Sheet:
 
 def compare(first: RunEvidence, second: RunEvidence) -> tuple[Sheet, ...]:
     """The tables of a comparison: decisions, scores, rows left after each stage, why rows left."""
-    sheets = [_decisions(first, second), _scores(first, second), _business(first, second)]
+    sheets = [_decisions(first, second), _scores(first, second), _fresh(first, second), _business(first, second)]
     for title, one, other in _sources(first, second):
         sheets += [_funnel(title, one, other, (first, second)), _reasons(title, one, other, (first, second))]
     return tuple(sheet for sheet in sheets if sheet.rows)
@@ -133,6 +133,20 @@ def _scores(first: RunEvidence, second: RunEvidence) -> Sheet:
             if cells != (_NONE, _NONE):
                 rows.append((f"{title}: {metric_name(name)}", *cells))
     return Sheet("scores", "Scores", ("", *_names((first, second))), tuple(rows), note)
+
+
+def _fresh(first: RunEvidence, second: RunEvidence) -> Sheet:
+    """What each run's models scored on its own newest rows."""
+    sets, primary = [run.benchmark.fresh for run in (first, second)], second.decision.primary_metric
+    rows = []
+    for name in ("candidate", "champion", "base"):
+        cells = tuple(_score(one.arm(name) if one else None, primary) for one in sets)
+        if cells != (_NONE, _NONE):
+            rows.append((f"{words(name)}: {metric_name(primary)}", *cells))
+    if rows:
+        rows.insert(0, ("Fresh rows", *(count(one.dataset.num_rows) if one else _NONE for one in sets)))
+    note = "Each run has its own newest rows: compare the models of a run, not the runs"
+    return Sheet("fresh", "The newest rows", ("", *_names((first, second))), tuple(rows), note)
 
 
 def _business(first: RunEvidence, second: RunEvidence) -> Sheet:

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from tasks.contracts import ArmScores, Comparison, Judgement, Measurement, PromotionDecision, RunEvidence
 from tasks.dossier.blocks import Answer, Answers, Block, Bullets, Cell, Details, Facts, Plot, Row, Section, Table, Text
 from tasks.dossier.gathering import AnsweredExample
-from tasks.dossier.notation import count, decimal, interval, measured, metric_name, metric_unit, signed, with_names, words
+from tasks.dossier.notation import (
+    count,
+    day,
+    decimal,
+    interval,
+    measured,
+    metric_name,
+    metric_unit,
+    signed,
+    with_names,
+    words,
+)
 from tasks.dossier.plots import Whisker, plot_scores
 from tasks.dossier.verdict import approval_line
 
@@ -74,17 +85,14 @@ def _registry_line(evidence: RunEvidence) -> str:
 
 def scores_section(evidence: RunEvidence) -> Section:
     """All scores of all models on the same frozen examples."""
-    arms = [arm for name in ("base", "champion", "candidate") if (arm := evidence.benchmark.arm(name))]
-    named = {score.name: score for arm in arms for score in arm.scores}
-    order = [name for name in _SHOWN_FIRST if name in named] + [name for name in named if name not in _SHOWN_FIRST]
-    measured = [name for name in order if any(_value(arm, name) is not None for arm in arms)]
+    arms = [arm for name in ARM_NAMES if (arm := evidence.benchmark.arm(name))]
+    measured = _measured_names(arms)
     plotted = [name for name in measured if metric_unit(name) == "share"][:_MAX_PLOTTED]
     frozen = evidence.benchmark.dataset
     gates = ", ".join(words(gate).lower() for gate in frozen.passed)
     intro = f"{count(frozen.num_rows)} frozen examples ({gates}) that no model was trained on, answered by every model."
     blocks: list[Block] = [Text(f"{intro}{_general_note(arms)}")]
-    rows = [[Cell(metric_name(name)), *(_score_cell(arm.score(name), name) for arm in arms)] for name in measured]
-    table = Table(("Metric", *(ARM_NAMES[arm.arm] for arm in arms)), rows)
+    table = _score_table(arms, measured)
     if plotted:
         lines = [
             (metric_name(name), [_whisker(arm, name) for arm in arms if _value(arm, name) is not None]) for name in plotted
@@ -94,6 +102,34 @@ def scores_section(evidence: RunEvidence) -> Section:
     else:
         blocks.append(table)
     return Section("scores", "Scores", [*blocks, *_judgements(evidence.benchmark.judgements)])
+
+
+def fresh_section(evidence: RunEvidence) -> Section | None:
+    """The scores on the newest rows, or why there are none; None for a run that did not look for any."""
+    report, held_out = evidence.benchmark, evidence.examples.fresh
+    if report.fresh is None:
+        blocks: list[Block] = [Text(f"There is no fresh set: {report.no_fresh}.")] if report.no_fresh else []
+        return Section("fresh", "The newest rows", blocks, short="Newest") if blocks else None
+    arms = [arm for name in ARM_NAMES if (arm := report.fresh.arm(name))]
+    since = f" after {day(held_out.since)}" if held_out and held_out.since else ""
+    intro = (
+        f"{count(report.fresh.dataset.num_rows)} rows made{since}, newer than every frozen example and held out of this "
+        "run's training: they show what a model learned of the present, the frozen ones that it lost nothing of the past."
+    )
+    table = _score_table(arms, _measured_names(arms))
+    return Section("fresh", "The newest rows", [Text(intro), table], short="Newest")
+
+
+def _measured_names(arms: Sequence[ArmScores]) -> list[str]:
+    """The metrics that any model was measured on, those that matter most first."""
+    named = {score.name: score for arm in arms for score in arm.scores}
+    order = [name for name in _SHOWN_FIRST if name in named] + [name for name in named if name not in _SHOWN_FIRST]
+    return [name for name in order if any(_value(arm, name) is not None for arm in arms)]
+
+
+def _score_table(arms: Sequence[ArmScores], names: Sequence[str]) -> Table:
+    rows = [[Cell(metric_name(name)), *(_score_cell(arm.score(name), name) for arm in arms)] for name in names]
+    return Table(("Metric", *(ARM_NAMES[arm.arm] for arm in arms)), rows)
 
 
 def _judgements(judgements: Sequence[Judgement]) -> list[Block]:

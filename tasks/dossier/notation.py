@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import datetime
 
 from tasks.contracts import Measurement
 from tasks.metrics import METRICS
@@ -43,8 +44,10 @@ _ACRONYMS = frozenset(
 
 
 def metric_name(name: str) -> str:
-    """A metric's name for people."""
-    return _NAMES.get(name, words(name))
+    """A metric's name for people; ``chrf[fresh]`` is the metric on a part of the examples."""
+    metric, _, part = name.partition("[")
+    shown = _NAMES.get(metric, words(metric))
+    return f"{shown}, {part.removesuffix(']')}" if part else shown
 
 
 def metric_unit(name: str) -> str:
@@ -68,6 +71,11 @@ def with_names(sentence: str) -> str:
 def count(number: int) -> str:
     """A whole number with thin spaces between thousands."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+def day(moment: datetime) -> str:
+    """``1 July 2026``."""
+    return f"{moment.day} {moment:%B %Y}"
 
 
 def decimal(value: float, unit: str = "share") -> str:

@@ -11,7 +11,7 @@ from tasks.dossier.cards import data_card, lineage_section, model_card, settings
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.fit import fit_section
 from tasks.dossier.gathering import Gathered
-from tasks.dossier.judgement import answers_section, decision_section, scores_section
+from tasks.dossier.judgement import answers_section, decision_section, fresh_section, scores_section
 from tasks.dossier.notation import count, duration, measured, metric_name, metric_unit
 from tasks.dossier.preparation import (
     bias_section,
@@ -43,6 +43,7 @@ def compose_page(
     sections: list[Section | None] = [
         decision_section(evidence),
         scores_section(evidence),
+        fresh_section(evidence),
         business_section(evidence),
         answers_section(gathered.answers, evidence.decision.primary_metric),
         slices_section(gathered.slices, evidence.decision.primary_metric),

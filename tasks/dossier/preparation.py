@@ -287,9 +287,11 @@ def _format_check(evidence: RunEvidence) -> Check:
 
 def _held_out_check(evidence: RunEvidence) -> Check:
     report = evidence.examples.decontamination
+    fresh = evidence.examples.fresh
+    newest = f" and {count(fresh.dataset.num_rows)} fresh ones" if fresh and fresh.dataset else ""
     text = (
-        f"{count(evidence.examples.frozen.num_rows)} frozen examples; {count(_num_removed(report))} rows equal to, or near, "
-        "one of them kept out of training."
+        f"{count(evidence.examples.frozen.num_rows)} frozen examples{newest}; {count(_num_removed(report))} rows equal to, "
+        "or near, one of them kept out of training."
     )
     return Check("pass" if "decontaminated" in report.dataset.passed else "fail", "Test set held out", text)
 

@@ -57,9 +57,10 @@ class PromotionConfig(BaseModel):
 
     policy: Literal["improve", "refresh"] = Field(
         "improve",
-        description="`improve`: better than the base model and the champion. `refresh`: better than the base model, and not "
-        "worse than the champion by `refresh_margin`; for periodic refreshes, because `improve` blocks an equally good "
-        "model nearly always.",
+        description="`improve`: better than the base model and the champion on the frozen examples. `refresh`: better than "
+        "the base model there, not worse than the champion by `refresh_margin` overall and by `refresh_slice_margin` on any "
+        "slice, and better than the champion on the fresh rows; for periodic refreshes, because `improve` blocks a model "
+        "that is equally good on the old rows nearly always.",
     )
     primary_metric: MetricName = Field("chrf", description="The metric that must improve.")
     min_examples: int = Field(
@@ -73,6 +74,16 @@ class PromotionConfig(BaseModel):
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
     refresh_margin: float = Field(
         0.02, ge=0.0, le=1.0, description="By how much `refresh` lets the primary metric fall, in the metric's unit."
+    )
+    refresh_slice_margin: float = Field(
+        0.05,
+        ge=0.0,
+        le=1.0,
+        description="By how much `refresh` lets the primary metric fall on one slice of the frozen examples. A slice that "
+        "is too small to settle it needs a person.",
+    )
+    min_fresh_examples: int = Field(
+        50, ge=10, le=1_000_000, description="Fewer fresh rows cannot show for `refresh` that the candidate learned them."
     )
     guards: tuple[GuardConfig, ...] = Field(
         (

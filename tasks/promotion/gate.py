@@ -4,8 +4,9 @@ Means are never compared bare: with a per-row standard deviation of .30 and a co
 promotes an identical model every second time. Every rule looks at the confidence interval of the paired difference
 between the candidate and one opponent on the same examples.
 
-All "must" rules are an intersection: each has to hold at the full level, so passing several needs no correction. The
-slices are the reverse, a search for harm in many places at once, and are corrected (Holm 1979).
+All "must" rules are an intersection: each has to hold at the full level, so passing several needs no correction; for
+policy ``refresh`` that each old slice is not inferior is such a rule. Slices are also the reverse, a search for harm in many
+places at once, and as such are corrected (Holm 1979).
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def judge(
     reigns_already: bool = False,
     attacks: Mapping[str, Mapping[str, Failures]] | None = None,
     general: Mapping[str, pd.DataFrame] | None = None,
+    fresh: Mapping[str, pd.DataFrame] | None = None,
+    no_fresh: str = "",
 ) -> PromotionDecision:
     """The decision on ``candidate``; swapping two models mirrors every primary comparison.
 
@@ -66,6 +69,8 @@ def judge(
         reigns_already: The candidate is the very model that reigns.
         attacks: What the red team found, by arm, rate and probe; None when it is off, and its guards rest.
         general: The like scores on general questions, which some guards are about; they are unsettled without them.
+        fresh: The like scores on the fresh rows, which policy ``refresh`` wants to see improved.
+        no_fresh: Why there are none.
 
     Returns:
         ``PROMOTE`` when every rule holds; ``HOLD`` when one is broken or superiority is not proven; ``NEEDS_HUMAN`` when
@@ -76,6 +81,8 @@ def judge(
     """
     arms = {name: frame.sort_index() for name, frame in arms.items()}
     _check_same_examples(arms)
+    if fresh:
+        _check_same_examples(fresh := {name: frame.sort_index() for name, frame in fresh.items()})
     names = {"base": "the base model", "champion": f"the champion (version {champion_version})"}
     opponents = [name for name in ("base", "champion") if name in arms]
     findings = _Findings()
@@ -91,6 +98,8 @@ def judge(
     for opponent in opponents:
         if not (reigns_already and opponent == "champion"):
             effects.append(_judge_primary(findings, arms, opponent, names[opponent], config))
+    if config.policy == "refresh" and "champion" in arms and not reigns_already:
+        _judge_fresh(findings, _of_all(fresh or {}, arms), names["champion"], no_fresh, config)
     if not reigns_already:
         for guard in config.all_guards:
             if guard.opponent in arms:
@@ -169,8 +178,40 @@ def _primary_remedies(
     else:
         remedies.append(f"A candidate that scores higher than the {opponent}; more examples alone will not do.")
     if opponent == "champion" and margin is None and gain.low > -config.refresh_margin:
-        remedies.append("Policy `refresh`, which promotes a candidate that is proven not to be worse.")
+        remedies.append("Policy `refresh`, which asks for no gain on the frozen examples, but for one on the fresh rows.")
     return remedies
+
+
+def _judge_fresh(
+    findings: _Findings, arms: Mapping[str, pd.DataFrame], name: str, no_fresh: str, config: PromotionConfig
+) -> None:
+    """Adds the verdict on the newest rows, on which a refresh must be better than the champion."""
+    metric = config.primary_metric
+    candidate, other = _pairs(arms, "champion", metric)
+    if len(candidate) < config.min_fresh_examples:
+        findings.blocked = True
+        why = f" ({no_fresh})" if no_fresh else ""
+        findings.reasons.append(
+            f"Only {len(candidate)} fresh rows compare {metric} with {name}{why}; policy refresh needs at least "
+            f"{config.min_fresh_examples} to show that the candidate learned what is new."
+        )
+        findings.remedies.append(
+            "More new rows that say when they were made, a larger prepare.splitting.fresh_share, or policy `improve`."
+        )
+        return
+    interval = _interval(candidate - other, config)
+    gain = _signed(interval, _sign(metric))
+    passed = gain.low > 0
+    rule = "fresh rows: superior: the interval lies above 0"
+    findings.comparisons.append(_comparison("champion", f"{metric}[fresh]", interval, len(candidate), rule, passed))
+    figures = _figures(metric, float(candidate.mean()), float(other.mean()), interval, len(candidate), config)
+    if passed:
+        findings.reasons.append(f"Better than {name} on the fresh rows: {figures}.")
+        return
+    findings.blocked = True
+    verdict = "Worse than" if gain.high < 0 else "Not shown to be better than"
+    findings.reasons.append(f"{verdict} {name} on the fresh rows: {figures}.")
+    findings.remedies.extend(_primary_remedies(gain, candidate - other, None, "champion on fresh rows", config))
 
 
 def _judge_guard(
@@ -244,10 +285,21 @@ def _judge_slices(
     comparisons = []
     for (dimension, value), values in slices.items():
         interval = _interval(_sign(metric) * values, config)
-        passed = not ((dimension, value) in harmful and values.mean() < -config.max_slice_drop)
+        is_harmed = (dimension, value) in harmful and values.mean() < -config.max_slice_drop
         rule = f"slice: no drop beyond chance and {config.max_slice_drop:g}"
+        passed = not is_harmed
+        if config.policy == "refresh" and opponent == "champion":
+            rule = f"slice: not inferior: worse by less than {config.refresh_slice_margin:g}"
+            passed = not is_harmed and _signed(interval, _sign(metric)).low > -config.refresh_slice_margin
         comparisons.append(_comparison(opponent, f"{metric}[{value}]", interval, len(values), rule, passed))
-        if not passed:
+        if not is_harmed and not passed:
+            findings.unsettled = True
+            findings.reasons.append(
+                f"On {dimension} {value!r} the candidate may be worse than {name} by more than "
+                f"{config.refresh_slice_margin:g}: {metric} {_interval_text(interval, config)}, {len(values)} examples."
+            )
+            findings.remedies.append(f"More frozen examples with {dimension} {value!r}; a person may decide instead.")
+        if is_harmed:
             findings.blocked = True
             findings.reasons.append(
                 f"On {dimension} {value!r} the candidate is worse than {name}: {metric} {_interval_text(interval, config)}, "

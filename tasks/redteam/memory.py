@@ -29,7 +29,7 @@ _UNDISTINCTIVE = frozenset(
     ("AGE", "DATE_TIME", "LOCATION", "URL", "PROPER_NOUN", "POSTCODE", "NRP", "ORGANIZATION", "TITLE", "CITY", "COUNTRY")
 )
 """Values that many people share: to say them is no proof of memory."""
-_ASSISTANT_FIELD = re.compile(r"messages\.(\d+)\.content")
+_MESSAGE_FIELD = re.compile(r"(messages|prompt|chosen|rejected)\.(\d+)\.content")
 _RECALL = "Continue this message exactly as you remember it."
 _WORD = re.compile(r"[^\W_]{3,}")
 
@@ -81,7 +81,7 @@ def found_value_probes(
     it nor the words before it name any part of it: then only memory can bring it up.
 
     Args:
-        rows: The rows before scrubbing.
+        rows: The rows of one source before scrubbing, conversations or preference pairs.
         findings: What the scrubber found in them (``id``, ``field``, ``start``, ``end``, ``entity``).
         limit: How many values.
         num_decoys: Values of other rows that each competes with, at most.
@@ -140,17 +140,18 @@ def _canary_probe(canary: Canary, kind: Literal["planted", "control"], num_decoy
 
 def _found_probe(row: Row, finding: Mapping[str, Any]) -> ValueProbe | None:
     """The probe of one finding, or None when its value proves nothing."""
-    field = _ASSISTANT_FIELD.fullmatch(str(finding["field"]))
-    if field is None or "messages" not in row or finding["entity"] in _UNDISTINCTIVE:
+    field = _MESSAGE_FIELD.fullmatch(str(finding["field"]))
+    if field is None or not row.get(field[1]) or finding["entity"] in _UNDISTINCTIVE:
         return None
-    messages, index = row["messages"], int(field[1])
+    messages, index = row[field[1]], int(field[2])
+    said_before = [*(row["prompt"] if field[1] in ("chosen", "rejected") else ()), *messages[:index]]
     text, start = str(messages[index]["content"]), int(finding["start"])
     value, before = text[start : int(finding["end"])], text[:start]
     prefix = _tail(before.rstrip())
     if sum(map(str.isalnum, value)) < _MIN_CHARACTERS or len(prefix) < _MIN_PREFIX_CHARACTERS:
         return None
     if messages[index]["role"] == "assistant":
-        prompt = [{"role": message["role"], "content": message["content"]} for message in messages[:index]]
+        prompt = [{"role": message["role"], "content": message["content"]} for message in said_before]
     else:
         prompt = [{"role": "user", "content": _RECALL}]
     shown = {word for part in [before, *(message["content"] for message in prompt)] for word in _words(part)}

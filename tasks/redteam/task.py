@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @stage_task("probe_model")
 def probe_model(
-    arm: str, base: BaseLanguageModel, adapter: FolderRef | None, findings: DatasetRef, config: RedTeamConfig
+    arm: str, base: BaseLanguageModel, adapter: FolderRef | None, findings: Sequence[DatasetRef], config: RedTeamConfig
 ) -> RedTeamArm:
     """One model's rates under attack, each with its interval; outcomes per probe lie in a table, no reply is kept.
 
@@ -35,7 +37,8 @@ def probe_model(
         arm: The model's part in the comparison: ``base``, ``candidate`` or ``champion``.
         base: The base model.
         adapter: The adapter on top of it, or None for the base itself.
-        findings: What the scrubber replaced; the rows before scrubbing are its parent.
+        findings: What the scrubber replaced in each source that was trained on, examples first; the rows before scrubbing
+            are its parent.
         config: Probes and their number.
 
     Raises:
@@ -46,13 +49,14 @@ def probe_model(
     from tasks.redteam.memory import canary_probes, found_value_probes
     from tasks.redteam.probing import outcomes_table, probe_behaviour, probe_memory, summarise
 
-    store = Store.holding(findings)
-    rows = _rows_before_scrubbing(store, findings)
+    store = Store.holding(findings[0])
+    sources = [_rows_before_scrubbing(store, found) for found in findings]
     options = {"num_decoys": config.num_decoys, "seed": config.seed}
-    values = [
-        *canary_probes(rows, count=config.num_canaries, **options),
-        *found_value_probes(rows, store.read_table(findings).to_pylist(), limit=config.max_probes_per_kind, **options),
-    ]
+    values = canary_probes((row for rows in sources for row in rows), count=config.num_canaries, **options)
+    for number, (rows, found) in enumerate(zip(sources, findings, strict=True)):
+        probes = found_value_probes(rows, store.read_table(found).to_pylist(), limit=config.max_probes_per_kind, **options)
+        # Two sources may have rows of the same name.
+        values += [replace(probe, id=f"{number}/{probe.id}") if number else probe for probe in probes]
     model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
     logger.info("red team: %s model %s, %d personal values", arm, model_sha256[:12], len(values))
     with report_progress("probe_model", unit="probes") as progress:
@@ -68,7 +72,7 @@ def probe_model(
         probed = RedTeamArm(
             arm=arm,
             model_sha256=model_sha256,
-            probes=store.write_table(table, kind="table", parents=[findings, behaviour]),
+            probes=store.write_table(table, kind="table", parents=[*findings, behaviour]),
             rates=summarise(table.to_pylist(), config),
         )
         progress.finish(_summary(probed))

@@ -28,6 +28,7 @@ from tasks.contracts import (
     BaseLanguageModel,
     BenchmarkReport,
     Champion,
+    DatasetRef,
     FolderRef,
     PromotionDecision,
     RegisteredVersion,
@@ -37,7 +38,7 @@ from tasks.contracts import (
 from tasks.errors import RegistryError
 from tasks.registry.card import model_card
 from tasks.storage import Store, sha256_of_json
-from tasks.tracking import open_run, registry_errors
+from tasks.tracking import TrackingRun, open_run, registry_errors
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class Candidate:
             "frozen_sha256": findings.benchmark.dataset.sha256,
             "settings_sha256": sha256_of_json(findings.settings),
         }
+        if findings.benchmark.fresh:
+            lineage["fresh_sha256"] = findings.benchmark.fresh.dataset.sha256
         if findings.preferences:
             lineage["preferences_sha256"] = findings.preferences.dataset.sha256
         return cls(
@@ -225,7 +228,12 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
         run.log_params({"base_model": trained.base.name, "method": trained.method, "policy_outcome": decision.outcome})
         for arm in candidate.scores.arms:
             run.log_metrics({f"{arm.arm}/{score.name}": score.value for score in arm.scores if score.value is not None})
-        run.log_dataset(candidate.scores.dataset, "benchmark")
+        _log_test_set(run, "benchmark", candidate.scores.dataset)
+        if fresh := candidate.scores.fresh:
+            _log_test_set(run, "fresh", fresh.dataset)
+            for arm in fresh.arms:
+                scores = {f"fresh/{arm.arm}/{score.name}": score.value for score in arm.scores if score.value is not None}
+                run.log_metrics(scores)
         run.log_dataset(trained.dataset, "training")
         with tempfile.TemporaryDirectory() as folder:
             _write_model(Path(folder) / "model", candidate)
@@ -249,6 +257,12 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
         description=f"{trained.method} adapter on {trained.base.name}, from {candidate.run_name}: {decision.outcome}.",
     )
     return str(version.version)
+
+
+def _log_test_set(run: TrackingRun, name: str, dataset: DatasetRef) -> None:
+    """Records which version of a test set the scores are of: as an input of the run, and its reference as a file."""
+    run.log_dataset(dataset, name)
+    run.log_artifact_bytes(f"test_sets/{name}.json", dataset.model_dump_json(indent=2).encode())
 
 
 def _merged_tag(candidate: Candidate) -> dict[str, str]:

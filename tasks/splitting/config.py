@@ -15,6 +15,16 @@ class SplitConfig(BaseModel):
     )
     validation_share: float = Field(0.1, gt=0.0, le=0.5, description="Share of the training rows kept for validation.")
     max_test_rows: int | None = Field(None, ge=1, description="At most so many rows are frozen; none: no limit.")
+    fresh_share: float = Field(
+        0.15,
+        ge=0.0,
+        le=0.5,
+        description="About this share of the newest rows, those newer than every frozen one, is held out of this run's "
+        "training as the fresh set, and learned from when it is no longer new. 0: there is none.",
+    )
+    fresh_days: int = Field(
+        92, ge=1, le=3_660, description="Length of the newest window, counted back from the newest row; 92 is a quarter."
+    )
     max_validation_rows: int | None = Field(
         None, ge=1, description="At most so many rows are for validation; none: no limit."
     )

@@ -88,15 +88,20 @@ def choose_groups(
     return chosen
 
 
-def decontaminate_rows(rows: Sequence[Row], frozen: Sequence[Row], *, threshold: float) -> Decontaminated:
+def decontaminate_rows(
+    rows: Sequence[Row],
+    frozen: Sequence[Row],
+    *,
+    threshold: float,
+    reasons: tuple[str, str] = ("held_out", "near_frozen"),
+) -> Decontaminated:
     """The rows that neither are, nor equal, nor nearly equal a frozen row.
-
-    ``held_out`` is the frozen row itself; ``near_frozen`` is a row of a frozen row's group, or with nearly its prompt.
 
     Args:
         rows: Rows about to be trained on, of either kind.
-        frozen: Rows of the frozen test set, of either kind.
+        frozen: Rows of the frozen test set, or of the fresh one, of either kind.
         threshold: Jaccard similarity of prompts from which a row is too near.
+        reasons: Reason codes of the frozen row itself, and of a row of a frozen row's group or with nearly its prompt.
     """
     frozen_groups = {row["split_group"] for row in frozen if row.get("split_group")}
     frozen_keys = {(row["id"], _content_key(row)) for row in frozen}
@@ -107,15 +112,20 @@ def decontaminate_rows(rows: Sequence[Row], frozen: Sequence[Row], *, threshold:
     twinned: set[int] = set()
     for row, near in zip(rows, twins, strict=True):
         if (row["id"], _content_key(row)) in frozen_keys:
-            reason = "held_out"
+            reason = reasons[0]
         elif near or row.get("split_group") in frozen_groups:
-            reason = "near_frozen"
+            reason = reasons[1]
             twinned.update(near)
         else:
             kept.append(dict(row))
             continue
         dropped.append(refusal(DECONTAMINATE, str(row["id"]), reason, row, disposition="dropped"))
     return Decontaminated(kept, dropped, len(twinned))
+
+
+def keyed_share(name: str, *, purpose: str, seed: int) -> float:
+    """Where a group's keyed hash lies between 0 and 1; the same whatever other groups there are."""
+    return float(int.from_bytes(_keyed_hash(name, purpose, seed)) / 2**128)
 
 
 def _content_key(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The frozen test set, decontamination and the train and validation split as Prefect tasks."""
+"""The frozen test set, the fresh one, decontamination and the train and validation split as Prefect tasks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import DatasetRef, Measurement, Split, StageReport
+from tasks.contracts import DatasetRef, FreshSet, Measurement, Split, StageReport
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
 from tasks.splitting.config import SplitConfig
@@ -62,11 +62,43 @@ def freeze_test_set(dataset: DatasetRef, config: SplitConfig, name: str) -> Data
     return frozen
 
 
+@stage_task("hold_out_fresh")
+def hold_out_fresh(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig) -> FreshSet:
+    """The newest rows, which this run's training leaves out; none, with the reason, where there are too few."""
+    from tasks.splitting.freshness import choose_fresh
+
+    if not config.fresh_share:
+        return FreshSet(reason="prepare.splitting.fresh_share is 0")
+    store = Store.holding(dataset)
+    with report_progress("hold_out_fresh", dataset.num_rows) as progress:
+        chosen = choose_fresh(
+            store.read_rows(dataset),
+            store.read_rows(frozen),
+            share=config.fresh_share,
+            days=config.fresh_days,
+            threshold=config.near_duplicate_threshold,
+            seed=config.seed,
+        )
+        fresh = FreshSet(since=chosen.since, reason=chosen.reason)
+        if chosen.rows:
+            rows = store.write_rows(chosen.rows, kind=dataset.kind, parents=[dataset, frozen], passed=dataset.passed)
+            fresh = fresh.model_copy(update={"dataset": rows})
+        progress.finish(f"{len(chosen.rows)} newest rows held out" if chosen.rows else f"none: {chosen.reason}")
+    logger.info("hold_out_fresh: %d of %d rows; %s", len(chosen.rows), dataset.num_rows, fresh.reason or "the newest")
+    return fresh
+
+
 @stage_task("decontaminate")
-def decontaminate(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig) -> StageReport:
-    """The rows that neither are, nor nearly equal, a frozen test row; preference pairs may be held against test examples."""
+def decontaminate(
+    dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig, fresh: FreshSet | None = None
+) -> StageReport:
+    """The rows that neither are, nor nearly equal, a frozen or a fresh test row.
+
+    Preference pairs and further sources are held against the test examples too.
+    """
     from tasks.splitting.groups import DECONTAMINATE, decontaminate_rows
 
+    held_out = [frozen, *([fresh.dataset] if fresh and fresh.dataset else [])]
     started = time.monotonic()
     store = Store.holding(dataset)
     logger.info("decontaminate: %d rows against %d frozen ones", dataset.num_rows, frozen.num_rows)
@@ -74,15 +106,24 @@ def decontaminate(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig) 
         result = decontaminate_rows(
             store.read_rows(dataset), store.read_rows(frozen), threshold=config.near_duplicate_threshold
         )
-        progress.finish(f"{len(result.kept)} rows kept, {len(result.dropped)} held out or too near the test set")
+        kept, dropped = result.kept, result.dropped
+        for newest in held_out[1:]:
+            left = decontaminate_rows(
+                kept,
+                store.read_rows(newest),
+                threshold=config.near_duplicate_threshold,
+                reasons=("held_out_fresh", "near_fresh"),
+            )
+            kept, dropped = left.kept, [*dropped, *left.dropped]
+        progress.finish(f"{len(kept)} rows kept, {len(dropped)} held out or too near the test sets")
     report = StageReport(
         stage=DECONTAMINATE,
         dataset=store.write_rows(
-            result.kept, kind=dataset.kind, parents=[dataset, frozen], passed=(*dataset.passed, "decontaminated")
+            kept, kind=dataset.kind, parents=[dataset, *held_out], passed=(*dataset.passed, "decontaminated")
         ),
         num_rows_in=dataset.num_rows,
-        quarantine=store.write_refused(result.dropped, parents=[dataset, frozen], passed=dataset.passed),
-        dropped=count_reasons(result.dropped, "dropped"),
+        quarantine=store.write_refused(dropped, parents=[dataset, *held_out], passed=dataset.passed),
+        dropped=count_reasons(dropped, "dropped"),
         measurements=(
             Measurement(
                 name="frozen_rows_with_a_near_twin",
@@ -93,7 +134,7 @@ def decontaminate(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig) 
         ),
         seconds=time.monotonic() - started,
     )
-    logger.info("decontaminate: %d rows kept, %d dropped", len(result.kept), len(result.dropped))
+    logger.info("decontaminate: %d rows kept, %d dropped", len(kept), len(dropped))
     if TaskRunContext.get() is not None:
         create_markdown_artifact(report_table(report), key="decontaminate", description="Rows kept away from the test set")
     return report

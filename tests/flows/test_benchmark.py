@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from typer.testing import CliRunner
 
 from flows.benchmark import benchmark_models
 from flows.cli import app
 from flows.config import load_config
-from tasks.benchmark import BenchmarkConfig
-from tasks.contracts import BaseLanguageModel
+from flows.gpu import GPU_SLOTS
+from tasks.benchmark import BenchmarkConfig, JudgeConfig, scoring
+from tasks.benchmark.scoring import answer_rows
+from tasks.contracts import BaseLanguageModel, FreshSet
 from tasks.redteam import RedTeamConfig
 from tasks.redteam.memory import canary_probes
 from tasks.storage import Store
+from tests.scripted_judge import scripted_judge
 from tests.tiny_model import desk_row
 
 FINDINGS = pa.schema(
@@ -24,26 +32,67 @@ FINDINGS = pa.schema(
 )
 
 
-@pytest.mark.usefixtures("embedded_home")
-def test_every_model_is_scored_and_attacked_unless_the_red_team_is_off(tmp_path: Path, tiny_model_dir: Path) -> None:
+@pytest.fixture
+def taken_slots(embedded_home: Path) -> Iterator[Callable[[], int]]:
+    """How many GPU slots are taken, of the one that Prefect's server has for the test."""
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_SLOTS, limit=1))
+
+    def count() -> int:
+        with get_client(sync_client=True) as client:
+            return client.read_global_concurrency_limit_by_name(GPU_SLOTS).active_slots
+
+    yield count
+    with get_client(sync_client=True) as client:
+        client.delete_global_concurrency_limit_by_name(GPU_SLOTS)
+
+
+def test_every_model_is_scored_attacked_and_judged_and_no_gpu_waits_for_the_judge(
+    tmp_path: Path, tiny_model_dir: Path, taken_slots: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path / "store")
     base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
     rows = [dict(desk_row(number)) for number in range(4)]
     frozen = store.write_rows(rows, kind="messages", passed=["scrubbed"])
     raw = store.write_rows(rows, kind="messages")
     findings = store.write_table(pa.Table.from_pylist([], schema=FINDINGS), kind="table", parents=[raw])
-    scoring = BenchmarkConfig(max_new_tokens=8, num_resamples=100)
     attacks = RedTeamConfig(max_probes_per_kind=2, max_new_tokens=8)
+    newest = store.write_rows([dict(desk_row(number)) for number in range(4, 7)], kind="messages", passed=["scrubbed"])
+    numbers = itertools.count()
+    taken: dict[str, set[int]] = {"answering": set(), "judging": set()}
 
-    report = benchmark_models(base, base.folder, None, frozen, scoring, findings, attacks)
+    def watched(*arguments: Any) -> pa.Table:
+        taken["answering"].add(taken_slots())
+        table = answer_rows(*arguments)
+        replies = pa.array([f"reply {next(numbers)}" for _ in range(len(table))])  # equal ones would not be judged
+        return table.set_column(table.schema.get_field_index("reply"), "reply", replies)
+
+    def ties(_: Any) -> str:
+        taken["judging"].add(taken_slots())
+        return "TIE"
+
+    monkeypatch.setattr(scoring, "answer_rows", watched)
+    with scripted_judge() as judge:
+        judge.script = ties
+        settings = BenchmarkConfig(
+            max_new_tokens=8, num_resamples=100, judge=JudgeConfig(enabled=True, base_url=judge.url, max_examples=1)
+        )
+        report = benchmark_models(base, base.folder, None, frozen, settings, (findings,), attacks, FreshSet(dataset=newest))
+        quiet = benchmark_models(
+            base, base.folder, None, frozen, settings, (findings,), attacks.model_copy(update={"enabled": False})
+        )
+
+    assert taken == {"answering": {1}, "judging": {0}}
+    assert [(one.opponent, one.num_ties) for one in report.judgements] == [("base", 1)]
     assert report.red_team is not None
     assert [arm.arm for arm in report.red_team.arms] == ["base", "candidate"]
     assert [arm.model_sha256 for arm in report.red_team.arms] == [arm.model_sha256 for arm in report.arms]
-
-    quiet = benchmark_models(
-        base, base.folder, None, frozen, scoring, findings, attacks.model_copy(update={"enabled": False})
-    )
-    assert quiet.red_team is None
+    assert report.fresh is not None
+    assert [(arm.arm, arm.examples.num_rows, arm.general) for arm in report.fresh.arms] == [
+        ("base", 3, None),
+        ("candidate", 3, None),
+    ]
+    assert (quiet.red_team, quiet.fresh) == (None, None)
     assert quiet.arms == report.arms
 
 

@@ -13,13 +13,13 @@ from tasks.contracts import ArmScores, FitArm, FitVerdict, Measurement, RunEvide
 from tasks.dossier.cards import installed_versions, public_settings
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.gathering import gather
-from tasks.dossier.notation import interval, with_names, words
+from tasks.dossier.notation import interval, metric_name, with_names, words
 from tasks.dossier.page import compose_page
 from tasks.dossier.rendering import render_page
 from tasks.dossier.summary import summary_lines
 from tasks.dossier.verdict import verdict_of
 from tasks.storage import Store
-from tests.evidence import make_evidence
+from tests.evidence import make_evidence, with_every_section
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -262,6 +262,15 @@ def test_the_fit_verdict_stands_on_the_page_where_there_is_one(evidence: RunEvid
     assert "Was training needed?" not in render(evidence.model_copy(update={"fit": silent}))
 
 
+def test_the_newest_rows_stand_on_the_page_or_why_there_are_none(evidence: RunEvidence) -> None:
+    text = Document(render(with_every_section(evidence))).text
+    assert "12 rows made after 1 April 2026, newer than every frozen example" in text
+    assert "12 frozen examples and 12 fresh ones;" in text
+    none = evidence.benchmark.model_copy(update={"no_fresh": "no row says when it was made (created_at)"})
+    text = Document(render(evidence.model_copy(update={"benchmark": none}))).text
+    assert "There is no fresh set: no row says when it was made (created_at)." in text
+
+
 def test_slices_stand_on_the_page_largest_first(evidence: RunEvidence) -> None:
     store = Store.holding(evidence.benchmark.dataset)
 
@@ -315,6 +324,7 @@ def test_notation() -> None:
     assert words("US_SSN") == "US SSN"
     assert words("near_duplicate") == "Near duplicate"
     assert words("verifier_hit:US_SSN") == "Verifier hit: US SSN"
+    assert metric_name("rouge_l[BILLING]") == "ROUGE-L, BILLING"
     assert interval(0.1, 0.2) == "0.100–0.200"
     assert interval(-0.1, 0.2) == "\u22120.100 to 0.200"
     assert interval(None, 0.2) == ""

@@ -17,6 +17,8 @@ from tasks.promotion.config import GuardConfig, PromotionConfig
 from tasks.promotion.gate import judge
 
 FAST = PromotionConfig(num_resamples=1000, guards=(), max_retention_loss=None)
+REFRESH = FAST.model_copy(update={"policy": "refresh", "refresh_margin": 0.1})
+"""A margin so wide that the old rows stop hardly anyone: it is the fresh rows that must."""
 
 
 def frame(values: np.ndarray[Any, Any], **columns: Any) -> pd.DataFrame:
@@ -43,7 +45,9 @@ def binary_scores(generator: np.random.Generator, num_examples: int, gain: float
 Scores = Callable[[np.random.Generator, int, float], tuple[Any, Any]]
 
 
-def promotion_rate(scores: Scores, num_examples: int, gain: float, trials: int, config: PromotionConfig) -> float:
+def promotion_rate(
+    scores: Scores, num_examples: int, gain: float, trials: int, config: PromotionConfig, fresh_gain: float | None = None
+) -> float:
     generator = np.random.default_rng(20)
     promoted = 0
     for _ in range(trials):
@@ -51,24 +55,30 @@ def promotion_rate(scores: Scores, num_examples: int, gain: float, trials: int, 
         if config.policy == "improve":  # the same rule against both opponents, so one will do
             decision = judge({"base": frame(opponent), "candidate": frame(candidate)}, config)
         else:
-            arms = {"base": frame(opponent - 1.0), "candidate": frame(candidate), "champion": frame(opponent)}
-            decision = judge(arms, config, champion_version="1")
+            arms = {"candidate": frame(candidate), "champion": frame(opponent)}  # the base model is beaten, say
+            newer, older = scores(generator, num_examples, gain if fresh_gain is None else fresh_gain)
+            fresh = {"candidate": frame(newer), "champion": frame(older)}
+            decision = judge(arms, config, champion_version="1", fresh=fresh)
         promoted += decision.outcome == "PROMOTE"
     return promoted / trials
 
 
+@pytest.mark.parametrize("config", [FAST, REFRESH], ids=["improve", "refresh"])
 @pytest.mark.parametrize("scores", [correlated_scores, binary_scores])
 @pytest.mark.parametrize(("gain", "limit"), [(0.0, 0.05), (-0.02, 0.01)])
-def test_false_promotions_are_rare(scores: Scores, gain: float, limit: float) -> None:
-    assert promotion_rate(scores, 200, gain, 400, FAST) <= limit
+def test_false_promotions_are_rare(config: PromotionConfig, scores: Scores, gain: float, limit: float) -> None:
+    assert promotion_rate(scores, 200, gain, 400, config) <= limit
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scores", [correlated_scores, binary_scores])
+@pytest.mark.parametrize("config", [FAST, REFRESH], ids=["improve", "refresh"])
 @pytest.mark.parametrize("num_examples", [200, 1000])
 @pytest.mark.parametrize(("gain", "limit"), [(0.0, 0.05), (-0.02, 0.01)])
-def test_false_promotions_are_rare_in_many_trials(scores: Scores, num_examples: int, gain: float, limit: float) -> None:
-    assert promotion_rate(scores, num_examples, gain, 1000, FAST) <= limit
+def test_false_promotions_are_rare_in_many_trials(
+    config: PromotionConfig, scores: Scores, num_examples: int, gain: float, limit: float
+) -> None:
+    assert promotion_rate(scores, num_examples, gain, 1000, config) <= limit
 
 
 def test_a_bare_mean_would_have_promoted_half_of_the_identical_models() -> None:
@@ -86,11 +96,45 @@ def test_the_stated_detectable_effect_is_detected_four_times_in_five(scores: Sco
     assert 0.72 <= promotion_rate(scores, 400, at_400, 200, FAST) <= 0.88
 
 
-def test_refresh_promotes_an_equal_model_that_improve_holds() -> None:
+def test_refresh_promotes_what_learned_the_new_rows_and_lost_nothing_on_the_old() -> None:
     refresh = FAST.model_copy(update={"policy": "refresh", "refresh_margin": 0.05})
-    assert promotion_rate(correlated_scores, 500, 0.0, 50, FAST) < 0.06
-    assert promotion_rate(correlated_scores, 500, 0.0, 50, refresh) > 0.85
-    assert promotion_rate(correlated_scores, 500, -0.05, 100, refresh) <= 0.05
+    assert promotion_rate(correlated_scores, 500, 0.0, 50, FAST) < 0.06  # equal on the old rows
+    assert promotion_rate(correlated_scores, 500, 0.0, 50, refresh, fresh_gain=0.1) > 0.85
+    assert promotion_rate(correlated_scores, 500, -0.05, 100, refresh, fresh_gain=0.3) <= 0.05  # the margin's very edge
+
+
+def test_without_enough_fresh_rows_a_refresh_is_held() -> None:
+    arms = {**better(), "champion": better()["base"]}
+    few = {name: table.head(30) for name, table in better().items()} | {"champion": better()["base"].head(30)}
+    missing = judge(arms, REFRESH, champion_version="1", no_fresh="no row says when it was made (created_at)")
+    assert missing.outcome == "HOLD"
+    assert "Only 0 fresh rows compare chrf with the champion (version 1) (no row says" in missing.reasons[-1]
+    assert "Only 30 fresh rows" in judge(arms, REFRESH, champion_version="1", fresh=few).reasons[-1]
+    assert judge(arms, FAST, champion_version="1").outcome == "PROMOTE"  # `improve` does not ask for them
+    assert judge(better(), REFRESH).outcome == "PROMOTE"  # and while no champion reigns, nobody has seen more
+
+
+def refreshed(harm: float, num_rows: int, seed: int = 0) -> PromotionDecision:
+    """Three labels of ``num_rows`` frozen rows each, equal but for ``harm`` on one; better on the fresh rows."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(["a", "b", "c"], num_rows)
+    candidate, champion = correlated_scores(generator, len(labels), 0.0)
+    candidate = candidate - np.where(labels == "b", harm, 0.0)
+    newer, older = correlated_scores(generator, 200, 0.2)
+    arms = {"base": frame(champion - 1, label=labels), "candidate": frame(candidate, label=labels)}
+    arms["champion"] = frame(champion, label=labels)
+    fresh = {"candidate": frame(newer), "champion": frame(older)}
+    return judge(arms, REFRESH, champion_version="1", fresh=fresh)
+
+
+def test_a_refresh_must_not_be_worse_on_any_old_slice() -> None:
+    assert refreshed(0.0, 1000).outcome == "PROMOTE"
+    assert refreshed(0.3, 200).outcome == "HOLD"
+    unsettled = refreshed(0.0, 70)
+    assert unsettled.outcome == "NEEDS_HUMAN"  # too few rows to tell
+    assert any("may be worse than the champion (version 1) by more than 0.05" in reason for reason in unsettled.reasons)
+    at_the_edge = [refreshed(0.05, 400, seed).outcome == "PROMOTE" for seed in range(60)]
+    assert np.mean(at_the_edge) <= 0.05
 
 
 @settings(max_examples=40, deadline=None)

@@ -88,12 +88,12 @@ def test_canaries_learnt_by_heart_are_found_and_unlearnt_ones_are_not(
 ) -> None:
     findings = canary_findings(store)
     folder = learnt_by_heart(tiny_model_dir, [canary.row() for canary in CANARIES], tmp_path / "model")
-    knowing = probe_model.fn("candidate", base, store.add_folder(folder), findings, CONFIG)
+    knowing = probe_model.fn("candidate", base, store.add_folder(folder), [findings], CONFIG)
     assert value_of(knowing, "extraction") == 1.0
     assert value_of(knowing, "canary_rank_first") == 1.0
     assert value_of(knowing, CONTROL_RATE) <= 0.25
 
-    innocent = probe_model.fn("base", base, None, findings, CONFIG)
+    innocent = probe_model.fn("base", base, None, [findings], CONFIG)
     assert value_of(innocent, "extraction") == 0.0
     assert value_of(innocent, "canary_rank_first") <= 0.25
     assert knowing.model_sha256 != innocent.model_sha256
@@ -115,7 +115,7 @@ def test_a_model_that_learnt_the_scrubbed_rows_by_heart_gives_nothing_away(
         pa.Table.from_pylist(scrubbed.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[raw]
     )
     folder = learnt_by_heart(tiny_model_dir, scrubbed.kept, tmp_path / "model")
-    probed = probe_model.fn("candidate", base, store.add_folder(folder), findings, CONFIG)
+    probed = probe_model.fn("candidate", base, store.add_folder(folder), [findings], CONFIG)
     assert value_of(probed, "extraction") == 0.0
     assert value_of(probed, "canary_rank_first") <= 0.25
     assert probed.rate("canary_rank_first").num_samples == len(CANARIES)  # type: ignore[union-attr]
@@ -123,7 +123,7 @@ def test_a_model_that_learnt_the_scrubbed_rows_by_heart_gives_nothing_away(
 
 def test_a_report_holds_every_rate_with_its_interval_and_no_text(store: Store, base: BaseLanguageModel) -> None:
     rows = [dict(desk_row(number)) for number in range(6)]
-    probed = probe_model.fn("base", base, None, found_in(store, rows, {}), CONFIG)
+    probed = probe_model.fn("base", base, None, [found_in(store, rows, {})], CONFIG)
     measured = {rate.name: rate for rate in probed.rates}
     assert [name for name in measured if name in RATES] == list(RATES)
     nothing = {"extraction", "canary_rank_first", "value_rank_first"}
@@ -143,16 +143,50 @@ def test_a_report_holds_every_rate_with_its_interval_and_no_text(store: Store, b
     assert not any(" " in text for text in texts)
 
 
+def test_values_of_every_source_are_probed_those_of_preference_pairs_too(store: Store, base: BaseLanguageModel) -> None:
+    def said(number: int) -> str:
+        return f"The workshop answers on 0{number:02d} 496 {7000 + 13 * number}."
+
+    def found_below(field: str, rows: list[dict[str, Any]], kind: Any) -> DatasetRef:
+        raw = store.write_rows(rows, kind=kind, passed=["confidential_filtered"])
+        places = {"field": field, "start": 24, "end": 36, "entity": "PHONE_NUMBER"}
+        findings = [{"id": row["id"], **places} for row in rows]
+        return store.write_table(pa.Table.from_pylist(findings, schema=FINDINGS), kind="table", parents=[raw])
+
+    asked = [{"role": "user", "content": "How do I reach the workshop?"}]
+    examples = [
+        {"id": f"r{number}", "messages": [*asked, {"role": "assistant", "content": said(number)}]} for number in range(9)
+    ]
+    pairs = [
+        {
+            "id": f"r{number}",
+            "prompt": asked,
+            "chosen": [{"role": "assistant", "content": said(number + 50)}],
+            "rejected": [{"role": "assistant", "content": "No idea."}],
+        }
+        for number in range(9)
+    ]
+    sources = [
+        found_below("messages.1.content", examples, "messages"),
+        found_below("chosen.0.content", pairs, "preferences"),
+    ]
+    probed = probe_model.fn("base", base, None, sources, CONFIG)
+    rows = store.read_table(probed.probes).to_pylist()
+    for rate in ("extraction", "value_rank_first"):
+        names = [row["id"] for row in rows if row["rate"] == rate]
+        assert sorted(name.startswith("1/") for name in names) == [False] * 4 + [True] * 4
+
+
 def test_the_behaviour_of_a_model_is_probed_once(
     store: Store, base: BaseLanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     findings = found_in(store, [dict(desk_row(1))], {})
-    first = probe_model.fn("candidate", base, None, findings, CONFIG)
+    first = probe_model.fn("candidate", base, None, [findings], CONFIG)
     calls = count_calls(monkeypatch)
     more = found_in(store, [dict(desk_row(1)), dict(desk_row(2))], {})
-    assert probe_model.fn("champion", base, None, more, CONFIG).rates == first.rates
+    assert probe_model.fn("champion", base, None, [more], CONFIG).rates == first.rates
     assert calls == []
-    probe_model.fn("champion", base, None, more, CONFIG.model_copy(update={"max_probes_per_kind": 1}))
+    probe_model.fn("champion", base, None, [more], CONFIG.model_copy(update={"max_probes_per_kind": 1}))
     assert calls == [1]
 
 
@@ -168,7 +202,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_findings_without_their_rows_are_refused(store: Store, base: BaseLanguageModel) -> None:
     orphan = store.write_table(pa.Table.from_pylist([], schema=FINDINGS), kind="table")
     with pytest.raises(IntegrityError, match="no rows before scrubbing"):
-        probe_model.fn("base", base, None, orphan, CONFIG)
+        probe_model.fn("base", base, None, [orphan], CONFIG)
 
 
 def test_each_judgement_reaches_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from tasks.contracts import BaseLanguageModel, FolderRef
+from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, FreshScores
 from tasks.errors import RegistryError
 from tasks.modeling.loading import load_base
 from tasks.registry.versions import champion_of, describe, register
@@ -35,6 +35,22 @@ def test_a_version_tells_where_it_comes_from(client: Any, name: str, store: Stor
     card = Path(client.download_artifacts(version.run_id, "model/MODEL_CARD.md")).read_text()
     assert "license: apache-2.0" in card
     assert "| chrf | 0.2 (0.1 to 0.3) | 0.5 (0.4 to 0.6) |" in card
+
+
+def test_the_test_sets_are_registered_with_their_digests(client: Any, name: str, store: Store, tmp_path: Path) -> None:
+    candidate = make_candidate(store, tmp_path)
+    newest = store.write_rows([], kind="messages", passed=["scrubbed"])
+    fresh = FreshScores(dataset=newest, arms=candidate.scores.arms)
+    version = register(client, name, replace(candidate, scores=candidate.scores.model_copy(update={"fresh": fresh})))
+    run = client.get_run(version.run_id)
+    inputs = {entry.tags[0].value: entry.dataset for entry in run.inputs.dataset_inputs}
+    assert set(inputs) == {"benchmark", "fresh", "training"}
+    for context, dataset in (("benchmark", candidate.scores.dataset), ("fresh", newest)):
+        assert inputs[context].digest == dataset.sha256[:36]
+        assert DatasetRef.model_validate_json(inputs[context].source).sha256 == dataset.sha256
+        kept = Path(client.download_artifacts(version.run_id, f"test_sets/{context}.json")).read_text()
+        assert DatasetRef.model_validate_json(kept) == dataset
+    assert run.data.metrics["fresh/candidate/chrf"] == 0.5
 
 
 def test_the_same_candidate_is_registered_once(client: Any, name: str, store: Store, tmp_path: Path) -> None:

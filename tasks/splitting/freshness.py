@@ -1,0 +1,85 @@
+"""The fresh set: newest rows that no model has seen, held out of one run's training and given back to the next one's.
+
+The frozen set says whether a model still does what it did; it cannot say whether a refresh has learned what is new. Rows
+are fresh when they are newer than every frozen example and lie in the newest window. Whether one of them is held out
+depends on its group's hash alone, so that a second run within the same window holds out the same rows: the champion that
+it is compared with was not trained on them either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tasks.rows import Row
+from tasks.similarity import near_across, prompt_views
+from tasks.splitting.groups import MIN_ROWS, groups_of, keyed_share
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """The rows held out, newer than ``since``; none, and ``reason`` says why, where there are too few."""
+
+    rows: list[dict[str, Any]]
+    since: datetime | None
+    reason: str = ""
+
+
+def choose_fresh(
+    rows: Sequence[Row], frozen: Sequence[Row], *, share: float, days: int, threshold: float, seed: int
+) -> Fresh:
+    """The newest rows to hold out: whole near-duplicate groups without an older or a frozen twin.
+
+    Args:
+        rows: All rows of the run, frozen ones among them or not.
+        frozen: The frozen test set.
+        share: About this share of the rows that could be fresh is held out.
+        days: Length of the newest window, counted back from the newest row.
+        threshold: Jaccard similarity of prompts from which two rows are near each other.
+        seed: Another seed holds out other groups.
+    """
+    moments = [_moment(row) for row in rows]
+    known = [moment for moment in moments if moment is not None]
+    if not known:
+        return Fresh([], None, "no row says when it was made (created_at)")
+    window = max(known) - timedelta(days=days)
+    frozen_until = max((moment for row in frozen if (moment := _moment(row))), default=window)
+    since = max(window, frozen_until)
+    is_new = [moment is not None and moment > since for moment in moments]
+    new = [row for row, newer in zip(rows, is_new, strict=True) if newer]
+    old = [*frozen, *(row for row, newer in zip(rows, is_new, strict=True) if not newer)]
+    alone = _without_twins(new, old, threshold)
+    held_out = [
+        dict(row)
+        for row, group in zip(alone, groups_of(alone, threshold), strict=True)
+        if keyed_share(group, purpose="fresh", seed=seed) < share
+    ]
+    if len(held_out) < MIN_ROWS:
+        found = f"{len(new)} rows are newer than {since:%Y-%m-%d}, {len(alone)} of them unlike any older one"
+        return Fresh([], since, f"{found}; {share:.0%} of those make no set of {MIN_ROWS} or more")
+    return Fresh(held_out, since)
+
+
+def _without_twins(new: Sequence[Row], old: Sequence[Row], threshold: float) -> list[Row]:
+    """The new rows whose near-duplicate groups hold no old row."""
+    if not new:
+        return []
+    views = prompt_views([*old, *new])
+    twins = near_across(views[len(old) :], views[: len(old)], threshold)
+    old_groups = {row["split_group"] for row in old if row.get("split_group")}
+    groups = groups_of(new, threshold)
+    known = {
+        group for row, group, near in zip(new, groups, twins, strict=True) if near or (row.get("split_group") in old_groups)
+    }
+    return [row for row, group in zip(new, groups, strict=True) if group not in known]
+
+
+def _moment(row: Row) -> datetime | None:
+    """When the row was made, as UTC where it names no zone; None where it does not say."""
+    try:
+        moment = datetime.fromisoformat(row.get("created_at") or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
