@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -119,35 +116,3 @@ def test_the_summary_says_what_would_change_a_no(tmp_path: Path) -> None:
     blocks = dict(summary_lines(evidence.model_dump(mode="json")))
     assert blocks["What would change it"] == [(evidence.decision.remedies[0],)]
     assert ("champion", "none") in blocks["Where"]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
-def test_a_real_browser_shows_it_and_asks_the_network_for_nothing(evidence: RunEvidence, tmp_path: Path) -> None:
-    write_dossier.fn(evidence, ALONE)
-    page = tmp_path / "store" / "dossiers" / evidence.run_name / "dossier.html"
-    size, console, requests = browse(page, tmp_path)
-    assert size > 20_000, "not an empty page"
-    assert "CONSOLE" not in console, console
-    assert requests == set()
-    chatty = tmp_path / "chatty.html"
-    chatty.write_text('<img src="http://127.0.0.1:9/x.png"><script>console.log("hello")</script>')
-    _, console, requests = browse(chatty, tmp_path)
-    assert "CONSOLE" in console, "else the check above proves nothing"
-    assert requests == {"http://127.0.0.1:9/x.png"}
-
-
-def browse(page: Path, folder: Path) -> tuple[int, str, set[str]]:
-    """The size of a phone's screenshot, what the browser said, and the addresses that the page asked for."""
-    image, log = folder / "page.png", folder / "network.json"
-    quiet = ["--disable-background-networking", "--disable-sync", "--disable-component-update", "--no-first-run"]
-    window = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=390,900"]
-    places = [f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", f"--screenshot={image}", page.as_uri()]
-    command = ["chromium", *window, *quiet, "--enable-logging=stderr", *places]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    document = json.loads(log.read_text())
-    kinds = {number: name for name, number in document["constants"]["logEventTypes"].items()}
-    started = [event for event in document["events"] if kinds[event["type"]] == "URL_REQUEST_START_JOB"]
-    urls = {event["params"]["url"] for event in started if "url" in event.get("params", {})}
-    own = re.compile(r"(file|data|chrome[\w-]*):|https?://[\w.-]*\.(googleapis|google)\.com/")  # the browser's own updates
-    return image.stat().st_size, done.stderr, {url for url in urls if not own.match(url)}
