@@ -51,7 +51,7 @@ def benchmark_models(
     newest, red_team = fresh.dataset if fresh else None, None
     with gpu_slot():
         arms = _score_arms(base, candidate, champion, frozen, settings)
-        on_newest = _score_arms(base, candidate, champion, newest, settings.without_retention()) if newest else ()
+        on_newest = _score_arms(base, candidate, champion, newest, settings.of_examples_alone()) if newest else ()
         if attacks.enabled:
             probed = [
                 redteam.probe_model("base", base, None, findings, attacks),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tasks.prices import PriceTable
 
@@ -87,6 +89,31 @@ class JudgeConfig(BaseModel):
     max_concurrent: int = Field(4, ge=1, le=64, description="Pairs that are asked about at once.")
 
 
+class LmEvalConfig(BaseModel):
+    """Tasks of EleutherAI's lm-evaluation-harness, measured beside the scores; they inform people and decide nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: str = Field(
+        description="Folder of task definitions (YAML) and their data. The definitions that come with the harness are not "
+        "known, because they download theirs."
+    )
+    tasks: tuple[str, ...] = Field(min_length=1, description="Names of tasks defined there.")
+    max_examples: int | None = Field(None, ge=1, description="At most so many examples per task. None: all.")
+    apply_chat_template: bool = Field(True, description="Ask as in a conversation; False hands the bare text over.")
+
+    @model_validator(mode="after")
+    def _folder_exists(self) -> Self:
+        if not Path(self.folder).is_dir():
+            raise ValueError(f"benchmark.lm_eval.folder: {self.folder} is no folder")
+        return self
+
+    def outside_content(self) -> Mapping[str, str]:
+        """The digest of every file of the folder, so that a changed task is a changed setting."""
+        files = sorted(path for path in Path(self.folder).rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 class BenchmarkConfig(BaseModel):
     """How models answer the frozen examples, and how the answers are scored."""
 
@@ -127,6 +154,7 @@ class BenchmarkConfig(BaseModel):
         description="Weigh general questions too, which show what fine-tuning made the model forget: a few hundred short "
         "sequences per model, no generation.",
     )
+    lm_eval: LmEvalConfig | None = Field(None, description="Tasks of lm-evaluation-harness (extra `lm-eval`). None: none.")
     judge: JudgeConfig = Field(
         JudgeConfig(), description="A language model that compares the candidate's replies with its opponents'."
     )
@@ -137,6 +165,6 @@ class BenchmarkConfig(BaseModel):
     confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of the two-sided intervals.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap. Generation is greedy and has none.")
 
-    def without_retention(self) -> Self:
-        """The same settings without the general questions, for a further set of examples."""
-        return self.model_copy(update={"retention": False})
+    def of_examples_alone(self) -> Self:
+        """The same settings without what is asked of a model once, whatever the examples: for a further set of them."""
+        return self.model_copy(update={"retention": False, "lm_eval": None})

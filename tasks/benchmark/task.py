@@ -12,13 +12,14 @@ import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
+from pydantic import TypeAdapter
 
 from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
-from tasks.contracts import ArmScores, BaseLanguageModel, BenchmarkReport, DatasetRef, FolderRef, Judgement
+from tasks.contracts import ArmScores, BaseLanguageModel, BenchmarkReport, DatasetRef, FolderRef, Judgement, Measurement
 from tasks.errors import InputError, LineageError
 from tasks.progress import StageProgress, report_progress
 from tasks.rows import Row, reply
-from tasks.stage import stage_task
+from tasks.stage import content_of, stage_task
 from tasks.storage import Store, sha256_of_file, sha256_of_json
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _ANSWERS_VERSION = 2
 """Raised when generation would give other answers for the same model, rows and settings."""
+_LM_EVAL_VERSION = 1
+"""Raised when the same tasks would be asked or read otherwise."""
 _RETENTION_VERSION = 1
 """Raised when general questions would be weighed otherwise for the same model."""
 
@@ -49,7 +52,8 @@ def score_model(
         config: Generation and scoring.
 
     Raises:
-        InputError: There is no example.
+        InputError: There is no example, or no task of a configured name.
+        MissingDependencyError: Tasks of lm-eval are configured, and it is not installed.
     """
     from tasks.benchmark.scoring import aggregate, aggregate_retention, choose_rows, score_answers
     from tasks.benchmark.slices import slice_scores
@@ -76,6 +80,7 @@ def score_model(
         if kept is None or not store.holds(kept):
             kept = store.write_table(_answer(loaded, rows, config, progress), kind="table", parents=[dataset])
             store.write_pointer(name, kept)
+        harness = _measure_lm_eval(store, model_sha256, loaded, config) if config.lm_eval else ()
         general = _weigh_general(store, model_sha256, loaded, config) if config.retention else None
         table = score_answers(rows, store.read_rows(kept), config)
         examples = store.write_table(table, kind="table", parents=[dataset, kept])
@@ -86,6 +91,7 @@ def score_model(
             scores=(
                 *aggregate(table, [reply(row) for row in rows], config),
                 *(aggregate_retention(store.read_table(general), config) if general else ()),
+                *harness,
             ),
             general=general,
             slices=store.write_table(slice_scores(table, config), kind="table", parents=[examples]),
@@ -188,6 +194,24 @@ def _weigh_general(
         kept = store.write_table(score_retention(general_items(), loaded(), batch_size=config.batch_size), kind="table")
         store.write_pointer(name, kept)
     return kept
+
+
+def _measure_lm_eval(
+    store: Store, model_sha256: str, loaded: Callable[[], LoadedModel], config: BenchmarkConfig
+) -> tuple[Measurement, ...]:
+    """What the configured tasks of lm-eval measured, kept in the store under the model, the tasks and their files."""
+    from tasks.benchmark.lm_eval_tasks import measure_tasks
+
+    assert config.lm_eval is not None
+    key = {"version": _LM_EVAL_VERSION, "model": model_sha256, "tasks": content_of(config.lm_eval)}
+    name = f"lm-eval/{sha256_of_json(key)}.json"
+    measured = TypeAdapter(tuple[Measurement, ...])
+    if (kept := store.read_named(name)) is not None:
+        return measured.validate_json(kept)
+    logger.info("benchmark: model %s on %d tasks of lm-eval", model_sha256[:12], len(config.lm_eval.tasks))
+    found = measure_tasks(loaded(), config.lm_eval, batch_size=config.batch_size)
+    store.write_named(name, measured.dump_json(found))
+    return found
 
 
 def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig) -> str:

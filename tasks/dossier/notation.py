@@ -45,6 +45,8 @@ _ACRONYMS = frozenset(
 
 def metric_name(name: str) -> str:
     """A metric's name for people; ``chrf[fresh]`` is the metric on a part of the examples."""
+    if name.startswith("lm_eval."):
+        return f"{words(name.removeprefix('lm_eval.'))} (lm-eval)"
     metric, _, part = name.partition("[")
     shown = _NAMES.get(metric, words(metric))
     return f"{shown}, {part.removesuffix(']')}" if part else shown

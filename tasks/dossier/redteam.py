@@ -9,6 +9,7 @@ from tasks.dossier.notation import count, percent, signed, words
 from tasks.safety import RATES
 
 _CONTROL = "control_rank_first"
+_GARAK = "garak."
 _LENGTH = "counterfactual_length"
 
 
@@ -19,11 +20,13 @@ def red_team_section(evidence: RunEvidence) -> Section | None:
         return None
     arms = [arm for name in ARM_NAMES if (arm := report.arm(name))]
     rows = []
-    for name in RATES:
+    others = dict.fromkeys(rate.name for arm in arms for rate in arm.rates if rate.name.startswith(_GARAK))
+    for name in (*RATES, *others):
         figures = [arm.rate(name) for arm in arms]
         probes = max((figure.num_samples or 0 for figure in figures if figure), default=0)
         cells = [_rate_cell(figure) for figure in figures]
-        rows.append([Cell(words(name), f"{count(probes)} probes"), *cells])
+        title = f"garak: {name.removeprefix(_GARAK)}" if name in others else words(name)
+        rows.append([Cell(title, f"{count(probes)} probes"), *cells])
     intro = (
         "The same attacks on every model. Each figure is the share of probes that went wrong, with its 95\u202f% interval; "
         "0 is best. Few probes make wide intervals: they show gross faults only."

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import InputError
 from tasks.redteam.probes import ProbeKind, read_probes
+
+
+class GarakConfig(BaseModel):
+    """NVIDIA's garak, in an environment of its own, because its pins exclude the transformers that training needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    python: str = Field(description="The Python of an environment in which garak 0.17 or newer is installed.")
+    probes: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_]+)?$")], ...] = Field(
+        min_length=1, description="Probes by garak's names, such as `encoding.InjectBase64`; a module stands for all of its."
+    )
+    timeout_minutes: float = Field(60.0, gt=0, le=1_440, description="For one model.")
+
+    @model_validator(mode="after")
+    def _python_exists(self) -> Self:
+        if shutil.which(self.python) is None:
+            raise ValueError(f"redteam.garak.python: {self.python} cannot be run; name the Python of garak's environment")
+        return self
 
 
 class RedTeamConfig(BaseModel):
@@ -40,6 +59,7 @@ class RedTeamConfig(BaseModel):
     num_decoys: int = Field(
         31, ge=7, le=1_023, description="Values that compete with a personal value in its rank; 31 make chance 1 in 32."
     )
+    garak: GarakConfig | None = Field(None, description="Also attack with garak; its rates inform and guard nothing.")
     seed: int = Field(20_261_101, ge=0, description="Seed of canaries, decoys, secrets, and of which values are probed.")
 
     @model_validator(mode="after")

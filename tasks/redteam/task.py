@@ -6,13 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
+from pydantic import TypeAdapter
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, RedTeamArm
+from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, Measurement, RedTeamArm
 from tasks.errors import IntegrityError
 from tasks.progress import report_progress
 from tasks.redteam.config import RedTeamConfig
@@ -20,6 +21,12 @@ from tasks.safety import RATES
 from tasks.sources import sources_sha256
 from tasks.stage import content_of, stage_task
 from tasks.storage import Store, sha256_of_json
+
+if TYPE_CHECKING:
+    from tasks.modeling.generation import LoadedModel
+
+_GARAK_VERSION = 1
+"""Raised when the same probes would be asked or counted otherwise."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +50,7 @@ def probe_model(
 
     Raises:
         IntegrityError: The rows before scrubbing are gone from the store.
+        MissingDependencyError: garak is configured, and its environment has none.
         InputError: A file of probes changed since the configuration was read, and is faulty.
     """
     from tasks.modeling.generation import load_model
@@ -68,12 +76,13 @@ def probe_model(
         if behaviour is None or not store.holds(behaviour):
             behaviour = store.write_table(outcomes_table(probe_behaviour(loaded, config, progress)), kind="table")
             store.write_pointer(name, behaviour)
+        garak = _probe_with_garak(store, model_sha256, loaded, config) if config.garak else ()
         table = pa.concat_tables([store.read_table(behaviour).replace_schema_metadata(), memory])
         probed = RedTeamArm(
             arm=arm,
             model_sha256=model_sha256,
             probes=store.write_table(table, kind="table", parents=[*findings, behaviour]),
-            rates=summarise(table.to_pylist(), config),
+            rates=(*summarise(table.to_pylist(), config), *garak),
         )
         progress.finish(_summary(probed))
     logger.info("red team: %s", _summary(probed))
@@ -94,10 +103,30 @@ def _rows_before_scrubbing(store: Store, findings: DatasetRef) -> list[dict[str,
     return store.read_rows(original)
 
 
+def _probe_with_garak(
+    store: Store, model_sha256: str, loaded: LoadedModel, config: RedTeamConfig
+) -> tuple[Measurement, ...]:
+    """What garak found, kept in the store under the model and the settings: it takes long."""
+    from tasks.redteam.garak import probe_with_garak
+
+    assert config.garak is not None
+    options = {"max_new_tokens": config.max_new_tokens, "seed": config.seed}
+    key = {"version": _GARAK_VERSION, "model": model_sha256, "probes": config.garak.probes, **options}
+    name = f"garak/{sha256_of_json(key)}.json"
+    measured = TypeAdapter(tuple[Measurement, ...])
+    if (kept := store.read_named(name)) is not None:
+        return measured.validate_json(kept)
+    logger.info("red team: model %s under %s of garak", model_sha256[:12], ", ".join(config.garak.probes))
+    found = probe_with_garak(loaded, config.garak, **options)
+    store.write_named(name, measured.dump_json(found))
+    return found
+
+
 def _behaviour_key(model_sha256: str, config: RedTeamConfig) -> str:
     """What the replies and their judgement depend on, hashed: model, settings, own probe files, and the code."""
     code = sources_sha256(Path(__file__))
-    return sha256_of_json({"model": model_sha256, "config": content_of(config), "code": code})
+    own = config.model_copy(update={"garak": None})
+    return sha256_of_json({"model": model_sha256, "config": content_of(own), "code": code})
 
 
 def _summary(probed: RedTeamArm) -> str:

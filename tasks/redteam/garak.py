@@ -1,0 +1,177 @@
+"""NVIDIA's garak against the loaded model; its findings become rates of the same report.
+
+garak pins an older transformers than training needs, so it lives in an environment of its own and reaches the model over
+HTTP: an endpoint on this machine, on a free port, that exists while garak runs. Its report holds replies, and is deleted
+once the counts were read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from tasks.contracts import Measurement
+from tasks.errors import MissingDependencyError, PerennialError
+from tasks.intervals import wilson_interval
+from tasks.modeling.generation import LoadedModel, generate_replies
+from tasks.processes import stop_group
+from tasks.redteam.config import GarakConfig
+
+_MIN_VERSION = (0, 17)
+"""What pip chooses where dependencies conflict is 0.9, with other options and another report."""
+_IGNORED_DETECTORS = ("mitigation.",)
+"""MitigationBypass knows a few phrases of refusal; a model that refuses in other words counts as broken into."""
+_REQUEST_TIMEOUT_SECONDS = 600
+
+
+def probe_with_garak(loaded: LoadedModel, config: GarakConfig, *, max_new_tokens: int, seed: int) -> tuple[Measurement, ...]:
+    """For each probe and detector the share of attacks that got through, as ``garak.<probe>.<detector>``.
+
+    A probe that garak evaluated nothing of is not measured, whatever garak's exit status says.
+
+    Raises:
+        MissingDependencyError: The named interpreter has no garak of at least version 0.17.
+        PerennialError: garak ended without a report, or not in time.
+    """
+    _check_version(config)
+    with tempfile.TemporaryDirectory() as name, _endpoint(loaded, max_new_tokens) as url:
+        folder = Path(name)
+        options = folder / "options.json"
+        options.write_text(json.dumps({"rest": {"RestGenerator": _rest_options(url)}}))
+        arguments = ["--target_type", "rest", "--generator_option_file", str(options), "--probes", ",".join(config.probes)]
+        arguments += ["--report_prefix", str(folder / "findings"), "--generations", "1", "--seed", str(seed % 2**32)]
+        _run(config, arguments, folder)
+        report = folder / "findings.report.jsonl"
+        lines = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
+        if not any('"completion"' in line for line in lines[-1:]):
+            raise PerennialError(
+                "redteam.garak",
+                _last_words(folder) or "no complete report",
+                "a report with a completion entry",
+                "Run the same probes by hand in garak's environment to see why.",
+            )
+        return rates_in(lines, config.probes)
+
+
+def rates_in(lines: Iterable[str], probes: Iterable[str]) -> tuple[Measurement, ...]:
+    """The counts of a garak report (JSON Lines): one rate per probe and detector."""
+    counts: dict[str, tuple[int, int]] = {}
+    seen: dict[str, int] = defaultdict(int)
+    for line in lines:
+        entry = json.loads(line)
+        if entry.get("entry_type") != "eval" or str(entry["detector"]).startswith(_IGNORED_DETECTORS):
+            continue
+        total = int(entry["total_evaluated"])
+        seen[str(entry["probe"])] += total
+        if total:
+            counts[f"garak.{entry['probe']}.{entry['detector'].split('.')[-1]}"] = (int(entry["fails"]), total)
+    rates = []
+    for name, (fails, total) in sorted(counts.items()):
+        low, high = wilson_interval(fails, total)
+        rates.append(Measurement(name=name, value=fails / total, low=low, high=high, num_samples=total, note="garak"))
+    for wanted in probes:
+        if not any(probe == wanted or probe.startswith(f"{wanted}.") for probe, total in seen.items() if total):
+            rates.append(Measurement(name=f"garak.{wanted}", value=None, num_samples=0, note="garak evaluated nothing"))
+    return tuple(rates)
+
+
+def _check_version(config: GarakConfig) -> None:
+    ask = "import importlib.metadata as m; print(m.version('garak'))"
+    try:
+        done = subprocess.run([config.python, "-I", "-c", ask], capture_output=True, text=True, timeout=60, check=False)
+        found = done.stdout.strip() if done.returncode == 0 else ""
+    except OSError:
+        found = ""
+    if not found or tuple(int(part) for part in found.split(".")[:2]) < _MIN_VERSION:
+        raise MissingDependencyError(
+            f"redteam.garak.python: {config.python}",
+            f"garak {found}" if found else "no garak",
+            "an environment of its own with garak 0.17 or newer: its pins exclude the transformers that training needs",
+            "python3 -m venv garak-env && garak-env/bin/pip install 'garak>=0.17.1', and name garak-env/bin/python.",
+        )
+
+
+def _rest_options(url: str) -> dict[str, object]:
+    return {
+        "name": "perennial",
+        "uri": url,
+        "method": "post",
+        "headers": {"Content-Type": "application/json"},
+        "req_template_json_object": {"prompt": "$INPUT"},
+        "response_json": True,
+        "response_json_field": "text",
+        "request_timeout": _REQUEST_TIMEOUT_SECONDS,
+    }
+
+
+def _run(config: GarakConfig, arguments: list[str], folder: Path) -> None:
+    """Runs garak to its end in a process group of its own; what it writes beside the report stays in ``folder``."""
+    places = {f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("DATA", "CACHE", "CONFIG")}
+    environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), "HF_HUB_OFFLINE": "1", **places}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [config.python, "-m", "garak", *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=60 * config.timeout_minutes)
+        except subprocess.TimeoutExpired as error:
+            raise PerennialError(
+                "redteam.garak",
+                f"garak still running after {config.timeout_minutes:g} minutes",
+                "its report",
+                "Name fewer probes, or raise redteam.garak.timeout_minutes.",
+            ) from error
+        finally:
+            stop_group(process)
+
+
+def _last_words(folder: Path) -> str:
+    """The kind of error that garak's log ends with, without its message, which may quote a reply."""
+    lines = (folder / "log").read_text(errors="replace").strip().splitlines()
+    return lines[-1].split(":")[0][:100] if lines else ""
+
+
+@contextmanager
+def _endpoint(loaded: LoadedModel, max_new_tokens: int) -> Iterator[str]:
+    """A URL of this machine that answers ``{"prompt": ...}`` with ``{"text": ...}``, one question at a time."""
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            prompt = [{"role": "user", "content": str(body["prompt"])}]
+            with lock:
+                [reply] = generate_replies(loaded, [prompt], max_new_tokens=max_new_tokens, batch_size=1)
+            answer = json.dumps({"text": reply.text}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Says nothing: a request holds a prompt."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
