@@ -114,7 +114,13 @@ def test_a_registered_version_is_served_from_the_registry_alone(
     [short] = served.predict(question, params={"max_new_tokens": 2})
     assert long.startswith(short)
     assert len(long) > len(short) > 0
-    assert "max_new_tokens" in str(served.metadata.signature)
+    signature = served.metadata.signature
+    assert (signature.inputs.input_names(), signature.outputs.input_names()) == (["messages"], ["reply"])
+    assert [parameter.name for parameter in signature.params] == ["max_new_tokens"]
+    example = served.metadata.load_input_example(f"models:/{name}@challenger")
+    [answer] = served.predict(example, params={"max_new_tokens": 2})
+    assert isinstance(answer, str)
+    assert client.get_model_version(name, "1").tags["perennial.license"] == "apache-2.0"
 
 
 def test_a_merged_model_is_reached_from_its_version(client: Any, name: str, store: Store, tmp_path: Path) -> None:
