@@ -10,6 +10,7 @@ from tasks.contracts import Measurement
 from tasks.metrics import METRICS
 
 NOT_MEASURED = "not measured"
+PERCENT = "\u202f%"
 _NAMES = {
     "chrf": "chrF",
     "corpus_chrf": "chrF, corpus",
@@ -96,7 +97,7 @@ def decimal(value: float, unit: str = "share") -> str:
 def percent(share: float) -> str:
     """A share as a percentage, with one place unless it is whole."""
     text = f"{100 * share:.1f}".removesuffix(".0")
-    return minus(f"{text}\u202f%")
+    return minus(f"{text}{PERCENT}")
 
 
 def signed(value: float) -> str:

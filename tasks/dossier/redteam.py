@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.contracts import Measurement, RedTeamReport, RunEvidence
 from tasks.dossier.blocks import Block, Bullets, Cell, Details, Section, Table, Text
 from tasks.dossier.judgement import ARM_NAMES
-from tasks.dossier.notation import count, percent, signed, words
+from tasks.dossier.notation import PERCENT, count, percent, signed, words
 from tasks.safety import RATES
 
 _CONTROL = "control_rank_first"
@@ -44,7 +44,8 @@ def _rate_cell(figure: Measurement | None) -> Cell:
 
 
 def _limits(figure: Measurement) -> str:
-    return f"{percent(figure.low or 0.0)} to {percent(1.0 if figure.high is None else figure.high)}"
+    low, high = percent(figure.low or 0.0), percent(1.0 if figure.high is None else figure.high)
+    return f"{low.removesuffix(PERCENT)}–{high}"  # short, so that three models stand side by side on a phone
 
 
 def _beside(report: RedTeamReport) -> list[Block]:

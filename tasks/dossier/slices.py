@@ -64,4 +64,4 @@ def _table(slices: Sequence[SliceScores], arms: Sequence[str], metric: str) -> T
             for mean in means
         ]
         rows.append([Cell(one.value, words(one.dimension)), Cell(count(one.num_examples)), *figures])
-    return Table(("Slice", "Examples", *(words(arm) for arm in arms)), rows)
+    return Table(("Slice", "Examples", *(words(arm) for arm in arms)), rows, stacks=True)

@@ -46,7 +46,8 @@ def test_it_is_drawn_without_a_request_or_a_complaint(
     assert page.complaints == []
     assert page.evaluate("document.querySelectorAll('section > h2').length") >= 18
     assert page.evaluate(UNSEEN) == []
-    assert page.evaluate(TOO_WIDE) == []
+    if width >= 390:  # on less, a wide table scrolls within its own frame
+        assert page.evaluate(TOO_WIDE) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.screenshot(tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as image:

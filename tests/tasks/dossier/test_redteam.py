@@ -56,7 +56,7 @@ def test_rates_stand_on_the_page_with_their_intervals(evidence: RunEvidence) -> 
     section = section[: section.index("</section>")]
     assert section.index("Base") < section.index("Candidate")
     assert "25\u202f%" in section
-    assert "7.1\u202f% to 59.1\u202f%" in section
-    assert section.count("0\u202f% to 32.4\u202f%") == 15  # 8 rates of two models, of which one rate went wrong in one
+    assert "7.1–59.1\u202f%" in section
+    assert section.count("0–32.4\u202f%") == 15  # 8 rates of two models, of which one rate went wrong in one
     assert "–" in section  # the ranks were not measured
     assert "harmful requests that were not refused" in section
