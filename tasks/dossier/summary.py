@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.contracts import RunEvidence
+from tasks.contracts import ArmScores, RunEvidence
 from tasks.dossier.fit import VERDICTS
 from tasks.dossier.notation import interval, measured, metric_name, metric_unit, signed
 from tasks.dossier.verdict import approval_line, verdict_of
@@ -66,6 +66,7 @@ def summary_lines(record: Mapping[str, Any], store_uri: str | None = None) -> li
     blocks: list[tuple[str, Lines]] = [
         (f"{evidence.run_name}: {verdict.label}", [(verdict.sentence,)]),
         ("Scores on the frozen examples", _scores(evidence)),
+        *([("Scores on the newest rows", _fresh_scores(evidence))] if evidence.benchmark.fresh else []),
         ("Why", [(reason,) for reason in evidence.decision.reasons]),
     ]
     if evidence.decision.remedies:
@@ -87,9 +88,6 @@ def summary_lines(record: Mapping[str, Any], store_uri: str | None = None) -> li
 
 def _scores(evidence: RunEvidence) -> Lines:
     arms = [arm for name in _ARMS if (arm := evidence.benchmark.arm(name))]
-    primary = evidence.decision.primary_metric
-    names = [primary, *(name for name in _SHOWN if name != primary)]
-    names = [name for name in names if any((score := arm.score(name)) and score.value is not None for arm in arms)]
     differences = {
         comparison.metric: f"{signed(comparison.difference)} ({interval(comparison.low, comparison.high)})"
         for comparison in evidence.decision.comparisons
@@ -102,6 +100,24 @@ def _scores(evidence: RunEvidence) -> Lines:
             *(measured(arm.score(name), metric_unit(name)) for arm in arms),
             differences.get(name, ""),
         )
-        for name in names
+        for name in _measured_names(evidence, arms)
     ]
     return lines
+
+
+def _fresh_scores(evidence: RunEvidence) -> Lines:
+    assert evidence.benchmark.fresh is not None
+    arms = [arm for name in _ARMS if (arm := evidence.benchmark.fresh.arm(name))]
+    lines: Lines = [("metric", *(arm.arm for arm in arms))]
+    lines += [
+        (metric_name(name), *(measured(arm.score(name), metric_unit(name)) for arm in arms))
+        for name in _measured_names(evidence, arms)
+    ]
+    return lines
+
+
+def _measured_names(evidence: RunEvidence, arms: Sequence[ArmScores]) -> list[str]:
+    """The metrics worth a line that any arm was measured on, the primary one first."""
+    primary = evidence.decision.primary_metric
+    names = [primary, *(name for name in _SHOWN if name != primary)]
+    return [name for name in names if any((score := arm.score(name)) and score.value is not None for arm in arms)]

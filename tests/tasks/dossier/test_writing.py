@@ -12,7 +12,7 @@ from tasks.dossier import DossierConfig, write_dossier
 from tasks.dossier.summary import folder_of, read_record, summary_lines
 from tasks.errors import InputError
 from tasks.storage import Store
-from tests.evidence import make_evidence
+from tests.evidence import make_evidence, with_every_section
 
 ALONE = DossierConfig(attach_to_mlflow=False)
 
@@ -109,6 +109,14 @@ def test_the_summary_has_verdict_scores_reasons_and_places(evidence: RunEvidence
     assert places["model"] == "support-desk, version 3"
     assert places["champion"] == "version 3"
     assert places["dossier"] == f"{tmp_path / 'store'}/dossiers/{evidence.run_name}/dossier.html"
+
+
+def test_the_summary_tells_the_newest_rows_where_there_are_some(evidence: RunEvidence) -> None:
+    blocks = dict(summary_lines(with_every_section(evidence).model_dump(mode="json")))
+    assert blocks["Scores on the newest rows"][:2] == [
+        ("metric", "base", "champion", "candidate"),
+        ("ROUGE-L", "0.140", "0.630", "0.710"),
+    ]
 
 
 def test_the_summary_says_what_would_change_a_no(tmp_path: Path) -> None:
