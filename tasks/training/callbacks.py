@@ -148,7 +148,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
                 learning_rate=logs.get("learning_rate"),
                 grad_norm=logs.get("grad_norm"),
                 tokens_per_second=speed,
-                peak_memory_bytes=peak_memory_bytes(),
+                memory_bytes=peak_memory_bytes(),
                 num_tokens=seen,
             )
         )

@@ -36,7 +36,7 @@ CURVES_SCHEMA = pa.schema(
         pa.field("learning_rate", pa.float64()),
         pa.field("grad_norm", pa.float64()),
         pa.field("tokens_per_second", pa.float64()),
-        pa.field("peak_memory_bytes", pa.int64()),
+        pa.field("memory_bytes", pa.int64()),
     ]
 )
 
@@ -202,7 +202,7 @@ def _relay(
     if event.kind == "phase":
         on_progress(event.step, event.num_steps, event.phase)
         return
-    names = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "peak_memory_bytes", "epoch")
+    names = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_bytes", "epoch")
     figures = {name: getattr(event, name) for name in names}
     run.log_metrics({name: value for name, value in figures.items() if value is not None}, step=event.step)
     if event.kind == "step":

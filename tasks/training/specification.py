@@ -78,7 +78,10 @@ class TrainerReport(Contract):
 
 
 class TrainerEvent(Contract):
-    """One line of the progress file. ``alive`` only says that the process is not stuck."""
+    """One line of the progress file. ``alive`` only says that the process is not stuck.
+
+    ``memory_bytes`` is the most that the process has held so far.
+    """
 
     kind: Literal["phase", "step", "evaluation", "alive"]
     phase: str = ""
@@ -90,5 +93,5 @@ class TrainerEvent(Contract):
     learning_rate: float | None = None
     grad_norm: float | None = None
     tokens_per_second: float | None = None
-    peak_memory_bytes: int | None = None
+    memory_bytes: int | None = None
     num_tokens: int = 0
