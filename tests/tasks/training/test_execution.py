@@ -59,7 +59,11 @@ def test_supervised_then_preference_training_end_to_end(desk: Any, tracking: Any
     assert run.data.metrics["eval_loss_after"] == pytest.approx(
         next(item.value for item in sft.measurements if item.name == "eval_loss_after")
     )
-    assert len(tracking.get_metric_history(sft.mlflow_run_id, "loss")) == 12
+    for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_bytes"):
+        history = tracking.get_metric_history(sft.mlflow_run_id, name)
+        assert [point.step for point in history] == list(range(1, 13)), name
+        assert max(point.value for point in history) > 0
+    assert [point.step for point in tracking.get_metric_history(sft.mlflow_run_id, "eval_loss")] == [0, 3, 6, 9, 12]
     assert run.data.metrics["peak_memory_bytes"] == sft.peak_memory_bytes > 0
     assert run.data.metrics["cost"] == pytest.approx(36 * sft.seconds / 3600)
     assert sft.plan.cost is not None
