@@ -5,10 +5,11 @@
 
 The four ways answer the same prompts greedily and to the same limits: transformers' `generate` for one prompt at a time;
 `generate` for prompts sorted by length and padded on the left, each batch to its last reply; this project's
-`generate_replies`, which goes on without the rows that have ended; and transformers' continuous batching
-(`generate_batch`), which fills a place as soon as it is free but needs paged attention. Instruction-tuned models end
-replies at very different lengths, which is where the last two gain. The share of equal replies against one by one is told:
-in bfloat16 a tie in the last bit may turn a word. Ratios of one run are worth more than its seconds.
+`generate_replies`, which goes on without the rows that have ended; and, on a GPU, transformers' continuous batching
+(`generate_batch`), which fills a place as soon as it is free. On a CPU it is left out: it sizes its tensors by the memory it
+finds, and was still filling them after a minute and a half. Instruction-tuned models end replies at very different lengths,
+which is where the last two gain. The share of equal replies against one by one is told: in bfloat16 a tie in the last bit
+may turn a word; `--float32` shows that nothing else does. Ratios of one run are worth more than its seconds.
 """
 
 from __future__ import annotations
@@ -72,11 +73,14 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--max-new-tokens", type=int, default=48)
+    parser.add_argument("--float32", action="store_true", help="Weights in float32, whatever the model's own.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = options.model or BaseModelConfig().source
         base = resolve(BaseModelConfig(source=source), Store(folder))
         loaded = load_model(Store(folder).fetch_folder(base.folder), None)
+        if options.float32:
+            loaded.model.float()
         compare(loaded, options)
 
 
@@ -115,11 +119,10 @@ def compare(loaded: LoadedModel, options: argparse.Namespace) -> None:
     truth, reference = timed(one_by_one)
     texts = [text_of(loaded, reply) for reply in truth]
     print_line("one by one, generate", reference, reference, texts, texts)
-    for title, way in (
-        ("sorted, left-padded batches, generate", batched),
-        ("this project", project),
-        ("continuous batching, generate_batch", continuous),
-    ):
+    ways = [("sorted, left-padded batches, generate", batched), ("this project", project)]
+    if loaded.device == "cuda":
+        ways.append(("continuous batching, generate_batch", continuous))
+    for title, way in ways:
         try:
             replies, seconds = timed(way)
         except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:  # printed: what does not run here
