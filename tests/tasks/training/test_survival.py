@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ import pytest
 from tasks.errors import StoreError
 from tasks.training.config import DpoConfig, LoraSettings
 from tasks.training.specification import DpoMethod, SftMethod, TrainerEvent, TrainerSpec
-from tasks.training.supervisor import SupervisedRun, supervise
+from tasks.training.supervisor import SupervisedRun, read_curve, supervise
+from tasks.training.worker import main
+from tests.tasks.training.conftest import quick_sft
 
 pytestmark = pytest.mark.slow
 
@@ -47,19 +51,42 @@ def losses(outcome: SupervisedRun) -> list[tuple[int, float | None, float | None
     return [(event.step, event.loss, event.eval_loss) for event in outcome.curve]
 
 
-@pytest.fixture
-def method(quick: Callable[..., SftMethod]) -> SftMethod:
+@pytest.fixture(scope="module")
+def method() -> SftMethod:
     """Random state matters in it (dropout), and it is long enough to be interrupted in its second epoch."""
-    return quick(lora=LoraSettings(r=4, lora_dropout=0.1), save_interval_seconds=0, num_train_epochs=6)
+    lora = LoraSettings(r=4, lora_dropout=0.1)
+    return SftMethod(config=quick_sft(lora=lora, save_interval_seconds=0, num_train_epochs=4))
 
 
-def test_killed_trainers_resume_to_the_bits_of_an_unbroken_training(desk: Any, tmp_path: Path, method: SftMethod) -> None:
-    whole = desk.spec(tmp_path / "whole", method)
-    expected = supervise(whole, lambda event: None)
+@pytest.fixture(scope="module")
+def unbroken(desk: Any, tmp_path_factory: pytest.TempPathFactory, method: SftMethod) -> Unbroken:
+    """What the interrupted trainings must equal, trained once for all of them and in this process, to the same bits."""
+    return train_here(desk, desk.spec(tmp_path_factory.mktemp("unbroken"), method))
+
+
+@dataclass(frozen=True)
+class Unbroken:
+    """A training that nothing interrupted."""
+
+    adapter_sha: str
+    losses: list[tuple[int, float | None, float | None]]
+
+
+def train_here(desk: Any, spec: TrainerSpec) -> Unbroken:
+    """Trains in this process: another one costs more time to start than to train."""
+    work = Path(spec.work_dir)
+    (work / "spec.json").write_text(spec.model_dump_json())
+    assert main([str(work / "spec.json")]) == 0
+    return Unbroken(adapter_sha(desk, spec), [(event.step, event.loss, event.eval_loss) for event in read_curve(work)])
+
+
+def test_killed_trainers_resume_to_the_bits_of_an_unbroken_training(
+    desk: Any, tmp_path: Path, method: SftMethod, unbroken: Unbroken
+) -> None:
     broken = desk.spec(tmp_path / "broken", method)
-    # Far enough apart that no two fall into one batch of relayed events, and the last well before the end.
+    # Far enough apart that no two fall into one batch of relayed events, the second in another epoch than the first.
     draw = random.Random(3)
-    kill_at = [draw.randint(first, first + 4) for first in (3, 12, 21)]
+    kill_at = [draw.randint(first, first + 3) for first in (3, 12)]
     killed: set[int] = set()
 
     def kill(event: TrainerEvent) -> None:
@@ -72,81 +99,80 @@ def test_killed_trainers_resume_to_the_bits_of_an_unbroken_training(desk: Any, t
 
     outcome = supervise(broken, kill)
     # On a starved machine a trainer may be past its end before it is killed; it then was the last attempt.
-    assert len(killed) >= 2
+    assert len(killed) >= 1
     assert outcome.num_attempts in (len(killed), len(killed) + 1)
-    assert adapter_sha(desk, broken) == adapter_sha(desk, whole)
-    assert losses(outcome) == losses(expected)
+    assert adapter_sha(desk, broken) == unbroken.adapter_sha
+    assert losses(outcome) == unbroken.losses
+    assert "96 rows, 4 epochs: none came twice in an epoch, none was skipped" in outcome.report.notes
 
 
-def test_a_killed_parent_resumes_to_the_same_bits(desk: Any, tmp_path: Path, method: SftMethod) -> None:
-    whole = desk.spec(tmp_path / "whole", method)
-    supervise(whole, lambda event: None)
+def test_a_killed_parent_resumes_to_the_same_bits(desk: Any, tmp_path: Path, method: SftMethod, unbroken: Unbroken) -> None:
     broken = desk.spec(tmp_path / "broken", method)
     parent = multiprocessing.get_context("spawn").Process(target=supervise_quietly, args=(broken.model_dump_json(),))
     parent.start()
     progress = tmp_path / "broken" / "progress.jsonl"
-    wait_for(lambda: progress.exists() and '"step":14' in progress.read_text())
+    wait_for(lambda: progress.exists() and '"step":9' in progress.read_text())
     parent.kill()
     parent.join()
     wait_for(lambda: not trainers_of(broken), seconds=10)
     outcome = supervise(broken, lambda event: None)
-    assert adapter_sha(desk, broken) == adapter_sha(desk, whole)
-    assert outcome.report.outcome == "done"
+    assert adapter_sha(desk, broken) == unbroken.adapter_sha
+    assert losses(outcome) == unbroken.losses
+    assert "96 rows, 4 epochs: none came twice in an epoch, none was skipped" in outcome.report.notes
 
 
 def test_a_killed_preference_training_resumes_to_the_same_bits(desk: Any, tmp_path: Path, sft_adapter: Any) -> None:
-    config = DpoConfig(learning_rate=1e-2, num_train_epochs=6, num_threads=1, device="cpu", save_interval_seconds=0)
+    config = DpoConfig(learning_rate=1e-2, num_train_epochs=4, num_threads=1, device="cpu", save_interval_seconds=0)
     method = DpoMethod(config=config, adapter=sft_adapter)
-    whole = desk.spec(tmp_path / "whole", method)
-    supervise(whole, lambda event: None)
+    whole = train_here(desk, desk.spec(tmp_path / "whole", method))
     broken = desk.spec(tmp_path / "broken", method)
     killed: list[int] = []
 
     def kill(event: TrainerEvent) -> None:
-        if event.kind == "step" and event.step >= 8 and not killed:
+        if event.kind == "step" and event.step >= 5 and not killed:
             killed.extend(process.pid for process in trainers_of(broken))
             for process in trainers_of(broken):
                 process.kill()
 
     supervise(broken, kill)
     assert killed
-    assert adapter_sha(desk, broken) == adapter_sha(desk, whole)
+    assert adapter_sha(desk, broken) == whole.adapter_sha
 
 
-def test_a_request_to_stop_saves_and_resumes(desk: Any, tmp_path: Path, method: SftMethod) -> None:
-    spec = desk.spec(tmp_path / "work", SftMethod(config=method.config.model_copy(update={"save_interval_seconds": 1e6})))
+def test_a_request_to_stop_saves_and_resumes_and_an_interrupted_parent_ends_the_trainer_within_ten_seconds(
+    desk: Any, tmp_path: Path, method: SftMethod
+) -> None:
+    config = method.config.model_copy(update={"save_interval_seconds": 1e6, "num_train_epochs": 20})
+    spec = desk.spec(tmp_path / "work", SftMethod(config=config))
     asked: list[int] = []
-
-    def ask(event: TrainerEvent) -> None:
-        if event.kind == "step" and event.step >= 4 and not asked:
-            asked.append(event.step)
-            for process in trainers_of(spec):
-                process.send_signal(signal.SIGTERM)
-
-    outcome = supervise(spec, ask)
-    assert "asked to stop" in outcome.history[0]
-    assert outcome.num_attempts == 2
-
-
-def test_an_interrupted_parent_ends_a_real_trainer_within_ten_seconds(desk: Any, tmp_path: Path, method: SftMethod) -> None:
-    spec = desk.spec(tmp_path / "work", method)
+    resumed: list[int] = []
     interrupted: list[float] = []
 
-    def interrupt(event: TrainerEvent) -> None:
-        if event.kind == "step":
+    def disturb(event: TrainerEvent) -> None:
+        if event.kind != "step":
+            return
+        if not asked and event.step >= 4:
+            asked.extend(process.pid for process in trainers_of(spec))
+            for process in trainers_of(spec):
+                process.send_signal(signal.SIGTERM)
+        elif asked and not interrupted and not {process.pid for process in trainers_of(spec)} & set(asked):
+            resumed.append(event.step)
             interrupted.append(time.monotonic())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        supervise(spec, interrupt)
+        supervise(spec, disturb)
     assert not trainers_of(spec)
     assert time.monotonic() - interrupted[0] < 10
+    history = json.loads((tmp_path / "work" / "attempts.json").read_text())["history"]
+    assert "asked to stop" in history[0]
+    assert resumed[0] > 4, "it went on from the checkpoint that it had been asked for"
 
 
 def test_a_trainer_that_the_kernel_kills_for_memory_goes_on_with_a_smaller_micro_batch(
     desk: Any, tmp_path: Path, quick: Callable[..., SftMethod]
 ) -> None:
-    spec = desk.spec(tmp_path / "work", quick(max_steps=2))
+    spec = desk.spec(tmp_path / "work", quick(max_steps=1))
     kills: list[int] = []
 
     def kill_at_the_same_place(event: TrainerEvent) -> None:
@@ -191,18 +217,18 @@ def test_a_full_disk_is_one_clear_error_and_the_checkpoint_survives(
 
 
 def test_two_processes_train_together(desk: Any, tmp_path: Path, quick: Callable[..., SftMethod]) -> None:
-    # Without dropout, whose masks each process draws for itself.
-    settings = {"max_steps": 4, "lora": LoraSettings(r=4, lora_dropout=0.0)}
-    one = supervise(desk.spec(tmp_path / "one", quick(**settings)), lambda event: None)
+    # Without dropout, whose masks each process draws for itself; in float32, because bfloat16 rounds other sums otherwise.
+    settings = {"max_steps": 3, "precision": "float32", "lora": LoraSettings(r=4, lora_dropout=0.0)}
+    one = train_here(desk, desk.spec(tmp_path / "one", quick(**settings)))
     two = supervise(desk.spec(tmp_path / "two", quick(**settings, num_processes=2)), lambda event: None)
     assert two.report.plan is not None
     assert two.report.plan.num_processes == 2
     assert two.report.plan.micro_batch_size * two.report.plan.accumulation_steps == 8
-    assert [step for step, _, _ in losses(one)] == [step for step, _, _ in losses(two)]
+    assert [step for step, _, _ in one.losses] == [step for step, _, _ in losses(two)]
     # Training averages over all tokens of all processes; evaluation over batches, which are other ones here.
     for place, tolerance in ((1, 1e-4), (2, 1e-2)):
-        alone, together = ([row[place] for row in losses(run) if row[place] is not None] for run in (one, two))
-        assert len(alone) >= 3
+        alone, together = ([row[place] for row in rows if row[place] is not None] for rows in (one.losses, losses(two)))
+        assert len(alone) >= 2
         assert together == pytest.approx(alone, rel=tolerance)
 
 
