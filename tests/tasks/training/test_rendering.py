@@ -40,7 +40,7 @@ def test_the_learned_tokens_are_the_reply_and_its_end(tokenizer: Any) -> None:
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(question=st.text(min_size=1, max_size=60), reply=st.text(min_size=1, max_size=60))
 def test_any_text_is_split_where_the_reply_begins(tokenizer: Any, question: str, reply: str) -> None:
-    row = {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]}
+    row = {"id": "1", "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]}
     example = render_example(tokenizer, row, stops={tokenizer.eos_token_id}, max_length=4096)
     assert tokenizer.decode(example.reply_ids, clean_up_tokenization_spaces=False) == reply + tokenizer.eos_token
 
