@@ -12,7 +12,7 @@ from tasks.pii.config import OperatorName, PiiConfig
 from tasks.pii.lexicon import lists_sha256
 from tasks.storage import sha256_of_json
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised when the detectors or operators change, so that the policy's hash does too."""
 _EXECUTION_FIELDS = {
     "batch_size",

@@ -131,6 +131,13 @@ class Reading:
         shouted = sum(token.text.isupper() for token in words)
         return capitals > 0 and (shouted < 0.7 * len(words) or len(words) < 3)
 
+    @cached_property
+    def is_english(self) -> bool:
+        """Whether three words in five, and three at least, are English: else a word that is none says nothing."""
+        words = [token.lower for token in self.tokens if token.lower.isalpha() and len(token.lower) > 1]
+        num_english = sum(word in self.lexicon.english for word in words)
+        return num_english >= max(3, 0.6 * len(words))
+
     def starts_sentence(self, index: int) -> bool:
         """Whether the token's capital may come from its place: first in the text, a line, a sentence or a quotation."""
         return index == 0 or _SENTENCE_END.search(self.tokens[index].before) is not None

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
+from string import ascii_lowercase
 
-from tasks.pii.lexicon import vocabulary
+from tasks.pii.lexicon import lexicon, vocabulary
 from tasks.pii.reading import Reading, Token
 from tasks.pii.recognizers.base import OwnRecognizer
 from tasks.pii.spans import Span
@@ -60,6 +62,11 @@ _SIGN_OFF = re.compile(
 )
 """A closing line; a name of one to three words alone on the next line signs the text."""
 
+_MISREAD = re.compile(r"[A-ZÀ-Þ][^\W\d_A-Z]*[0158][^\W\d_A-Z]{2,}")
+"""``Fl0rence``, ``Se1ma``: a digit inside a capitalised word, as scanners misread letters."""
+_LETTERS_OF_DIGITS = str.maketrans("0158", "olsb")
+_LONGEST_WORD = 30
+_LETTERS = f"{ascii_lowercase}'"
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _NAME_PREFIX = re.compile(r"(?:Mc|Mac|De|Di|Da|Du|La|Le|Van|Von|Fitz|O'|D'|L')[A-Z][a-z]")
 _PART_OF_JOINED = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -103,6 +110,9 @@ class NameRecognizer(OwnRecognizer):
         known = reading.lexicon
         word = token.lower
         follows_title = self._follows_title(reading, index)
+        if token.is_capital and self._strict and (misread := _MISREAD.fullmatch(token.text)) is not None:
+            plain = misread.group().lower().translate(_LETTERS_OF_DIGITS)
+            return (0.6, "own.misread_name") if plain in known.names or plain not in known.ordinary else None
         if token.is_capital:
             is_name = word in known.names
             is_ordinary = word in known.ordinary
@@ -137,17 +147,31 @@ class NameRecognizer(OwnRecognizer):
             return 0.55, "own.lower_case_name"
         if not reading.has_case and self._is_pair(reading, index):
             return 0.55, "own.lower_case_pair"
-        if self._strict and not reading.has_case and len(word) > 3 and self._is_strange(reading, index, word):
+        if self._strict and not reading.has_case and len(word) > 3 and self._is_strange(reading, index):
             return 0.5, "own.strict"
         return None
 
-    def _is_strange(self, reading: Reading, index: int, word: str) -> bool:
-        """Whether, in text without capitals, no English word stands where someone is addressed or spoken of."""
-        known = reading.lexicon
-        if word in known.ordinary or word in known.english_rare or _is_inflected(word, known.ordinary) or not word.isalpha():
+    def _is_strange(self, reading: Reading, index: int) -> bool:
+        """Whether, in English without capitals, a word is none, nor a slip of the pen.
+
+        What could be one counts where someone is addressed or spoken of, and beside a word that could not.
+        """
+        if not self._is_no_word(reading, index):
             return False
-        start = reading.tokens[index].start
-        return _ADDRESSING.search(reading.text, max(0, start - 30), start) is not None
+        tokens, start = reading.tokens, reading.tokens[index].start
+        if _ADDRESSING.search(reading.text, max(0, start - 30), start) is not None:
+            return True
+        if not reading.is_english or tokens[index].lower in self._common:
+            return False
+        beside = [index - 1] if index > 0 and tokens[index].before == " " else []
+        beside += [index + 1] if index + 1 < len(tokens) and tokens[index + 1].before == " " else []
+        return any(self._is_no_word(reading, place) and not is_slip(tokens[place].lower) for place in (index, *beside))
+
+    def _is_no_word(self, reading: Reading, index: int) -> bool:
+        known, word = reading.lexicon, reading.tokens[index].lower
+        if len(word) < 4 or not word.isalpha() or word in known.ordinary or word in known.english_rare:
+            return False
+        return not _is_inflected(word, known.ordinary)
 
     def _is_pair(self, reading: Reading, index: int) -> bool:
         """Whether, in text without capitals, a given and a family name that are no common words stand side by side."""
@@ -340,7 +364,9 @@ class NameRecognizer(OwnRecognizer):
             return False
         if _CAMEL.search(text) and not _NAME_PREFIX.match(text):
             return False
-        if reading.starts_sentence(index) and (word in known.english_rare or _is_inflected(word, known.english)):
+        if reading.starts_sentence(index) and (
+            word in known.english_rare or _is_inflected(word, known.english) or (len(word) > 6 and is_slip(word))
+        ):
             return False
         return not _is_inflected(word, known.ordinary)
 
@@ -399,6 +425,25 @@ def _is_inflected(word: str, words: frozenset[str]) -> bool:
                 return True
     return any(
         word.startswith(prefix) and word[len(prefix) :] in words and len(word) - len(prefix) >= 4 for prefix in _PREFIXES
+    )
+
+
+@lru_cache(maxsize=50_000)
+def is_slip(word: str) -> bool:
+    """Whether one letter or apostrophe left out, put in, replaced or swapped with the next makes the word common English.
+
+    A missing space counts too (``timeframe``).
+    """
+    if len(word) > _LONGEST_WORD:
+        return False  # the work grows with the square of the length
+    words = lexicon().english
+    cuts = [(word[:place], word[place:]) for place in range(len(word) + 1)]
+    return any(
+        head + tail[1:] in words
+        or (len(tail) > 1 and head + tail[1] + tail[0] + tail[2:] in words)
+        or any(head + letter + tail in words or head + letter + tail[1:] in words for letter in _LETTERS)
+        or (min(len(head), len(tail)) > 3 and head in words and tail in words)
+        for head, tail in cuts
     )
 
 

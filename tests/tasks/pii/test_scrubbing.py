@@ -54,6 +54,8 @@ def one(text: str, policy: Policy) -> str | None:
         ("ask @maria_92 please", "ask <USERNAME> please"),
         ("user jsmith1985 is locked out", "user <USERNAME> is locked out"),
         ("im john smith and its late", "im <PERSON> and its late"),
+        ("the parcel of einojuhani pyysalo has not come yet", "the parcel of <PERSON> has not come yet"),
+        ("I would like to remove my kid Fl0rence from the plan", "I would like to remove my kid <PERSON> from the plan"),
         ("it is late.\ncheers\nmike", "it is late.\ncheers\n<PERSON>"),
         ("four times 555-123-4567 555-987-6543 555-222-1111 555-333-1111", "four times " + " ".join(["<PHONE_NUMBER>"] * 4)),
     ],
@@ -77,6 +79,7 @@ def test_each_kind_of_value_is_replaced_whole(strict: Policy, text: str, expecte
         "The firewall blocks Port 443 now.",
         "It is done.\nThanks\nsee below",
         "Is Canada bigger than France?",
+        "Definately, it is necesary.",
         "",
         "   \n\t",
     ],
@@ -88,6 +91,24 @@ def test_ordinary_text_stays(strict: Policy, text: str) -> None:
 def test_ambiguous_words_are_names_only_with_evidence(strict: Policy) -> None:
     assert one("Will Baker asked Grace about it.", strict) == "<PERSON> asked <PERSON> about it."
     assert one("He will bake with grace.", strict) == "He will bake with grace."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("please chekc my acount, i definately paied it allready last wekk", None),
+        ("i dont know why the passcode isnt shown in this timeframe", None),
+        ("kaart is zoek, geen idee waar hij gebleven is", None),
+        ("i asked about the account of esat jeknić last week", "i asked about the account of <PROPER_NOUN> last week"),
+    ],
+)
+def test_without_capitals_and_without_the_model_a_slip_of_the_pen_is_no_name(text: str, expected: str | None) -> None:
+    assert one(text, TURBO) == (expected or text)
+
+
+def test_a_word_without_end_costs_no_more_than_its_length() -> None:
+    assert one(f"please look for {'q' * 90_000} in the list of things", TURBO) is not None
+    assert one(f"{'Q' + 'q' * 90_000} is in the list of things", TURBO) is not None
 
 
 # -- properties

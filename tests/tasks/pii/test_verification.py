@@ -68,7 +68,7 @@ def test_surrogates_do_not_count_as_leaks() -> None:
 
 
 def test_a_value_found_in_one_row_is_looked_for_in_all(turbo: Policy) -> None:
-    rows = [row("a", "my name is Tarjanne Wexelblatt"), row("b", "so tarjanne wexelblatt left us"), row("c", "all is well")]
+    rows = [row("a", "my name is Tarjanne Wexelblatt"), row("b", "tarjanne wexelblatt left"), row("c", "all is well")]
     result = scrub_rows(rows, turbo)
     refuse_known_values(result, {str(each["id"]): each for each in rows})
     assert [each["id"] for each in result.kept] == ["a", "c"]
