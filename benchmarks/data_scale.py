@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,13 @@ def make_rows(count: int) -> Iterator[dict[str, Any]]:
 
     rng = random.Random(11)
     words = [word for word in read_list("english_top.txt") if len(word) > 1][:4_000]
-    shares = [1 / (rank + 20) for rank in range(len(words))]
+    shares = list(accumulate(1 / (rank + 20) for rank in range(len(words))))
     identities = [canary.text for canary in make_canaries(2_000, 5)]
     earlier: list[str] = []
     for number in range(count):
         chance = rng.random()
-        ask = " ".join(rng.choices(words, shares, k=rng.randint(8, 20))).capitalize() + "?"
-        reply = " ".join(rng.choices(words, shares, k=rng.randint(8, 20))).capitalize() + "."
+        ask = " ".join(rng.choices(words, cum_weights=shares, k=rng.randint(8, 20))).capitalize() + "?"
+        reply = " ".join(rng.choices(words, cum_weights=shares, k=rng.randint(8, 20))).capitalize() + "."
         if chance < 1 / 30:
             ask += " " + rng.choice(identities)
         elif chance < 1 / 30 + 1 / 50 and earlier:

@@ -2,6 +2,7 @@
 
     python benchmarks/scrub_quality.py                                   # half A and the PII-poor texts, strict and stock
     python benchmarks/scrub_quality.py --data other.json --modes strict balanced turbo
+    python benchmarks/scrub_quality.py --modes strict --noise lower      # without capitals; also `misread` and `typos`
     python benchmarks/scrub_quality.py --conll tweets.conll              # noisy text: recall of PERSON mentions
 
 The labelled texts are presidio-research's format (a JSON list of ``full_text`` and ``spans`` with ``entity_type``,
@@ -16,6 +17,7 @@ import argparse
 import csv
 import json
 import os
+import random
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -41,6 +43,7 @@ DIRECT = {
     "IP_ADDRESS",
     "US_DRIVER_LICENSE",
 }
+_MISREAD = dict(zip("oliesbOISBgmu", "01lc560l589nv", strict=True))
 Spans = list[list[tuple[int, int]]]
 Masker = Callable[[Sequence[str]], Spans]
 
@@ -134,6 +137,19 @@ def masked_share(texts: Sequence[str], masked: Spans) -> float:
     return taken / max(1, total)
 
 
+def noisy(text: str, noise: str) -> str:
+    """The text in lower case, with 4 % of the letters that scanners misread replaced, or with 3 % wrong letters."""
+    rng = random.Random(text)
+    if noise == "lower":
+        return "".join(low if len(low := character.lower()) == 1 else character for character in text)
+    if noise == "misread":
+        return "".join(_MISREAD[c] if c in _MISREAD and rng.random() < 0.04 else c for c in text)
+    if noise == "typos":
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        return "".join(rng.choice(letters) if c.isalpha() and c.islower() and rng.random() < 0.03 else c for c in text)
+    return text
+
+
 def poor_texts() -> dict[str, list[str]]:
     """Texts with next to no personal data: banking queries and general instructions."""
     sources: dict[str, list[str]] = {}
@@ -172,6 +188,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=SHARED / "pii" / "synth_dataset_v2_half_a.json")
     parser.add_argument("--conll", type=Path)
     parser.add_argument("--modes", nargs="+", default=["strict", "stock"])
+    parser.add_argument("--noise", choices=["none", "lower", "misread", "typos"], default="none")
     parser.add_argument("--half", choices=["dev", "check"], help="Only templates with an even (dev) or odd (check) number.")
     parser.add_argument("--show", type=int, default=0, help="Print this many leaks (development data only).")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
@@ -180,12 +197,14 @@ def main(arguments: Iterable[str] | None = None) -> None:
     records = json.loads(options.data.read_text(encoding="utf-8"))
     if options.half:
         records = [record for record in records if record["template_id"] % 2 == (options.half == "check")]
+    records = [{**record, "full_text": noisy(record["full_text"], options.noise)} for record in records]
     columns: dict[str, dict[str, float]] = {}
     for mode in options.modes:
         mask = stock_presidio() if mode == "stock" else scrubber(mode)
         masked = mask([record["full_text"] for record in records])
         columns[mode] = score(records, masked)
-        for name, texts in poor_texts().items():
+        for name, plain in poor_texts().items():
+            texts = [noisy(text, options.noise) for text in plain]
             columns[mode][f"over-masking {name}"] = masked_share(texts, mask(texts))
         if options.conll:
             sentences = read_conll(options.conll)
