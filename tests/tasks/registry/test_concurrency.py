@@ -49,7 +49,7 @@ def mlflow_on(database: str, folder: Path, embedded_uri: str) -> Iterator[str]:
     with running_postgres("mlflow") as address:
         port, server_log = embedded.free_port(), folder / "mlflow.log"
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        store = ["--backend-store-uri", f"postgresql+psycopg2://{address}", "--artifacts-destination", str(folder)]
+        store = ["--backend-store-uri", f"postgresql+psycopg2://{address}/mlflow", "--artifacts-destination", str(folder)]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with server_log.open("ab") as log:
             server = start_guarded("mlflow", ["server", *store, *where], environment=environment, stdout=log, stderr=log)
@@ -72,7 +72,7 @@ def test_two_hundred_attempts_with_kills_leave_one_champion(
         client = connect()
         client.create_registered_model(name)
         for _ in range(NUM_VERSIONS):
-            client.create_model_version(name, "somewhere")
+            client.create_model_version(name, "s3://models/candidate")
         for alias, version in (("previous", "1"), ("champion", "2")):
             client.set_registered_model_alias(name, alias, version)
 
