@@ -183,14 +183,14 @@ def test_the_second_quarter_is_newer_and_asks_anew(generator: ModuleType, desk: 
     assert any("SolarPatch" in row.get("instruction", "") for row in second.values())
 
 
-def test_an_export_of_everything_so_far_starts_with_the_first_quarter(
-    generator: ModuleType, desk: Path, tmp_path: Path
-) -> None:
-    generator.generate(tmp_path / "both", quarter=2, with_earlier=True)
-    generator.generate(tmp_path / "second", quarter=2)
+def test_an_export_of_everything_so_far_starts_with_the_first_quarter(generator: ModuleType, tmp_path: Path) -> None:
+    sizes = {"num_rows": 100, "num_pairs": 20}
+    generator.generate(tmp_path / "both", quarter=2, with_earlier=True, **sizes)
+    for quarter, folder in enumerate(("first", "second"), start=1):
+        generator.generate(tmp_path / folder, quarter=quarter, **sizes)
     for name in ("tickets.jsonl", "preferences.jsonl"):
         assert (tmp_path / "both" / name).read_bytes() == b"".join(
-            (folder / name).read_bytes() for folder in (desk, tmp_path / "second")
+            (tmp_path / quarter / name).read_bytes() for quarter in ("first", "second")
         )
     lines = (tmp_path / "both" / "tickets.jsonl").read_text(encoding="utf-8").splitlines()
     for record in truth(tmp_path / "both"):
