@@ -22,8 +22,10 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 _START_SECONDS = 60.0
+_WITHOUT_GL = ("--disable-gpu",)
+_WITH_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # Prefect draws the graph of a run with WebGL
 _QUIET = (
-    "--headless", "--hide-scrollbars", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+    "--headless", "--hide-scrollbars", "--no-sandbox", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--remote-debugging-port=0",
 )  # fmt: skip
 
@@ -61,8 +63,11 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def screenshot(self, path: Path) -> None:
-        """Writes the whole page, not just the window, as a PNG."""
+    def screenshot(self, path: Path, *, whole: bool = True) -> None:
+        """Writes the whole page, or just what the window shows, as a PNG."""
+        if not whole:
+            path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+            return
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
@@ -96,18 +101,19 @@ class Page:
 
 
 @contextmanager
-def chromium_page(folder: Path) -> Iterator[Page]:
+def chromium_page(folder: Path, *, webgl: bool = False) -> Iterator[Page]:
     """A tab of a browser of its own; the test is skipped, and says so, where Chromium is not installed.
 
     Args:
         folder: For its profile.
+        webgl: With WebGL, computed in software.
     """
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
     profile = folder / "profile"
     process = subprocess.Popen(
-        [program, *_QUIET, f"--user-data-dir={profile}", "about:blank"],
+        [program, *_QUIET, *(_WITH_GL if webgl else _WITHOUT_GL), f"--user-data-dir={profile}", "about:blank"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

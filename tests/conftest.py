@@ -19,6 +19,7 @@ settings.register_profile("local", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups; else it deals out single tests, and fixtures are made twice
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several processes, one of them runs every test that needs Prefect's server; other files stay whole."""
     if not config.pluginmanager.hasplugin("xdist"):
