@@ -25,8 +25,8 @@ def shooting(page: Page) -> Callable[..., None]:
     """A function that opens an address, clicks on what it is told to, and writes what the window then shows."""
     PICTURES.mkdir(exist_ok=True)
 
-    def shoot(name: str, url: str, *buttons: str) -> None:
-        page.open(url, width=WIDTH, height=HEIGHT)
+    def shoot(name: str, url: str, *buttons: str, width: int = WIDTH) -> None:
+        page.open(url, width=width, height=HEIGHT)
         time.sleep(PATIENCE_SECONDS)
         for button in buttons:
             page.evaluate(
@@ -56,7 +56,7 @@ def take(place: Installation, shoot: Callable[..., None]) -> None:
     shoot("approval", f"{ui}/runs/flow-run/{asking}", "Resume")
     answer = ["--name", "Operator", "--reason", "Read the dossier.", "--store", str(place.folder / "store")]
     place.perennial("approve", "latest", *answer)
-    shoot("version", f"{place.mlflow}/#/models/desk/versions/1")
+    shoot("version", f"{place.mlflow}/#/models/desk/versions/1", width=1800)  # MLflow's page wants room
 
 
 def _suspended(place: Installation) -> str | None:
