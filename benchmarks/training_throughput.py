@@ -48,7 +48,7 @@ from tasks.modeling.loading import load_tokenizer
 from tasks.modeling.resolution import count_parameters, resolve
 from tasks.storage import Store
 from tasks.training import planning, supervisor
-from tasks.training.config import DpoConfig, LoraSettings, SftConfig
+from tasks.training.config import DpoConfig, LoraSettings, SftConfig, known_tflops
 from tasks.training.forecasting import measure_flops
 from tasks.training.hardware import available_cores, find_hardware
 from tasks.training.rendering import Example, Pair
@@ -63,8 +63,6 @@ LLAMA_8B = {
     "tie_word_embeddings": False,
     "max_position_embeddings": 8192,
 }
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "A10G": 70e12, "L4": 121e12}
-"""Dense bfloat16 FLOPs a second by NVIDIA's data sheets (SXM), by a part of the device's name."""
 
 
 @dataclass(frozen=True)
@@ -437,9 +435,9 @@ def tell(options: argparse.Namespace, job: dict[str, Any], found: dict[str, list
     plan = TrainingPlan.model_validate(job["plan"])
     tokens, flops_per_token = job["num_tokens"], (4 if options.method == "sft" else 6) * job["weights_multiplied"]
     device = find_hardware("auto")
-    peak = next((value for part, value in PEAK_FLOPS.items() if part in device.name), None)
-    peak_name = "of data sheet" if peak else "of matmul"
-    peak = peak or measure_flops("auto", seconds=2.0)
+    sheet = known_tflops(device.name) if device.device == "cuda" else None
+    peak_name = "of data sheet" if sheet else "of matmul"
+    peak = 1e12 * sheet if sheet else measure_flops("auto", seconds=2.0)
     lengths = f"{plan.num_rows} rows, {tokens} tokens, median {options.median}, longest {options.length}"
     print(f"{options.shape}, {options.method}, {device.name}, {plan.precision}, quantisation {plan.quantization}, {lengths}")
     print(

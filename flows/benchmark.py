@@ -7,7 +7,6 @@ from prefect import flow
 from flows.gpu import gpu_slot
 from tasks import benchmark, redteam
 from tasks.contracts import (
-    ArmScores,
     BaseLanguageModel,
     BenchmarkReport,
     Champion,
@@ -48,41 +47,24 @@ def benchmark_models(
         attacks: Settings of the red team.
         fresh: The newest rows, or why there are none.
     """
-    newest, red_team = fresh.dataset if fresh else None, None
+    newest, on_newest, red_team = fresh.dataset if fresh else None, None, None
+    arms: list[tuple[str, BaseLanguageModel, FolderRef | None]] = [("base", base, None), ("candidate", base, candidate)]
+    if champion is not None:
+        arms.append(("champion", champion.base, champion.adapter))
     with gpu_slot():
-        arms = _score_arms(base, candidate, champion, frozen, settings)
-        on_newest = _score_arms(base, candidate, champion, newest, settings.of_examples_alone()) if newest else ()
+        scores = tuple(benchmark.score_model(*arm, frozen, settings) for arm in arms)
+        if newest:
+            alone = settings.of_examples_alone()
+            scored = tuple(benchmark.score_model(*arm, newest, alone) for arm in arms)
+            on_newest = FreshScores(dataset=newest, arms=scored)
         if attacks.enabled:
-            probed = [
-                redteam.probe_model("base", base, None, findings, attacks),
-                redteam.probe_model("candidate", base, candidate, findings, attacks),
-            ]
-            if champion is not None:
-                probed.append(redteam.probe_model("champion", champion.base, champion.adapter, findings, attacks))
-            red_team = RedTeamReport(arms=tuple(probed))
+            red_team = RedTeamReport(arms=tuple(redteam.probe_model(*arm, findings, attacks) for arm in arms))
     report = BenchmarkReport(
         dataset=frozen,
-        arms=arms,
+        arms=scores,
         red_team=red_team,
-        fresh=FreshScores(dataset=newest, arms=on_newest) if newest else None,
+        fresh=on_newest,
         no_fresh=fresh.reason if fresh else "",
     )
     # A judge is an endpoint elsewhere; no GPU is held while it is asked.
     return report.model_copy(update={"judgements": benchmark.judge_replies(report, settings)})
-
-
-def _score_arms(
-    base: BaseLanguageModel,
-    candidate: FolderRef,
-    champion: Champion | None,
-    examples: DatasetRef,
-    settings: benchmark.BenchmarkConfig,
-) -> tuple[ArmScores, ...]:
-    """Every arm's scores on the same examples."""
-    arms = [
-        benchmark.score_model("base", base, None, examples, settings),
-        benchmark.score_model("candidate", base, candidate, examples, settings),
-    ]
-    if champion is not None:
-        arms.append(benchmark.score_model("champion", champion.base, champion.adapter, examples, settings))
-    return tuple(arms)

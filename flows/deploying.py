@@ -73,8 +73,13 @@ def deploy(file: Path, profile: Profile, num_gpus: int) -> Iterator[Change]:
         yield _ensure_automation(client, automation), f"automation {automation.name}"
         for one in wanted:
             yield _ensure_deployment(client, one, profile)
-        told = {"version": importlib.metadata.version("perennial-llm"), "profile": profile}
+        told = {"version": code_version(), "profile": profile}
         yield _ensure_variable(client, told), f"variable {DEPLOYED}: {told['version']}, {profile}"
+
+
+def code_version() -> str:
+    """The version of this code, as :data:`DEPLOYED` tells it."""
+    return importlib.metadata.version("perennial-llm")
 
 
 def zombie_automation() -> AutomationCore:

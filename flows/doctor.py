@@ -289,9 +289,9 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
 
 async def _deployed(client: Any) -> Finding:
     """Whether what is deployed is of this code's version."""
-    from flows.deploying import DEPLOYED
+    from flows.deploying import DEPLOYED, code_version
 
-    own = importlib.metadata.version(_DISTRIBUTION)
+    own = code_version()
     variable = await client.read_variable_by_name(DEPLOYED)
     version = variable.value.get("version") if variable and isinstance(variable.value, dict) else None
     if version == own:

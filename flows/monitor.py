@@ -12,6 +12,7 @@ from flows.scrub import scrub_dataset
 from tasks import confidential, dossier, ingest, monitoring, registry, validation
 from tasks.contracts import CheckOutcome, DatasetRef, LogWindow
 from tasks.errors import ConfigError
+from tasks.moments import aware
 from tasks.stage import CONTRACTS
 
 
@@ -60,9 +61,8 @@ def check_production(config: RetrainConfig, until: datetime | None = None) -> Ch
 
 def window_of(settings: MonitoringConfig, until: datetime) -> tuple[datetime, datetime]:
     """Start and end of the window that a check scheduled for ``until`` looks at; never the time that it happens to run."""
-    aware = until if until.tzinfo else until.replace(tzinfo=UTC)
     # Prefect's times are Pendulum's, which lose a zone that is not Pendulum's in a subtraction.
-    moment = datetime.fromtimestamp(aware.timestamp(), UTC)
+    moment = datetime.fromtimestamp(aware(until).timestamp(), UTC)
     end = (moment - timedelta(minutes=settings.delay_minutes)).replace(minute=0, second=0, microsecond=0)
     return end - timedelta(hours=settings.window_hours), end
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from flows.config import RetrainConfig, Section
 from tasks.errors import ConfigError
+from tasks.moments import aware
 from tasks.training import BudgetConfig
 
 
@@ -47,7 +48,7 @@ class RunRequest(Section):
 
     @model_validator(mode="after")
     def _a_window_has_a_length(self) -> Self:
-        if self.rows_from and self.rows_until and _aware(self.rows_from) >= _aware(self.rows_until):
+        if self.rows_from and self.rows_until and aware(self.rows_from) >= aware(self.rows_until):
             raise ValueError("rows_from must lie before rows_until")
         return self
 
@@ -99,7 +100,3 @@ def _budget(config: RetrainConfig, request: RunRequest) -> BudgetConfig:
 
 def _lower(first: float | None, second: float | None) -> float | None:
     return min((one for one in (first, second) if one is not None), default=None)
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -549,8 +549,8 @@ class Judgement(Contract):
     num_unjudged: int
 
 
-class FreshScores(Contract):
-    """The fresh set answered by the same arms as the frozen one."""
+class AnsweredSet(Contract):
+    """The same examples answered by every arm (``base``, ``candidate``, ``champion`` when there is one)."""
 
     dataset: DatasetRef
     arms: tuple[ArmScores, ...]
@@ -560,23 +560,21 @@ class FreshScores(Contract):
         return next((arm for arm in self.arms if arm.arm == name), None)
 
 
-class BenchmarkReport(Contract):
-    """The same frozen examples answered by every arm (``base``, ``candidate``, ``champion`` when there is one).
+class FreshScores(AnsweredSet):
+    """The scores on the fresh set."""
+
+
+class BenchmarkReport(AnsweredSet):
+    """The scores on the frozen set, and all that they are judged with.
 
     ``fresh`` is the like for the newest rows, or None with the reason in ``no_fresh``. ``red_team`` is None, and
     ``judgements`` are none, when the configuration leaves them out.
     """
 
-    dataset: DatasetRef
-    arms: tuple[ArmScores, ...]
     red_team: RedTeamReport | None = None
     judgements: tuple[Judgement, ...] = ()
     fresh: FreshScores | None = None
     no_fresh: str = ""
-
-    def arm(self, name: str) -> ArmScores | None:
-        """The named arm, or None."""
-        return next((arm for arm in self.arms if arm.arm == name), None)
 
 
 class PromptArm(Contract):

@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -34,11 +35,13 @@ import pyarrow.parquet as pq
 
 from tasks.contracts import Contract, DatasetKind, DatasetRef, FileRef, FolderRef
 from tasks.errors import IntegrityError, LineageError, StoreError
+from tasks.moments import aware
 from tasks.rows import SCHEMAS, rows_to_table
 
 ContractT = TypeVar("ContractT", bound=Contract)
 
 _LINEAGE_KEY = b"perennial.lineage"
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _MANIFEST = "MANIFEST.json"
 
 MIXED = "mixed"
@@ -467,6 +470,11 @@ def _verify_folder(local: Path, ref: FolderRef) -> None:
             )
 
 
+def digests_in(text: str) -> set[str]:
+    """Every SHA-256 that stands in a text."""
+    return set(_DIGEST.findall(text))
+
+
 def _changed_at(info: dict[str, Any]) -> datetime:
     """The time in a file's listing; the present where a filesystem tells none, so that nothing looks old."""
     for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
@@ -476,7 +484,7 @@ def _changed_at(info: dict[str, Any]) -> datetime:
         if isinstance(value, int | float):
             return datetime.fromtimestamp(value, UTC)
         if isinstance(value, datetime):
-            return value if value.tzinfo else value.replace(tzinfo=UTC)
+            return aware(value)
     return datetime.now(UTC)
 
 

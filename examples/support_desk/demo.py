@@ -80,15 +80,17 @@ def main() -> None:
     from flows import embedded
 
     embedded.prepare_environment()
-    diary = Diary(DESK / "demo.json")
+    from flows.config import load_config
+
+    store, diary = load_config(options.config).store, Diary(DESK / "demo.json")
     started = time.monotonic()
     with embedded.prefect_api(lambda line: console.print(f"[dim]{escape(line)} ...[/]")):
         for number, quarter in enumerate(QUARTERS, start=1):
             _headline(f"{number}. {quarter.title}")
-            _retrain(quarter, options, diary)
+            _retrain(quarter, options, store, diary)
         _headline("4. Rollback: the champion before it reigns again")
         _roll_back(options.config, diary)
-    _print_story(options.config, diary)
+    _print_story(options.config, store, diary)
     console.print(f"\n{time.monotonic() - started:.0f} s. `make server` shows every run in Prefect's and MLflow's pages.")
 
 
@@ -115,10 +117,9 @@ class Diary:
         self._path.write_text(json.dumps(self._steps, indent=2), encoding="utf-8")
 
 
-def _retrain(quarter: Quarter, options: argparse.Namespace, diary: Diary) -> None:
+def _retrain(quarter: Quarter, options: argparse.Namespace, store: str, diary: Diary) -> None:
     from tasks.dossier.summary import read_record
 
-    store = _store_of(options.config)
     settings = options.config.read_bytes() + f"{options.rows} {options.pairs}".encode()
     inputs = hashlib.sha256(settings).hexdigest()
     if run := diary.outcome(quarter.title, inputs):
@@ -151,12 +152,6 @@ def config_of(quarter: Quarter, config: Path) -> Path:
     return written
 
 
-def _store_of(config: Path) -> str:
-    from flows.config import load_config
-
-    return str(load_config(config).store)
-
-
 def perennial(*arguments: str) -> None:
     """Prints and runs one command of `perennial`, in this process.
 
@@ -173,11 +168,10 @@ def _headline(text: str) -> None:
     console.rule(escape(text), align="left")
 
 
-def _print_story(config: Path, diary: Diary) -> None:
+def _print_story(config: Path, store: str, diary: Diary) -> None:
     """One line a retrain: what it scored against what reigned, and what was decided."""
     from tasks.dossier.summary import read_record
 
-    store = _store_of(config)
     _headline("What came of it: the primary metric of each")
     table = Table(box=None, pad_edge=False)
     for column in ("", "outcome", "version", "base", "champion", "candidate"):

@@ -24,6 +24,7 @@ import random
 import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -572,17 +573,14 @@ def generate(
         num_pairs: Lines of ``preferences.jsonl`` a quarter.
     """
     desk = open_desk(seed, quarter)
-    earlier_tickets, earlier_ticket_faults, earlier_pairs, earlier_pair_faults = [], [], [], []
+    quarters = []
     if quarter == 2:
         first = open_desk(seed, 1)
-        earlier_tickets, earlier_ticket_faults = make_tickets(first, num_rows, 1, garbled)
-        earlier_pairs, earlier_pair_faults = make_preferences(first, num_pairs, 1, garbled)
+        quarters.append((*make_tickets(first, num_rows, 1, garbled), *make_preferences(first, num_pairs, 1, garbled)))
         desk.seen = first.seen
-    tickets, ticket_faults = make_tickets(desk, num_rows, quarter, garbled)
-    pairs, pair_faults = make_preferences(desk, num_pairs, quarter, garbled)
-    if with_earlier:
-        tickets, ticket_faults = earlier_tickets + tickets, earlier_ticket_faults + ticket_faults
-        pairs, pair_faults = earlier_pairs + pairs, earlier_pair_faults + pair_faults
+    quarters.append((*make_tickets(desk, num_rows, quarter, garbled), *make_preferences(desk, num_pairs, quarter, garbled)))
+    exported = quarters if with_earlier else quarters[-1:]
+    tickets, ticket_faults, pairs, pair_faults = (list(chain(*parts)) for parts in zip(*exported, strict=True))
     truth = truth_lines("tickets.jsonl", tickets, ticket_faults) + truth_lines("preferences.jsonl", pairs, pair_faults)
     files = {
         "tickets.jsonl": [line_of(row) for row in tickets],

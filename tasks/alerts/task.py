@@ -17,6 +17,7 @@ from prefect.events import emit_event
 
 from tasks.alerts.config import AlertPolicy
 from tasks.contracts import Alert, AlertDecision, NewRows, RetrainHistory
+from tasks.moments import moment_in
 from tasks.progress import report_progress
 from tasks.stage import stage_task
 
@@ -107,6 +108,5 @@ def _learned_until(run: FlowRun) -> dt.datetime | None:
     asked = _section(run, "request").get("rows_until")
     given = asked or (_section(run, "config").get("examples") or {}).get("created_before")
     if given:
-        moment = dt.datetime.fromisoformat(str(given))
-        return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+        return moment_in(str(given))
     return run.start_time

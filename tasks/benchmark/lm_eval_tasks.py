@@ -14,9 +14,8 @@ from typing import Any
 from tasks.benchmark.config import LmEvalConfig
 from tasks.contracts import Measurement
 from tasks.errors import InputError, MissingDependencyError
+from tasks.intervals import Z_95
 from tasks.modeling.generation import LoadedModel
-
-_Z = 1.959964  # 95 %, two-sided
 
 
 def measure_tasks(loaded: LoadedModel, config: LmEvalConfig, *, batch_size: int) -> tuple[Measurement, ...]:
@@ -65,7 +64,7 @@ def measurements_of(results: Mapping[str, Any]) -> tuple[Measurement, ...]:
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
             error = figures.get(f"{metric}_stderr,{kind}")
-            half = _Z * error if isinstance(error, int | float) else None
+            half = Z_95 * error if isinstance(error, int | float) else None
             name = f"lm_eval.{task}.{metric}" + (f".{kind}" if kind != "none" else "")
             measured.append(
                 Measurement(

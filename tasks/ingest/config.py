@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.moments import aware
 
 InputFormat = Literal["alpaca", "prompt_completion", "chat", "classification", "tickets", "preferences"]
 ColumnRole = Literal[
@@ -76,7 +78,7 @@ class SourceConfig(BaseModel):
     @field_validator("created_after", "created_before")
     @classmethod
     def _with_zone(cls, value: datetime | None) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        return aware(value) if value else None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

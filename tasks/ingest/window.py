@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from tasks.ingest.formats import RowFaultError
+from tasks.moments import moment_in
 from tasks.rows import Row
 
 
@@ -42,10 +43,9 @@ def created_at(row: Row) -> datetime:
     if not text:
         raise RowFaultError("missing_created_at", "created_at")
     try:
-        moment = datetime.fromisoformat(text)
+        return moment_in(text)
     except ValueError:
         raise RowFaultError("unreadable_created_at", "created_at") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def count_rows(rows: Iterable[Row], window: Window) -> int:

@@ -7,15 +7,13 @@ and are never removed themselves.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from tasks.contracts import Prunable
 from tasks.pruning.config import PruningConfig
-from tasks.storage import Store
+from tasks.storage import Store, digests_in
 
-_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _KINDS = {"objects": "data set", "files": "file", "folders": "folder"}
 
 
@@ -46,14 +44,19 @@ def roots(store: Store, versions: Iterable[str], runs: Iterable[str], config: Pr
     """
     kept = set(versions)
     for name, _, _ in store.walk("pointers"):
-        kept |= digests_in(store.read_named(name) or b"")
+        kept |= _named_in(store, name)
     wanted = set(runs)
     since = now - timedelta(days=config.keep_days)
     for name, _, modified in store.walk("dossiers"):
         run, _, file = name.removeprefix("dossiers/").partition("/")
         if file == "dossier.json" and (run in wanted or modified >= since):
-            kept |= digests_in(store.read_named(name) or b"")
+            kept |= _named_in(store, name)
     return kept
+
+
+def _named_in(store: Store, name: str) -> set[str]:
+    """The digests that stand in a record of the store."""
+    return digests_in((store.read_named(name) or b"").decode("utf-8", "replace"))
 
 
 def sweep(store: Store, kept: set[str], config: PruningConfig, now: datetime) -> list[Prunable]:
@@ -70,11 +73,6 @@ def sweep(store: Store, kept: set[str], config: PruningConfig, now: datetime) ->
         if now - modified > timedelta(days=config.keep_work_days)
     ]
     return sorted(found, key=lambda one: (-one.size_bytes, one.name))
-
-
-def digests_in(data: bytes) -> set[str]:
-    """Every SHA-256 that stands in a text."""
-    return set(_DIGEST.findall(data.decode("utf-8", "replace")))
 
 
 def _grouped(store: Store, folder: str, depth: int) -> dict[str, tuple[int, datetime]]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import re
 from typing import Any
 
 from tasks.contracts import OldVersions, Prunable
 from tasks.registry.approval import approval_in
 from tasks.registry.rollout import ROLLOUT, Rollout
+from tasks.storage import digests_in
 from tasks.tracking import registry_errors
 
 logger = logging.getLogger(__name__)
 
-_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _PAGE = 200
 
 
@@ -52,7 +51,7 @@ def old_versions(client: Any, name: str, keep_versions: int, keep_days: float, n
             removable.append(item)
     return OldVersions(
         removable=tuple(removable),
-        needed=tuple(sorted({digest for one in kept for text in one.tags.values() for digest in _DIGEST.findall(text)})),
+        needed=tuple(sorted({digest for one in kept for text in one.tags.values() for digest in digests_in(text)})),
         runs=tuple(sorted({one.tags["perennial.run_name"] for one in kept if one.tags.get("perennial.run_name")})),
     )
 

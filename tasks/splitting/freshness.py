@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from tasks.moments import moment_in
 from tasks.rows import Row
 from tasks.similarity import near_across, prompt_views
 from tasks.splitting.groups import MIN_ROWS, groups_of, keyed_share
@@ -51,19 +52,15 @@ def choose_fresh(
     new = [row for row, newer in zip(rows, is_new, strict=True) if newer]
     old = [*frozen, *(row for row, newer in zip(rows, is_new, strict=True) if not newer)]
     alone = _without_twins(new, old, threshold)
-    held_out = [
-        dict(row)
-        for row, group in zip(alone, groups_of(alone, threshold), strict=True)
-        if keyed_share(group, purpose="fresh", seed=seed) < share
-    ]
+    held_out = [dict(row) for row, group in alone if keyed_share(group, purpose="fresh", seed=seed) < share]
     if len(held_out) < MIN_ROWS:
         found = f"{len(new)} rows are newer than {since:%Y-%m-%d}, {len(alone)} of them unlike any older one"
         return Fresh([], since, f"{found}; {share:.0%} of those make no set of {MIN_ROWS} or more")
     return Fresh(held_out, since)
 
 
-def _without_twins(new: Sequence[Row], old: Sequence[Row], threshold: float) -> list[Row]:
-    """The new rows whose near-duplicate groups hold no old row."""
+def _without_twins(new: Sequence[Row], old: Sequence[Row], threshold: float) -> list[tuple[Row, str]]:
+    """The new rows whose near-duplicate groups hold no old row, each with its group."""
     if not new:
         return []
     views = prompt_views([*old, *new])
@@ -73,13 +70,12 @@ def _without_twins(new: Sequence[Row], old: Sequence[Row], threshold: float) -> 
     known = {
         group for row, group, near in zip(new, groups, twins, strict=True) if near or (row.get("split_group") in old_groups)
     }
-    return [row for row, group in zip(new, groups, strict=True) if group not in known]
+    return [(row, group) for row, group in zip(new, groups, strict=True) if group not in known]
 
 
 def _moment(row: Row) -> datetime | None:
     """When the row was made, as UTC where it names no zone; None where it does not say."""
     try:
-        moment = datetime.fromisoformat(row.get("created_at") or "")
+        return moment_in(row.get("created_at") or "")
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -258,8 +258,23 @@ class BudgetConfig(_Settings):
         return price_of(self.price_per_device_hour, device, name)
 
 
-KNOWN_TFLOPS = {"B200": 2250.0, "H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "A10": 125.0, "L4": 121.0}
+KNOWN_TFLOPS = {
+    "B200": 2250.0,
+    "H200": 989.0,
+    "H100": 989.0,
+    "A100": 312.0,
+    "L40S": 362.0,
+    "A10": 125.0,
+    "A10G": 70.0,
+    "L4": 121.0,
+}
 """Dense bfloat16 TFLOP/s of one device by NVIDIA's data sheets, by a part of its name."""
+
+
+def known_tflops(name: str) -> float | None:
+    """The data sheet's figure for a device by its name, of which the longest known part counts; None for an unknown one."""
+    matches = [part for part in KNOWN_TFLOPS if part.lower() in name.lower()]
+    return KNOWN_TFLOPS[max(matches, key=len)] if matches else None
 
 
 class HardwareConfig(_Settings):
@@ -289,10 +304,7 @@ class HardwareConfig(_Settings):
 
     @property
     def _known_tflops(self) -> float | None:
-        if self.device != "cuda":
-            return None
-        matches = [part for part in KNOWN_TFLOPS if part.lower() in self.name.lower()]
-        return KNOWN_TFLOPS[max(matches, key=len)] if matches else None
+        return known_tflops(self.name) if self.device == "cuda" else None
 
     @property
     def flops_per_second(self) -> float:

@@ -137,14 +137,12 @@ def _train(spec: TrainerSpec, work: Path, ledger: _Ledger, told: _Relay, worker:
 
 
 def _plan_first(spec: TrainerSpec, work: Path, ledger: _Ledger, told: _Relay, worker: str) -> TrainingPlan:
-    report = None
-    while report is None or (report.outcome == "out_of_memory" and read_plan(work) is not None):
-        if report is not None:
-            _step_down(work, spec, ledger)
+    while True:
         ending = _run_once(spec.model_copy(update={"plan": read_plan(work), "plan_only": True}), work, told, worker)
         report = ending.report
-        if report is None:
+        if report is None or report.outcome != "out_of_memory" or read_plan(work) is None:
             break
+        _step_down(work, spec, ledger)
     if report is not None and report.fault is not None:
         raise _as_error(report.fault)
     if report is None or report.plan is None:

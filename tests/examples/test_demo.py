@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,14 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def demo() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("support_desk_demo", ROOT / "examples" / "support_desk" / "demo.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def demo(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("demo")
 
 
 @pytest.fixture
@@ -49,7 +41,7 @@ def sizes(demo: ModuleType) -> argparse.Namespace:
 
 def steps(demo: ModuleType) -> list[Callable[[Any], None]]:
     def retrain(quarter: Any) -> Callable[[Any], None]:
-        return lambda diary: demo._retrain(quarter, sizes(demo), diary)
+        return lambda diary: demo._retrain(quarter, sizes(demo), "store", diary)
 
     return [*map(retrain, demo.QUARTERS), lambda diary: demo._roll_back(demo.CONFIG, diary)]
 
@@ -69,7 +61,7 @@ def test_three_retrains_on_three_exports_and_a_rollback(demo: ModuleType, comman
 def test_only_the_data_of_a_later_quarter_differs(demo: ModuleType, commands: list[tuple[str, ...]]) -> None:
     diary = demo.Diary(demo.DESK / "demo.json")
     for quarter in demo.QUARTERS[:2]:
-        demo._retrain(quarter, sizes(demo), diary)
+        demo._retrain(quarter, sizes(demo), "store", diary)
     first, second = (yaml.safe_load(Path(command[2]).read_text()) for command in commands if command[0] == "retrain")
     for settings in (first, second):
         settings["examples"].pop("path")
