@@ -9,7 +9,7 @@ from tasks.contracts import BaseLanguageModel, DatasetRef, FitVerdict, Split
 from tasks.stage import CONTRACTS
 
 
-@flow(name="judge-fit", persist_result=True, result_serializer=CONTRACTS)
+@flow(name="judge-fit", persist_result=True, result_serializer=CONTRACTS, flow_run_name="judge-fit-{base.name}")
 def judge_fit(
     base: BaseLanguageModel,
     rows: Split,

@@ -8,6 +8,7 @@ from prefect import flow, runtime
 
 from flows.alert_runs import raise_alerts
 from flows.config import MonitoringConfig, RetrainConfig
+from flows.naming import name_when_due
 from flows.scrub import scrub_dataset
 from tasks import confidential, dossier, ingest, monitoring, registry, validation
 from tasks.contracts import CheckOutcome, DatasetRef, LogWindow
@@ -16,13 +17,7 @@ from tasks.moments import aware
 from tasks.stage import CONTRACTS
 
 
-def _run_name() -> str:
-    """``<model>-check-<date and time the run was scheduled for>``."""
-    start = runtime.flow_run.scheduled_start_time
-    return f"{runtime.flow_run.parameters['config'].name}-check-{start:%Y%m%d-%H%M%S}"
-
-
-@flow(name="check-production", flow_run_name=_run_name, persist_result=True, result_serializer=CONTRACTS)
+@flow(name="check-production", flow_run_name=name_when_due("check"), persist_result=True, result_serializer=CONTRACTS)
 def check_production(config: RetrainConfig, until: datetime | None = None) -> CheckOutcome:
     """The verdict on one window; where the rule says so, an alert that starts the deployment ``retrain-on-alert``.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from prefect import flow, runtime
+from prefect import flow
 
 from flows.config import RetrainConfig
 from flows.gpu import cancel_children
+from flows.naming import name_when_due
 from flows.retrain import retrain
 from tasks import alerts, ingest
 from tasks.contracts import Alert, AlertOutcome
@@ -14,15 +15,9 @@ from tasks.stage import CONTRACTS
 _DEFAULT_POLICY = alerts.AlertPolicy()
 
 
-def _run_name() -> str:
-    """``<model>-alert-<date and time the run was scheduled for>``."""
-    start = runtime.flow_run.scheduled_start_time
-    return f"{runtime.flow_run.parameters['config'].name}-alert-{start:%Y%m%d-%H%M%S}"
-
-
 @flow(
     name="retrain-on-alert",
-    flow_run_name=_run_name,
+    flow_run_name=name_when_due("alert"),
     persist_result=True,
     result_serializer=CONTRACTS,
     on_cancellation=[cancel_children],

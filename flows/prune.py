@@ -5,12 +5,13 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.config import RetrainConfig
+from flows.naming import name_when_due
 from tasks import pruning, registry
 from tasks.contracts import PruneReport
 from tasks.stage import CONTRACTS
 
 
-@flow(name="prune", persist_result=True, result_serializer=CONTRACTS)
+@flow(name="prune", flow_run_name=name_when_due("prune"), persist_result=True, result_serializer=CONTRACTS)
 def prune(config: RetrainConfig, remove: bool = False) -> PruneReport:
     """What may go, or has gone; never a version with an alias, under rollout or asked about, nor what its lineage needs.
 

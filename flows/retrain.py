@@ -14,6 +14,7 @@ from flows.config import RetrainConfig
 from flows.fit import judge_fit
 from flows.gpu import cancel_children, on_gpu_pool
 from flows.mix import mix_sources
+from flows.naming import name_when_due
 from flows.prepare import prepare_dataset
 from flows.promote import promote_candidate
 from flows.request import RunRequest, as_requested, reason_of
@@ -23,15 +24,9 @@ from tasks.contracts import RetrainOutcome, RunFindings
 from tasks.stage import CONTRACTS
 
 
-def _run_name() -> str:
-    """``<model>-<date and time the run was scheduled for>``: the name of the run, its dossier and its MLflow runs."""
-    start = runtime.flow_run.scheduled_start_time
-    return f"{runtime.flow_run.parameters['config'].name}-{start:%Y%m%d-%H%M%S}"
-
-
 @flow(
     name="retrain",
-    flow_run_name=_run_name,
+    flow_run_name=name_when_due(),
     persist_result=True,
     result_serializer=CONTRACTS,
     on_cancellation=[cancel_children],

@@ -7,12 +7,13 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
+from flows.naming import name_when_due
 from tasks import registry
 from tasks.contracts import PromotionRecord
 from tasks.stage import CONTRACTS
 
 
-@flow(name="rollback", persist_result=True, result_serializer=CONTRACTS)
+@flow(name="rollback", flow_run_name=name_when_due("rollback"), persist_result=True, result_serializer=CONTRACTS)
 def rollback(
     registration: registry.RegistryConfig, reason: Annotated[str, Field(min_length=3, max_length=1000)]
 ) -> PromotionRecord:

@@ -20,7 +20,9 @@ def scrub_dataset(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
     return scrub_in_shards.with_options(task_runner=_runner(settings))(dataset, settings)
 
 
-@flow(name="scrub-in-shards", persist_result=True, result_serializer=CONTRACTS)
+@flow(
+    name="scrub-in-shards", persist_result=True, result_serializer=CONTRACTS, flow_run_name="scrub-{dataset.num_rows}-rows"
+)
 def scrub_in_shards(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
     """Cuts the data set, scrubs the shards wherever the task runner puts them, and checks them together.
 

@@ -1,0 +1,37 @@
+"""Every run has a name that says what it does: none is left to Prefect's random words."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+
+import pytest
+from prefect import Flow, flow, runtime
+
+import flows
+from flows.config import RetrainConfig
+from flows.naming import name_when_due
+from tasks.registry import RegistryConfig
+
+
+def test_every_flow_names_its_runs() -> None:
+    modules = [importlib.import_module(f"flows.{module.name}") for module in pkgutil.iter_modules(flows.__path__)]
+    found = {one.name: one for module in modules for one in vars(module).values() if isinstance(one, Flow)}
+    assert {"retrain", "judge-fit", "rollback", "prune", "scrub-in-shards"} <= set(found)
+    assert [name for name, one in found.items() if one.flow_run_name is None] == []
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_a_run_is_named_by_its_model_its_kind_and_its_time() -> None:
+    @flow(flow_run_name=name_when_due())
+    def configured(config: RetrainConfig) -> str:
+        return str(runtime.flow_run.name)
+
+    @flow(flow_run_name=name_when_due("rollback"))
+    def registered(registration: RegistryConfig) -> str:
+        return str(runtime.flow_run.name)
+
+    config = RetrainConfig.model_validate({"name": "desk", "examples": {"path": "rows.jsonl"}})
+    assert re.fullmatch(r"desk-\d{8}-\d{6}", configured(config))
+    assert re.fullmatch(r"desk-rollback-\d{8}-\d{6}", registered(RegistryConfig(model_name="desk")))
