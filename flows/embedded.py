@@ -163,7 +163,8 @@ def start_mlflow_server(host: str, port: int) -> Popen[bytes]:
     arguments = ["server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--host", host, "--port", str(port)]
     arguments += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
     with log_path("mlflow-server").open("ab") as log:
-        return start_guarded("mlflow", arguments, environment=environment, stdout=log, stderr=log)
+        # Its command waits for the server that it starts as a child; killed alone, it would leave the port taken.
+        return start_guarded("mlflow", arguments, environment=environment, with_children=True, stdout=log, stderr=log)
 
 
 def running_server() -> str | None:

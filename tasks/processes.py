@@ -3,22 +3,25 @@
 A child started here leads its own session, so that Ctrl-C in the terminal reaches the parent alone, which then ends the
 whole group; and it asks the kernel to be killed when its parent dies (``PR_SET_PDEATHSIG``), so that not even ``kill -9``
 of the parent leaves a GPU busy. The request is made by the child itself, before it runs anything else: this module run
-as a program is that first step.
+as a program is that first step. The kernel passes it on to no child of the child; where that is a mere wrapper, as MLflow's
+command is around its server, the first step sees to it that its children ask too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import runpy
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
+_BOUND, _FREE = "bound-children", "free-children"
 
 
 def start_guarded(
@@ -26,6 +29,7 @@ def start_guarded(
     arguments: Sequence[str] = (),
     *,
     environment: Mapping[str, str] | None = None,
+    with_children: bool = False,
     stdout: IO[bytes] | int | None = None,
     stderr: IO[bytes] | int | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -37,11 +41,13 @@ def start_guarded(
         module: Module to run as ``__main__``.
         arguments: Its command line.
         environment: The child's whole environment; the parent's when None.
+        with_children: Whether what the child starts through ``subprocess`` dies with it in the same way; the threads that
+            do so must live as long as what they start.
         stdout: As for :class:`subprocess.Popen`.
         stderr: As for :class:`subprocess.Popen`.
     """
     return subprocess.Popen(
-        [sys.executable, "-m", "tasks.processes", str(os.getpid()), module, *arguments],
+        [sys.executable, "-m", "tasks.processes", str(os.getpid()), _BOUND if with_children else _FREE, module, *arguments],
         env=None if environment is None else dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -73,8 +79,17 @@ def _signal_group(pid: int, signal_number: signal.Signals) -> None:
         os.killpg(pid, signal_number)
 
 
+class _BoundPopen(subprocess.Popen[Any]):
+    """Starts a process that dies with this one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"preexec_fn": functools.partial(die_with_parent, os.getpid()), **kwargs})
+
+
 if __name__ == "__main__":
-    _, parent, name, *rest = sys.argv
+    _, parent, children, name, *rest = sys.argv
     die_with_parent(int(parent))
+    if children == _BOUND:
+        subprocess.Popen = _BoundPopen  # type: ignore[misc]
     sys.argv = [name, *rest]
     runpy.run_module(name, run_name="__main__", alter_sys=True)

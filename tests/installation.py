@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,14 @@ class Installation:
         for name in names:
             module, arguments = self._command(name)
             with (self.folder / "home" / "logs" / f"{name}.log").open("ab") as log:
-                self._running[name] = start_guarded(module, arguments, environment=self.environment, stdout=log, stderr=log)
+                self._running[name] = start_guarded(
+                    module,
+                    arguments,
+                    environment=self.environment,
+                    with_children=module == "mlflow",
+                    stdout=log,
+                    stderr=log,
+                )
         pages = {"prefect": f"{self.api}/health", "mlflow": f"{self.mlflow}/health", "bridge": f"{self.bridge}/healthz"}
         for name in names:
             if name in pages:
@@ -200,17 +208,22 @@ class Installation:
 
         Raises:
             TimeoutError: It is not, in time; the message names the state.
+            HTTPError: There is no such run.
         """
         wanted, state = states or FINAL, ""
 
         def reached() -> dict[str, Any] | None:
             nonlocal state
-            with contextlib.suppress(OSError):
+            try:
                 run: dict[str, Any] = self.ask(f"flow_runs/{run_id}")
-                state = str(run["state_type"])
-                if state in wanted:
-                    return run
-            return None
+            except urllib.error.HTTPError as error:
+                if error.code == HTTPStatus.NOT_FOUND:
+                    raise
+                return None
+            except OSError:
+                return None
+            state = str(run["state_type"])
+            return run if state in wanted else None
 
         try:
             return await_value(reached, seconds=seconds)

@@ -52,7 +52,8 @@ def mlflow_on(database: str, folder: Path, embedded_uri: str) -> Iterator[str]:
         store = ["--backend-store-uri", f"postgresql+psycopg2://{address}/mlflow", "--artifacts-destination", str(folder)]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with server_log.open("ab") as log:
-            server = start_guarded("mlflow", ["server", *store, *where], environment=environment, stdout=log, stderr=log)
+            command = ["server", *store, *where]
+            server = start_guarded("mlflow", command, environment=environment, with_children=True, stdout=log, stderr=log)
         try:
             embedded.wait_until_healthy(f"http://127.0.0.1:{port}/health", server)
             yield f"http://127.0.0.1:{port}"
