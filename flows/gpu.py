@@ -52,13 +52,16 @@ def on_gpu_pool(stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     bound = inspect.signature(stage.fn).bind(*args, **kwargs)
     parameters = {key: _as_json(value) for key, value in bound.arguments.items()}
     key = f"{runtime.flow_run.id}-{runtime.flow_run.run_count}-{stage.name}"
-    child = run_deployment(name, parameters=parameters, idempotency_key=key, timeout=0)
+    waiting = f"{stage.name}-{runtime.flow_run.name}"  # its name until it starts and names itself
+    child = run_deployment(name, flow_run_name=waiting, parameters=parameters, idempotency_key=key, timeout=0)
     assert isinstance(child, FlowRun)
     get_run_logger().info("Handed %s over to the run %s of %s", stage.name, child.name, child.work_pool_name)
-    state = _await_end(child.id)
+    ended = _await_end(child.id)
+    state = ended.state
+    assert state is not None
     if not state.is_completed():
         raise HandOverError(
-            f"flow run {child.name} of {name}",
+            f"flow run {ended.name} of {name}",
             f"{state.name}: {state.message or 'no message'}",
             "a completed run",
             "Its log on Prefect's page says more; a retry of this run starts it again, and finished stages are kept.",
@@ -115,16 +118,16 @@ def _is_elsewhere(deployment: str) -> bool:
     return target is not None and target != own
 
 
-def _await_end(flow_run_id: UUID) -> State[Any]:
-    """The run's final state; a server that is away for less than ``MAX_OUTAGE_SECONDS`` is waited for."""
+def _await_end(flow_run_id: UUID) -> FlowRun:
+    """The run in its final state; a server that is away for less than ``MAX_OUTAGE_SECONDS`` is waited for."""
     last_answer = time.monotonic()
     with get_client(sync_client=True) as client:
         while True:
             try:
-                state = client.read_flow_run(flow_run_id).state
+                run = client.read_flow_run(flow_run_id)
                 last_answer = time.monotonic()
-                if state is not None and state.is_final():
-                    return state
+                if run.state is not None and run.state.is_final():
+                    return run
             except (httpx.TransportError, PrefectHTTPStatusError):
                 if time.monotonic() - last_answer > MAX_OUTAGE_SECONDS:
                     raise

@@ -13,7 +13,7 @@ from tasks.contracts import SearchTrial
 from tasks.errors import BudgetError
 
 
-@flow(name="stand-in-stage", persist_result=True, result_serializer="json")
+@flow(name="stand-in-stage", persist_result=True, result_serializer="json", flow_run_name="stage-{mood}")
 def stage(folder: str, mood: str) -> SearchTrial:
     """Leaves its process's number behind, then answers, fails or works for ever."""
     with gpu_slot():

@@ -86,6 +86,7 @@ def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(own_home: Path) 
         kind, words = end_of(start("dear"))
         assert kind == "FAILED"
         assert "9 hours; expected at most 3" in words
+        assert "flow run stage-dear of stand-in-stage" in words, "the name that Prefect's page shows"
 
         run = start("endless")
         note = own_home / "endless.pid"
