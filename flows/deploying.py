@@ -43,7 +43,7 @@ _ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended", "Paused", "
 Profile = Literal["local", "docker", "kubernetes"]
 """Where runs work: processes in this folder, processes in the workers' containers, or Jobs of a cluster."""
 DEPLOYED = "perennial_deployed"
-"""Prefect variable that says what was deployed here: the version of the code and the profile."""
+"""Prefect variable that says what was deployed here: the version of the code, the profile, and the schedules left off."""
 IMAGE_FOLDER = Path("/app")
 """Where the images have this code."""
 Change = tuple[str, str]
@@ -73,7 +73,8 @@ def deploy(file: Path, profile: Profile, num_gpus: int) -> Iterator[Change]:
         yield _ensure_automation(client, automation), f"automation {automation.name}"
         for one in wanted:
             yield _ensure_deployment(client, one, profile)
-        told = {"version": code_version(), "profile": profile}
+        off = [f"{one['name']}/{plan['slug']}" for one in wanted for plan in one.get("schedules", []) if not plan["active"]]
+        told = {"version": code_version(), "profile": profile, "off": off}
         yield _ensure_variable(client, told), f"variable {DEPLOYED}: {told['version']}, {profile}"
 
 

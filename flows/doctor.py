@@ -262,8 +262,9 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
         if not deployments:
             todo = "perennial deploy"
             findings.append(Finding("deployments", "note", "none", todo))
+        left_off = (await _told(client)).get("off", [])
         for deployment in deployments:
-            findings.append(_scheduled(deployment))
+            findings.append(_scheduled(deployment, left_off))
         if any("perennial" in deployment.tags for deployment in deployments):
             findings += [await _deployed(client), await _slots(client), await _watchman(client)]
         pools = {pool.name: pool for pool in await client.read_work_pools()}
@@ -287,13 +288,20 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
     return findings
 
 
+async def _told(client: Any) -> dict[str, Any]:
+    """What the last `perennial deploy` said that it deployed."""
+    from flows.deploying import DEPLOYED
+
+    variable = await client.read_variable_by_name(DEPLOYED)
+    return variable.value if variable and isinstance(variable.value, dict) else {}
+
+
 async def _deployed(client: Any) -> Finding:
     """Whether what is deployed is of this code's version."""
-    from flows.deploying import DEPLOYED, code_version
+    from flows.deploying import code_version
 
     own = code_version()
-    variable = await client.read_variable_by_name(DEPLOYED)
-    version = variable.value.get("version") if variable and isinstance(variable.value, dict) else None
+    version = (await _told(client)).get("version")
     if version == own:
         return Finding("deployed", "ok", f"by version {own}")
     found = f"by version {version}, and this is {own}" if version else "nobody says by which version"
@@ -329,15 +337,20 @@ async def _watchman(client: Any) -> Finding:
     return Finding("dead runs", "ok", "are marked by an automation")
 
 
-def _scheduled(deployment: Any) -> Finding:
-    """What a deployment's schedules say."""
+def _scheduled(deployment: Any, left_off: list[str]) -> Finding:
+    """What a deployment's schedules say; one that was deployed turned off is no fault, one turned off since then is."""
     active = [schedule for schedule in deployment.schedules if schedule.active]
     if deployment.paused:
         return Finding(
             "schedule", "fault", f"{deployment.name} is paused", f"prefect deployment schedule resume, for {deployment.name}"
         )
     if deployment.schedules and not active:
-        return Finding("schedule", "fault", f"{deployment.name} has schedules, none active", "Activate one, or remove them.")
+        if any(f"{deployment.name}/{one.slug}" not in left_off for one in deployment.schedules):
+            todo = "Activate one, or remove them."
+            return Finding("schedule", "fault", f"{deployment.name} has schedules, none active", todo)
+        first = "name its production log and " if deployment.name == "check-production" else ""
+        todo = f"To turn it on, {first}set `active: true` in deployments/prefect.yaml, then `perennial deploy`."
+        return Finding("schedule", "note", f"{deployment.name}: off on purpose, as it was deployed", todo)
     return Finding("schedule", "ok", f"{deployment.name}: {len(active) or 'no'} active")
 
 

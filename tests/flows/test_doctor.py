@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, VariableCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
 from typer.testing import CliRunner
 
 from flows import doctor
 from flows.cli import app
 from flows.config import RetrainConfig
+from flows.deploying import DEPLOYED, code_version
 from flows.doctor import Finding, examine
 from tests.hostile import ordinary_lines
 
@@ -118,6 +119,37 @@ def test_a_pool_without_a_worker_and_a_paused_deployment_are_found() -> None:
     assert "is missing" in found["dead runs", "fault"]
     assert "nobody says" in found["deployed", "fault"]
     assert ("clock", "ok") in found
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_a_schedule_that_was_deployed_off_is_no_fault_and_one_turned_off_since_is() -> None:
+    async def plant(*active: str) -> None:
+        async with get_client() as client:
+            flow_id = await client.create_flow_from_name("scheduled-for-doctor")
+            cron = CronSchedule(cron="20 * * * *", timezone="UTC")
+            for name in ("check-production", "every-quarter"):
+                schedule = DeploymentScheduleCreate(slug="hourly", schedule=cron, active=name in active)
+                await client.create_deployment(flow_id, name=name, schedules=[schedule])
+            told = {"version": code_version(), "profile": "local", "off": ["check-production/hourly"]}
+            if await client.read_variable_by_name(DEPLOYED) is None:
+                await client.create_variable(VariableCreate(name=DEPLOYED, value=told))
+
+    def schedules() -> dict[str, Finding]:
+        return {one.found.split()[0].strip(":"): one for one in examine(None) if one.check == "schedule"}
+
+    asyncio.run(plant("every-quarter"))
+    found = schedules()
+    assert found["check-production"].status == "note"
+    assert "off on purpose" in found["check-production"].found
+    assert "name its production log and set `active: true`" in found["check-production"].todo
+    assert found["every-quarter"].status == "ok"
+
+    asyncio.run(plant("check-production"))
+    found = schedules()
+    assert found["check-production"].status == "ok"
+    assert found["every-quarter"].status == "fault", "nobody deployed it like that"
+    with get_client(sync_client=True) as client:
+        client.delete_variable_by_name(DEPLOYED)
 
 
 def test_the_command_says_what_to_do_and_fails(workplace: Path) -> None:

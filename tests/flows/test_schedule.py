@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from flows import embedded
+from flows.doctor import examine
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +57,10 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing() -> No
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
         assert len(quarterly["schedules"]) == 1
         upcoming = upcoming_runs(api, quarterly["id"])
+        schedules = {one.found: one.status for one in examine(None) if one.check == "schedule"}
     assert upcoming, "the server scheduled no run within two minutes"
+    assert schedules["quarterly: 1 active"] == "ok"
+    assert schedules["check-production: off on purpose, as it was deployed"] == "note"
     next_run = min(datetime.fromisoformat(run["expected_start_time"]) for run in upcoming)
     assert (next_run.month % 3, next_run.day, next_run.hour, next_run.minute) == (1, 1, 2, 0)
 
