@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-fast check bench server docs clean
+.PHONY: help demo test test-fast check bench failures server docs clean
 
 help:  ## What each verb does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,8 +40,12 @@ check: $(STAMP)  ## Lint, format, types, architecture
 server: $(STAMP)  ## Prefect's and MLflow's pages over the embedded state, until Ctrl-C
 	@$(BIN)/perennial server
 
-bench: $(STAMP)  ## Every benchmark script, each printing its table
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(STAMP)  ## Every benchmark script but that of failures, each printing its table
+	@for script in $(filter-out benchmarks/failure_matrix.py,$(wildcard benchmarks/*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+failures: $(STAMP)  ## Strikes a retrain with one fault after the other, as root: half an hour
+	@$(BIN)/python benchmarks/failure_matrix.py
 
 docs: $(STAMP)  ## Generated pages of docs/
 	@$(BIN)/python -m flows.reference > docs/configuration.md
