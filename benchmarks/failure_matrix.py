@@ -6,7 +6,7 @@
 A tiny model is retrained on a real installation (PostgreSQL behind Prefect and MLflow, two workers) once for each fault,
 which strikes while the trainer works on the GPU pool. Each row says what was seen: the states that the run went through, the
 stages that had to be done again, and whether a GPU slot, a lock or an MLflow run was left hanging. Wants root, for the file
-systems that are filled and taken away, and libfaketime (Debian: `faketime`) for the clock.
+systems that are filled and taken away, and a C compiler for the clock.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,6 @@ sys.path.insert(0, str(ROOT))
 
 from tests.installation import FINAL, Installation, await_value, installation, small_job  # noqa: E402
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 CPU, GPU = "perennial-cpu", "perennial-gpu"
 OUTAGE_SECONDS = 20.0
 STORE_BYTES = 400 * 2**20
@@ -140,6 +140,12 @@ class Matrix:
             problems.append(f"done again: {', '.join(sorted(again))}")
         if ended["state_type"] != "COMPLETED" or promoted is None or promoted["state_type"] not in ("COMPLETED", "PAUSED"):
             problems.append(f"ended as {ended['state_name']}")
+            print(
+                f"{fault}: {(ended['state'] or {}).get('message')}",
+                *self.place.log_of(run.id)[-20:],
+                sep="\n",
+                file=sys.stderr,
+            )
         steps = [happened, f"Retry: {ended['state_name']}" if retry else str(ended["state_name"])]
         told = "; ".join(step for step in steps if step)
         return Row(fault, told, "; ".join(problems) or "nothing", f"{seconds:.0f} s")
@@ -260,16 +266,14 @@ class Matrix:
         return self.finish(run, "store's disk full", f"{ended['state_name']}: {_words(ended)}", retry=True)
 
     def clock_jump(self) -> Row:
-        if not FAKETIME.exists():
-            return Row("GPU worker's clock jumps 2 h", "not tried: libfaketime is missing", "-", "-")
-        offset = self.place.folder / "offset"
-        offset.write_text("+0")
-        faked = {
-            "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(offset),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        compiler = shutil.which("cc")
+        if compiler is None:
+            return Row("GPU worker's clock jumps 2 h ahead", "not tried: there is no C compiler", "-", "-")
+        library, offset = self.place.folder / "jumped_clock.so", self.place.folder / "offset"
+        source = Path(__file__).with_name("jumped_clock.c")
+        subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+        offset.write_text("0")
+        faked = {"LD_PRELOAD": str(library), "CLOCK_OFFSET_FILE": str(offset)}
         self.place.kill(GPU)
         self.place.environment.update(faked)
         self.place.start(GPU)
@@ -278,7 +282,7 @@ class Matrix:
         run = self.start()
         run.await_training()
         run.strike()
-        offset.write_text("+7200")
+        offset.write_text("7200")
         ended = self.place.await_run(run.id)
         retry = ended["state_type"] != "COMPLETED"
         row = self.finish(
@@ -306,7 +310,6 @@ class Matrix:
             return None
 
         run = Run(self.place, await_value(scheduled, seconds=20))
-        self.place.ask(f"{path}/{made['id']}", method="DELETE")
         for name in ("prefect", CPU, GPU):
             self.place.kill(name)
         time.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()) + OUTAGE_SECONDS)
@@ -314,6 +317,7 @@ class Matrix:
         self.place.start("prefect")
         self.place.start(CPU, GPU)
         row = self.finish(run, "server and workers down when a run was due", "ran late", retry=False)
+        self.place.ask(f"{path}/{made['id']}", method="DELETE")
         name = str(self.place.ask(f"flow_runs/{run.id}")["name"])
         kept = name.endswith(f"{due:%Y%m%d-%H%M%S}")
         return row if kept else Row(row.fault, row.happened, f"its due time: it is called {name}", row.recovery)
