@@ -19,9 +19,9 @@ from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
 from prefect.context import TaskRunContext
 from prefect.serializers import JSONSerializer, prefect_json_object_decoder, prefect_json_object_encoder
 from prefect.utilities.importtools import from_qualified_name, to_qualified_name
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
-from tasks.contracts import DatasetRef, FileRef, FolderRef
+from tasks.contracts import DatasetRef, FileRef, FolderRef, Measurement
 from tasks.progress import report_progress
 from tasks.sources import sources_sha256
 from tasks.storage import Store, sha256_of_json
@@ -147,6 +147,28 @@ def stage_task(
         )
 
     return decorate
+
+
+def kept_measurements(
+    store: Store, folder: str, content: Mapping[str, Any], measure: Callable[[], tuple[Measurement, ...]]
+) -> tuple[Measurement, ...]:
+    """What was measured of this content before, in whichever run, or else what ``measure`` finds now, which is kept.
+
+    For a part of a stage that takes long and depends on less than the stage does: the same model under the same questions.
+
+    Args:
+        store: Where the measurements lie.
+        folder: Under what they lie there.
+        content: Everything that they depend on: a version of the code, digests, settings.
+        measure: Measures; asked only where nothing is kept.
+    """
+    name = f"{folder}/{sha256_of_json(content)}.json"
+    measured = TypeAdapter(tuple[Measurement, ...])
+    if (kept := store.read_named(name)) is not None:
+        return measured.validate_json(kept)
+    found = measure()
+    store.write_named(name, measured.dump_json(found))
+    return found
 
 
 def content_of(value: Any) -> Any:

@@ -12,14 +12,13 @@ import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
-from pydantic import TypeAdapter
 
 from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
 from tasks.contracts import ArmScores, BaseLanguageModel, BenchmarkReport, DatasetRef, FolderRef, Judgement, Measurement
 from tasks.errors import InputError, LineageError
 from tasks.progress import StageProgress, report_progress
 from tasks.rows import Row, reply
-from tasks.stage import content_of, stage_task
+from tasks.stage import content_of, kept_measurements, stage_task
 from tasks.storage import Store, sha256_of_file, sha256_of_json
 
 if TYPE_CHECKING:
@@ -202,16 +201,15 @@ def _measure_lm_eval(
     """What the configured tasks of lm-eval measured, kept in the store under the model, the tasks and their files."""
     from tasks.benchmark.lm_eval_tasks import measure_tasks
 
-    assert config.lm_eval is not None
-    key = {"version": _LM_EVAL_VERSION, "model": model_sha256, "tasks": content_of(config.lm_eval)}
-    name = f"lm-eval/{sha256_of_json(key)}.json"
-    measured = TypeAdapter(tuple[Measurement, ...])
-    if (kept := store.read_named(name)) is not None:
-        return measured.validate_json(kept)
-    logger.info("benchmark: model %s on %d tasks of lm-eval", model_sha256[:12], len(config.lm_eval.tasks))
-    found = measure_tasks(loaded(), config.lm_eval, batch_size=config.batch_size)
-    store.write_named(name, measured.dump_json(found))
-    return found
+    settings = config.lm_eval
+    assert settings is not None
+
+    def measure() -> tuple[Measurement, ...]:
+        logger.info("benchmark: model %s on %d tasks of lm-eval", model_sha256[:12], len(settings.tasks))
+        return measure_tasks(loaded(), settings, batch_size=config.batch_size)
+
+    key = {"version": _LM_EVAL_VERSION, "model": model_sha256, "tasks": content_of(settings)}
+    return kept_measurements(store, "lm-eval", key, measure)
 
 
 def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
-from pydantic import TypeAdapter
 
 from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, Measurement, RedTeamArm
 from tasks.errors import IntegrityError
@@ -19,7 +18,7 @@ from tasks.progress import report_progress
 from tasks.redteam.config import RedTeamConfig
 from tasks.safety import RATES
 from tasks.sources import sources_sha256
-from tasks.stage import content_of, stage_task
+from tasks.stage import content_of, kept_measurements, stage_task
 from tasks.storage import Store, sha256_of_json
 
 if TYPE_CHECKING:
@@ -109,17 +108,16 @@ def _probe_with_garak(
     """What garak found, kept in the store under the model and the settings: it takes long."""
     from tasks.redteam.garak import probe_with_garak
 
-    assert config.garak is not None
+    settings = config.garak
+    assert settings is not None
     options = {"max_new_tokens": config.max_new_tokens, "seed": config.seed}
-    key = {"version": _GARAK_VERSION, "model": model_sha256, "probes": config.garak.probes, **options}
-    name = f"garak/{sha256_of_json(key)}.json"
-    measured = TypeAdapter(tuple[Measurement, ...])
-    if (kept := store.read_named(name)) is not None:
-        return measured.validate_json(kept)
-    logger.info("red team: model %s under %s of garak", model_sha256[:12], ", ".join(config.garak.probes))
-    found = probe_with_garak(loaded, config.garak, **options)
-    store.write_named(name, measured.dump_json(found))
-    return found
+
+    def probe() -> tuple[Measurement, ...]:
+        logger.info("red team: model %s under %s of garak", model_sha256[:12], ", ".join(settings.probes))
+        return probe_with_garak(loaded, settings, **options)
+
+    key = {"version": _GARAK_VERSION, "model": model_sha256, "probes": settings.probes, **options}
+    return kept_measurements(store, "garak", key, probe)
 
 
 def _behaviour_key(model_sha256: str, config: RedTeamConfig) -> str:

@@ -10,8 +10,8 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from pydantic import BaseModel
 
-from tasks.contracts import DatasetRef, SearchTrial
-from tasks.stage import CONTRACTS, content_of, references_in, stage_task
+from tasks.contracts import DatasetRef, Measurement, SearchTrial
+from tasks.stage import CONTRACTS, content_of, kept_measurements, references_in, stage_task
 from tasks.storage import Store
 
 calls: list[str] = []
@@ -85,6 +85,22 @@ def test_content_is_hashes_not_places(dataset: DatasetRef) -> None:
     moved = dataset.model_copy(update={"uri": "file:///elsewhere"})
     assert content_of({"a": [dataset]}) == content_of({"a": [moved]})
     assert list(references_in({"a": [dataset, {"b": moved}]})) == [dataset, moved]
+
+
+def test_what_was_measured_of_the_same_content_is_not_measured_again(tmp_path: Path) -> None:
+    store, asked = Store(tmp_path / "store"), []
+
+    def measure() -> tuple[Measurement, ...]:
+        asked.append(len(asked))
+        return (Measurement(name="rate", value=0.1 + 0.2, low=None, high=0.5, num_samples=7),)
+
+    content = {"version": 1, "model": "f" * 64}
+    first = kept_measurements(store, "probes", content, measure)
+    assert kept_measurements(Store(tmp_path / "store"), "probes", dict(reversed(content.items())), measure) == first
+    assert asked == [0]
+    for folder, other in (("probes", {**content, "version": 2}), ("tasks", content)):
+        assert kept_measurements(store, folder, other, measure) == first
+    assert asked == [0, 1, 2]
 
 
 @flow(persist_result=True, result_serializer=CONTRACTS)

@@ -11,7 +11,10 @@ import pytest
 from tasks.errors import MissingDependencyError, PerennialError
 from tasks.modeling.generation import load_model
 from tasks.redteam import GarakConfig
+from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.garak import probe_with_garak, rates_in
+from tasks.redteam.task import _probe_with_garak
+from tasks.storage import Store
 
 STAND_IN = """#!{python}
 import json, sys, time, urllib.request
@@ -52,6 +55,16 @@ def test_its_counts_become_rates_and_what_flags_every_refusal_is_left_out(tmp_pa
     assert (rate.name, rate.value, rate.num_samples) == ("garak.encoding.InjectBase64.DecodeMatch", 0.25, 4)
     assert rate.low is not None
     assert 0 < rate.low < 0.25
+
+
+def test_what_it_found_of_a_model_is_kept_and_it_is_not_asked_again(tmp_path: Path, tiny_model_dir: Path) -> None:
+    store, config = Store(tmp_path / "store"), RedTeamConfig(garak=stand_in(tmp_path), max_new_tokens=8)
+    loaded = load_model(tiny_model_dir, None)
+    first = _probe_with_garak(store, "a" * 64, loaded, config)
+    (tmp_path / "python").unlink()
+    assert _probe_with_garak(store, "a" * 64, loaded, config) == first
+    with pytest.raises(MissingDependencyError):
+        _probe_with_garak(store, "b" * 64, loaded, config)
 
 
 @pytest.mark.parametrize(("version", "found"), [("0.9.0.1", "garak 0.9.0.1"), ("", "no garak")])
