@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from tasks.contracts import OldVersions, Prunable
@@ -56,26 +57,35 @@ def old_versions(client: Any, name: str, keep_versions: int, keep_days: float, n
     )
 
 
-def remove_version(client: Any, name: str, item: Prunable, keep_versions: int, keep_days: float, now: dt.datetime) -> bool:
-    """Deletes a version, if it still may go; its MLflow run stays as the record, its copy of the model goes.
+def remove_versions(
+    client: Any, name: str, items: Iterable[Prunable], keep_versions: int, keep_days: float, now: dt.datetime
+) -> tuple[Prunable, ...]:
+    """Deletes the versions that still may go; their MLflow runs stay as the record, their copies of the model go.
+
+    The registry is looked through once for all of them, and each is read again before it goes: an alias may be moved by
+    somebody who does not ask for the lock.
 
     Returns:
-        Whether it was deleted; not when it has got an alias, a rollout or a question meanwhile.
+        Those that were deleted; not one that has got an alias, a rollout or a question meanwhile.
     """
+    may_go = {one.name for one in old_versions(client, name, keep_versions, keep_days, now).removable}
+    return tuple(item for item in items if item.name in may_go and _remove(client, name, item.name.rpartition("/")[2]))
+
+
+def _remove(client: Any, name: str, version: str) -> bool:
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    present = old_versions(client, name, keep_versions, keep_days, now)
-    if item.name not in {one.name for one in present.removable}:
-        return False
-    version = item.name.rpartition("/")[2]
     with registry_errors(f"registered model {name}, version {version}"):
-        source = client.get_model_version(name, version).source
+        found = client.get_model_version(name, version)
+        if found.aliases or _under_rollout([found]) or _is_asked_about(found):
+            return False
         client.delete_model_version(name, version)
     try:
-        get_artifact_repository(source).delete_artifacts()
+        get_artifact_repository(found.source).delete_artifacts()
     except (MlflowException, OSError, NotImplementedError) as error:
-        logger.warning("registry: the files of version %s of %s stay at %s: %s", version, name, source, type(error).__name__)
+        place = found.source
+        logger.warning("registry: the files of version %s of %s stay at %s: %s", version, name, place, type(error).__name__)
     return True
 
 

@@ -168,16 +168,16 @@ def find_old_versions(config: RegistryConfig, keep_versions: int, keep_days: flo
 
 @stage_task("remove_old_versions", cached=False)
 def remove_old_versions(config: RegistryConfig, found: OldVersions, keep_versions: int, keep_days: float) -> OldVersions:
-    """The versions that it deleted, each looked at again under the model's lock, and what those that are left need.
+    """The versions that it deleted, all looked at again under the model's lock, and what those that are left need.
 
     Raises:
         RegistryError: MLflow refuses or does not answer.
     """
-    from tasks.registry.retention import old_versions, remove_version
+    from tasks.registry.retention import old_versions, remove_versions
 
     client, name, now = connect(), config.registered_name, dt.datetime.now(dt.UTC)
     with report_progress("remove_old_versions", len(found.removable), "versions") as progress, _lock(config):
-        removed = tuple(one for one in found.removable if remove_version(client, name, one, keep_versions, keep_days, now))
+        removed = remove_versions(client, name, found.removable, keep_versions, keep_days, now)
         left = old_versions(client, name, keep_versions, keep_days, now)
         progress.finish(f"{len(removed)} deleted")
     logger.info("registry: deleted %d old versions of %s", len(removed), name)

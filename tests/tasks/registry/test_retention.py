@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.contracts import Approval, Prunable
 from tasks.registry.config import RolloutConfig
-from tasks.registry.retention import old_versions, remove_version
+from tasks.registry.retention import old_versions, remove_versions
 from tasks.registry.rollout import ROLLOUT, start
 from tasks.registry.versions import register
 from tasks.storage import Store
@@ -50,9 +50,39 @@ def test_a_version_that_got_an_alias_meanwhile_stays_and_its_run_stays_as_the_re
     first, second = (Prunable(kind="model version", name=f"{name}/{n}", size_bytes=0, age_days=500) for n in (1, 2))
     client.set_registered_model_alias(name, "champion", "2")
     run_id = client.get_model_version(name, "1").run_id
-    assert not remove_version(client, name, second, 1, 400, LATER)
-    assert remove_version(client, name, first, 1, 400, LATER)
+    assert remove_versions(client, name, (second, first), 1, 400, LATER) == (first,)
     assert {str(one.version) for one in client.search_model_versions(f"name = '{name}'")} == {"2", "3"}
     assert client.get_run(run_id).data.metrics, "the scores are the record"
     assert client.list_artifacts(run_id, "model") == [], "the copy of the adapter is gone"
-    assert not remove_version(client, name, first, 1, 400, LATER)
+    assert remove_versions(client, name, (first,), 1, 400, LATER) == ()
+
+
+class Watched:
+    """A client that counts its searches, and in which an alias appears while versions are deleted."""
+
+    def __init__(self, client: Any, name: str, alias_after_first: str) -> None:
+        self._client, self._name, self._alias_after_first = client, name, alias_after_first
+        self.searches: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("search_"):
+            self.searches.append(name)
+        return getattr(self._client, name)
+
+    def delete_model_version(self, name: str, version: str) -> None:
+        self._client.delete_model_version(name, version)
+        self._client.set_registered_model_alias(self._name, "somebody-s", self._alias_after_first)
+
+
+def test_the_registry_is_looked_through_once_for_all_and_an_alias_set_in_between_is_heeded(
+    client: Any, name: str, tmp_path: Path
+) -> None:
+    client.create_registered_model(name)
+    for number in range(1, 8):
+        client.create_model_version(name, f"file://{tmp_path}/{number}")
+    watched = Watched(client, name, alias_after_first="3")
+    found = old_versions(client, name, 1, 400, LATER).removable
+    assert len(found) == 6
+    removed = remove_versions(watched, name, sorted(found, key=lambda one: one.name), 1, 400, LATER)
+    assert [one.name for one in removed] == [f"{name}/{number}" for number in (1, 2, 4, 5, 6)]
+    assert sorted(watched.searches) == ["search_model_versions", "search_registered_models"]
