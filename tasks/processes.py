@@ -1,10 +1,11 @@
-"""Child processes that never outlive their parent: servers of the embedded mode, trainers on a GPU.
+"""Child processes that never outlive their parent: servers of the embedded mode, trainers on a GPU, other people's tools.
 
 A child started here leads its own session, so that Ctrl-C in the terminal reaches the parent alone, which then ends the
 whole group; and it asks the kernel to be killed when its parent dies (``PR_SET_PDEATHSIG``), so that not even ``kill -9``
 of the parent leaves a GPU busy. The request is made by the child itself, before it runs anything else: this module run
-as a program is that first step. The kernel passes it on to no child of the child; where that is a mere wrapper, as MLflow's
-command is around its server, the first step sees to it that its children ask too.
+as a program is that first step. It holds for whatever program the child then turns into. The kernel passes it on to no child
+of the child; where that is a mere wrapper, as MLflow's command is around its server, the first step sees to it that its
+children ask too.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
-_BOUND, _FREE = "bound-children", "free-children"
+_BOUND, _FREE, _PROGRAM = "bound-children", "free-children", "program"
 
 
 def start_guarded(
@@ -46,8 +48,44 @@ def start_guarded(
         stdout: As for :class:`subprocess.Popen`.
         stderr: As for :class:`subprocess.Popen`.
     """
+    first_step = ["-m", "tasks.processes", str(os.getpid()), _BOUND if with_children else _FREE]
+    return _start([*first_step, module, *arguments], environment, None, stdout, stderr)
+
+
+def start_guarded_program(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    stdout: IO[bytes] | int | None = None,
+    stderr: IO[bytes] | int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Starts a program that is no module of this interpreter's as a guarded child, like :func:`start_guarded`.
+
+    A program that cannot be run ends the child with status 1; it is the child that finds out.
+
+    Args:
+        command: The program and its arguments.
+        environment: The child's whole environment; the parent's when None.
+        folder: Its working directory; the parent's when None.
+        stdout: As for :class:`subprocess.Popen`.
+        stderr: As for :class:`subprocess.Popen`.
+    """
+    # By its path and isolated, because neither the folder nor the environment has to know this project.
+    first_step = ["-I", str(Path(__file__).resolve()), str(os.getpid()), _PROGRAM]
+    return _start([*first_step, *command], environment, folder, stdout, stderr)
+
+
+def _start(
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None,
+    folder: Path | None,
+    stdout: IO[bytes] | int | None,
+    stderr: IO[bytes] | int | None,
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tasks.processes", str(os.getpid()), _BOUND if with_children else _FREE, module, *arguments],
+        [sys.executable, *arguments],
+        cwd=folder,
         env=None if environment is None else dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -87,9 +125,11 @@ class _BoundPopen(subprocess.Popen[Any]):
 
 
 if __name__ == "__main__":
-    _, parent, children, name, *rest = sys.argv
+    _, parent, kind, name, *rest = sys.argv
     die_with_parent(int(parent))
-    if children == _BOUND:
+    if kind == _PROGRAM:
+        os.execvp(name, [name, *rest])
+    if kind == _BOUND:
         subprocess.Popen = _BoundPopen  # type: ignore[misc]
     sys.argv = [name, *rest]
     runpy.run_module(name, run_name="__main__", alter_sys=True)

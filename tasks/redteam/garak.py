@@ -22,7 +22,7 @@ from tasks.contracts import Measurement
 from tasks.errors import MissingDependencyError, PerennialError
 from tasks.intervals import wilson_interval
 from tasks.modeling.generation import LoadedModel, generate_replies
-from tasks.processes import stop_group
+from tasks.processes import start_guarded_program, stop_group
 from tasks.redteam.config import GarakConfig
 
 _MIN_VERSION = (0, 17)
@@ -113,19 +113,12 @@ def _rest_options(url: str) -> dict[str, object]:
 
 
 def _run(config: GarakConfig, arguments: list[str], folder: Path) -> None:
-    """Runs garak to its end in a process group of its own; what it writes beside the report stays in ``folder``."""
+    """Runs garak to its end, or to that of this process; what it writes beside the report stays in ``folder``."""
     places = {f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("DATA", "CACHE", "CONFIG")}
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), "HF_HUB_OFFLINE": "1", **places}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [config.python, "-m", "garak", *arguments],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        command = [config.python, "-m", "garak", *arguments]
+        process = start_guarded_program(command, environment=environment, folder=folder, stdout=log, stderr=log)
         try:
             process.wait(timeout=60 * config.timeout_minutes)
         except subprocess.TimeoutExpired as error:
