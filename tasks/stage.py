@@ -22,6 +22,7 @@ from prefect.utilities.importtools import from_qualified_name, to_qualified_name
 from pydantic import BaseModel, TypeAdapter
 
 from tasks.contracts import DatasetRef, FileRef, FolderRef, Measurement
+from tasks.errors import IntegrityError
 from tasks.progress import report_progress
 from tasks.sources import sources_sha256
 from tasks.storage import Store, sha256_of_json
@@ -42,10 +43,23 @@ def encode_contract(value: Any) -> Any:
 
 
 def decode_contract(value: dict[str, Any]) -> Any:
-    """The contract that :func:`encode_contract` wrote; any other object as it is."""
-    if value.keys() == {"contract", "fields"}:
-        return from_qualified_name(value["contract"]).model_validate(value["fields"])
-    return prefect_json_object_decoder(value)
+    """The contract that :func:`encode_contract` wrote; any other object as it is.
+
+    Raises:
+        IntegrityError: The record names something else than a contract, which nothing here wrote.
+    """
+    if value.keys() != {"contract", "fields"}:
+        return prefect_json_object_decoder(value)
+    name = value["contract"]
+    contract = from_qualified_name(name) if isinstance(name, str) else None
+    if not (isinstance(contract, type) and issubclass(contract, BaseModel)):
+        raise IntegrityError(
+            "a recorded result",
+            f"{name!r} in place of a contract",
+            "the name of a contract, as a flow of this project writes it",
+            "Remove the record from Prefect's storage of results; the flow that wrote it runs again.",
+        )
+    return contract.model_validate(value["fields"])
 
 
 CONTRACTS = JSONSerializer(object_encoder="tasks.stage.encode_contract", object_decoder="tasks.stage.decode_contract")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from prefect.client.orchestration import get_client
 from pydantic import BaseModel
 
 from tasks.contracts import DatasetRef, Measurement, SearchTrial
+from tasks.errors import IntegrityError
 from tasks.stage import CONTRACTS, content_of, kept_measurements, references_in, stage_task
 from tasks.storage import Store
 
@@ -101,6 +103,16 @@ def test_what_was_measured_of_the_same_content_is_not_measured_again(tmp_path: P
     for folder, other in (("probes", {**content, "version": 2}), ("tasks", content)):
         assert kept_measurements(store, folder, other, measure) == first
     assert asked == [0, 1, 2]
+
+
+def test_a_record_brings_back_contracts_and_calls_nothing_else() -> None:
+    trial = SearchTrial(outcome="complete", learning_rate=0.5, r=8)
+    kept = CONTRACTS.dumps({"trials": [trial], "fields": 1})
+    assert CONTRACTS.loads(kept) == {"trials": [trial], "fields": 1}
+    for name in ("os.system", "tasks.storage.Store", "tasks.stage.encode_contract", 7):
+        forged = json.dumps({"contract": name, "fields": {}}).encode()
+        with pytest.raises(IntegrityError, match="in place of a contract"):
+            CONTRACTS.loads(forged)
 
 
 @flow(persist_result=True, result_serializer=CONTRACTS)
