@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 
 from flows.alert_bridge import Metrics
 from flows.config import load_settings
+from tasks import errors
 from tasks.alerts import BridgeConfig
 from tasks.alerts.queue import AlertQueue
 
@@ -43,6 +44,18 @@ def test_the_rules_ask_for_metrics_that_the_bridge_has(tmp_path: Path) -> None:
     asked = set(re.findall(r"perennial_alert_bridge_\w+", (MONITORING / "alerts.rules.yaml").read_text()))
     assert asked
     assert all(re.search(rf"^{name}[ {{]", offered, re.MULTILINE) for name in asked)
+
+
+def test_the_run_book_says_what_to_do_about_every_alert_and_every_error() -> None:
+    book = (MONITORING.parents[1] / "docs" / "operating.md").read_text()
+    rules = re.findall(r"- alert: (\w+)", (MONITORING / "alerts.rules.yaml").read_text())
+    assert len(rules) > 5
+    assert [name for name in rules if name not in book] == []
+    roots = (errors.PerennialError, errors.UserError, errors.GateError)
+    raised = [
+        one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, roots[0]) and one not in roots
+    ]
+    assert [one.__name__ for one in raised if f"| {one.__name__} ({one.exit_code}) |" not in book] == []
 
 
 def test_the_bridge_reads_its_example() -> None:
