@@ -280,14 +280,18 @@ class Matrix:
         for name in faked:
             del self.place.environment[name]
         run = self.start()
-        run.await_training()
+        child = run.await_training()
         run.strike()
         offset.write_text("7200")
         ended = self.place.await_run(run.id)
         retry = ended["state_type"] != "COMPLETED"
-        row = self.finish(
-            run, "GPU worker's clock jumps 2 h ahead", f"{ended['state_name']}" if retry else "went on", retry=retry
-        )
+        happened = "went on"
+        if retry:
+            marked = self.place.await_run(child["id"])
+            happened = f"training marked {marked['state_name']}, retrain {ended['state_name']}"
+        row = self.finish(run, "GPU worker's clock jumps 2 h ahead", happened, retry=retry)
+        first = self.place.await_run(child["id"])
+        row = Row(row.fault, f"{row.happened}; the first training {first['state_name']}", row.lost, row.recovery)
         self.place.kill(GPU)
         self.place.start(GPU)
         return row
