@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-fast check bench failures server docs clean
+.PHONY: help demo test test-fast check bench bench-gpu failures server docs clean
 
 help:  ## What each verb does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,9 +40,15 @@ check: $(STAMP)  ## Lint, format, types, architecture
 server: $(STAMP)  ## Prefect's and MLflow's pages over the embedded state, until Ctrl-C
 	@$(BIN)/perennial server
 
-bench: $(STAMP)  ## Every benchmark script but that of failures, each printing its table
-	@for script in $(filter-out benchmarks/failure_matrix.py,$(wildcard benchmarks/*.py)); do \
+NOT_BENCH := failure_matrix random_model training_kernels gpu_survival
+bench: $(STAMP)  ## Every benchmark script that needs no GPU, but that of failures, each printing its table
+	@for script in $(filter-out $(NOT_BENCH:%=benchmarks/%.py),$(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+bench-gpu: $(STAMP)  ## What needs a CUDA device with 80 GB
+	@$(BIN)/python benchmarks/training_kernels.py
+	@$(BIN)/python benchmarks/training_throughput.py --shape llama-8b --length 2048 --median 600 --steps 10
+	@$(BIN)/python benchmarks/gpu_survival.py
 
 failures: $(STAMP)  ## Strikes a retrain with one fault after the other, as root: half an hour
 	@$(BIN)/python benchmarks/failure_matrix.py

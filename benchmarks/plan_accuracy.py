@@ -2,7 +2,8 @@
 
     python benchmarks/plan_accuracy.py               # the 135M base model on this machine; some 8 minutes on two cores
     python benchmarks/plan_accuracy.py --only short,dpo
-    python benchmarks/plan_accuracy.py --model FOLDER --scale 20          # a larger model or device: 20 times as many rows
+    python benchmarks/random_model.py llama-8b FOLDER                     # a larger model, for a GPU: 60 times as many rows
+    python benchmarks/plan_accuracy.py --model FOLDER --scale 60 --only long,nf4
 
 Each setting is one supervised training, as `perennial retrain` does it, on rows of random words. Two plans are compared with
 it: the forecast of `perennial plan`, made from the device's speed alone, and the trainer's own, which timed a step and

@@ -2,17 +2,18 @@
 
     python benchmarks/training_throughput.py                                     # CPU: the 135M base model, mixed lengths
     python benchmarks/training_throughput.py --method dpo --median 40
-    python benchmarks/training_throughput.py --shape llama-8b --length 2048 --median 600 --steps 20 --packed     # CUDA
-    python benchmarks/training_throughput.py --shape llama-8b --length 512 --quantization nf4 --steps 20
+    python benchmarks/training_throughput.py --shape llama-8b --length 2048 --median 600 --steps 20     # CUDA
+    python benchmarks/training_throughput.py --shape llama-8b --length 512 --median 200 --quantization nf4 --steps 20
+    python benchmarks/training_throughput.py --shape llama-8b --length 512 --median 200 --method dpo --steps 8
 
 Speed does not depend on the weights' values, so Llama 3 8B's shape gets random ones and needs no download. Rows are random
 tokens whose lengths are log-normal; the second half of each is the reply. The arms:
 
 - this project: the trainer that the plan sets up, with its callbacks, checkpoints and (DPO) precomputed reference;
-- TRL, defaults: `SFTTrainer` or `DPOTrainer` given the model's path, the same LoRA and the same rows, all else as it comes.
-  Its default of bfloat16 is switched off where the CPU would emulate it, because no step would finish;
-- bare step: forward, backward, clipping, AdamW in a loop of a dozen lines, on the same batches as the first arm and scoring
-  learned positions only. It is the limit, not a straw man.
+- TRL, defaults: `SFTTrainer` or `DPOTrainer` given the model's path, the same LoRA, the same rows and their longest length,
+  all else as it comes. Its default of bfloat16 is switched off where the CPU would emulate it, because no step would finish;
+- bare step: forward, backward, clipping, AdamW in a loop of a dozen lines, on batches like the first arm's, with the same
+  kernels, and scoring learned positions only. It is the limit, not a straw man.
 
 Every arm sees each row once. Each round runs every arm in a process of its own, in turn, in another order from round to
 round; the clock runs from the first step's begin to the last one's end, after a warm-up pass. Real tokens are counted,
@@ -26,7 +27,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -40,6 +40,7 @@ from typing import Any
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", TQDM_DISABLE="1")
 
 import torch
+from random_model import SHAPES, make_random_model
 from transformers import LlamaConfig, TrainerCallback
 
 from tasks.contracts import TrainingPlan
@@ -50,19 +51,8 @@ from tasks.storage import Store
 from tasks.training import planning, supervisor
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig, known_tflops
 from tasks.training.forecasting import measure_flops
-from tasks.training.hardware import available_cores, find_hardware
+from tasks.training.hardware import available_cores, find_hardware, peak_memory_bytes
 from tasks.training.rendering import Example, Pair
-
-LLAMA_8B = {
-    "vocab_size": 128_256,
-    "hidden_size": 4096,
-    "intermediate_size": 14_336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 8192,
-}
 
 
 @dataclass(frozen=True)
@@ -129,12 +119,14 @@ def train_with_trl(job: Job) -> float:
         "output_dir": str(job.folder),
         "use_cpu": job.plan.device == "cpu",
         "bf16": job.plan.precision == "bfloat16",
+        "max_length": job.plan.max_length_tokens,
         "num_train_epochs": 1,
         "report_to": "none",
         "save_strategy": "no",
     }
+    plain = job.plan.model_copy(update={"attn_implementation": "sdpa", "liger_kernel": False})
     arguments: dict[str, Any] = {
-        "model": str(job.base) if job.plan.quantization == "none" else trainers.load_model(job.base, job.plan),
+        "model": str(job.base) if plain.quantization == "none" else trainers.load_model(job.base, plain),
         "processing_class": load_tokenizer(job.base),
         "train_dataset": trainers._dataset(job.rows).remove_columns("length"),
         "peft_config": trainers.lora_config(job.lora),
@@ -154,12 +146,13 @@ def train_bare(job: Job) -> float:
     from peft import get_peft_model
     from trl.trainer.utils import add_fused_lm_head
 
-    from tasks.training import trainers
+    from tasks.training import kernels, trainers
     from tasks.training.head import score_labels_only
 
     plan = job.plan
     model = get_peft_model(trainers.load_model(job.base, plan), trainers.lora_config(job.lora))
     add_fused_lm_head(model.get_base_model())
+    kernels.fuse_adapters(model)
     if plan.device == "cpu":
         score_labels_only(model.get_base_model())
     if plan.gradient_checkpointing:
@@ -170,11 +163,11 @@ def train_bare(job: Job) -> float:
     preferences = isinstance(job.config, DpoConfig)
     batches = [tensors(rows, plan) for rows in micro_batches(job)]
 
-    def score(batch: dict[str, torch.Tensor]) -> Any:
+    def score(batch: dict[str, Any]) -> Any:
         with torch.autocast(plan.device, torch.bfloat16, enabled=plan.precision == "bfloat16"):
             return model(**batch, fused_lm_head=True, use_cache=False)
 
-    def loss_of(batch: dict[str, torch.Tensor], reference: torch.Tensor | None) -> torch.Tensor:
+    def loss_of(batch: dict[str, Any], reference: torch.Tensor | None) -> torch.Tensor:
         output = score(batch)
         if reference is None:
             return output.loss
@@ -207,6 +200,8 @@ ARMS: dict[str, Callable[[Job], float]] = {
 def run(trainer: Any) -> float:
     """Seconds of all steps, after a pass that loads libraries and kernels and changes no weight."""
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    if trainer.args.gradient_checkpointing:  # which the trainer itself turns on when it begins
+        trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
     with trainer.accelerator.autocast():
         trainer.compute_loss(trainer.model, batch).backward()
     trainer.model.zero_grad(set_to_none=True)
@@ -224,6 +219,7 @@ def time_reference() -> list[float]:
     compute = trl.DPOTrainer._precompute_ref_logps
 
     def timed(*args: Any, **kwargs: Any) -> Any:
+        compute(*args, **kwargs)  # the first time loads libraries and kernels
         began = now()
         result = compute(*args, **kwargs)
         seconds.append(now() - began)
@@ -244,13 +240,14 @@ def now() -> float:
 
 
 def micro_batches(job: Job) -> list[list[Any]]:
-    """The rows in the stage's order, in its micro-batches; packed, one list is one sequence."""
+    """The rows in the stage's order, in its micro-batches; packed, each is the rows of some full sequences."""
     from tasks.training.ordering import order_rows
 
-    plan = job.plan
+    plan, size = job.plan, job.plan.micro_batch_size
     if plan.packing:
-        return pack(job.rows, plan.max_length_tokens)
-    size = plan.micro_batch_size
+        sequences = pack(job.rows, plan.max_length_tokens)
+        groups = [sequences[start : start + size] for start in range(0, len(sequences), size)]
+        return [[row for sequence in group for row in sequence] for group in groups]
     order = order_rows([len(row) for row in job.rows], size * plan.accumulation_steps, seed=job.config.seed, epoch=0)
     ordered = [job.rows[index] for index in order]
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
@@ -271,7 +268,7 @@ def pack(rows: Sequence[Example], length: int) -> list[list[Example]]:
     return sequences
 
 
-def tensors(rows: Sequence[Example | Pair], plan: TrainingPlan) -> dict[str, torch.Tensor]:
+def tensors(rows: Sequence[Example | Pair], plan: TrainingPlan) -> dict[str, Any]:
     """A micro-batch on the device: padded, or one flat sequence with positions that start anew with every row."""
     if plan.packing:
         columns = {
@@ -279,7 +276,12 @@ def tensors(rows: Sequence[Example | Pair], plan: TrainingPlan) -> dict[str, tor
             "labels": [[label for row in rows for label in row.labels]],
             "position_ids": [[position for row in rows for position in range(len(row))]],
         }
-        return {name: torch.tensor(value, device=plan.device) for name, value in columns.items()}
+        batch: dict[str, Any] = {name: torch.tensor(value, device=plan.device) for name, value in columns.items()}
+        if plan.attn_implementation == planning.PACKED_ATTENTION:
+            ends = torch.tensor([0, *map(len, rows)], device=plan.device, dtype=torch.int32).cumsum(0, dtype=torch.int32)
+            longest = max(map(len, rows))
+            batch |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+        return batch
     sequences = [row for row in rows if isinstance(row, Example)]
     pairs = [row for row in rows if isinstance(row, Pair)]
     sequences += [Example(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
@@ -312,19 +314,12 @@ def make_rows(options: argparse.Namespace, num_rows: int, vocabulary: int) -> li
 # --------------------------------------------------------------------------------------------------------------- processes
 
 
-def find_base(shape: str, folder: Path) -> Path:
-    """The 135M base model, or a folder with random weights of the large shape."""
-    store = Store(folder / "store")
-    small = store.fetch_folder(resolve(BaseModelConfig(), store).folder)
-    if shape == "llama-8b":
-        from transformers import LlamaForCausalLM
-
-        with torch.device("cuda"):
-            model = LlamaForCausalLM(LlamaConfig(**LLAMA_8B)).to(torch.bfloat16)
-        model.save_pretrained(folder / shape)
-        load_tokenizer(small).save_pretrained(folder / shape)
-        return folder / shape
-    return small
+def find_base(shape: str, folder: Path, kept: Path | None) -> Path:
+    """The 135M base model, or a folder with random weights of the large shape, found in ``kept`` or made there."""
+    if shape not in SHAPES:
+        store = Store(folder / "store")
+        return store.fetch_folder(resolve(BaseModelConfig(), store).folder)
+    return make_random_model(shape, kept or folder / shape)
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
@@ -333,12 +328,13 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
 
     from tasks.training import trainers
 
-    base = find_base(options.shape, folder)
+    base = find_base(options.shape, folder, options.base)
     settings: dict[str, Any] = {
         "max_length": options.length,
         "num_train_epochs": 1,
         "quantization": options.quantization,
-        "packing": options.packed or "auto",
+        "packing": {"auto": "auto", "yes": True, "no": False}[options.packed],
+        "use_liger_kernel": {"auto": "auto", "yes": True, "no": False}[options.liger],
     }
     config = SftConfig(**settings) if options.method == "sft" else DpoConfig(**settings)
     rows = make_rows(options, options.steps * config.effective_batch_size, len(load_tokenizer(base)))
@@ -376,10 +372,8 @@ def run_arm(name: str, folder: Path) -> None:
             folder=Path(place),
         )
         seconds = ARMS[name](job)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if plan.device == "cuda":
-        memory = torch.cuda.max_memory_reserved()
-    (folder / "result.json").write_text(json.dumps({"seconds": seconds, "memory": memory}), encoding="utf-8")
+    result = {"seconds": seconds, "memory": peak_memory_bytes()}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 def start(arguments: list[str], what: str, folder: Path) -> dict[str, Any]:
@@ -397,15 +391,20 @@ def start(arguments: list[str], what: str, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=["smollm2-135m", "llama-8b"], default="smollm2-135m")
+    parser.add_argument("--shape", choices=["smollm2-135m", *SHAPES], default="smollm2-135m")
     parser.add_argument("--method", choices=["sft", "dpo"], default="sft")
     parser.add_argument("--quantization", choices=["none", "nf4"], default="none")
-    parser.add_argument("--packed", action="store_true", help="pack rows; without it packing is left to the plan")
+    parser.add_argument(
+        "--packed", choices=["auto", "yes", "no"], default="auto", help="packing; auto leaves it to the plan"
+    )
+    parser.add_argument("--liger", choices=["auto", "yes", "no"], default="auto", help="Liger's kernels; auto: by plan")
     parser.add_argument("--length", type=int, default=512, help="longest row in tokens")
     parser.add_argument("--median", type=int, default=80, help="median row in tokens")
     parser.add_argument("--spread", type=float, default=0.6, help="standard deviation of the lengths' logarithm")
     parser.add_argument("--steps", type=int, default=4, help="optimizer steps of 16 rows")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", default=",".join(ARMS), help=f"arms, of: {', '.join(ARMS)}")
+    parser.add_argument("--base", type=Path, help="folder to keep the large shape's random weights in")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -413,18 +412,16 @@ def main() -> None:
         return prepare(options, options.folder)
     if options.arm:
         return run_arm(options.arm, options.folder)
-    if options.shape == "llama-8b" and not torch.cuda.is_available():
-        parser.error("the 8B shape needs a CUDA device")
-    if options.packed and options.method == "dpo":
+    if options.packed == "yes" and options.method == "dpo":
         parser.error("TRL packs no preference pairs")
     torch.set_num_threads(available_cores())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         start(sys.argv[1:], "prepare", folder)
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in ARMS}
+        names = [name for name in ARMS if name in options.only]
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for number in range(options.rounds):
-            names = list(ARMS)[number % len(ARMS) :] + list(ARMS)[: number % len(ARMS)]
-            for name in names:
+            for name in names[number % len(names) :] + names[: number % len(names)]:
                 found[name].append(start([], name, folder))
                 print(f"round {number + 1}: {name}: {found[name][-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
         tell(options, json.loads((folder / "job.json").read_text(encoding="utf-8")), found)
@@ -441,17 +438,17 @@ def tell(options: argparse.Namespace, job: dict[str, Any], found: dict[str, list
     lengths = f"{plan.num_rows} rows, {tokens} tokens, median {options.median}, longest {options.length}"
     print(f"{options.shape}, {options.method}, {device.name}, {plan.precision}, quantisation {plan.quantization}, {lengths}")
     print(
-        f"plan: micro-batch {plan.micro_batch_size} x {plan.accumulation_steps}, packing {plan.packing}, checkpointing "
+        f"plan: micro-batch {plan.micro_batch_size} x {plan.accumulation_steps}, attention {plan.attn_implementation}, "
+        f"packing {plan.packing} ({plan.num_sequences} sequences), Liger {plan.liger_kernel}, checkpointing "
         f"{plan.gradient_checkpointing}, memory {sum(plan.memory_bytes.values()) / 1e9:.2f} GB; {options.rounds} rounds"
     )
     print(f"{'arm':<15}{'tokens/s':>10}{'rows/s':>8}{'of bare':>18}{'of TRL':>18}{'peak GB':>9}{peak_name:>15}")
     for name, rounds in found.items():
         seconds = statistics.median(one["seconds"] for one in rounds)
-        ratios = [
-            [other["seconds"] / one["seconds"] for one, other in zip(rounds, found[peer], strict=True)]
-            for peer in ("bare step", "TRL, defaults")
-        ]
-        columns = [f"{statistics.median(ratio):.2f} ({min(ratio):.2f}-{max(ratio):.2f})" for ratio in ratios]
+        columns = []
+        for peer in ("bare step", "TRL, defaults"):
+            ratio = [other["seconds"] / one["seconds"] for one, other in zip(rounds, found.get(peer, []), strict=False)]
+            columns.append(f"{statistics.median(ratio):.2f} ({min(ratio):.2f}-{max(ratio):.2f})" if ratio else "-")
         memory = max(one["memory"] for one in rounds) / 1e9
         share = tokens / seconds * flops_per_token / peak
         print(

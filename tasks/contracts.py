@@ -357,8 +357,10 @@ class TrainingPlan(Contract):
     eval_steps: int = 1
     gradient_checkpointing: bool = False
     packing: bool = False
+    num_sequences: int = 0
     quantization: str = "none"
     attn_implementation: str = "sdpa"
+    liger_kernel: bool = False
     device_name: str = ""
     price_per_device_hour: float | None = None
     currency: str = ""
@@ -370,8 +372,8 @@ class TrainingPlan(Contract):
 
     @property
     def num_epochs(self) -> float:
-        """Passes over the rows that the planned steps make; packed rows are counted in sequences of full length."""
-        num_sequences = math.ceil(self.num_tokens / self.max_length_tokens) if self.packing else self.num_rows
+        """Passes over the rows that the planned steps make; packed rows are counted in sequences."""
+        num_sequences = self.num_sequences or self.num_rows
         per_step = self.micro_batch_size * self.accumulation_steps * self.num_processes
         return self.num_steps / max(1, math.ceil(num_sequences / per_step))  # the last step of an epoch may be smaller
 

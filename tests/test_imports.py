@@ -38,6 +38,12 @@ def test_the_help_imports_neither_prefect_nor_a_stage() -> None:
     assert done.stdout.strip() == "['tasks.errors']"
 
 
+def test_the_trainer_process_imports_no_prefect() -> None:
+    code = "import sys, tasks.training.worker; print([name for name in ('prefect', 'mlflow') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_has_one_public_face(stage: str) -> None:
     face = importlib.import_module(f"tasks.{stage}")

@@ -115,7 +115,8 @@ class TrainerConfig(_Settings):
     packing: bool | Literal["auto"] = Field(
         default="auto",
         description="Several rows in one sequence, kept apart by position. auto: on CUDA when an attention kernel for "
-        "packed sequences is available; on CPU rows of like length are grouped instead, which measured faster.",
+        "packed sequences is available (from Ampere on); on CPU rows of like length are grouped instead, which measured "
+        "faster.",
     )
     gradient_checkpointing: bool | Literal["auto"] = Field(
         default="auto",
@@ -130,6 +131,11 @@ class TrainerConfig(_Settings):
     )
     attn_implementation: str | None = Field(
         default=None, description="transformers' name of an attention kernel, such as `flash_attention_2`. None: by plan."
+    )
+    use_liger_kernel: bool | Literal["auto"] = Field(
+        default="auto",
+        description="Liger's fused kernels for norms, rotary embedding and gated layers. auto: on CUDA, where the extra "
+        "`gpu` is installed and the architecture is known; on an H100 a quarter faster, with a third less for activations.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA when there is a device.")
     num_processes: int = Field(
@@ -294,7 +300,10 @@ class HardwareConfig(_Settings):
         description="TFLOP/s of a large matrix product on one device, in bfloat16 on a GPU. None: the data sheet's, known "
         f"for {', '.join(KNOWN_TFLOPS)}.",
     )
-    packed_attention: bool = Field(default=False, description="Whether the `flash_attn` package is installed there.")
+    packed_attention: bool = Field(
+        default=True, description="Whether it has attention kernels for packed sequences: NVIDIA GPUs from Ampere on."
+    )
+    liger_kernel: bool = Field(default=True, description="Whether the extra `gpu` and a C compiler are installed there.")
 
     @model_validator(mode="after")
     def _speed_is_known(self) -> Self:

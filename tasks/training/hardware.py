@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import resource
+import shutil
 
 import psutil
 import torch
@@ -35,7 +36,8 @@ def find_hardware(device: str) -> Hardware:
             num_devices=torch.cuda.device_count(),
             memory_bytes=free,
             supports_bfloat16=best_dtype("cuda") == torch.bfloat16,
-            supports_packed_attention=importlib.util.find_spec("flash_attn") is not None,
+            supports_packed_attention=torch.version.cuda is not None and torch.cuda.get_device_capability() >= (8, 0),
+            supports_liger_kernel=_can_build_kernels() and importlib.util.find_spec("liger_kernel") is not None,
         )
     return Hardware(
         device="cpu",
@@ -51,6 +53,12 @@ def peak_memory_bytes() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _can_build_kernels() -> bool:
+    """Whether Triton is there, and the C compiler that it calls for every kernel's launcher."""
+    compilers = [os.environ.get("CC", ""), "cc", "gcc", "clang"]
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, compilers))
 
 
 def available_cores() -> int:

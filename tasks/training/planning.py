@@ -13,30 +13,44 @@ Memory of one device, by part::
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tasks.contracts import TrainingPlan
-from tasks.errors import BudgetError
+from tasks.errors import BudgetError, ConfigError
 from tasks.training.config import BudgetConfig, DpoConfig, HardwareConfig, LoraSettings, SftConfig, TrainerConfig
 
 NO_PRICE = "training.budget.price_per_device_hour"
 """Where a cost that cannot be told is refused; there is nothing in it that a person could allow."""
+PACKED_ATTENTION = "varlen"
+"""The attention implementation for packed sequences; see :mod:`tasks.training.kernels`."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # NF4 with double quantisation: 4 bits and 0.127 bits of constants a weight (QLoRA, arXiv 2305.14314, section 3).
 NF4_BYTES = 0.516
 # Largest micro-batch on a CPU, in padded tokens: beyond it, intermediate results leave the caches and nothing is gained.
 CPU_MICRO_BATCH_TOKENS = 1024
+# The same on a GPU: 15.1, 15.8 and 15.9 thousand tokens/s were measured at 4, 6 and 8 thousand tokens of an 8B model on an
+# H100 (4-bit weights, which have to be unpacked for each micro-batch: 11.9, and 15.6 at 12 thousand).
+GPU_MICRO_BATCH_TOKENS = 12_288
+# Packed sequences are not cut to meet the effective batch: how far, as a share, a step may be from it.
+_PACKED_BATCH_TOLERANCE = 0.15
+# Architectures whose layers Liger's kernels replace one for one, as the memory estimate counts them.
+_LIGER_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 _GPU_MEMORY_SHARE = 0.9
 _CPU_MEMORY_SHARE = 0.7
-# Measured: this process with torch, transformers, peft and trl imported; the CUDA context and cuBLAS workspace.
+# Measured: this process with torch, transformers, peft and trl imported.
 _CPU_RUNTIME_BYTES = 950_000_000
 # The trainer's heap is never trimmed (supervisor.ENVIRONMENT), and batches differ in shape, so that what one leaves free
 # does not fit the next: measured 1.1 times the activations after one step, 1.4 to 1.8 times after some.
 _CPU_HEAP_FACTOR = 1.5
-_GPU_RUNTIME_BYTES = 1_200_000_000
+# Measured on an H100: workspaces of cuBLAS and gaps between tensors. The CUDA context is outside what PyTorch counts, and
+# within the share of memory that no plan uses.
+_GPU_RUNTIME_BYTES = 400_000_000
+# TRL's loss head scores the learned positions against this much of the vocabulary at a time.
+_GPU_HEAD_TILE = 32_768
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,8 @@ class ModelShape:
     num_attention_heads: int
     num_key_value_heads: int
     head_dim: int
+    model_type: str = "llama"
+    tied_embeddings: bool = True
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], num_parameters: int) -> ModelShape:
@@ -66,7 +82,14 @@ class ModelShape:
             num_attention_heads=heads,
             num_key_value_heads=int(config.get("num_key_value_heads") or heads),
             head_dim=int(config.get("head_dim") or hidden // heads),
+            model_type=str(config.get("model_type", "")),
+            tied_embeddings=bool(config.get("tie_word_embeddings", True)),
         )
+
+    @property
+    def num_embeddings(self) -> int:
+        """Parameters of the embeddings, those of the output too where it has its own."""
+        return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
 
     @property
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
@@ -94,6 +117,7 @@ class Hardware:
     memory_bytes: int
     supports_bfloat16: bool
     supports_packed_attention: bool = False
+    supports_liger_kernel: bool = False
 
 
 def declared_hardware(declared: HardwareConfig) -> Hardware:
@@ -106,6 +130,7 @@ def declared_hardware(declared: HardwareConfig) -> Hardware:
         memory_bytes=int(declared.memory_gb * 1e9),
         supports_bfloat16=on_gpu,
         supports_packed_attention=on_gpu and declared.packed_attention,
+        supports_liger_kernel=on_gpu and declared.liger_kernel,
     )
 
 
@@ -154,17 +179,20 @@ def estimate_memory(
     quantization: str,
     gradient_checkpointing: bool,
     device: str,
+    liger_kernel: bool = False,
 ) -> dict[str, int]:
     """Bytes by part for a micro-batch of ``tokens`` padded tokens."""
     size = BYTES[precision]
-    embeddings = shape.vocab_size * shape.hidden_size
-    quantized = shape.num_parameters - embeddings if quantization == "nf4" else 0
+    quantized = shape.num_parameters - shape.num_embeddings if quantization == "nf4" else 0
     # Kept for the backward pass in each layer (Llama-like, fused attention): inputs of the two norms and of the four
     # groups of projections, queries, keys and values before and after rotation, attention output, gate, activation, up and
     # their product.
     queries = shape.num_attention_heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
-    per_layer = (6 * shape.hidden_size + 3 * queries + 4 * keys + 5 * shape.intermediate_size) * size
+    if liger_kernel:  # rotates in place, and computes norms and activations anew
+        per_layer = (3 * shape.hidden_size + 2 * queries + 2 * keys + 3 * shape.intermediate_size) * size
+    else:
+        per_layer = (6 * shape.hidden_size + 3 * queries + 4 * keys + 5 * shape.intermediate_size) * size
     boundary = shape.hidden_size * size
     if gradient_checkpointing:
         activations = tokens * (shape.num_layers * boundary + per_layer)
@@ -172,14 +200,17 @@ def estimate_memory(
         activations = tokens * shape.num_layers * (per_layer + boundary)
     if device == "cpu":
         activations = int(activations * _CPU_HEAP_FACTOR)
-    tile = min(tokens, 4096 if device == "cuda" else 256)
+    if device == "cuda":
+        head = tokens * min(shape.vocab_size, _GPU_HEAD_TILE) * 4
+    else:
+        head = min(tokens, 256) * shape.vocab_size * 4 * 2
     return {
         "weights": int((shape.num_parameters - quantized) * size + quantized * NF4_BYTES),
         "adapter": num_trainable * 4 if num_trainable != shape.num_parameters else 0,
         "gradients": num_trainable * 4,
         "optimizer": num_trainable * 8,
         "activations": activations,
-        "head": tile * shape.vocab_size * 4 * 2,
+        "head": head,
         "runtime": _GPU_RUNTIME_BYTES if device == "cuda" else _CPU_RUNTIME_BYTES,
     }
 
@@ -205,8 +236,12 @@ def make_plan(
         precision = "bfloat16" if hardware.supports_bfloat16 else "float32"
     num_processes = config.num_processes or max(1, hardware.num_devices)
     per_process = math.ceil(config.effective_batch_size / num_processes)
-    packing = device == "cuda" and hardware.supports_packed_attention if config.packing == "auto" else config.packing
+    packing = hardware.supports_packed_attention if config.packing == "auto" else config.packing
     packing = packing and method == "sft"
+    attention = config.attn_implementation
+    if attention is None:
+        attention = PACKED_ATTENTION if packing and hardware.supports_packed_attention else "sdpa"
+    liger_kernel = _wants_liger_kernel(shape, hardware, config, method)
     longest = config.max_length if packing else max(workload.lengths, default=0)
     budget = config.memory_limit_bytes or int(
         hardware.memory_bytes * (_GPU_MEMORY_SHARE if device == "cuda" else _CPU_MEMORY_SHARE)
@@ -222,6 +257,7 @@ def make_plan(
             quantization=quantization,
             gradient_checkpointing=checkpointing,
             device=device,
+            liger_kernel=liger_kernel,
         )
 
     def fits(rows: int, checkpointing: bool, quantization: str) -> bool:
@@ -234,18 +270,18 @@ def make_plan(
     quantization, checkpointing = next((c for c in choices if fits(1, c[1], c[0])), choices[-1])
     if not fits(1, checkpointing, quantization):
         notes.append("by this estimate not even one row fits; trying all the same")
+    sequences = count_sequences(workload.lengths, config.max_length) if packing else len(workload.lengths)
+    wanted = per_process * sequences / len(workload.lengths) if packing else per_process
     if config.per_device_train_batch_size is not None:
-        rows = min(config.per_device_train_batch_size, per_process)
-    elif packing:
-        rows = 1
+        rows = max(1, min(config.per_device_train_batch_size, round(wanted)))
+    elif packing and attention == "sdpa":
+        rows = 1  # this attention grows with the square of a flattened micro-batch
     else:
-        cap = max(1, CPU_MICRO_BATCH_TOKENS // max(1, _median(workload.lengths))) if device == "cpu" else per_process
-        divisors = [n for n in range(1, per_process + 1) if per_process % n == 0 and n <= cap]
-        rows = max((n for n in divisors if fits(n, checkpointing, quantization)), default=1)
-    sequences = math.ceil(workload.num_tokens / config.max_length) if packing else len(workload.lengths)
-    accumulation = (
-        max(1, round(per_process / rows)) if not packing else max(1, round(per_process * sequences / len(workload.lengths)))
-    )
+        typical = config.max_length if packing else max(1, _median(workload.lengths))
+        cap = max(1, (CPU_MICRO_BATCH_TOKENS if device == "cpu" else GPU_MICRO_BATCH_TOKENS) // typical)
+        sizes = [n for n in range(1, min(cap, max(1, round(wanted))) + 1) if _keeps_batch(n, wanted, exact=not packing)]
+        rows = max((n for n in sizes if fits(n, checkpointing, quantization)), default=1)
+    accumulation = max(1, round(wanted / rows))
     steps_per_epoch = max(1, math.ceil(sequences / (rows * accumulation * num_processes)))
     num_steps = config.max_steps or math.ceil(steps_per_epoch * config.num_train_epochs)
     if packing:
@@ -273,10 +309,56 @@ def make_plan(
         estimated_seconds=0.0,
         gradient_checkpointing=checkpointing,
         packing=packing,
+        num_sequences=sequences,
         quantization=quantization,
-        attn_implementation=config.attn_implementation or "sdpa",
+        attn_implementation=attention,
+        liger_kernel=liger_kernel,
         notes=tuple(notes),
     )
+
+
+def count_sequences(lengths: Sequence[int], max_length: int) -> int:
+    """How many sequences rows make when each goes into the fullest one that has room, the longest rows first.
+
+    This is TRL's `bfd` packing: best fit, decreasing.
+    """
+    room: list[int] = []  # left in every sequence that is not full, ascending
+    num_sequences = 0
+    for length in sorted((min(length, max_length) for length in lengths), reverse=True):
+        place = bisect.bisect_left(room, length)
+        if place == len(room):
+            num_sequences += 1
+            left = max_length - length
+        else:
+            left = room.pop(place) - length
+        bisect.insort(room, left)
+    return num_sequences
+
+
+def _keeps_batch(rows: int, wanted: float, *, exact: bool) -> bool:
+    """Whether whole micro-batches of ``rows`` make up the wanted batch; nearly, where it is counted in packed sequences."""
+    made = rows * max(1, round(wanted / rows))
+    return made == wanted if exact else abs(made - wanted) <= _PACKED_BATCH_TOLERANCE * wanted
+
+
+def _wants_liger_kernel(shape: ModelShape, hardware: Hardware, config: TrainerConfig, method: str) -> bool:
+    if config.use_liger_kernel == "auto":
+        return hardware.supports_liger_kernel and shape.model_type in _LIGER_MODEL_TYPES
+    if config.use_liger_kernel and not hardware.supports_liger_kernel:
+        raise ConfigError(
+            f"training.{method}.use_liger_kernel",
+            f"no Liger kernels for {hardware.name}",
+            "a CUDA device, the extra `gpu` installed and a C compiler on the machine",
+            "Install `perennial-llm[gpu]` and gcc there, or set use_liger_kernel to auto.",
+        )
+    if config.use_liger_kernel and shape.model_type not in _LIGER_MODEL_TYPES:
+        raise ConfigError(
+            f"training.{method}.use_liger_kernel",
+            f"a model of type {shape.model_type!r}",
+            f"one of {', '.join(_LIGER_MODEL_TYPES)}",
+            "Set use_liger_kernel to auto.",
+        )
+    return config.use_liger_kernel
 
 
 def with_time(

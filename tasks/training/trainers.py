@@ -16,6 +16,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from tasks.contracts import TrainingPlan
 from tasks.modeling.loading import load_base
+from tasks.training import kernels
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig, TrainerConfig
 from tasks.training.hardware import find_hardware
 from tasks.training.head import score_labels_only
@@ -115,6 +116,7 @@ class _OrderedDpoTrainer(_Ordered, DPOTrainer):  # type: ignore[misc]
 def load_model(base: Path, plan: TrainingPlan) -> Any:
     """The base model in the plan's precision on its device, in training mode."""
     device = "cuda" if plan.device == "cuda" else "cpu"
+    kernels.register_packed_attention()
     model = load_base(
         base,
         device=device,
@@ -123,6 +125,8 @@ def load_model(base: Path, plan: TrainingPlan) -> Any:
         attn_implementation=plan.attn_implementation,
     )
     model.config.use_cache = False
+    if plan.liger_kernel:
+        kernels.fuse_layers(model)
     return model.train()
 
 
@@ -254,12 +258,25 @@ def with_measured_time(plan: TrainingPlan, trainer: Any, rows: Rows) -> Training
     typical = ordered[max(0, middle - count // 2) :][:count]
     roomy = on_cpu and sum(plan.memory_bytes.values()) < _ROOMY_SHARE * find_hardware("cpu").memory_bytes
     first = typical[:1] if roomy else ordered[-plan.micro_batch_size :]
+    if plan.packing and not on_cpu:
+        typical = _fill(ordered[middle:] + ordered[:middle], count * plan.max_length_tokens)
+        first = _fill(ordered[::-1], count * plan.max_length_tokens)
     with torch.random.fork_rng():
         _forward_and_backward(trainer, first)
         seconds = _forward_and_backward(trainer, typical)
     trainer.model.zero_grad(set_to_none=True)
     speed = sum(len(row) for row in typical) / seconds * plan.num_processes
     return with_time(plan, speed, rows.num_eval_tokens, _seconds_since_start())
+
+
+def _fill(rows: Sequence[Any], num_tokens: int) -> list[Any]:
+    """The first rows that together have at most ``num_tokens`` tokens."""
+    chosen = []
+    for row in rows:
+        if len(row) <= num_tokens:
+            chosen.append(row)
+            num_tokens -= len(row)
+    return chosen
 
 
 def _seconds_since_start() -> float:
@@ -325,6 +342,7 @@ def _finished(trainer: Any, plan: TrainingPlan) -> Any:
     # TRL's own loss head scores every position on a CPU, prompts and padding included.
     if plan.device == "cpu" and plan.num_trainable_parameters < plan.num_parameters:
         score_labels_only(trainer.model.get_base_model())
+    kernels.fuse_adapters(trainer.model)
     trainer.data_collator = _NamedRows(trainer.data_collator)
     return trainer
 
@@ -337,7 +355,8 @@ def _common_arguments(plan: TrainingPlan, config: TrainerConfig, output_dir: Pat
         "use_cpu": on_cpu,
         "bf16": plan.precision == "bfloat16",
         "per_device_train_batch_size": plan.micro_batch_size,
-        "per_device_eval_batch_size": max(1, plan.micro_batch_size),
+        # Validation rows are not packed.
+        "per_device_eval_batch_size": plan.micro_batch_size * max(1, plan.num_rows // (plan.num_sequences or plan.num_rows)),
         "gradient_accumulation_steps": plan.accumulation_steps,
         "gradient_checkpointing": plan.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if plan.gradient_checkpointing else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.contracts import TrainingPlan
-from tasks.errors import BudgetError
+from tasks.errors import BudgetError, ConfigError
 from tasks.training.config import BudgetConfig, DpoConfig, LoraSettings, SftConfig, TrainingConfig
 from tasks.training.planning import (
+    PACKED_ATTENTION,
     Hardware,
     ModelShape,
     Spent,
     Workload,
     check_budget,
     checkpoint_bytes,
+    count_sequences,
     count_trainable,
+    estimate_memory,
     make_plan,
     next_rung,
     with_price,
@@ -28,9 +32,10 @@ from tasks.training.planning import (
 )
 from tasks.training.preflight import Rows
 
-LLAMA_8B = ModelShape(8_030_261_248, 32, 4096, 14336, 128_256, 32, 8, 128)
+LLAMA_8B = ModelShape(8_030_261_248, 32, 4096, 14336, 128_256, 32, 8, 128, tied_embeddings=False)
 SMOLLM = ModelShape(134_515_008, 30, 576, 1536, 49_152, 9, 3, 64)
 GPU = Hardware("cuda", "test", 1, 80 * 10**9, supports_bfloat16=True)
+NEW_GPU = replace(GPU, supports_packed_attention=True, supports_liger_kernel=True)
 CPU = Hardware("cpu", "test", 1, 16 * 10**9, supports_bfloat16=False)
 
 
@@ -99,12 +104,74 @@ def test_precision_follows_the_hardware_unless_told() -> None:
 
 
 def test_packing_needs_a_kernel_unless_told() -> None:
-    packed = Hardware("cuda", "test", 1, 80 * 10**9, supports_bfloat16=True, supports_packed_attention=True)
     assert not plan_for(hardware=GPU).packing
-    assert plan_for(hardware=packed).packing
+    assert plan_for(hardware=NEW_GPU).packing
+    assert plan_for(hardware=NEW_GPU).attn_implementation == PACKED_ATTENTION
     plan = plan_for(packing=True, max_length=1000)
     assert plan.packing
     assert (plan.micro_batch_size, plan.accumulation_steps, plan.num_steps) == (1, 2, 48)
+
+
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=80), max_length=st.integers(16, 300))
+def test_sequences_are_counted_as_trl_packs_them(lengths: list[int], max_length: int) -> None:
+    from datasets import Dataset
+    from trl import pack_dataset
+
+    rows = Dataset.from_dict({"input_ids": [[1] * min(length, max_length) for length in lengths]})
+    packed = pack_dataset(rows, max_length, strategy="bfd")
+    assert count_sequences(lengths, max_length) == len(packed)
+
+
+def test_packed_micro_batches_fill_a_gpu_and_nearly_keep_the_batch() -> None:
+    lengths = tuple(range(200, 1000)) * 2
+    plan = plan_for(LLAMA_8B, NEW_GPU, lengths, max_length=2048, num_train_epochs=1)
+    wanted = 16 * plan.num_sequences / len(lengths)
+    made = plan.micro_batch_size * plan.accumulation_steps
+    assert plan.packing
+    assert plan.micro_batch_size > 1
+    assert abs(made - wanted) <= 0.15 * wanted
+    assert (plan.num_steps - 1) * made < plan.num_sequences <= plan.num_steps * made
+    assert plan.num_epochs == 1
+    small = replace(NEW_GPU, memory_bytes=32 * 10**9)
+    assert plan_for(LLAMA_8B, small, lengths, max_length=2048).micro_batch_size == 1
+
+
+def test_liger_kernels_are_used_where_they_are_known_and_there() -> None:
+    assert plan_for(hardware=NEW_GPU).liger_kernel
+    assert not plan_for(hardware=NEW_GPU, use_liger_kernel=False).liger_kernel
+    assert not plan_for(hardware=GPU).liger_kernel
+    other = replace(SMOLLM, model_type="falcon")
+    assert not plan_for(other, NEW_GPU).liger_kernel
+    with pytest.raises(ConfigError, match="use_liger_kernel"):
+        plan_for(hardware=GPU, use_liger_kernel=True)
+    with pytest.raises(ConfigError, match="falcon"):
+        plan_for(other, NEW_GPU, use_liger_kernel=True)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "quantization", "liger", "peak_gb"),
+    [
+        (2048, "none", False, 31.5),
+        (4096, "none", False, 45.9),
+        (2048, "none", True, 26.2),
+        (8192, "none", True, 54.0),
+        (2048, "nf4", True, 16.0),
+        (12_288, "nf4", True, 62.6),
+    ],
+)
+def test_memory_comes_near_to_what_an_h100_took(tokens: int, quantization: str, liger: bool, peak_gb: float) -> None:
+    """A forward and backward pass of packed rows, before an optimizer was made: PyTorch's reserved peak."""
+    parts = estimate_memory(
+        LLAMA_8B,
+        num_trainable=count_trainable(LLAMA_8B, LoraSettings()),
+        tokens=tokens,
+        precision="bfloat16",
+        quantization=quantization,
+        gradient_checkpointing=False,
+        device="cuda",
+        liger_kernel=liger,
+    )
+    assert (sum(parts.values()) - parts["optimizer"]) / 1e9 == pytest.approx(peak_gb, rel=0.1)
 
 
 def test_the_ladder_keeps_the_batch_then_checkpoints_then_shortens() -> None:

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.nn.attention import varlen
+from torch.nn.functional import scaled_dot_product_attention
 
 from tasks.storage import Store
 from tasks.training.config import BudgetConfig, DpoConfig, LoraSettings
+from tasks.training.planning import PACKED_ATTENTION
 from tasks.training.specification import DpoMethod, SftMethod, TrainerReport, TrainerSpec
 from tests.tiny_model import desk_row
 
@@ -217,6 +221,35 @@ def test_packed_rows_train_on_the_same_tokens(
     assert measured["eval_loss_after"] < measured["eval_loss_before"]  # type: ignore[operator]
 
 
+def test_packed_attention_trains_several_sequences_in_one_micro_batch(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, with PyTorch's kernel for packed sequences written out."""
+    longest = []
+
+    def attend(
+        query: Any, key: Any, value: Any, ends: Any, same: Any, longest_query: int, longest_key: int, **how: Any
+    ) -> Any:
+        assert int(ends[-1]) == len(query)
+        longest.append(len(query))
+        outputs = []
+        for start, end in zip(ends.tolist(), ends.tolist()[1:], strict=False):
+            parts = [states[start:end].transpose(0, 1)[None] for states in (query, key, value)]
+            output = scaled_dot_product_attention(*parts, is_causal=True, scale=how["scale"], enable_gqa=True)
+            outputs.append(output[0].transpose(0, 1))
+        return torch.cat(outputs)
+
+    monkeypatch.setattr(varlen, "varlen_attn", attend)
+    settings = {"packing": True, "max_length": 256, "num_train_epochs": 1}
+    plain = figures(run_worker(desk.spec(tmp_path / "plain", quick(**settings))))
+    report = run_worker(desk.spec(tmp_path / "packed", quick(**settings, attn_implementation=PACKED_ATTENTION)))
+    assert report.plan is not None
+    assert report.plan.micro_batch_size > 1
+    assert max(longest) > 256
+    assert figures(report)["eval_loss_before"] == pytest.approx(plain["eval_loss_before"], rel=1e-3)
+    assert figures(report)["eval_loss_after"] == pytest.approx(plain["eval_loss_after"], rel=0.1)
+
+
 def test_rows_longer_than_the_limit_are_refused(
     desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
 ) -> None:
@@ -238,7 +271,7 @@ def test_rows_without_room_for_a_reply_are_one_clear_error(
 def test_a_loss_that_is_not_a_number_is_one_clear_error(
     desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
 ) -> None:
-    report = run_worker(desk.spec(tmp_path, quick(lora=LoraSettings(lora_alpha=1e40))))
+    report = run_worker(desk.spec(tmp_path, quick(learning_rate=1.0, lora=LoraSettings(r=8, lora_alpha=2.4e39))))
     assert report.fault is not None
     assert "learning_rate" in report.fault.where
 
