@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs an image's install steps in a clean virtual environment and starts what it is for:
-#     docker/check_install.sh server|cpu|gpu     (server: a minute or two; cpu and gpu: as long as PyTorch takes)
+# Runs an image's install steps in a clean virtual environment and loads what it is for:
+#     docker/check_install.sh server|cpu|gpu     (server and cpu: some three minutes; gpu: as long as CUDA's packages take)
 set -eu
 
 target=${1:-server}
@@ -16,6 +16,7 @@ prefect version
 case $target in
 server)
     python -c 'import flask_wtf, psycopg2, asyncpg, boto3, prefect_redis, prefect_kubernetes, flows.alert_bridge'
+    python -c 'from prefect.server.api.server import create_app; create_app()'
     mlflow server --help >/dev/null
     ! python -c 'import torch' 2>/dev/null || { echo "check_install: PyTorch is in the servers' image" >&2; exit 1; }
     ;;
