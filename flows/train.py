@@ -28,17 +28,17 @@ def train_adapter(
         rows: SFT rows to train and to validate on.
         pairs: Where the preference pairs come from, or None.
         pair_rows: Preference pairs to train and to validate on, or None.
-        settings: SFT and DPO settings, their budget, and whether to merge.
+        settings: SFT and DPO or KTO settings, their budget, and whether to merge.
         experiment: MLflow experiment that receives the curves.
     """
     with gpu_slot():
         snapshots = mixture.snapshots
         sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshots, experiment, settings.budget)
-        dpo = None
-        if pairs is not None and pair_rows is not None and settings.dpo is not None:
-            snapshots = (pairs.snapshot.dataset.sha256,)
-            dpo = training.train_dpo(
-                sft, pair_rows.train, pair_rows.validation, settings.dpo, snapshots, experiment, settings.budget
-            )
-        merged = training.merge_adapter(dpo or sft, rows.train) if settings.merge else None
-        return TrainedModel(sft=sft, dpo=dpo, merged=merged)
+        dpo = kto = None
+        if pairs is not None and pair_rows is not None:
+            learned = (sft, pair_rows.train, pair_rows.validation)
+            lineage = ((pairs.snapshot.dataset.sha256,), experiment, settings.budget)
+            dpo = training.train_dpo(*learned, settings.dpo, *lineage) if settings.dpo else None
+            kto = training.train_kto(*learned, settings.kto, *lineage) if settings.kto else None
+        merged = training.merge_adapter(dpo or kto or sft, rows.train) if settings.merge else None
+        return TrainedModel(sft=sft, dpo=dpo, kto=kto, merged=merged)

@@ -478,17 +478,33 @@ class MergedModel(Contract):
     num_compared_tokens: int = Field(gt=0)
 
 
-class TrainedModel(Contract):
-    """SFT and, where there were preference pairs, DPO on top of it; merged where that was asked for."""
+class TrainingSteps(Contract):
+    """SFT and, where there were preference pairs, DPO or KTO on top of it."""
 
     sft: TrainingResult
-    dpo: TrainingResult | None
+    dpo: TrainingResult | None = None
+    kto: TrainingResult | None = None
+
+    @property
+    def steps(self) -> tuple[TrainingResult, ...]:
+        """What was trained, in order."""
+        return tuple(step for step in (self.sft, self.dpo, self.kto) if step is not None)
+
+    @property
+    def trained(self) -> TrainingResult:
+        """The last training step: its adapter is the candidate."""
+        return self.steps[-1]
+
+
+class TrainedModel(TrainingSteps):
+    """The training steps; merged where that was asked for."""
+
     merged: MergedModel | None = None
 
     @property
     def adapter(self) -> FolderRef:
         """The adapter of the last training step."""
-        return (self.dpo or self.sft).adapter
+        return self.trained.adapter
 
 
 # ------------------------------------------------------------------------------------------------------------ judgement
@@ -691,7 +707,7 @@ class ChampionEvent(Contract):
     by: str | None = None
 
 
-class RunFindings(Contract):
+class RunFindings(TrainingSteps):
     """Everything that a run found out before the registry was asked; what promotion and the dossier work from."""
 
     run_name: str
@@ -700,8 +716,6 @@ class RunFindings(Contract):
     examples: PreparedDataset
     preferences: PreparedDataset | None
     split: Split
-    sft: TrainingResult
-    dpo: TrainingResult | None
     benchmark: BenchmarkReport
     decision: PromotionDecision
     truth: TruthReport
@@ -715,11 +729,6 @@ class RunFindings(Contract):
     def snapshots(self) -> tuple[str, ...]:
         """The snapshots that the rows trained on descend from."""
         return self.mixture.snapshots if self.mixture else (self.examples.snapshot.dataset.sha256,)
-
-    @property
-    def trained(self) -> TrainingResult:
-        """The last training step: its adapter is the candidate."""
-        return self.dpo or self.sft
 
 
 class BusinessPeriod(Contract):

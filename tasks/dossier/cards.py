@@ -73,7 +73,7 @@ def _public_value(name: str, value: Any) -> Any:
 def model_card(evidence: RunEvidence, config: DossierConfig) -> Section:
     """What the model is, what it is for and what is known about its limits."""
     base, candidate = evidence.sft.base, evidence.candidate
-    steps = " and ".join(method_name(result) for result in (evidence.sft, evidence.dpo) if result)
+    steps = " and ".join(method_name(result) for result in evidence.steps)
     arm = evidence.benchmark.arm("candidate")
     metric = evidence.decision.primary_metric
     score = measured(arm.score(metric) if arm else None, metric_unit(metric))
@@ -142,9 +142,8 @@ def lineage_section(evidence: RunEvidence, gathered: Gathered) -> Section:
         ("Raw file", evidence.examples.snapshot.source_sha256, evidence.examples.snapshot.source_uri.rsplit("/", 1)[-1])
     ]
     links += [(name, ref.sha256, f"{count(ref.num_rows)} rows") for name, ref in zip(names, gathered.chain, strict=False)]
-    for result in (evidence.sft, evidence.dpo):
-        if result:
-            links.append((f"{method_name(result)} adapter", result.adapter.sha256, size(result.adapter.size_bytes)))
+    for result in evidence.steps:
+        links.append((f"{method_name(result)} adapter", result.adapter.sha256, size(result.adapter.size_bytes)))
     if evidence.merged:
         links.append(("Merged model", evidence.merged.folder.sha256, size(evidence.merged.folder.size_bytes)))
     beside = [

@@ -64,13 +64,12 @@ class Gathered:
 def gather(evidence: RunEvidence, num_answers: int) -> Gathered:
     """Reads what the page shows, each table checked against its hash."""
     store = Store.holding(evidence.examples.dataset)
-    results = {"sft": evidence.sft} | ({"dpo": evidence.dpo} if evidence.dpo else {})
     table = store.read_table(evidence.examples.labels.issues, columns=["kind", "action"])
     actions: dict[str, Counter[str]] = {}
     for issue in table.to_pylist():
         actions.setdefault(str(issue["kind"]), Counter())[str(issue["action"])] += 1
     return Gathered(
-        curves={name: _curve(store, result) for name, result in results.items()},
+        curves={result.method: _curve(store, result) for result in evidence.steps},
         issue_actions=actions,
         differences=_differences(store, evidence.examples),
         facts=_facts(store, evidence.split.train),

@@ -80,7 +80,7 @@ def _tiles(evidence: RunEvidence) -> list[Tile]:
     prepared = [evidence.examples, *further, *([evidence.preferences] if evidence.preferences else [])]
     num_read = sum(one.snapshot.num_rows_in for one in (evidence.examples, *further))
     replaced = sum(sum(one.scrub.entities.values()) for one in prepared)
-    seconds = evidence.sft.seconds + (evidence.dpo.seconds if evidence.dpo else 0.0)
+    seconds = sum(result.seconds for result in evidence.steps)
     trained = evidence.split.train.num_rows
     against = [f"base {scores['base']}"] if "base" in scores else []
     against += [f"champion {scores['champion']}"] if "champion" in scores else []

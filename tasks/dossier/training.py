@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tasks.contracts import RunEvidence, TrainingResult
 from tasks.dossier.blocks import Block, Bullets, Cell, Details, Plot, Row, Section, Table, Text
@@ -10,12 +10,9 @@ from tasks.dossier.gathering import Gathered
 from tasks.dossier.notation import NOT_MEASURED, amount, count, duration, magnitude, measured, size, words
 from tasks.dossier.plots import plot_curves
 
-METHOD_NAMES = {"sft": "SFT", "dpo": "DPO"}
-
 
 def training_section(evidence: RunEvidence, gathered: Gathered) -> Section:
     """Rows, plan against actual, and the curves of every training step."""
-    results = [result for result in (evidence.sft, evidence.dpo) if result]
     split = evidence.split
     intro = (
         f"{count(split.train.num_rows)} rows to train on, {count(split.validation.num_rows)} for validation, in "
@@ -23,14 +20,14 @@ def training_section(evidence: RunEvidence, gathered: Gathered) -> Section:
     )
     blocks: list[Block] = [Text(intro)]
     plots = []
-    for result in results:
+    for result in evidence.steps:
         name, curve = method_name(result), gathered.curves[result.method]
         if curve.train or curve.held_out:
             plots.append(Plot(plot_curves(curve.train, curve.held_out, f"{name} loss by step"), f"{name}: loss by step."))
     if plots:
         blocks.append(Row(plots))
-    blocks.append(_plan_table(results))
-    for result in results:
+    blocks.append(_plan_table(evidence.steps))
+    for result in evidence.steps:
         figures = [f"{words(figure.name)}: {measured(figure, 'ratio')}." for figure in result.measurements]
         notes = [*result.plan.notes, *result.events]
         if figures or notes:
@@ -41,8 +38,8 @@ def training_section(evidence: RunEvidence, gathered: Gathered) -> Section:
 
 
 def method_name(result: TrainingResult) -> str:
-    """``SFT`` or ``DPO``."""
-    return METHOD_NAMES.get(result.method, result.method.upper())
+    """``SFT``, ``DPO`` or ``KTO``."""
+    return result.method.upper()
 
 
 def _size(num_bytes: int) -> str:
@@ -53,7 +50,7 @@ def _price(cost: float | None, result: TrainingResult) -> str:
     return "no price" if cost is None else f"{amount(cost)}\u202f{result.plan.currency}"
 
 
-def _plan_table(results: list[TrainingResult]) -> Table:
+def _plan_table(results: Sequence[TrainingResult]) -> Table:
     lines: list[tuple[str, Callable[[TrainingResult], str], Callable[[TrainingResult], str]]] = [
         ("Steps", lambda r: count(r.plan.num_steps), lambda r: count(r.num_steps)),
         ("Tokens", lambda r: count(round(r.plan.num_tokens * r.plan.num_epochs)), lambda r: count(r.num_tokens)),

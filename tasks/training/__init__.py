@@ -20,6 +20,7 @@ from tasks.training.config import (
     BaseModelConfig,
     BudgetConfig,
     DpoConfig,
+    KtoConfig,
     LoraSettings,
     SearchConfig,
     SftConfig,
@@ -27,12 +28,13 @@ from tasks.training.config import (
 )
 
 if TYPE_CHECKING:
-    from tasks.training.task import merge_adapter, resolve_base_model, search_sft, train_dpo, train_sft
+    from tasks.training.task import merge_adapter, resolve_base_model, search_sft, train_dpo, train_kto, train_sft
 
 __all__ = [
     "BaseModelConfig",
     "BudgetConfig",
     "DpoConfig",
+    "KtoConfig",
     "LoraSettings",
     "SearchConfig",
     "SftConfig",
@@ -41,6 +43,7 @@ __all__ = [
     "resolve_base_model",
     "search_sft",
     "train_dpo",
+    "train_kto",
     "train_sft",
 ]
 

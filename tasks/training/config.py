@@ -14,6 +14,7 @@ __all__ = [
     "BudgetConfig",
     "DpoConfig",
     "HardwareConfig",
+    "KtoConfig",
     "LoraSettings",
     "SearchConfig",
     "SftConfig",
@@ -190,6 +191,8 @@ class TrainerConfig(_Settings):
 class SftConfig(TrainerConfig):
     """Supervised fine-tuning on the replies."""
 
+    kind: ClassVar[str] = "sft"
+
     learning_rate: float = Field(
         default=2e-4,
         gt=0,
@@ -206,6 +209,8 @@ class SftConfig(TrainerConfig):
 class DpoConfig(TrainerConfig):
     """Preference training of the SFT adapter (DPO, arXiv 2305.18290, and TRL's other losses)."""
 
+    kind: ClassVar[str] = "dpo"
+
     learning_rate: float = Field(
         default=5e-6, gt=0, le=1, description="Peak learning rate: 5e-6 as in the Alignment Handbook's Zephyr QLoRA recipe."
     )
@@ -217,6 +222,42 @@ class DpoConfig(TrainerConfig):
     beta: float = Field(default=0.1, gt=0, description="How far the model may leave the reference (TRL's default).")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=0.5, description="Assumed share of flipped preferences (robust DPO, arXiv 2403.00409)."
+    )
+
+
+class KtoConfig(TrainerConfig):
+    """Preference training of the SFT adapter on single replies, each wanted or not (KTO, arXiv 2402.01306).
+
+    Every pair is taken apart. Rows are counted in replies, and a batch need not hold both of a pair.
+    """
+
+    kind: ClassVar[str] = "kto"
+
+    learning_rate: float = Field(
+        default=5e-6,
+        gt=0,
+        le=1,
+        description="Peak learning rate: the most that TRL's guide to KTO advises (from 5e-7).",
+    )
+    num_train_epochs: float = Field(default=1.0, gt=0, le=100, description="Passes over the replies (1 as for DPO).")
+    effective_batch_size: int = Field(
+        default=16, ge=2, le=65_536, description="Replies per optimizer step (TRL's guide to KTO advises 16 to 128)."
+    )
+    per_device_train_batch_size: int | None = Field(
+        default=None,
+        ge=2,
+        description="Replies per forward pass; the KL term is estimated from them, so at least 4 are advised. None: as many "
+        "as fit, by plan.",
+    )
+    loss_type: Literal["kto", "apo_zero_unpaired"] = Field(
+        default="kto", description="TRL's losses on single replies: KTO, or APO-zero without a KL term (arXiv 2408.06266)."
+    )
+    beta: float = Field(default=0.1, gt=0, description="How far the model may leave the reference (TRL's default).")
+    desirable_weight: float = Field(default=1.0, gt=0, description="Weight of the loss of wanted replies (TRL's default).")
+    undesirable_weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="Weight of the loss of unwanted replies; a pair brings one of each (TRL's default).",
     )
 
 
@@ -232,10 +273,10 @@ class BudgetConfig(_Settings):
         "match counts). A CPU machine is one device, a GPU each.",
     )
     max_device_hours: float | None = Field(
-        default=None, gt=0, description="Refuse to train when SFT and DPO together would take longer. None: no ceiling."
+        default=None, gt=0, description="Refuse to train when all steps together would take longer. None: no ceiling."
     )
     max_cost: float | None = Field(
-        default=None, gt=0, description="Refuse to train when SFT and DPO together would cost more. None: no ceiling."
+        default=None, gt=0, description="Refuse to train when all steps together would cost more. None: no ceiling."
     )
     on_exceeded: Literal["stop", "ask"] = Field(
         default="stop",
@@ -343,7 +384,6 @@ class SearchConfig(_Settings):
 
 
 _LEFT_OUT = {
-    "kto": "TRL's KTO trainer wants unpaired rows in its own order, and this trainer draws rows so that it resumes exactly",
     "orpo": "ORPO is in TRL's experimental part, which changes without notice",
     "grpo": "GRPO generates while it trains, and neither its speed nor its resuming has been shown here",
     "ppo": "PPO needs a reward model, which nothing here trains",
@@ -357,7 +397,10 @@ class TrainingConfig(_Settings):
 
     base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="What to fine-tune.")
     sft: SftConfig = Field(default=SftConfig(), description="Supervised fine-tuning.")
-    dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards; None: none.")
+    dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards, on pairs; None: none.")
+    kto: KtoConfig | None = Field(
+        default=None, description="Preference training afterwards, on the single replies of the pairs; in place of `dpo`."
+    )
     merge: bool = Field(
         default=False,
         description="Store the whole model too, adapter merged into the base in float32 (4 bytes a parameter), after "
@@ -376,15 +419,28 @@ class TrainingConfig(_Settings):
     def _says_which_methods_there_are(cls, settings: Any) -> Any:
         asked = [f"{name}: {why}" for name, why in _LEFT_OUT.items() if isinstance(settings, dict) and name in settings]
         if asked:
-            raise ValueError(f"{'; '.join(asked)}. There are `sft` and `dpo`, whose loss_type names TRL's other losses")
+            there_are = "`sft`, `dpo`, whose loss_type names TRL's other losses on pairs, and `kto`"
+            raise ValueError(f"{'; '.join(asked)}. There are {there_are}")
         return settings
 
     @model_validator(mode="after")
+    def _pairs_are_learned_once(self) -> Self:
+        if self.dpo is not None and self.kto is not None:
+            raise ValueError("dpo and kto are two ways to learn from the same pairs; leave one of them out")
+        return self
+
+    @property
+    def preference(self) -> DpoConfig | KtoConfig | None:
+        """The settings of preference training, whichever method; None where there is none."""
+        return self.dpo or self.kto
+
+    @model_validator(mode="after")
     def _what_follows_needs_an_adapter(self) -> Self:
-        if self.sft.lora is None and self.dpo is not None:
+        if self.sft.lora is None and self.preference is not None:
+            method = "dpo" if self.dpo else "kto"
             raise ValueError(
-                "dpo continues the adapter of sft, and full fine-tuning (sft.lora: null) leaves none; "
-                "set sft.lora, or leave dpo out"
+                f"{method} continues the adapter of sft, and full fine-tuning (sft.lora: null) leaves none; "
+                f"set sft.lora, or leave {method} out"
             )
         if self.sft.lora is None and self.merge:
             raise ValueError("merge needs an adapter; full fine-tuning (sft.lora: null) leaves a whole model already")
@@ -392,7 +448,7 @@ class TrainingConfig(_Settings):
 
     @model_validator(mode="after")
     def _declared_devices_are_those_trained_on(self) -> Self:
-        for method, settings in (("sft", self.sft), ("dpo", self.dpo)):
+        for method, settings in (("sft", self.sft), ("dpo", self.dpo), ("kto", self.kto)):
             if self.hardware and settings and settings.device not in ("auto", self.hardware.device):
                 raise ValueError(
                     f"hardware declares a {self.hardware.device} device, and {method}.device asks for {settings.device}; "

@@ -19,7 +19,7 @@ from tasks.tracking import TrackingRun, open_run
 from tasks.training import allowance, supervisor
 from tasks.training.config import BudgetConfig
 from tasks.training.planning import NO_PRICE, Spent
-from tasks.training.specification import REFUSED_PLAN, DpoMethod, Method, TrainerEvent, TrainerSpec
+from tasks.training.specification import REFUSED_PLAN, Method, PreferenceMethod, TrainerEvent, TrainerSpec
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapsho
 def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validation: DatasetRef, method: Method) -> Path:
     """Where checkpoints lie: the same folder for the same training, whichever process asks for it."""
     settings = method.config.model_dump(mode="json", exclude={"scratch_dir"})
-    continued = method.adapter.sha256 if isinstance(method, DpoMethod) else None
+    continued = method.adapter.sha256 if isinstance(method, PreferenceMethod) else None
     content = [base.folder.sha256, rows.sha256, validation.sha256, continued, settings]
     name = f"{method.kind}-{sha256_of_json(content)[:16]}"
     if method.config.scratch_dir is not None:

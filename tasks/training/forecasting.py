@@ -17,9 +17,9 @@ from tasks.contracts import TrainingPlan
 from tasks.modeling.loading import load_tokenizer
 from tasks.rows import Row
 from tasks.training import planning
-from tasks.training.config import DpoConfig, LoraSettings, SftConfig
+from tasks.training.config import DpoConfig, KtoConfig, LoraSettings, SftConfig
 from tasks.training.hardware import find_hardware
-from tasks.training.rendering import render_example, render_pair, stop_token_ids
+from tasks.training.rendering import render_rows, stop_token_ids
 
 TRAINING_EFFICIENCY = {"cpu": 0.55, "cuda": 0.35, "cuda, packed": 0.55}
 """Share of a large matrix product's speed that training reaches. CPU: measured with 135M parameters on two AVX2 cores. CUDA:
@@ -37,7 +37,7 @@ def forecast(
     base: Path,
     num_parameters: int,
     rows: Sequence[Row],
-    config: SftConfig | DpoConfig,
+    config: SftConfig | DpoConfig | KtoConfig,
     *,
     lora: LoraSettings | None,
     hardware: planning.Hardware,
@@ -49,17 +49,16 @@ def forecast(
     Args:
         base: Folder of the base model.
         num_parameters: Its parameters.
-        rows: Canonical rows, of ``messages`` kind for SFT, of ``preferences`` kind for DPO.
+        rows: Canonical rows, of ``messages`` kind for SFT, of ``preferences`` kind for DPO and KTO.
         config: The training's settings.
-        lora: The adapter that is trained; DPO trains on the one of SFT.
+        lora: The adapter that is trained; DPO and KTO train on the one of SFT.
         hardware: What to plan for.
         flops_per_second: Of one device; see :func:`measure_flops`.
         num_eval_rows: Validation rows, taken to be as long as the others.
     """
     tokenizer = load_tokenizer(base)
     stops = stop_token_ids(tokenizer, None)
-    render = render_example if isinstance(config, SftConfig) else render_pair
-    examples = [render(tokenizer, row, stops=stops, max_length=config.max_length) for row in rows]
+    examples = render_rows(config.kind, tokenizer, rows, stops=stops, max_length=config.max_length)
     shape = planning.ModelShape.from_config(json.loads((base / "config.json").read_text(encoding="utf-8")), num_parameters)
     workload = planning.Workload(
         lengths=[len(example) for example in examples],
@@ -71,7 +70,7 @@ def forecast(
         workload,
         hardware,
         config,
-        method="sft" if isinstance(config, SftConfig) else "dpo",
+        method=config.kind,
         lora=planning.effective_lora(config, lora),
     )
     speed = training_speed(num_parameters, _kind(plan), flops_per_second, plan.method)
@@ -91,9 +90,9 @@ def training_speed(num_parameters: int, kind: str, flops_per_second: float, meth
     """Real tokens a second of one device.
 
     ``kind`` is a key of :data:`TRAINING_EFFICIENCY`. With frozen base weights a token costs 2N forward and 2N backward;
-    DPO's reference adds one forward pass.
+    DPO's reference adds one forward pass, KTO's reference and its KL term, of model and reference, add three.
     """
-    flops_per_token = (4 if method == "sft" else 6) * num_parameters
+    flops_per_token = {"sft": 4, "dpo": 6, "kto": 10}[method] * num_parameters
     return TRAINING_EFFICIENCY[kind] * flops_per_second / flops_per_token
 
 

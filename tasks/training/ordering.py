@@ -15,6 +15,23 @@ from collections.abc import Sequence
 _LENGTH_NOISE = 0.1
 
 
+def other_rows(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """For each row of a batch, the next one around it that has another prompt; itself where all have the same.
+
+    KTO estimates how far the model has left its reference from replies put to prompts that they do not belong to.
+
+    Args:
+        prompts: The prompt of each row, as tokens.
+    """
+    size = len(prompts)
+    return [
+        next(
+            (other % size for other in range(row + 1, row + size) if list(prompts[other % size]) != list(prompts[row])), row
+        )
+        for row in range(size)
+    ]
+
+
 def order_rows(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[int]:
     """Every row's index once, in the order of training.
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from tasks.contracts import TrainingPlan
 from tasks.errors import BudgetError, ConfigError
-from tasks.training.config import BudgetConfig, DpoConfig, HardwareConfig, LoraSettings, SftConfig, TrainerConfig
+from tasks.training.config import BudgetConfig, HardwareConfig, LoraSettings, SftConfig, TrainerConfig
 
 NO_PRICE = "training.budget.price_per_device_hour"
 """Where a cost that cannot be told is refused; there is nothing in it that a person could allow."""
@@ -39,6 +39,11 @@ GPU_MICRO_BATCH_TOKENS = 12_288
 _PACKED_BATCH_TOLERANCE = 0.15
 # Architectures whose layers Liger's kernels replace one for one, as the memory estimate counts them.
 _LIGER_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+# TRL's KTO takes no single reply: its KL term needs another one.
+_SMALLEST_MICRO_BATCH = {"kto": 2}
+# What an evaluation costs of a training pass over the same tokens, with frozen weights: a forward pass (2N FLOPs a token) of
+# forward and backward (4N); KTO runs all but the backward pass (2N of 10N) in an evaluation too.
+_EVALUATION_SHARE = {"kto": 0.8}
 _GPU_MEMORY_SHARE = 0.9
 _CPU_MEMORY_SHARE = 0.7
 # Measured: this process with torch, transformers, peft and trl imported.
@@ -281,11 +286,14 @@ def make_plan(
         cap = max(1, (CPU_MICRO_BATCH_TOKENS if device == "cpu" else GPU_MICRO_BATCH_TOKENS) // typical)
         sizes = [n for n in range(1, min(cap, max(1, round(wanted))) + 1) if _keeps_batch(n, wanted, exact=not packing)]
         rows = max((n for n in sizes if fits(n, checkpointing, quantization)), default=1)
+    rows = max(rows, _SMALLEST_MICRO_BATCH.get(method, 1))
     accumulation = max(1, round(wanted / rows))
     steps_per_epoch = max(1, math.ceil(sequences / (rows * accumulation * num_processes)))
     num_steps = config.max_steps or math.ceil(steps_per_epoch * config.num_train_epochs)
     if packing:
         notes.append("rows are packed into sequences of max_length")
+    if method == "kto":
+        notes.append("each pair counts as two rows, the wanted reply and the unwanted one")
     if quantization == "nf4" and config.quantization == "auto":
         notes.append("4-bit weights, because 16-bit ones would not fit")
     return TrainingPlan(
@@ -370,14 +378,15 @@ def with_time(
         plan: A plan.
         tokens_per_second: Real tokens of forward and backward a second, over all processes.
         num_eval_tokens: Tokens of one pass over the validation rows; a forward pass costs a third of a training pass
-            with gradients for all weights, half with frozen ones (2N of 4N FLOPs a token). The reference of preference
-            training costs as much, once for each row that is reached.
+            with gradients for all weights, half with frozen ones (2N of 4N FLOPs a token). The reference of DPO costs as
+            much, once for each row that is reached; KTO's is part of each of its steps and evaluations.
         startup_seconds: What passes before the first step.
     """
     trained = plan.num_tokens * plan.num_epochs
     evaluations = 1 + math.ceil(plan.num_steps / plan.eval_steps)
     reference = min(trained, plan.num_tokens) if plan.method == "dpo" else 0.0
-    seconds = (trained + 0.5 * reference + 0.5 * num_eval_tokens * evaluations) / tokens_per_second
+    evaluated = _EVALUATION_SHARE.get(plan.method, 0.5) * num_eval_tokens * evaluations
+    seconds = (trained + 0.5 * reference + evaluated) / tokens_per_second
     return plan.model_copy(update={"estimated_seconds": round(startup_seconds + seconds, 1)})
 
 
@@ -439,11 +448,12 @@ def next_rung(plan: TrainingPlan, *, allow_shorter_length: bool) -> tuple[Traini
     """The plan with less memory to try after running out of it, and what changed; None when there is none left.
 
     Half the micro-batch (or the next smaller divisor of the batch) with more accumulation leaves the batches, and so the
-    gradients, the same; checkpointing trades time; a shorter length changes what is learned and has to be allowed.
+    gradients, the same (KTO's nearly: it estimates its KL term within a micro-batch); checkpointing trades time; a shorter
+    length changes what is learned and has to be allowed.
     """
-    if plan.micro_batch_size > 1:
-        batch_size = plan.micro_batch_size * plan.accumulation_steps
-        rows = next(size for size in range(plan.micro_batch_size // 2, 0, -1) if batch_size % size == 0)
+    batch_size, smallest = plan.micro_batch_size * plan.accumulation_steps, _SMALLEST_MICRO_BATCH.get(plan.method, 1)
+    sizes = range(plan.micro_batch_size // 2, smallest - 1, -1)
+    if rows := next((size for size in sizes if batch_size % size == 0), 0):
         accumulation = batch_size // rows
         change = {"micro_batch_size": rows, "accumulation_steps": accumulation}
         return plan.model_copy(update=change), f"micro-batch {rows}, accumulation {accumulation}"
@@ -455,7 +465,7 @@ def next_rung(plan: TrainingPlan, *, allow_shorter_length: bool) -> tuple[Traini
     return None
 
 
-def effective_lora(config: SftConfig | DpoConfig, trained: LoraSettings | None = None) -> LoraSettings | None:
+def effective_lora(config: TrainerConfig, trained: LoraSettings | None = None) -> LoraSettings | None:
     """The adapter's settings: SFT's own, or those of the adapter that preference training continues."""
     return config.lora if isinstance(config, SftConfig) else trained
 

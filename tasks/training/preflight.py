@@ -6,7 +6,8 @@ import json
 import math
 import random
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,36 @@ from transformers import GenerationConfig
 
 from tasks.contracts import TrainingPlan
 from tasks.errors import ConfigError, InputError, ModelNotFoundError, OutOfMemoryError, QualityLimitError, StoreError
+from tasks.rows import Row
 from tasks.storage import Store
 from tasks.training import planning
 from tasks.training.config import LoraSettings
 from tasks.training.hardware import find_hardware
-from tasks.training.rendering import Example, Pair, render_example, render_pair, stop_token_ids
+from tasks.training.rendering import Pair, Rendered, stop_token_ids
+from tasks.training.rendering import render_rows as render
 from tasks.training.specification import SftMethod, TrainerSpec
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Training rows, and the validation rows that are used during training, as tokens."""
+    """Training rows, and the validation rows that are used during training, as tokens.
+
+    Attributes:
+        train: Rows to train on.
+        validation: Held-out rows for the loss.
+        pairs: The held-out rows as pairs, for preference rates; none for SFT.
+        num_dropped: Training rows that have no room for a reply.
+    """
 
     train: list[Any]
     validation: list[Any]
+    pairs: list[Any] = field(default_factory=list)
+    num_dropped: int = 0
+
+    @property
+    def num_read(self) -> int:
+        """Training rows before any was dropped."""
+        return len(self.train) + self.num_dropped
 
     @property
     def num_eval_tokens(self) -> int:
@@ -44,10 +61,8 @@ class Rows:
             reached = math.ceil(plan.num_epochs * len(self.train))
         if reached >= len(self.train):
             return self
-        return Rows(
-            [self.train[index] for index in sorted(random.Random(seed).sample(range(len(self.train)), reached))],
-            self.validation,
-        )
+        drawn = sorted(random.Random(seed).sample(range(len(self.train)), reached))
+        return replace(self, train=[self.train[index] for index in drawn])
 
 
 def render_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) -> Rows:
@@ -55,30 +70,34 @@ def render_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) 
     config = spec.method.config
     path = base / "generation_config.json"
     stops = stop_token_ids(tokenizer, GenerationConfig.from_pretrained(base) if path.is_file() else None)
-    render = render_example if isinstance(spec.method, SftMethod) else render_pair
+    kind = spec.method.kind
     train = Store.holding(spec.train).read_rows(spec.train)
     held_out = [] if spec.validation is None else Store.holding(spec.validation).read_rows(spec.validation)
     if len(held_out) > config.max_eval_rows:
         held_out = random.Random(config.seed).sample(held_out, config.max_eval_rows)
-    rendered = [
-        [row for row in (render(tokenizer, row, stops=stops, max_length=max_length) for row in rows) if count_learned(row)]
-        for rows in (train, held_out)
-    ]
-    if not rendered[0]:
+
+    def tokens_of(rows: Iterable[Row], kind: str) -> tuple[list[Rendered], int]:
+        rendered = render(kind, tokenizer, rows, stops=stops, max_length=max_length)
+        kept = [row for row in rendered if count_learned(row)]
+        return kept, len(rendered) - len(kept)
+
+    examples, num_dropped = tokens_of(train, kind)
+    if not examples:
         raise InputError(
             f"data set {spec.train.sha256[:12]}",
             f"no row with room for a reply within {max_length} tokens",
             "training rows",
             "Raise `max_length`, or look at what the earlier stages removed.",
         )
-    return Rows(*rendered)
+    pairs = [] if kind == "sft" else tokens_of(held_out, "dpo")[0]
+    return Rows(examples, tokens_of(held_out, kind)[0], pairs, num_dropped)
 
 
-def count_learned(row: Example | Pair) -> int:
+def count_learned(row: Rendered) -> int:
     """How many tokens of a row are learned."""
-    if isinstance(row, Example):
-        return len(row.reply_ids)
-    return len(row.chosen_ids) + len(row.rejected_ids) if row.chosen_ids and row.rejected_ids else 0
+    if isinstance(row, Pair):
+        return len(row.chosen_ids) + len(row.rejected_ids) if row.chosen_ids and row.rejected_ids else 0
+    return len(row.reply_ids)
 
 
 def plan_training(spec: TrainerSpec, base: Path, rows: Rows) -> TrainingPlan:
@@ -88,7 +107,7 @@ def plan_training(spec: TrainerSpec, base: Path, rows: Rows) -> TrainingPlan:
     workload = planning.Workload(
         lengths=[len(row) for row in rows.train],
         num_trained_tokens=sum(count_learned(row) for row in rows.train),
-        num_truncated_rows=sum(row.truncated for row in rows.train) + spec.train.num_rows - len(rows.train),
+        num_truncated_rows=sum(row.truncated for row in rows.train) + rows.num_dropped,
     )
     return planning.make_plan(
         planning.ModelShape.from_config(settings, spec.base.num_parameters),
@@ -181,14 +200,14 @@ def check_disk(plan: TrainingPlan, work: Path) -> None:
         )
 
 
-def _token_ids(row: Example | Pair) -> list[int]:
-    return row.input_ids if isinstance(row, Example) else row.prompt_ids + row.chosen_ids + row.rejected_ids
+def _token_ids(row: Rendered) -> list[int]:
+    return row.prompt_ids + row.chosen_ids + row.rejected_ids if isinstance(row, Pair) else row.input_ids
 
 
-def _sequence_length(row: Example | Pair) -> int:
-    if isinstance(row, Example):
-        return len(row)
-    return len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids))
+def _sequence_length(row: Rendered) -> int:
+    if isinstance(row, Pair):
+        return len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids))
+    return len(row)
 
 
 def _lora_of(spec: TrainerSpec) -> LoraSettings | None:

@@ -7,7 +7,7 @@ works with every chat template, with or without generation markers. What a templ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,44 @@ class Pair:
         return 2 * len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
 
 
+@dataclass(frozen=True)
+class RatedReply:
+    """One reply of a preference row by itself: a prompt, a reply, and whether it is wanted."""
+
+    prompt_ids: list[int]
+    reply_ids: list[int]
+    wanted: bool
+    truncated: bool = False
+    row_id: str = ""
+
+    @property
+    def input_ids(self) -> list[int]:
+        """The whole sequence."""
+        return self.prompt_ids + self.reply_ids
+
+    def __len__(self) -> int:
+        """Tokens in the sequence."""
+        return len(self.prompt_ids) + len(self.reply_ids)
+
+
+Rendered = Example | Pair | RatedReply
+
+
+def render_rows(
+    method: str, tokenizer: Any, rows: Iterable[Row], *, stops: Collection[int], max_length: int
+) -> list[Rendered]:
+    """Rows as what a method learns from: ``sft`` from examples, ``dpo`` from pairs, ``kto`` from both replies of a pair."""
+    rendered: list[Rendered] = []
+    for row in rows:
+        if method == "sft":
+            rendered.append(render_example(tokenizer, row, stops=stops, max_length=max_length))
+        elif method == "dpo":
+            rendered.append(render_pair(tokenizer, row, stops=stops, max_length=max_length))
+        else:
+            rendered.extend(render_replies(tokenizer, row, stops=stops, max_length=max_length))
+    return rendered
+
+
 def stop_token_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
     """The tokens at which generation stops: the tokenizer's end of sequence and those of the generation settings."""
     stops = getattr(generation_config, "eos_token_id", None)
@@ -82,6 +120,24 @@ def render_pair(tokenizer: Any, row: Row, *, stops: Collection[int], max_length:
     longest = len(prompt_ids) + max(len(chosen_ids), len(rejected_ids))
     replies = (chosen_ids[:room], rejected_ids[:room])
     return Pair(prompt_ids[:max_length], *replies, truncated=longest > max_length, row_id=str(row["id"]))
+
+
+def render_replies(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> tuple[RatedReply, RatedReply]:
+    """Both replies of a preference row by themselves, each cut at ``max_length``; their ids end in the column's name."""
+    names = ("chosen", "rejected")
+    prompt_ids, replies = _render(tokenizer, prompt_messages(row), [row[name][-1] for name in names], stops)
+    room = max(0, max_length - len(prompt_ids))
+    chosen, rejected = (
+        RatedReply(
+            prompt_ids[:max_length],
+            reply_ids[:room],
+            wanted=name == "chosen",
+            truncated=len(prompt_ids) + len(reply_ids) > max_length,
+            row_id=f"{row['id']}:{name}",
+        )
+        for name, reply_ids in zip(names, replies, strict=True)
+    )
+    return chosen, rejected
 
 
 def _render(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.contracts import BaseLanguageModel, Contract, DatasetRef, FolderRef, Measurement, TrainingPlan
-from tasks.training.config import BudgetConfig, DpoConfig, SftConfig
+from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, SftConfig
 from tasks.training.planning import Spent
 
 EXIT_STOPPED = 75
@@ -24,15 +24,27 @@ class SftMethod(Contract):
     config: SftConfig
 
 
-class DpoMethod(Contract):
-    """Preference training of a supervised adapter."""
+class PreferenceMethod(Contract):
+    """What ways of preference training share: they continue a supervised adapter, which is their reference."""
 
-    kind: Literal["dpo"] = "dpo"
-    config: DpoConfig
     adapter: FolderRef
 
 
-Method = Annotated[SftMethod | DpoMethod, Field(discriminator="kind")]
+class DpoMethod(PreferenceMethod):
+    """Preference training on pairs."""
+
+    kind: Literal["dpo"] = "dpo"
+    config: DpoConfig
+
+
+class KtoMethod(PreferenceMethod):
+    """Preference training on single replies."""
+
+    kind: Literal["kto"] = "kto"
+    config: KtoConfig
+
+
+Method = Annotated[SftMethod | DpoMethod | KtoMethod, Field(discriminator="kind")]
 
 
 class TrainerSpec(Contract):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
 from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, SearchReport, TrainingResult
 from tasks.modeling.config import BaseModelConfig
-from tasks.progress import report_progress
+from tasks.progress import StageProgress, report_progress
 from tasks.stage import stage_task
-from tasks.training.config import BudgetConfig, DpoConfig, SftConfig, TrainingConfig
+from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, SftConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from tasks.training.specification import Method
 
 
 @stage_task("resolve_base_model", cached=False)
@@ -73,25 +78,33 @@ def train_dpo(
     Raises:
         BudgetError: With what supervised training took, the plan goes over a ceiling; nothing was trained.
     """
-    from tasks.training import execution
-    from tasks.training.planning import Spent
     from tasks.training.specification import DpoMethod
 
+    method = DpoMethod(config=config, adapter=sft.adapter)
     with report_progress("train_dpo", unit="steps") as progress:
-        result = execution.train(
-            sft.base,
-            train,
-            validation,
-            DpoMethod(config=config, adapter=sft.adapter),
-            snapshots=snapshots,
-            experiment=experiment,
-            on_progress=progress,
-            budget=budget,
-            spent=Spent(sft.device_hours, sft.cost or 0.0),
-        )
-        progress.finish(_summary(result))
-    _publish(result)
-    return result
+        return _continue(sft, train, validation, method, snapshots, experiment, budget, progress)
+
+
+@stage_task("train_kto")
+def train_kto(
+    sft: TrainingResult,
+    train: DatasetRef,
+    validation: DatasetRef,
+    config: KtoConfig,
+    snapshots: tuple[str, ...],
+    experiment: str,
+    budget: BudgetConfig,
+) -> TrainingResult:
+    """The supervised adapter, trained on towards chosen replies and away from rejected ones, each by itself.
+
+    Raises:
+        BudgetError: With what supervised training took, the plan goes over a ceiling; nothing was trained.
+    """
+    from tasks.training.specification import KtoMethod
+
+    method = KtoMethod(config=config, adapter=sft.adapter)
+    with report_progress("train_kto", unit="steps") as progress:
+        return _continue(sft, train, validation, method, snapshots, experiment, budget, progress)
 
 
 @stage_task("search_sft", cached=False)
@@ -147,6 +160,36 @@ def merge_adapter(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
         merged = execution.merge(trained, rows)
         progress.finish(f"{merged.folder.size_bytes / 1e6:.0f} MB, {merged.num_compared_tokens} tokens compared, all equal")
     return merged
+
+
+def _continue(
+    before: TrainingResult,
+    train: DatasetRef,
+    validation: DatasetRef,
+    method: Method,
+    snapshots: tuple[str, ...],
+    experiment: str,
+    budget: BudgetConfig,
+    progress: StageProgress,
+) -> TrainingResult:
+    """A training that goes on from an earlier one's adapter and from what that took of the budget."""
+    from tasks.training import execution
+    from tasks.training.planning import Spent
+
+    result = execution.train(
+        before.base,
+        train,
+        validation,
+        method,
+        snapshots=snapshots,
+        experiment=experiment,
+        on_progress=progress,
+        budget=budget,
+        spent=Spent(before.device_hours, before.cost or 0.0),
+    )
+    progress.finish(_summary(result))
+    _publish(result)
+    return result
 
 
 def _publish(result: TrainingResult) -> None:

@@ -12,19 +12,20 @@ import psutil
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from tasks.contracts import TrainingPlan
 from tasks.modeling.loading import load_base
 from tasks.training import kernels
-from tasks.training.config import DpoConfig, LoraSettings, SftConfig, TrainerConfig
+from tasks.training.config import DpoConfig, KtoConfig, LoraSettings, SftConfig, TrainerConfig
 from tasks.training.hardware import find_hardware
 from tasks.training.head import score_labels_only
 from tasks.training.ledger import RowLedger
-from tasks.training.ordering import order_rows
+from tasks.training.ordering import order_rows, other_rows
 from tasks.training.planning import with_time
 from tasks.training.preflight import Rows
-from tasks.training.rendering import Example, Pair
+from tasks.training.rendering import Example, Pair, RatedReply, Rendered
 
 _PROBE_TOKENS_ON_CPU = 256
 # A plan of less than this share of the free memory is not tried out: the estimate has never been so far off.
@@ -68,8 +69,30 @@ class _NamedRows:
         return batch
 
 
+class _WithOtherReplies:
+    """A data collator that puts to every prompt another row's reply too, from which TRL estimates KTO's KL term.
+
+    TRL does so once, for batches in a fixed order. Here the rows come in our order, which is another one in every epoch, and
+    what a batch is made into depends on nothing but its rows.
+
+    Args:
+        collate: TRL's own collator.
+    """
+
+    def __init__(self, collate: Any) -> None:
+        self._collate = collate
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        others = other_rows([feature["prompt_ids"] for feature in features])
+        replies = [features[other]["completion_ids"] for other in others]
+        batch: dict[str, Any] = self._collate(
+            [{**feature, "KL_completion_ids": reply} for feature, reply in zip(features, replies, strict=True)]
+        )
+        return batch
+
+
 class _Ordered:
-    """What both trainers do differently from TRL's: they draw rows in our order and tell the ledger which they learn from.
+    """What all trainers do differently from TRL's: they draw rows in our order and tell the ledger which they learn from.
 
     Attributes:
         ledger: Where the rows of each training batch are noted; None notes nothing.
@@ -111,6 +134,13 @@ class _OrderedDpoTrainer(_Ordered, DPOTrainer):  # type: ignore[misc]
         result = super().compute_ref_log_probs(model, inputs)
         self._alive()
         return result
+
+
+class _OrderedKtoTrainer(_Ordered, KTOTrainer):  # type: ignore[misc]
+    """TRL's trainer with our row order, on rows that are tokens already."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
 
 
 def load_model(base: Path, plan: TrainingPlan) -> Any:
@@ -192,6 +222,42 @@ def dpo_trainer(
         train_dataset=_dataset(train),
         eval_dataset=_dataset(validation) if validation else None,
     )
+    return _finished(trainer, plan)
+
+
+def kto_trainer(
+    base: Path,
+    adapter: Path,
+    tokenizer: Any,
+    plan: TrainingPlan,
+    config: KtoConfig,
+    train: Sequence[RatedReply],
+    validation: Sequence[RatedReply],
+    output_dir: Path,
+) -> Any:
+    """A trainer that continues the supervised adapter on rated replies, with that adapter frozen as the reference.
+
+    The reference is computed in every step, because its share of the KL term is that of the micro-batch. Rows are not
+    grouped by length, or the term would be estimated from replies of one length at a time.
+    """
+    arguments = KTOConfig(
+        **{**_common_arguments(plan, config, output_dir), "train_sampling_strategy": "sequential"},
+        loss_type=config.loss_type,
+        beta=config.beta,
+        desirable_weight=config.desirable_weight,
+        undesirable_weight=config.undesirable_weight,
+        # A prompt with another's reply may be longer than any row; it is cut to what was planned for.
+        max_length=max(len(row) for row in (*train, *validation)),
+    )
+    trainer = _OrderedKtoTrainer(
+        model=PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True),
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=_dataset(train).remove_columns("length"),
+        eval_dataset=_dataset(validation) if validation else None,
+    )
+    if trainer.calculate_KL:
+        trainer.data_collator = _WithOtherReplies(trainer.data_collator)
     return _finished(trainer, plan)
 
 
@@ -284,7 +350,7 @@ def _seconds_since_start() -> float:
     return time.time() - float(psutil.Process().create_time())
 
 
-def _forward_and_backward(trainer: Any, rows: Sequence[Example | Pair]) -> float:
+def _forward_and_backward(trainer: Any, rows: Sequence[Rendered]) -> float:
     features = [_columns(row) for row in rows]
     if rows and isinstance(rows[0], Pair):
         features = [{**feature, "ref_chosen_logps": 0.0, "ref_rejected_logps": 0.0} for feature in features]
@@ -306,7 +372,7 @@ def preference_rates(
     """The share of pairs whose chosen reply is likelier than the rejected one, under the model and under its base.
 
     Args:
-        trainer: A trainer from :func:`dpo_trainer`.
+        trainer: A trainer from :func:`dpo_trainer` or :func:`kto_trainer`.
         pairs: Held-out pairs.
         with_base: Whether to measure the base model (adapter off) too.
         alive: Called after every batch.
@@ -325,11 +391,12 @@ def preference_rates(
 
 def _preference_rate(trainer: Any, model: Any, pairs: Sequence[Pair], alive: Callable[[], None]) -> float:
     size = trainer.args.per_device_eval_batch_size
+    collate = DataCollatorForPreference(pad_token_id=trainer.processing_class.pad_token_id)
     ordered = sorted(pairs, key=len, reverse=True)
     preferred = 0
     for start in range(0, len(ordered), size):
         rows = [_columns(pair) for pair in ordered[start : start + size]]
-        batch = {name: value.to(trainer.args.device) for name, value in trainer.data_collator(rows).items()}
+        batch = {name: value.to(trainer.args.device) for name, value in collate(rows).items()}
         labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
         scores = model(**batch, labels=labels, fused_lm_head=True, use_cache=False).log_probs.sum(dim=1)
         chosen, rejected = scores.chunk(2)
@@ -388,11 +455,13 @@ def _common_arguments(plan: TrainingPlan, config: TrainerConfig, output_dir: Pat
     }
 
 
-def _dataset(rows: Sequence[Example] | Sequence[Pair]) -> Any:
+def _dataset(rows: Sequence[Rendered]) -> Any:
     return datasets.Dataset.from_list([{**_columns(row), "length": len(row), "row_id": row.row_id} for row in rows])
 
 
-def _columns(row: Example | Pair) -> dict[str, Any]:
+def _columns(row: Rendered) -> dict[str, Any]:
     if isinstance(row, Example):
         return {"input_ids": row.input_ids, "labels": row.labels}
+    if isinstance(row, RatedReply):
+        return {"prompt_ids": row.prompt_ids, "completion_ids": row.reply_ids, "label": row.wanted}
     return {"prompt_ids": row.prompt_ids, "chosen_ids": row.chosen_ids, "rejected_ids": row.rejected_ids}

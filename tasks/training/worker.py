@@ -58,8 +58,8 @@ from tasks.training.preflight import (
 from tasks.training.specification import (
     EXIT_STOPPED,
     REFUSED_PLAN,
-    DpoMethod,
     Fault,
+    KtoMethod,
     SftMethod,
     TrainerReport,
     TrainerSpec,
@@ -103,7 +103,7 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
     rows = render_rows(spec, base, tokenizer, length)
     check_fits_model(base, rows)
     plan = spec.plan or plan_training(spec, base, rows)
-    check_truncation(plan, config.max_truncated_share, spec.train.num_rows)
+    check_truncation(plan, config.max_truncated_share, rows.num_read)
     check_disk(plan, work)
     check_device(plan, find_hardware(config.device))
     progress.phase("load model")
@@ -142,6 +142,8 @@ def _trainer(
     if isinstance(method, SftMethod):
         return trainers.sft_trainer(base, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
     adapter = Store.holding(method.adapter).fetch_folder(method.adapter)
+    if isinstance(method, KtoMethod):
+        return trainers.kto_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
     progress.phase("compute the reference")
     return trainers.dpo_trainer(
         base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints, progress.alive
@@ -190,7 +192,7 @@ def _train(
         num_tokens=trainer.state.num_input_tokens_seen,
         train_seconds=round(callback.train_seconds, 1),
         peak_memory_bytes=peak_memory_bytes(),
-        measurements=_measurements(before, after, len(rows.validation)),
+        measurements=_measurements(before, after, rows),
         notes=(*proof, *(() if kept is None else (f"kept the adapter of step {kept[0]}",))),
     )
 
@@ -220,28 +222,29 @@ def _measure(
     with_base: bool,
     known_loss: float | None = None,
 ) -> dict[str, float]:
-    """Validation loss and, for pairs, preference rates of the present weights."""
+    """Validation loss and, where there are pairs, preference rates of the present weights."""
     if not rows.validation:
         return {}
     figures = {"eval_loss": known_loss if known_loss is not None else float(trainer.evaluate()["eval_loss"])}
-    if isinstance(spec.method, DpoMethod):
-        rates = trainers.preference_rates(trainer, rows.validation, with_base=with_base, alive=progress.alive)
+    if rows.pairs:
+        rates = trainers.preference_rates(trainer, rows.pairs, with_base=with_base, alive=progress.alive)
         figures.update({f"preference_rate_{name}": rate for name, rate in rates.items()})
     return figures
 
 
-def _measurements(before: dict[str, float], after: dict[str, float], num_samples: int) -> tuple[Measurement, ...]:
-    note = "share of held-out pairs whose chosen reply is likelier than the rejected one"
+def _measurements(before: dict[str, float], after: dict[str, float], rows: Rows) -> tuple[Measurement, ...]:
+    losses = (len(rows.validation), "")
+    rates = (len(rows.pairs), "share of held-out pairs whose chosen reply is likelier than the rejected one")
     named = {
-        "eval_loss_before": (before.get("eval_loss"), ""),
-        "eval_loss_after": (after.get("eval_loss"), ""),
-        "preference_rate_base": (before.get("preference_rate_base"), note),
-        "preference_rate_before": (before.get("preference_rate_model"), note),
-        "preference_rate_after": (after.get("preference_rate_model"), note),
+        "eval_loss_before": (before.get("eval_loss"), *losses),
+        "eval_loss_after": (after.get("eval_loss"), *losses),
+        "preference_rate_base": (before.get("preference_rate_base"), *rates),
+        "preference_rate_before": (before.get("preference_rate_model"), *rates),
+        "preference_rate_after": (after.get("preference_rate_model"), *rates),
     }
     return tuple(
-        Measurement(name=name, value=value, num_samples=num_samples, note=text)
-        for name, (value, text) in named.items()
+        Measurement(name=name, value=value, num_samples=num_samples, note=note)
+        for name, (value, num_samples, note) in named.items()
         if value is not None
     )
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from flows.config import RetrainConfig
 from flows.planning import plan_retrain
 from tasks.training.config import HardwareConfig, TrainingConfig
-from tests.tiny_model import desk_row
+from tests.tiny_model import desk_pair, desk_row
 
 A100 = {"name": "NVIDIA A100-SXM4-80GB", "memory_gb": 80, "count": 4}
 
@@ -48,6 +48,17 @@ def test_a_plan_is_made_for_declared_devices(settings: dict[str, Any]) -> None:
     assert plan["SFT"]["precision"] == "bfloat16, quantisation none"
     assert plan["SFT"]["price"].endswith("EUR")
     assert "training would be refused" in plan["Budget"]["cost"]
+
+
+def test_kto_is_planned_in_single_replies(settings: dict[str, Any], workplace: Path) -> None:
+    (workplace / "pairs.jsonl").write_text("".join(json.dumps(desk_pair(number)) + "\n" for number in range(50)))
+    settings["preferences"] = {"path": str(workplace / "pairs.jsonl")}
+    rows = {}
+    for method in ("dpo", "kto"):
+        settings["training"][method] = {"max_length": 256}
+        rows[method] = int(told(settings)[method.upper()]["rows"])
+        del settings["training"][method]
+    assert rows["kto"] == 2 * rows["dpo"] > 60
 
 
 def test_every_source_of_a_mixture_counts_at_its_weight(settings: dict[str, Any], workplace: Path) -> None:

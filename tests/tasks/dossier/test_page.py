@@ -315,6 +315,16 @@ def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
     assert "LoRA adapter by SFT," in text
 
 
+def test_a_run_with_kto_in_place_of_dpo_is_told_as_such(evidence: RunEvidence) -> None:
+    assert evidence.dpo is not None
+    single = evidence.model_copy(update={"dpo": None, "kto": evidence.dpo.model_copy(update={"method": "kto"})})
+    text = Document(render(single)).text
+    assert "LoRA adapter by SFT and KTO," in text
+    assert "Plan and actual SFT KTO" in text
+    assert "KTO: loss by step." in text
+    assert "DPO" not in text
+
+
 def test_why_a_person_started_the_run_is_told(evidence: RunEvidence) -> None:
     text = Document(render(evidence.model_copy(update={"reason": "New products since October."}))).text
     assert "Started by hand New products since October." in text

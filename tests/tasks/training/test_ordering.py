@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.training.ordering import order_rows
+from tasks.training.ordering import order_rows, other_rows
 
 
 @given(lengths=st.lists(st.integers(1, 500), max_size=400), batch_size=st.integers(1, 40), seed=st.integers(0, 5))
@@ -18,6 +18,20 @@ def test_every_row_comes_once(lengths: list[int], batch_size: int, seed: int) ->
     order = order_rows(lengths, batch_size, seed=seed, epoch=0)
     assert sorted(order) == list(range(len(lengths)))
     assert order == order_rows(lengths, batch_size, seed=seed, epoch=0)
+
+
+@given(prompts=st.lists(st.lists(st.integers(0, 2), max_size=2), max_size=12))
+def test_every_prompt_gets_the_reply_of_another_prompt_where_there_is_one(prompts: list[list[int]]) -> None:
+    others = other_rows(prompts)
+    assert len(others) == len(prompts)
+    several = len({tuple(prompt) for prompt in prompts}) > 1
+    for row, other in enumerate(others):
+        assert (prompts[other] != prompts[row]) if several else other == row
+
+
+def test_where_all_prompts_differ_every_reply_is_used_once() -> None:
+    assert other_rows([[1], [2], [3]]) == [1, 2, 0]
+    assert other_rows([[1], [1], [2]]) == [2, 2, 0], "both replies of a pair pass over each other"
 
 
 def test_another_seed_or_epoch_is_another_order() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from tasks.contracts import TrainingPlan
 from tasks.errors import BudgetError, ConfigError
-from tasks.training.config import BudgetConfig, DpoConfig, LoraSettings, SftConfig, TrainingConfig
+from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, LoraSettings, SftConfig, TrainingConfig
 from tasks.training.planning import (
     PACKED_ATTENTION,
     Hardware,
@@ -288,9 +289,9 @@ def test_a_cost_that_cannot_be_told_is_refused() -> None:
         BudgetConfig(max_cost=1)
 
 
-@pytest.mark.parametrize("method", ["kto", "orpo", "grpo", "gguf"])
+@pytest.mark.parametrize("method", ["orpo", "grpo", "ppo", "gguf"])
 def test_what_is_left_out_is_refused_by_name(method: str) -> None:
-    with pytest.raises(ValidationError, match=rf"{method}: .* There are `sft` and `dpo`"):
+    with pytest.raises(ValidationError, match=rf"{method}: .* There are `sft`, `dpo`, .* and `kto`"):
         TrainingConfig.model_validate({method: {}})
 
 
@@ -303,4 +304,40 @@ def test_sharding_is_refused_by_name(name: str) -> None:
 def test_preferences_without_an_adapter_are_refused_with_the_configuration() -> None:
     with pytest.raises(ValidationError, match=r"set sft\.lora, or leave dpo out"):
         TrainingConfig(sft=SftConfig(lora=None), dpo=DpoConfig())
-    assert TrainingConfig(sft=SftConfig(lora=None)).dpo is None
+    with pytest.raises(ValidationError, match=r"kto continues .* set sft\.lora, or leave kto out"):
+        TrainingConfig(sft=SftConfig(lora=None), kto=KtoConfig())
+    assert TrainingConfig(sft=SftConfig(lora=None)).preference is None
+
+
+def test_pairs_are_learned_in_one_way() -> None:
+    with pytest.raises(ValidationError, match="dpo and kto are two ways"):
+        TrainingConfig(dpo=DpoConfig(), kto=KtoConfig())
+    assert TrainingConfig(kto=KtoConfig()).preference == KtoConfig()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"effective_batch_size": 1},
+        {"per_device_train_batch_size": 1},
+        {"loss_type": "sigmoid"},
+        {"desirable_weight": 0},
+        {"label_smoothing": 0.1},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_settings_that_kto_has_no_use_for_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        KtoConfig(**wrong)
+
+
+@given(effective=st.integers(2, 70), length=st.integers(16, 5000), memory=st.integers(10**9, 10**11))
+def test_kto_never_sees_a_single_reply(effective: int, length: int, memory: int) -> None:
+    config = KtoConfig(effective_batch_size=effective, max_length=5000)
+    workload = Workload(lengths=[length] * 100, num_trained_tokens=50 * length, num_truncated_rows=0)
+    hardware = Hardware("cpu", "test", 1, memory, supports_bfloat16=False)
+    plan: TrainingPlan | None = make_plan(SMOLLM, workload, hardware, config, method="kto", lora=LoraSettings())
+    while plan is not None:
+        assert plan.micro_batch_size >= 2
+        lower = next_rung(plan, allow_shorter_length=True)
+        plan = lower[0] if lower else None

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from tasks.errors import ModelNotFoundError
 from tasks.modeling.loading import load_tokenizer
 from tasks.modeling.prompts import render_prompt
-from tasks.training.rendering import IGNORED, render_example, render_pair, stop_token_ids
+from tasks.training.rendering import IGNORED, render_example, render_pair, render_replies, stop_token_ids
 from tests.tiny_model import desk_pair, desk_row
 
 ROLES_FIRST = (
@@ -69,6 +69,22 @@ def test_both_replies_of_a_pair_follow_the_same_prompt(tokenizer: Any) -> None:
     assert tokenizer.decode(pair.chosen_ids) == row["chosen"][0]["content"] + tokenizer.eos_token  # type: ignore[index]
     assert tokenizer.decode(pair.rejected_ids) == row["rejected"][0]["content"] + tokenizer.eos_token  # type: ignore[index]
     assert tokenizer.decode(pair.prompt_ids) == render_prompt(tokenizer, row["prompt"])
+
+
+def test_a_pair_taken_apart_keeps_its_tokens_and_each_reply_is_cut_by_itself(tokenizer: Any) -> None:
+    stops = {tokenizer.eos_token_id}
+    pair = render_pair(tokenizer, desk_pair(4), stops=stops, max_length=512)
+    chosen, rejected = render_replies(tokenizer, desk_pair(4), stops=stops, max_length=512)
+    assert (chosen.prompt_ids, chosen.reply_ids) == (pair.prompt_ids, pair.chosen_ids)
+    assert (rejected.prompt_ids, rejected.reply_ids) == (pair.prompt_ids, pair.rejected_ids)
+    assert (chosen.wanted, rejected.wanted) == (True, False)
+    assert (chosen.row_id, rejected.row_id) == ("pair-4:chosen", "pair-4:rejected")
+    shorter, longer = sorted((chosen, rejected), key=len)
+    cut = {reply.row_id: reply for reply in render_replies(tokenizer, desk_pair(4), stops=stops, max_length=len(shorter))}
+    assert len(longer) > len(shorter)
+    assert cut[shorter.row_id] == shorter
+    assert cut[longer.row_id].truncated
+    assert cut[longer.row_id].input_ids == longer.input_ids[: len(shorter)]
 
 
 def test_a_tokenizer_without_a_template_is_refused(tokenizer: Any) -> None:

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from tasks.errors import StoreError
-from tasks.training.config import DpoConfig, LoraSettings
-from tasks.training.specification import DpoMethod, SftMethod, TrainerEvent, TrainerSpec
+from tasks.training.config import DpoConfig, KtoConfig, LoraSettings
+from tasks.training.specification import DpoMethod, KtoMethod, SftMethod, TrainerEvent, TrainerSpec
 from tasks.training.supervisor import SupervisedRun, read_curve, supervise
 from tasks.training.worker import main
 from tests.tasks.training.conftest import quick_sft
@@ -121,9 +121,16 @@ def test_a_killed_parent_resumes_to_the_same_bits(desk: Any, tmp_path: Path, met
     assert "96 rows, 4 epochs: none came twice in an epoch, none was skipped" in outcome.report.notes
 
 
-def test_a_killed_preference_training_resumes_to_the_same_bits(desk: Any, tmp_path: Path, sft_adapter: Any) -> None:
-    config = DpoConfig(learning_rate=1e-2, num_train_epochs=4, num_threads=1, device="cpu", save_interval_seconds=0)
-    method = DpoMethod(config=config, adapter=sft_adapter)
+@pytest.mark.parametrize("kind", ["dpo", "kto"])
+def test_a_killed_preference_training_resumes_to_the_same_bits(
+    desk: Any, tmp_path: Path, sft_adapter: Any, kind: str
+) -> None:
+    settings = {"learning_rate": 1e-2, "num_train_epochs": 4, "num_threads": 1, "device": "cpu", "save_interval_seconds": 0}
+    method: DpoMethod | KtoMethod = (
+        DpoMethod(config=DpoConfig(**settings), adapter=sft_adapter)
+        if kind == "dpo"
+        else KtoMethod(config=KtoConfig(**settings), adapter=sft_adapter)
+    )
     whole = train_here(desk, desk.spec(tmp_path / "whole", method))
     broken = desk.spec(tmp_path / "broken", method)
     killed: list[int] = []

@@ -14,9 +14,9 @@ from torch.nn.attention import varlen
 from torch.nn.functional import scaled_dot_product_attention
 
 from tasks.storage import Store
-from tasks.training.config import BudgetConfig, DpoConfig, LoraSettings
+from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, LoraSettings
 from tasks.training.planning import PACKED_ATTENTION
-from tasks.training.specification import DpoMethod, SftMethod, TrainerReport, TrainerSpec
+from tasks.training.specification import DpoMethod, KtoMethod, SftMethod, TrainerReport, TrainerSpec
 from tests.tiny_model import desk_row
 
 RunWorker = Callable[[TrainerSpec], TrainerReport]
@@ -194,6 +194,75 @@ def test_other_preference_losses_train(
     config = DpoConfig(loss_type=loss, max_steps=2, num_threads=1, device="cpu")
     report = run_worker(desk.spec(tmp_path, DpoMethod(config=config, adapter=sft_adapter)))
     assert report.outcome == "done"
+
+
+def test_single_replies_teach_a_preference_and_a_torn_training_ends_in_the_same_bits(
+    desk: Any, run_worker: RunWorker, tmp_path: Path
+) -> None:
+    run_worker(desk.spec(tmp_path / "sft"))
+    adapter = desk.store.add_folder(tmp_path / "sft" / "adapter")
+    settings = {"learning_rate": 1e-2, "num_train_epochs": 4, "per_device_train_batch_size": 8, "save_interval_seconds": 0}
+    spec = desk.spec(tmp_path / "kto", KtoMethod(config=KtoConfig(**settings, num_threads=1, device="cpu"), adapter=adapter))
+    report = run_worker(spec)
+    measured = figures(report)
+    assert measured["preference_rate_before"] < 0.5  # type: ignore[operator]
+    assert measured["preference_rate_after"] > 0.9  # type: ignore[operator]
+    assert measured["eval_loss_before"] == pytest.approx(0.5, abs=1e-6)  # nothing gained, nothing lost: sigmoid(0)
+    assert measured["eval_loss_after"] < 0.4  # type: ignore[operator]
+    assert {item.name: item.num_samples for item in report.measurements} == {
+        "eval_loss_before": 48,
+        "eval_loss_after": 48,
+        "preference_rate_base": 24,
+        "preference_rate_before": 24,
+        "preference_rate_after": 24,
+    }
+    assert report.plan is not None
+    assert (report.plan.num_rows, report.num_steps) == (96, 24)
+    assert report.num_tokens == 4 * report.plan.num_tokens
+    assert "96 rows, 4 epochs: none came twice in an epoch, none was skipped" in report.notes
+    manifest = json.loads((tmp_path / "kto" / "adapter" / "training.json").read_text())
+    assert (manifest["method"], manifest["continues_adapter_sha256"]) == ("kto", adapter.sha256)
+
+    again = desk.spec(tmp_path / "again", spec.method)
+    shutil.copytree(tmp_path / "kto", tmp_path / "again", dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "checkpoint-24")
+    shutil.rmtree(tmp_path / "again" / "adapter")
+    assert run_worker(again).measurements == report.measurements
+    assert adapter_sha(again, desk.store) == adapter_sha(spec, desk.store)
+
+
+def test_replies_are_put_to_other_prompts_of_their_micro_batch(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, sft_adapter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.training import trainers
+
+    batches: list[dict[str, Any]] = []
+    compute_loss = trainers.KTOTrainer.compute_loss
+
+    def watch(trainer: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        batches.append(inputs)
+        return compute_loss(trainer, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(trainers.KTOTrainer, "compute_loss", watch)
+    settings = {"max_steps": 1, "per_device_train_batch_size": 8, "num_threads": 1, "device": "cpu"}
+    for loss in ("kto", "apo_zero_unpaired"):
+        config = KtoConfig(**settings, loss_type=loss)  # type: ignore[arg-type]
+        run_worker(desk.spec(tmp_path / loss, KtoMethod(config=config, adapter=sft_adapter), validation=None))
+    with_term, without = batches[: len(batches) // 2], batches[len(batches) // 2 :]
+    assert not any("KL_input_ids" in batch for batch in without)
+    for batch in with_term[-2:]:  # before them, a step was timed
+        prompts, replies, others = (
+            [tuple(ids[mask.bool() & there.bool()].tolist()) for ids, mask, there in zip(*parts, strict=True)]
+            for parts in (
+                (batch["input_ids"], 1 - batch["completion_mask"], batch["attention_mask"]),
+                (batch["input_ids"], batch["completion_mask"], batch["attention_mask"]),
+                (batch["KL_input_ids"], batch["KL_completion_mask"], batch["KL_attention_mask"]),
+            )
+        )
+        assert len(prompts) == 8
+        for prompt, other in zip(prompts, others, strict=True):
+            # Cut where prompt and reply would be longer than any row.
+            assert any(reply[: len(other)] == other for reply, own in zip(replies, prompts, strict=True) if own != prompt)
 
 
 def test_full_fine_tuning_gives_a_model_that_loads(
