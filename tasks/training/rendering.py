@@ -18,6 +18,9 @@ from tasks.rows import Row, prompt_messages
 IGNORED = -100
 """The label of a token that does not count (PyTorch's cross-entropy default)."""
 
+# Rows are drawn in an order that depends on their lengths before they are cut (``uncut_length``), so that a training that
+# goes on with a shorter length, for want of memory, goes on in the same order.
+
 
 @dataclass(frozen=True)
 class Example:
@@ -27,6 +30,7 @@ class Example:
     reply_ids: list[int]
     truncated: bool = False
     row_id: str = ""
+    uncut_length: int = 0
 
     @property
     def input_ids(self) -> list[int]:
@@ -52,6 +56,7 @@ class Pair:
     rejected_ids: list[int]
     truncated: bool = False
     row_id: str = ""
+    uncut_length: int = 0
 
     def __len__(self) -> int:
         """Tokens of both sequences, the prompt twice, as they are computed."""
@@ -67,6 +72,7 @@ class RatedReply:
     wanted: bool
     truncated: bool = False
     row_id: str = ""
+    uncut_length: int = 0
 
     @property
     def input_ids(self) -> list[int]:
@@ -107,8 +113,10 @@ def render_example(tokenizer: Any, row: Row, *, stops: Collection[int], max_leng
     """An SFT row as tokens, cut at ``max_length`` (the reply loses its end, and with it the stop token)."""
     prompt_ids, (reply_ids,) = _render(tokenizer, prompt_messages(row), [row["messages"][-1]], stops)
     room = max(0, max_length - len(prompt_ids))
-    truncated = len(prompt_ids) + len(reply_ids) > max_length
-    return Example(prompt_ids[:max_length], reply_ids[:room], truncated=truncated, row_id=str(row["id"]))
+    uncut = len(prompt_ids) + len(reply_ids)
+    return Example(
+        prompt_ids[:max_length], reply_ids[:room], truncated=uncut > max_length, row_id=str(row["id"]), uncut_length=uncut
+    )
 
 
 def render_pair(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> Pair:
@@ -118,8 +126,14 @@ def render_pair(tokenizer: Any, row: Row, *, stops: Collection[int], max_length:
     )
     room = max(0, max_length - len(prompt_ids))
     longest = len(prompt_ids) + max(len(chosen_ids), len(rejected_ids))
-    replies = (chosen_ids[:room], rejected_ids[:room])
-    return Pair(prompt_ids[:max_length], *replies, truncated=longest > max_length, row_id=str(row["id"]))
+    return Pair(
+        prompt_ids[:max_length],
+        chosen_ids[:room],
+        rejected_ids[:room],
+        truncated=longest > max_length,
+        row_id=str(row["id"]),
+        uncut_length=2 * len(prompt_ids) + len(chosen_ids) + len(rejected_ids),
+    )
 
 
 def render_replies(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> tuple[RatedReply, RatedReply]:
@@ -134,6 +148,7 @@ def render_replies(tokenizer: Any, row: Row, *, stops: Collection[int], max_leng
             wanted=name == "chosen",
             truncated=len(prompt_ids) + len(reply_ids) > max_length,
             row_id=f"{row['id']}:{name}",
+            uncut_length=len(prompt_ids) + len(reply_ids),
         )
         for name, reply_ids in zip(names, replies, strict=True)
     )

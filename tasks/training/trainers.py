@@ -12,7 +12,7 @@ import psutil
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer, pack_dataset
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from tasks.contracts import TrainingPlan
@@ -27,6 +27,7 @@ from tasks.training.planning import with_time
 from tasks.training.preflight import Rows
 from tasks.training.rendering import Example, Pair, RatedReply, Rendered
 
+_ROW_NUMBERS = "row_numbers"
 _PROBE_TOKENS_ON_CPU = 256
 # A plan of less than this share of the free memory is not tried out: the estimate has never been so far off.
 _ROOMY_SHARE = 0.5
@@ -53,19 +54,23 @@ class _RowOrder(torch.utils.data.Sampler):  # type: ignore[misc]
 
 
 class _NamedRows:
-    """A data collator that keeps the rows' ids beside their tensors.
+    """A data collator that keeps the ids of each sequence's rows beside the tensors.
 
     Args:
         collate: TRL's own collator.
+        names: The ids of all rows in order, by which tokens of packed rows are known.
     """
 
-    def __init__(self, collate: Any) -> None:
+    def __init__(self, collate: Any, names: Sequence[str]) -> None:
         self._collate = collate
+        self._names = names
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = self._collate(features)
         if all("row_id" in feature for feature in features):
-            batch["row_id"] = [feature["row_id"] for feature in features]
+            batch["row_ids"] = [[feature["row_id"]] for feature in features]
+        elif all(_ROW_NUMBERS in feature for feature in features):
+            batch["row_ids"] = [[self._names[row] for row in dict.fromkeys(feature[_ROW_NUMBERS])] for feature in features]
         return batch
 
 
@@ -92,30 +97,48 @@ class _WithOtherReplies:
 
 
 class _Ordered:
-    """What all trainers do differently from TRL's: they draw rows in our order and tell the ledger which they learn from.
+    """What all trainers do differently from TRL's.
+
+    They take rows that are tokens already, draw them in our order and tell the ledger which they learn from.
 
     Attributes:
         ledger: Where the rows of each training batch are noted; None notes nothing.
+        row_names: The rows' ids in the order of their numbers; none unless rows are packed.
     """
 
     ledger: RowLedger | None = None
+    row_names: Sequence[str] = ()
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
 
     def _get_train_sampler(self: Any, train_dataset: Any = None) -> Any:
         return _RowOrder(self, self.train_dataset if train_dataset is None else train_dataset)
 
     def compute_loss(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        row_ids = inputs.pop("row_id", None)
+        row_ids = inputs.pop("row_ids", None)
         if row_ids and self.ledger is not None and model.training:
             self.ledger.draw(row_ids)
         return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
 
 class _OrderedSftTrainer(_Ordered, SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with our row order."""
+    """TRL's trainer with our row order.
+
+    Rows are packed by TRL, which keeps tokens and labels alone; here every token takes the number of its row along.
+    """
+
+    def _prepare_dataset(self, dataset: Any, tokenizer: Any, arguments: Any, packing: bool, *args: Any) -> Any:
+        if not packing:
+            return dataset
+        self.row_names = dataset["row_id"][:]
+        numbered = dataset.map(lambda row, number: {_ROW_NUMBERS: [number] * len(row["input_ids"])}, with_indices=True)
+        columns = numbered.select_columns(["input_ids", "labels", _ROW_NUMBERS])
+        return pack_dataset(columns.shuffle(seed=arguments.seed), arguments.max_length, arguments.packing_strategy)
 
 
 class _OrderedDpoTrainer(_Ordered, DPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with our row order, on rows that are tokens already (SFTTrainer takes those as they are).
+    """TRL's trainer with our row order.
 
     Args:
         alive: Called after every batch of the reference, which is computed before training and may take hours.
@@ -126,21 +149,15 @@ class _OrderedDpoTrainer(_Ordered, DPOTrainer):  # type: ignore[misc]
         self._alive = alive
         super().__init__(**kwargs)
 
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset
-
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
-        inputs.pop("row_id", None)
+        inputs.pop("row_ids", None)
         result = super().compute_ref_log_probs(model, inputs)
         self._alive()
         return result
 
 
 class _OrderedKtoTrainer(_Ordered, KTOTrainer):  # type: ignore[misc]
-    """TRL's trainer with our row order, on rows that are tokens already."""
-
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset
+    """TRL's trainer with our row order."""
 
 
 def load_model(base: Path, plan: TrainingPlan) -> Any:
@@ -410,7 +427,7 @@ def _finished(trainer: Any, plan: TrainingPlan) -> Any:
     if plan.device == "cpu" and plan.num_trainable_parameters < plan.num_parameters:
         score_labels_only(trainer.model.get_base_model())
     kernels.fuse_adapters(trainer.model)
-    trainer.data_collator = _NamedRows(trainer.data_collator)
+    trainer.data_collator = _NamedRows(trainer.data_collator, trainer.row_names)
     return trainer
 
 
@@ -456,7 +473,9 @@ def _common_arguments(plan: TrainingPlan, config: TrainerConfig, output_dir: Pat
 
 
 def _dataset(rows: Sequence[Rendered]) -> Any:
-    return datasets.Dataset.from_list([{**_columns(row), "length": len(row), "row_id": row.row_id} for row in rows])
+    return datasets.Dataset.from_list(
+        [{**_columns(row), "length": row.uncut_length or len(row), "row_id": row.row_id} for row in rows]
+    )
 
 
 def _columns(row: Rendered) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def _train(
     if callback.stopped_on_request:
         return TrainerReport(outcome="stopped", plan=plan, num_steps=trainer.state.global_step)
 
-    proof = _check_rows_seen(spec, work, plan, rows, trainer.state.global_step)
+    proof = _check_rows_seen(spec, work, trainer, plan, rows)
     progress.phase("measure after")
     kept = best.best()
     if kept is None:
@@ -197,17 +197,24 @@ def _train(
     )
 
 
-def _check_rows_seen(spec: TrainerSpec, work: Path, plan: TrainingPlan, rows: Rows, num_steps: int) -> tuple[str, ...]:
-    """What the ledger proves.
+def _check_rows_seen(spec: TrainerSpec, work: Path, trainer: Any, plan: TrainingPlan, rows: Rows) -> tuple[str, ...]:
+    """What the ledger proves; nothing where a shorter length made other sequences of the rows half-way.
 
-    Nothing where rows are packed, where several processes are dealt some rows twice, and where a shorter length made them
-    other rows half-way.
+    Every process reads the files of all of them, so that all end with the same error.
     """
-    if plan.packing or plan.num_processes > 1 or plan.max_length_tokens != spec.method.config.max_length:
-        return ()
-    ledger = read_ledger([work / f"{_LEDGER}-0.jsonl"])
-    batch_size = plan.micro_batch_size * plan.accumulation_steps
-    return (check_ledger(ledger, [row.row_id for row in rows.train], batch_size=batch_size, num_steps=num_steps),)
+    shortened = plan.max_length_tokens != spec.method.config.max_length
+    if shortened and (plan.packing or rows.num_dropped):
+        return ("which rows came in which step is not proven: a shorter length made other sequences of them half-way",)
+    trainer.accelerator.wait_for_everyone()
+    proof = check_ledger(
+        [read_ledger(work / f"{_LEDGER}-{rank}.jsonl") for rank in range(plan.num_processes)],
+        [row.row_id for row in rows.train],
+        num_sequences=len(trainer.train_dataset),
+        micro_batch_size=plan.micro_batch_size,
+        accumulation_steps=plan.accumulation_steps,
+        num_steps=trainer.state.global_step,
+    )
+    return (proof,)
 
 
 # -------------------------------------------------------------------------------------------------------------- measurement

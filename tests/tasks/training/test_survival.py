@@ -22,7 +22,7 @@ from tasks.training.config import DpoConfig, KtoConfig, LoraSettings
 from tasks.training.specification import DpoMethod, KtoMethod, SftMethod, TrainerEvent, TrainerSpec
 from tasks.training.supervisor import SupervisedRun, read_curve, supervise
 from tasks.training.worker import main
-from tests.tasks.training.conftest import quick_sft
+from tests.tasks.training.conftest import prefer_brief, quick_sft
 
 pytestmark = pytest.mark.slow
 
@@ -237,6 +237,19 @@ def test_two_processes_train_together(desk: Any, tmp_path: Path, quick: Callable
         alone, together = ([row[place] for row in rows if row[place] is not None] for rows in (one.losses, losses(two)))
         assert len(alone) >= 2
         assert together == pytest.approx(alone, rel=tolerance)
+    assert "48 rows, 1 epochs: none came twice in an epoch, none was skipped" in two.report.notes
+
+
+def test_two_processes_account_for_the_rows_that_fill_their_last_batch(desk: Any, tmp_path: Path, sft_adapter: Any) -> None:
+    config = KtoConfig(num_train_epochs=2, num_threads=1, device="cpu", num_processes=2, learning_rate=1e-2)
+    pairs = desk.rows([prefer_brief(number) for number in range(23)], "preferences")
+    spec = desk.spec(tmp_path, KtoMethod(config=config, adapter=sft_adapter), train=pairs)
+    report = supervise(spec, lambda event: None).report
+    assert report.num_steps == 6
+    again = "none came twice but the first 2 sequences, dealt again to fill the last batch of 2 processes"
+    assert f"46 rows, 2 epochs: none was skipped in an epoch, {again}" in report.notes
+    measured = {item.name: item.value or 0.0 for item in report.measurements}
+    assert measured["eval_loss_after"] < 0.9 * measured["eval_loss_before"]
 
 
 def wait_for(condition: Any, seconds: float = 120) -> None:

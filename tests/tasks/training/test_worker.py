@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -282,12 +283,37 @@ def test_full_fine_tuning_gives_a_model_that_loads(
 def test_packed_rows_train_on_the_same_tokens(
     desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
 ) -> None:
-    report = run_worker(desk.spec(tmp_path, quick(packing=True, max_length=256, num_train_epochs=1)))
+    report = run_worker(desk.spec(tmp_path, quick(packing=True, max_length=256, num_train_epochs=2)))
     measured = figures(report)
     assert report.plan is not None
     assert report.plan.packing
     assert report.plan.micro_batch_size == 1
     assert measured["eval_loss_after"] < measured["eval_loss_before"]  # type: ignore[operator]
+    (proof,) = [note for note in report.notes if "none was skipped" in note]
+    assert re.fullmatch(r"96 rows in \d\d sequences, [\d.]+ epochs: none came twice in an epoch, none was skipped", proof)
+    steps = [json.loads(line)["rows"] for line in (tmp_path / "rows-0.jsonl").read_text().splitlines()]
+    assert max(len(rows) for step in steps for rows in step) > 1
+
+
+def test_a_shorter_length_half_way_leaves_the_order_of_the_rows(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    from tasks.training.supervisor import read_plan
+
+    rows = {number: desk_row(number, style=" Kind regards, the desk!" * (1 + number % 3)) for number in range(96)}
+    train = desk.rows(list(rows.values()))
+    method = quick(save_interval_seconds=0, max_length=96, max_truncated_share=1.0, early_stopping_patience=0)
+    spec = desk.spec(tmp_path, method, train=train)
+    run_worker(spec)
+    # As if it had run out of memory in the second epoch: a complete checkpoint, and a plan with a shorter length.
+    plan = read_plan(tmp_path)
+    assert plan is not None
+    assert plan.num_steps == 12
+    shutil.rmtree(tmp_path / "checkpoints" / "checkpoint-12")
+    (tmp_path / "rows-0.jsonl").write_text("".join((tmp_path / "rows-0.jsonl").read_text().splitlines(True)[:11]))
+    shorter = plan.model_copy(update={"max_length_tokens": 48})
+    report = run_worker(spec.model_copy(update={"plan": shorter}))
+    assert "96 rows, 2 epochs: none came twice in an epoch, none was skipped" in report.notes
 
 
 def test_packed_attention_trains_several_sequences_in_one_micro_batch(
