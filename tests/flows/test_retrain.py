@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,11 +51,16 @@ class Workplace:
             text=True,
         )
 
-    def run(self, *arguments: str) -> str:
-        """Runs the command to its end and returns what it printed; fails the test when it failed."""
+    def attempt(self, *arguments: str) -> tuple[int, str]:
+        """Runs the command to its end; its exit code and what it printed."""
         process = self.start(*arguments)
         output, _ = process.communicate(timeout=900)
-        assert process.returncode == 0, output
+        return process.returncode, output
+
+    def run(self, *arguments: str) -> str:
+        """Runs the command to its end and returns what it printed; fails the test when it failed."""
+        code, output = self.attempt(*arguments)
+        assert code == 0, output
         return output
 
     def retrain(self) -> dict[str, str]:
@@ -177,17 +183,49 @@ def test_nothing_that_was_planted_is_found_in_anything_left_behind(workplace: Wo
 @pytest.mark.slow
 @pytest.mark.usefixtures("trials")
 @pytest.mark.timeout(1500)
-def test_the_job_repeats_for_free_and_reruns_from_a_changed_setting(workplace: Workplace) -> None:
+def test_the_job_repeats_for_free(workplace: Workplace) -> None:
     record = workplace.record()
     again = workplace.retrain()
     assert not worked(again) & (PREPARED | {"train_sft", "train_dpo"}), again
     assert workplace.record()["candidate"]["version"] == record["candidate"]["version"]
 
-    sft = {**workplace.settings["training"]["sft"], "learning_rate": 0.002}
-    workplace.write_config(training={**workplace.settings["training"], "sft": sft})
-    changed = workplace.retrain()
-    assert not worked(changed) & PREPARED, changed
-    assert {"train_sft", "train_dpo"} <= worked(changed)
-    assert workplace.record()["sft"]["adapter"]["sha256"] != record["sft"]["adapter"]["sha256"]
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("trials")
+@pytest.mark.timeout(1500)
+def test_a_changed_setting_trains_anew_and_a_training_above_its_ceiling_waits_for_a_word(workplace: Workplace) -> None:
+    record = workplace.record()
+    sft = {**workplace.settings["training"]["sft"], "learning_rate": 0.002}
+    budget = {"max_device_hours": 1e-6, "on_exceeded": "ask"}
+    workplace.write_config(training={**workplace.settings["training"], "sft": sft, "budget": budget})
+    config = ("--config", "config.yaml")
+    asked: list[str] = []
+    summaries: list[dict[str, str]] = []
+    # A training asks again where the machine has become a quarter slower since.
+    while len(summaries) < 8:
+        code, told = workplace.attempt("retrain", *config)
+        summaries.append(stages(told))
+        if code == 0:
+            break
+        question = re.search(r"perennial budget allow (\w+-\w+) ", told)
+        assert (code, question is not None) == (3, True), told
+        asked.append(question[1])  # type: ignore[index]
+        assert asked[-1] in workplace.run("budget", "show", *config)
+        assert workplace.record() == record, "nothing was judged"
+        workplace.run("budget", "allow", asked[-1], *config, "--name", "Ada", "--reason", "quarter end")
+        assert "No training waits." in workplace.run("budget", "show", *config)
+
+    assert [name.split("-")[0] for name in dict.fromkeys(asked)] == ["sft", "dpo"]
+    first_pair = next(number for number, name in enumerate(asked) if name.startswith("dpo"))
+    assert not any(worked(each) & PREPARED for each in summaries), summaries
+    assert not any({"train_sft", "train_dpo"} & set(each) for each in summaries[:first_pair])
+    assert "train_sft" in worked(summaries[first_pair])
+    assert all("train_sft" in kept(each) for each in summaries[first_pair + 1 :])
+    assert not any("train_dpo" in each for each in summaries[:-1])
+    assert {"train_dpo", "decide_promotion", "write_dossier"} <= worked(summaries[-1])
+    changed = workplace.record()
+    assert changed["decision"]["outcome"] in {"PROMOTE", "HOLD", "NEEDS_HUMAN"}
+    for method in ("sft", "dpo"):
+        assert changed[method]["adapter"]["sha256"] != record[method]["adapter"]["sha256"]
+        assert "above the ceiling, allowed by Ada: quarter end" in changed[method]["events"][0]
     assert "ROUGE-L" in workplace.run("show", "--store", "store")
