@@ -11,7 +11,7 @@ from tasks.ingest import SourceConfig
 from tasks.rows import Row
 from tasks.splitting import SplitConfig
 from tasks.storage import Store
-from tasks.training import BudgetConfig, DpoConfig, KtoConfig, SftConfig
+from tasks.training import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig
 
 if TYPE_CHECKING:
     from tasks.training.planning import Hardware
@@ -44,7 +44,9 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     folder = store.fetch_folder(base.folder)
     hardware, flops = _devices(settings)
 
-    def plan_training(method: SftConfig | DpoConfig | KtoConfig, rows: list[Row], num_eval_rows: int) -> TrainingPlan:
+    def plan_training(
+        method: SftConfig | DpoConfig | KtoConfig | GrpoConfig, rows: list[Row], num_eval_rows: int
+    ) -> TrainingPlan:
         plan = forecast(
             folder,
             base.num_parameters,
@@ -66,6 +68,8 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
         if settings_of_pairs := training.preference:
             num_pairs, num_eval_pairs, _ = _shares(len(pairs), settings.prepare.splitting)
             plans[settings_of_pairs.kind] = plan_training(settings_of_pairs, pairs[:num_pairs], num_eval_pairs)
+    if training.grpo:
+        plans["grpo"] = plan_training(training.grpo, rows[: shares[0]], 0)
     blocks += [_split_block(*shares), _base_block(base), *map(_plan_block, plans.values())]
     num_scored = min(shares[2], settings.benchmark.max_examples or shares[2])
     seconds = {

@@ -56,7 +56,8 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     base = training.resolve_base_model(config.training.base_model, config.store)
     verdict = judge_fit(base, rows, examples.frozen, config.fit, config.benchmark)
 
-    # 4. Train: LoRA SFT on the rows, then DPO or KTO on the pairs, on top of the same adapter; where the GPUs are.
+    # 4. Train: LoRA SFT on the rows, then DPO or KTO on the pairs and GRPO by rewards where asked for, on top of the same
+    #    adapter; where the GPUs are.
     trained = on_gpu_pool(train_adapter, base, mixture, rows, pairs, pair_rows, config.training, config.name)
 
     # 5. Judge: the same frozen and fresh examples and attacks for base, candidate and champion; the difference must be
@@ -85,6 +86,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         sft=trained.sft,
         dpo=trained.dpo,
         kto=trained.kto,
+        grpo=trained.grpo,
         merged=trained.merged,
         benchmark=scores,
         decision=decision,

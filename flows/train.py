@@ -1,4 +1,4 @@
-"""From prepared rows to an adapter: supervised fine-tuning, then preference training when there are pairs."""
+"""From prepared rows to an adapter: supervised fine-tuning, then preferences and rewards where they are asked for."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ def train_adapter(
         rows: SFT rows to train and to validate on.
         pairs: Where the preference pairs come from, or None.
         pair_rows: Preference pairs to train and to validate on, or None.
-        settings: SFT and DPO or KTO settings, their budget, and whether to merge.
+        settings: The settings of every method, their budget, and whether to merge.
         experiment: MLflow experiment that receives the curves.
     """
     with gpu_slot():
         snapshots = mixture.snapshots
         sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshots, experiment, settings.budget)
-        dpo = kto = None
+        dpo = kto = grpo = None
         if pairs is not None and pair_rows is not None:
             learned = (sft, pair_rows.train, pair_rows.validation)
             lineage = ((pairs.snapshot.dataset.sha256,), experiment, settings.budget)
             dpo = training.train_dpo(*learned, settings.dpo, *lineage) if settings.dpo else None
             kto = training.train_kto(*learned, settings.kto, *lineage) if settings.kto else None
-        merged = training.merge_adapter(dpo or kto or sft, rows.train) if settings.merge else None
-        return TrainedModel(sft=sft, dpo=dpo, kto=kto, merged=merged)
+        if settings.grpo:
+            before = tuple(step for step in (sft, dpo, kto) if step)
+            asked = (settings.grpo, snapshots, experiment, settings.budget)
+            grpo = training.train_grpo(before, rows.train, rows.validation, *asked)
+        merged = training.merge_adapter(grpo or dpo or kto or sft, rows.train) if settings.merge else None
+        return TrainedModel(sft=sft, dpo=dpo, kto=kto, grpo=grpo, merged=merged)

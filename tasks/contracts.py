@@ -479,16 +479,17 @@ class MergedModel(Contract):
 
 
 class TrainingSteps(Contract):
-    """SFT and, where there were preference pairs, DPO or KTO on top of it."""
+    """SFT and, where there were preference pairs, DPO or KTO on top of it; GRPO at last, where rewards were asked for."""
 
     sft: TrainingResult
     dpo: TrainingResult | None = None
     kto: TrainingResult | None = None
+    grpo: TrainingResult | None = None
 
     @property
     def steps(self) -> tuple[TrainingResult, ...]:
         """What was trained, in order."""
-        return tuple(step for step in (self.sft, self.dpo, self.kto) if step is not None)
+        return tuple(step for step in (self.sft, self.dpo, self.kto, self.grpo) if step is not None)
 
     @property
     def trained(self) -> TrainingResult:

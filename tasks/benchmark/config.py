@@ -3,50 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Self
 
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import validator_for
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.prices import PriceTable
-
-
-def _compiles(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(_compiles)]
-
-
-def _is_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        validator_for(schema).check_schema(schema)
-    except SchemaError as error:
-        raise ValueError(f"not a JSON schema, at {error.json_path}: {error.message}") from error
-    if faraway := [ref for ref in _references(schema) if not ref.startswith("#")]:
-        raise ValueError(f"refers to {faraway[0]!r}; only references within the schema (`#/$defs/...`) are followed")
-    return schema
-
-
-def _references(part: Any) -> list[str]:
-    """Every ``$ref`` in a schema."""
-    if isinstance(part, list | tuple):
-        return [ref for item in part for ref in _references(item)]
-    if not isinstance(part, Mapping):
-        return []
-    own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
-    return own + [ref for item in part.values() for ref in _references(item)]
-
-
-JsonSchema = Annotated[dict[str, Any], AfterValidator(_is_schema)]
+from tasks.verifiable import JsonSchema, Pattern
 
 
 class JudgeConfig(BaseModel):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from jsonschema.validators import validator_for
 from nltk.stem.porter import PorterStemmer
 from nltk.translate.meteor_score import single_meteor_score
-from referencing import Registry
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 from sacrebleu.metrics import BLEU, CHRF
+
+from tasks.verifiable import exact_match
 
 MIN_BLEU_WORDS = 4
 """BLEU multiplies the precisions of 1- to 4-grams; a shorter reference has no 4-gram to match."""
@@ -25,7 +24,6 @@ _WORDS = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
     r"|[^\W_]+"
 )
-_SEPARATORS = re.compile(r"[\s_\-]+")
 
 
 class UnicodeWords(Tokenizer):  # type: ignore[misc]
@@ -61,7 +59,7 @@ def text_scores(reply: str, reference: str) -> dict[str, float | None]:
         "rouge_l": float(_ROUGE.score(reference, reply)["rougeL"].fmeasure),
         "bleu": _BLEU.sentence_score(reply, [reference]).score / 100 if _num_words(reference) >= MIN_BLEU_WORDS else None,
         "meteor_exact_stem": _meteor(reply, reference),
-        "exact_match": float(_normalised(reply) == _normalised(reference)),
+        "exact_match": exact_match(reply, reference),
         "length_ratio": ratio,
         "length_error": abs(math.log(max(len(reply), 1) / len(reference))) if reference else None,
     }
@@ -77,25 +75,6 @@ def corpus_scores(replies: Sequence[str], references: Sequence[str]) -> dict[str
     }
 
 
-def format_valid(reply: str, pattern: str) -> float:
-    """1 when the whole reply matches the pattern, else 0."""
-    return float(re.fullmatch(pattern, reply, re.DOTALL) is not None)
-
-
-def json_valid(reply: str, schema: Mapping[str, Any]) -> float:
-    """1 when the whole reply is JSON (RFC 8259: no NaN) that satisfies the schema, else 0."""
-    try:
-        value = json.loads(reply, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):  # that it is no JSON is the finding
-        return 0.0
-    # An empty registry: a reference is never fetched from the network.
-    return float(validator_for(schema)(schema, registry=Registry()).is_valid(value))
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
 def _meteor(reply: str, reference: str) -> float:
     """METEOR (Banerjee and Lavie 2005) with exact and stem matches only; stems are English, by Porter."""
     words = [UnicodeWords().tokenize(text) for text in (reference, reply)]
@@ -103,35 +82,6 @@ def _meteor(reply: str, reference: str) -> float:
         return float(words[0] == words[1])
     # Words are folded already; the library's own folding would only lower them again.
     return float(single_meteor_score(*words, preprocess=str, stemmer=_STEMMER, wordnet=_NoSynonyms()))
-
-
-def named_label(reply: str, labels: Collection[str], pattern: str | None) -> str | None:
-    """The label that a reply names, or None when it names none of ``labels``.
-
-    Args:
-        reply: The reply.
-        labels: The labels that exist.
-        pattern: Finds the label's name in the reply (first group, or the whole match); None: its first line is the name.
-    """
-    if pattern is None:
-        first_line = reply.strip().split("\n", 1)[0]
-        name = first_line.strip().rstrip(".!").strip("\"'`*[]() ")
-    else:
-        match = re.search(pattern, reply)
-        if match is None:
-            return None
-        name = match.group(1) if match.re.groups else match.group(0)
-    wanted = _label_key(name or "")
-    return next((label for label in sorted(labels) if _label_key(label) == wanted), None)
-
-
-def _label_key(name: str) -> str:
-    """What two spellings of a label share: ``Card arrival`` and ``card_arrival`` are one."""
-    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()
-
-
-def _normalised(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _num_words(text: str) -> int:

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.benchmark.config import BenchmarkConfig
-from tasks.benchmark.replies import corpus_scores, format_valid, json_valid, named_label, text_scores
+from tasks.benchmark.replies import corpus_scores, text_scores
 from tasks.benchmark.slices import SLICE, slices_of
 from tasks.bootstrap import Interval, Values, mean_interval, statistic_interval
 from tasks.contracts import Measurement
@@ -20,6 +20,7 @@ from tasks.metrics import METRICS
 from tasks.modeling.generation import LoadedModel, generate_replies, reply_likelihoods
 from tasks.prices import price_of
 from tasks.rows import Row, prompt_messages, reply
+from tasks.verifiable import format_valid, json_valid, named_label
 
 OnProgress = Callable[[int, int], None]
 _Figure = tuple[Interval, int]

@@ -7,7 +7,8 @@
     execution      one training: preflight, supervision, tracking, result
     supervisor     the parent of a trainer process: attempts, memory ladder, resume
     specification  what parent and trainer tell each other
-    worker         the trainer process; with rendering, trainers, head, kernels, callbacks, checkpoints, adapter, hardware
+    worker         the trainer process; with rendering, trainers, rewards, head, kernels, callbacks, checkpoints, adapter,
+                   hardware
     merging        adapter and base as one model, verified by generation
     search         trials with other settings (Optuna)
     reporting      the figures of one training as a table (pure)
@@ -20,6 +21,7 @@ from tasks.training.config import (
     BaseModelConfig,
     BudgetConfig,
     DpoConfig,
+    GrpoConfig,
     KtoConfig,
     LoraSettings,
     SearchConfig,
@@ -28,12 +30,21 @@ from tasks.training.config import (
 )
 
 if TYPE_CHECKING:
-    from tasks.training.task import merge_adapter, resolve_base_model, search_sft, train_dpo, train_kto, train_sft
+    from tasks.training.task import (
+        merge_adapter,
+        resolve_base_model,
+        search_sft,
+        train_dpo,
+        train_grpo,
+        train_kto,
+        train_sft,
+    )
 
 __all__ = [
     "BaseModelConfig",
     "BudgetConfig",
     "DpoConfig",
+    "GrpoConfig",
     "KtoConfig",
     "LoraSettings",
     "SearchConfig",
@@ -43,6 +54,7 @@ __all__ = [
     "resolve_base_model",
     "search_sft",
     "train_dpo",
+    "train_grpo",
     "train_kto",
     "train_sft",
 ]

@@ -145,6 +145,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
                 num_steps=state.max_steps,
                 epoch=state.epoch,
                 loss=logs["loss"],
+                reward=logs.get("reward"),
                 learning_rate=logs.get("learning_rate"),
                 grad_norm=logs.get("grad_norm"),
                 tokens_per_second=speed,

@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.modeling.config import BaseModelConfig
 from tasks.prices import PriceTable, price_of
+from tasks.verifiable import JsonSchema, Pattern
 
 __all__ = [
     "BaseModelConfig",
     "BudgetConfig",
     "DpoConfig",
+    "GrpoConfig",
     "HardwareConfig",
     "KtoConfig",
     "LoraSettings",
@@ -261,6 +263,78 @@ class KtoConfig(TrainerConfig):
     )
 
 
+class GrpoConfig(TrainerConfig):
+    """Experimental: training by verifiable rewards (GRPO, arXiv 2402.03300), after SFT and preferences, on the SFT rows.
+
+    The model answers every prompt several times; replies that a rule likes better than their siblings become likelier. A
+    resumed training goes on from its last checkpoint, but not to the same bits: replies are drawn.
+    """
+
+    kind: ClassVar[str] = "grpo"
+
+    learning_rate: float = Field(default=1e-6, gt=0, le=1, description="Peak learning rate (TRL's default).")
+    num_train_epochs: float = Field(default=1.0, gt=0, le=100, description="Passes over the prompts.")
+    exact_match: float = Field(
+        default=0.0, ge=0, description="Weight of the reward for a reply like the row's own, but for case and white space."
+    )
+    format: float = Field(
+        default=0.0, ge=0, description="Weight of the reward for a reply of the form of `format_pattern` or `json_schema`."
+    )
+    format_pattern: Pattern | None = Field(default=None, description="Regular expression that a whole reply has to match.")
+    json_schema: JsonSchema | None = Field(default=None, description="JSON schema that a reply has to satisfy.")
+    label: float = Field(default=0.0, ge=0, description="Weight of the reward for a reply that names the row's label.")
+    label_pattern: Pattern | None = Field(
+        default=None,
+        description="Finds the label's name in a reply (first group, or the whole match). None: its first line is the name.",
+    )
+    num_generations: int = Field(
+        default=8, ge=2, le=1024, description="Replies to each prompt, compared with one another (TRL's default)."
+    )
+    max_completion_length: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Longest reply in tokens; with its prompt within `max_length` (our choice).",
+    )
+    temperature: float = Field(default=1.0, gt=0, le=10, description="Of the drawn replies (TRL's default).")
+    beta: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the distance from the adapter that this goes on from (TRL's default: none).",
+    )
+    num_processes: Literal[1] = Field(default=1, description="One process; several have not been tried with generation.")
+
+    @model_validator(mode="after")
+    def _rewards_something(self) -> Self:
+        if not (self.exact_match or self.format or self.label):
+            raise ValueError("no reward has a weight; set exact_match, format or label")
+        forms = (self.format_pattern is not None) + (self.json_schema is not None)
+        if self.format and forms != 1:
+            raise ValueError("format needs either format_pattern or json_schema")
+        if forms and not self.format:
+            raise ValueError("format_pattern and json_schema reward nothing without a weight; set format")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_hold_whole_groups(self) -> Self:
+        if self.effective_batch_size % self.num_generations:
+            raise ValueError(
+                f"effective_batch_size {self.effective_batch_size} counts replies, and num_generations "
+                f"{self.num_generations} does not divide it"
+            )
+        size = self.per_device_train_batch_size
+        if size is not None and self.effective_batch_size % min(size, self.effective_batch_size):
+            raise ValueError(
+                f"per_device_train_batch_size {size} does not divide effective_batch_size {self.effective_batch_size}"
+            )
+        if self.max_completion_length >= self.max_length:
+            raise ValueError(
+                f"max_completion_length {self.max_completion_length} leaves no room for a prompt within max_length "
+                f"{self.max_length}"
+            )
+        return self
+
+
 class BudgetConfig(_Settings):
     """What training costs and what it may cost; part of no result, so a new price trains nothing anew."""
 
@@ -385,7 +459,6 @@ class SearchConfig(_Settings):
 
 _LEFT_OUT = {
     "orpo": "ORPO is in TRL's experimental part, which changes without notice",
-    "grpo": "GRPO generates while it trains, and neither its speed nor its resuming has been shown here",
     "ppo": "PPO needs a reward model, which nothing here trains",
     "gguf": "no package converts a model to GGUF; set `merge`, and give the merged folder to llama.cpp's own converter",
 }
@@ -400,6 +473,9 @@ class TrainingConfig(_Settings):
     dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards, on pairs; None: none.")
     kto: KtoConfig | None = Field(
         default=None, description="Preference training afterwards, on the single replies of the pairs; in place of `dpo`."
+    )
+    grpo: GrpoConfig | None = Field(
+        default=None, description="Experimental: training by verifiable rewards afterwards, on the SFT rows; None: none."
     )
     merge: bool = Field(
         default=False,
@@ -419,7 +495,7 @@ class TrainingConfig(_Settings):
     def _says_which_methods_there_are(cls, settings: Any) -> Any:
         asked = [f"{name}: {why}" for name, why in _LEFT_OUT.items() if isinstance(settings, dict) and name in settings]
         if asked:
-            there_are = "`sft`, `dpo`, whose loss_type names TRL's other losses on pairs, and `kto`"
+            there_are = "`sft`, `dpo`, whose loss_type names TRL's other losses on pairs, `kto` and `grpo`"
             raise ValueError(f"{'; '.join(asked)}. There are {there_are}")
         return settings
 
@@ -436,8 +512,9 @@ class TrainingConfig(_Settings):
 
     @model_validator(mode="after")
     def _what_follows_needs_an_adapter(self) -> Self:
-        if self.sft.lora is None and self.preference is not None:
-            method = "dpo" if self.dpo else "kto"
+        follows = self.preference or self.grpo
+        if self.sft.lora is None and follows is not None:
+            method = follows.kind
             raise ValueError(
                 f"{method} continues the adapter of sft, and full fine-tuning (sft.lora: null) leaves none; "
                 f"set sft.lora, or leave {method} out"
@@ -448,7 +525,7 @@ class TrainingConfig(_Settings):
 
     @model_validator(mode="after")
     def _declared_devices_are_those_trained_on(self) -> Self:
-        for method, settings in (("sft", self.sft), ("dpo", self.dpo), ("kto", self.kto)):
+        for method, settings in (("sft", self.sft), ("dpo", self.dpo), ("kto", self.kto), ("grpo", self.grpo)):
             if self.hardware and settings and settings.device not in ("auto", self.hardware.device):
                 raise ValueError(
                     f"hardware declares a {self.hardware.device} device, and {method}.device asks for {settings.device}; "

@@ -19,7 +19,7 @@ from tasks.tracking import TrackingRun, open_run
 from tasks.training import allowance, supervisor
 from tasks.training.config import BudgetConfig
 from tasks.training.planning import NO_PRICE, Spent
-from tasks.training.specification import REFUSED_PLAN, Method, PreferenceMethod, TrainerEvent, TrainerSpec
+from tasks.training.specification import REFUSED_PLAN, ContinuingMethod, Method, TrainerEvent, TrainerSpec
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ CURVES_SCHEMA = pa.schema(
         pa.field("epoch", pa.float64()),
         pa.field("loss", pa.float64()),
         pa.field("eval_loss", pa.float64()),
+        pa.field("reward", pa.float64()),
         pa.field("learning_rate", pa.float64()),
         pa.field("grad_norm", pa.float64()),
         pa.field("tokens_per_second", pa.float64()),
@@ -167,7 +168,7 @@ def merge(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
 
 def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapshots: tuple[str, ...]) -> None:
     """Refuses rows that must not be trained on, before anything is spent."""
-    kind = "messages" if method.kind == "sft" else "preferences"
+    kind = "messages" if method.kind in ("sft", "grpo") else "preferences"
     if rows.kind != kind or rows.num_rows == 0:
         raise InputError(
             f"data set {rows.sha256[:12]}",
@@ -183,7 +184,7 @@ def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapsho
 def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validation: DatasetRef, method: Method) -> Path:
     """Where checkpoints lie: the same folder for the same training, whichever process asks for it."""
     settings = method.config.model_dump(mode="json", exclude={"scratch_dir"})
-    continued = method.adapter.sha256 if isinstance(method, PreferenceMethod) else None
+    continued = method.adapter.sha256 if isinstance(method, ContinuingMethod) else None
     content = [base.folder.sha256, rows.sha256, validation.sha256, continued, settings]
     name = f"{method.kind}-{sha256_of_json(content)[:16]}"
     if method.config.scratch_dir is not None:
@@ -202,12 +203,13 @@ def _relay(
     if event.kind == "phase":
         on_progress(event.step, event.num_steps, event.phase)
         return
-    names = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_bytes", "epoch")
+    names = ("loss", "eval_loss", "reward", "learning_rate", "grad_norm", "tokens_per_second", "memory_bytes", "epoch")
     figures = {name: getattr(event, name) for name in names}
     run.log_metrics({name: value for name, value in figures.items() if value is not None}, step=event.step)
     if event.kind == "step":
         speed = f", {event.tokens_per_second:.0f} tokens/s" if event.tokens_per_second else ""
-        on_progress(event.step, event.num_steps, f"loss {event.loss:.3f}{speed}")
+        figure = f"loss {event.loss:.3f}" if event.reward is None else f"reward {event.reward:.3f}"
+        on_progress(event.step, event.num_steps, f"{figure}{speed}")
     else:
         on_progress(event.step, event.num_steps, f"validation loss {event.eval_loss:.3f}")
         if on_evaluation is not None:

@@ -294,6 +294,8 @@ def make_plan(
         notes.append("rows are packed into sequences of max_length")
     if method == "kto":
         notes.append("each pair counts as two rows, the wanted reply and the unwanted one")
+    if method == "grpo":
+        notes.append("each prompt counts once for every reply drawn to it, at the longest that it may be")
     if quantization == "nf4" and config.quantization == "auto":
         notes.append("4-bit weights, because 16-bit ones would not fit")
     return TrainingPlan(

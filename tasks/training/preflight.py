@@ -18,9 +18,9 @@ from tasks.errors import ConfigError, InputError, ModelNotFoundError, OutOfMemor
 from tasks.rows import Row
 from tasks.storage import Store
 from tasks.training import planning
-from tasks.training.config import LoraSettings
+from tasks.training.config import GrpoConfig, LoraSettings
 from tasks.training.hardware import find_hardware
-from tasks.training.rendering import Pair, Rendered, stop_token_ids
+from tasks.training.rendering import Pair, Prompt, Rendered, stop_token_ids
 from tasks.training.rendering import render_rows as render
 from tasks.training.specification import SftMethod, TrainerSpec
 
@@ -71,13 +71,14 @@ def render_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) 
     path = base / "generation_config.json"
     stops = stop_token_ids(tokenizer, GenerationConfig.from_pretrained(base) if path.is_file() else None)
     kind = spec.method.kind
+    num_new_tokens = config.max_completion_length if isinstance(config, GrpoConfig) else 0
     train = Store.holding(spec.train).read_rows(spec.train)
     held_out = [] if spec.validation is None else Store.holding(spec.validation).read_rows(spec.validation)
     if len(held_out) > config.max_eval_rows:
         held_out = random.Random(config.seed).sample(held_out, config.max_eval_rows)
 
-    def tokens_of(rows: Iterable[Row], kind: str) -> tuple[list[Rendered], int]:
-        rendered = render(kind, tokenizer, rows, stops=stops, max_length=max_length)
+    def tokens_of(rows: Iterable[Row], kind: str) -> tuple[list[Rendered | Prompt], int]:
+        rendered = render(kind, tokenizer, rows, stops=stops, max_length=max_length, max_new_tokens=num_new_tokens)
         kept = [row for row in rendered if count_learned(row)]
         return kept, len(rendered) - len(kept)
 
@@ -89,24 +90,26 @@ def render_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) 
             "training rows",
             "Raise `max_length`, or look at what the earlier stages removed.",
         )
-    pairs = [] if kind == "sft" else tokens_of(held_out, "dpo")[0]
+    pairs = [] if kind in ("sft", "grpo") else tokens_of(held_out, "dpo")[0]
     return Rows(examples, tokens_of(held_out, kind)[0], pairs, num_dropped)
 
 
-def count_learned(row: Rendered) -> int:
+def count_learned(row: Rendered | Prompt) -> int:
     """How many tokens of a row are learned."""
     if isinstance(row, Pair):
         return len(row.chosen_ids) + len(row.rejected_ids) if row.chosen_ids and row.rejected_ids else 0
-    return len(row.reply_ids)
+    return row.num_new_tokens if isinstance(row, Prompt) else len(row.reply_ids)
 
 
 def plan_training(spec: TrainerSpec, base: Path, rows: Rows) -> TrainingPlan:
     """The plan for these rows on this machine, still without its time."""
     config = spec.method.config
     settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    # Every prompt is answered several times.
+    times = config.num_generations if isinstance(config, GrpoConfig) else 1
     workload = planning.Workload(
-        lengths=[len(row) for row in rows.train],
-        num_trained_tokens=sum(count_learned(row) for row in rows.train),
+        lengths=[len(row) for row in rows.train for _ in range(times)],
+        num_trained_tokens=times * sum(count_learned(row) for row in rows.train),
         num_truncated_rows=sum(row.truncated for row in rows.train) + rows.num_dropped,
     )
     return planning.make_plan(
@@ -117,6 +120,29 @@ def plan_training(spec: TrainerSpec, base: Path, rows: Rows) -> TrainingPlan:
         method=spec.method.kind,
         lora=_lora_of(spec),
     )
+
+
+def check_rewards(config: GrpoConfig, rows: Rows) -> None:
+    """Refuses rows that could earn no difference in reward.
+
+    Raises:
+        InputError: The label is rewarded and no row has one, or there are too few prompts for one step.
+    """
+    if config.label and not any(row.label for row in rows.train):
+        raise InputError(
+            "training.grpo.label",
+            "rows of which none has a label",
+            "labels to reward",
+            "Set `examples.label_column`, or leave the reward out.",
+        )
+    wanted = config.effective_batch_size // config.num_generations
+    if len(rows.train) < wanted:
+        raise InputError(
+            "training.grpo.effective_batch_size",
+            f"{len(rows.train)} prompts",
+            f"at least {wanted}, the prompts of one step",
+            "Lower `effective_batch_size`, or bring more rows.",
+        )
 
 
 def check_fits_model(base: Path, rows: Rows) -> None:
@@ -200,11 +226,11 @@ def check_disk(plan: TrainingPlan, work: Path) -> None:
         )
 
 
-def _token_ids(row: Rendered) -> list[int]:
+def _token_ids(row: Rendered | Prompt) -> list[int]:
     return row.prompt_ids + row.chosen_ids + row.rejected_ids if isinstance(row, Pair) else row.input_ids
 
 
-def _sequence_length(row: Rendered) -> int:
+def _sequence_length(row: Rendered | Prompt) -> int:
     if isinstance(row, Pair):
         return len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids))
     return len(row)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.errors import ModelNotFoundError
 from tasks.modeling.prompts import conversation_token_ids, prompt_token_ids
-from tasks.rows import Row, prompt_messages
+from tasks.rows import Row, prompt_messages, reply
 
 IGNORED = -100
 """The label of a token that does not count (PyTorch's cross-entropy default)."""
@@ -84,19 +84,49 @@ class RatedReply:
         return len(self.prompt_ids) + len(self.reply_ids)
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt whose reply is still to be drawn, with what the reply is judged by."""
+
+    input_ids: list[int]
+    messages: list[dict[str, str]]
+    reference: str
+    label: str | None
+    num_new_tokens: int
+    truncated: bool = False
+    row_id: str = ""
+    uncut_length: int = 0
+
+    def __len__(self) -> int:
+        """Tokens of the longest sequence that it may become."""
+        return len(self.input_ids) + self.num_new_tokens
+
+
 Rendered = Example | Pair | RatedReply
 
 
 def render_rows(
-    method: str, tokenizer: Any, rows: Iterable[Row], *, stops: Collection[int], max_length: int
-) -> list[Rendered]:
-    """Rows as what a method learns from: ``sft`` from examples, ``dpo`` from pairs, ``kto`` from both replies of a pair."""
-    rendered: list[Rendered] = []
+    method: str,
+    tokenizer: Any,
+    rows: Iterable[Row],
+    *,
+    stops: Collection[int],
+    max_length: int,
+    max_new_tokens: int = 0,
+) -> list[Rendered | Prompt]:
+    """Rows as what a method learns from.
+
+    ``sft`` learns from examples, ``dpo`` from pairs, ``kto`` from both replies of a pair, ``grpo`` from prompts and what is
+    drawn to them, up to ``max_new_tokens``.
+    """
+    rendered: list[Rendered | Prompt] = []
     for row in rows:
         if method == "sft":
             rendered.append(render_example(tokenizer, row, stops=stops, max_length=max_length))
         elif method == "dpo":
             rendered.append(render_pair(tokenizer, row, stops=stops, max_length=max_length))
+        elif method == "grpo":
+            rendered.append(render_prompt(tokenizer, row, max_length=max_length, max_new_tokens=max_new_tokens))
         else:
             rendered.extend(render_replies(tokenizer, row, stops=stops, max_length=max_length))
     return rendered
@@ -153,6 +183,15 @@ def render_replies(tokenizer: Any, row: Row, *, stops: Collection[int], max_leng
         for name, reply_ids in zip(names, replies, strict=True)
     )
     return chosen, rejected
+
+
+def render_prompt(tokenizer: Any, row: Row, *, max_length: int, max_new_tokens: int) -> Prompt:
+    """A row's prompt; one that leaves no room for the longest reply within ``max_length`` gets no new tokens."""
+    ids = prompt_token_ids(tokenizer, prompt_messages(row))
+    fits = len(ids) + max_new_tokens <= max_length
+    return Prompt(
+        ids, prompt_messages(row), reply(row), row.get("label"), max_new_tokens if fits else 0, row_id=str(row["id"])
+    )
 
 
 def _render(

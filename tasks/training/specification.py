@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.contracts import BaseLanguageModel, Contract, DatasetRef, FolderRef, Measurement, TrainingPlan
-from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, SftConfig
+from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig
 from tasks.training.planning import Spent
 
 EXIT_STOPPED = 75
@@ -24,27 +24,34 @@ class SftMethod(Contract):
     config: SftConfig
 
 
-class PreferenceMethod(Contract):
-    """What ways of preference training share: they continue a supervised adapter, which is their reference."""
+class ContinuingMethod(Contract):
+    """What the methods after supervised training share: they continue an adapter, which is their reference."""
 
     adapter: FolderRef
 
 
-class DpoMethod(PreferenceMethod):
+class DpoMethod(ContinuingMethod):
     """Preference training on pairs."""
 
     kind: Literal["dpo"] = "dpo"
     config: DpoConfig
 
 
-class KtoMethod(PreferenceMethod):
+class KtoMethod(ContinuingMethod):
     """Preference training on single replies."""
 
     kind: Literal["kto"] = "kto"
     config: KtoConfig
 
 
-Method = Annotated[SftMethod | DpoMethod | KtoMethod, Field(discriminator="kind")]
+class GrpoMethod(ContinuingMethod):
+    """Training by verifiable rewards."""
+
+    kind: Literal["grpo"] = "grpo"
+    config: GrpoConfig
+
+
+Method = Annotated[SftMethod | DpoMethod | KtoMethod | GrpoMethod, Field(discriminator="kind")]
 
 
 class TrainerSpec(Contract):
@@ -101,6 +108,7 @@ class TrainerEvent(Contract):
     num_steps: int = 0
     epoch: float | None = None
     loss: float | None = None
+    reward: float | None = None
     eval_loss: float | None = None
     learning_rate: float | None = None
     grad_norm: float | None = None

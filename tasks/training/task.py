@@ -11,7 +11,7 @@ from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, SearchRe
 from tasks.modeling.config import BaseModelConfig
 from tasks.progress import StageProgress, report_progress
 from tasks.stage import stage_task
-from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, SftConfig, TrainingConfig
+from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from tasks.training.specification import Method
@@ -82,7 +82,7 @@ def train_dpo(
 
     method = DpoMethod(config=config, adapter=sft.adapter)
     with report_progress("train_dpo", unit="steps") as progress:
-        return _continue(sft, train, validation, method, snapshots, experiment, budget, progress)
+        return _continue((sft,), train, validation, method, snapshots, experiment, budget, progress)
 
 
 @stage_task("train_kto")
@@ -104,7 +104,29 @@ def train_kto(
 
     method = KtoMethod(config=config, adapter=sft.adapter)
     with report_progress("train_kto", unit="steps") as progress:
-        return _continue(sft, train, validation, method, snapshots, experiment, budget, progress)
+        return _continue((sft,), train, validation, method, snapshots, experiment, budget, progress)
+
+
+@stage_task("train_grpo")
+def train_grpo(
+    before: tuple[TrainingResult, ...],
+    train: DatasetRef,
+    validation: DatasetRef,
+    config: GrpoConfig,
+    snapshots: tuple[str, ...],
+    experiment: str,
+    budget: BudgetConfig,
+) -> TrainingResult:
+    """The adapter of the last earlier step, trained on by verifiable rewards. Experimental.
+
+    Raises:
+        BudgetError: With what the earlier steps took, the plan goes over a ceiling; nothing was trained.
+    """
+    from tasks.training.specification import GrpoMethod
+
+    method = GrpoMethod(config=config, adapter=before[-1].adapter)
+    with report_progress("train_grpo", unit="steps") as progress:
+        return _continue(before, train, validation, method, snapshots, experiment, budget, progress)
 
 
 @stage_task("search_sft", cached=False)
@@ -163,7 +185,7 @@ def merge_adapter(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
 
 
 def _continue(
-    before: TrainingResult,
+    before: tuple[TrainingResult, ...],
     train: DatasetRef,
     validation: DatasetRef,
     method: Method,
@@ -172,12 +194,12 @@ def _continue(
     budget: BudgetConfig,
     progress: StageProgress,
 ) -> TrainingResult:
-    """A training that goes on from an earlier one's adapter and from what that took of the budget."""
+    """A training that goes on from earlier ones, and from what they took of the budget."""
     from tasks.training import execution
     from tasks.training.planning import Spent
 
     result = execution.train(
-        before.base,
+        before[-1].base,
         train,
         validation,
         method,
@@ -185,7 +207,7 @@ def _continue(
         experiment=experiment,
         on_progress=progress,
         budget=budget,
-        spent=Spent(before.device_hours, before.cost or 0.0),
+        spent=Spent(sum(step.device_hours for step in before), sum(step.cost or 0.0 for step in before)),
     )
     progress.finish(_summary(result))
     _publish(result)

@@ -12,20 +12,23 @@ import psutil
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer, pack_dataset
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer, pack_dataset
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from tasks.contracts import TrainingPlan
+from tasks.modeling.generation import LoadedModel, generate_replies
 from tasks.modeling.loading import load_base
 from tasks.training import kernels
-from tasks.training.config import DpoConfig, KtoConfig, LoraSettings, SftConfig, TrainerConfig
+from tasks.training.config import DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig, TrainerConfig
+from tasks.training.forecasting import measure_flops, training_speed
 from tasks.training.hardware import find_hardware
 from tasks.training.head import score_labels_only
 from tasks.training.ledger import RowLedger
 from tasks.training.ordering import order_rows, other_rows
 from tasks.training.planning import with_time
 from tasks.training.preflight import Rows
-from tasks.training.rendering import Example, Pair, RatedReply, Rendered
+from tasks.training.rendering import Example, Pair, Prompt, RatedReply, Rendered
+from tasks.training.rewards import Reward, mean_rewards
 
 _ROW_NUMBERS = "row_numbers"
 _PROBE_TOKENS_ON_CPU = 256
@@ -278,6 +281,80 @@ def kto_trainer(
     return _finished(trainer, plan)
 
 
+def grpo_trainer(
+    base: Path,
+    adapter: Path,
+    tokenizer: Any,
+    plan: TrainingPlan,
+    config: GrpoConfig,
+    train: Sequence[Prompt],
+    rewards: Sequence[Reward],
+    output_dir: Path,
+) -> Any:
+    """A trainer that continues an adapter on replies drawn from it, in TRL's own order; its replies are never logged."""
+    arguments = GRPOConfig(
+        **{
+            **_common_arguments(plan, config, output_dir),
+            "per_device_eval_batch_size": config.num_generations,  # nothing is evaluated, and TRL wants whole groups
+            "include_num_input_tokens_seen": "no",  # TRL counts them itself, the drawn ones too
+        },
+        num_generations=config.num_generations,
+        max_completion_length=config.max_completion_length,
+        temperature=config.temperature,
+        beta=config.beta,
+        reward_weights=[reward.weight for reward in rewards],
+        generation_kwargs={"use_cache": True},
+    )
+    return GRPOTrainer(
+        model=PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True),
+        reward_funcs=[_reward_function(reward) for reward in rewards],
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=datasets.Dataset.from_list(
+            [{"prompt": row.messages, "reference": row.reference, "label": row.label} for row in train]
+        ),
+    )
+
+
+def _reward_function(reward: Reward) -> Callable[..., list[float]]:
+    """The rule as TRL calls it: with columns of the drawn replies' rows."""
+
+    def judge(
+        completions: Sequence[Any], reference: Sequence[str], label: Sequence[str | None], **columns: Any
+    ) -> list[float]:
+        texts = [messages[0]["content"] for messages in completions]
+        return [reward.judge(*each) for each in zip(texts, reference, label, strict=True)]
+
+    judge.__name__ = reward.name
+    return judge
+
+
+def held_out_rewards(
+    trainer: Any, rewards: Sequence[Reward], prompts: Sequence[Prompt], alive: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """The mean rewards of greedy replies to held-out prompts under the present weights, and their weighted sum ``total``.
+
+    Args:
+        trainer: A trainer from :func:`grpo_trainer`.
+        rewards: The rules.
+        prompts: Held-out prompts.
+        alive: Called after every batch.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model).get_base_model()
+    settings, was_training = model.generation_config, model.training
+    loaded = LoadedModel(model.eval(), trainer.processing_class, max(len(prompt) for prompt in prompts))
+    replies = generate_replies(
+        loaded,
+        [prompt.messages for prompt in prompts],
+        max_new_tokens=prompts[0].num_new_tokens,
+        batch_size=trainer.args.per_device_train_batch_size,
+        on_progress=lambda done, total: alive(),
+    )
+    model.generation_config = settings
+    model.train(was_training)
+    return mean_rewards(rewards, prompts, [reply.text for reply in replies])
+
+
 def lora_config(settings: LoraSettings) -> LoraConfig:
     """The settings as PEFT's."""
     targets = settings.target_modules
@@ -332,6 +409,9 @@ def with_measured_time(plan: TrainingPlan, trainer: Any, rows: Rows) -> Training
     The longest rows go first, so that a micro-batch that does not fit is found now and not an hour later: always on CUDA,
     on a CPU, where that costs many seconds, when the plan's memory comes near to what is free.
     """
+    if plan.method == "grpo":  # how long replies will be is not known before they are drawn
+        speed = training_speed(plan.num_parameters, plan.device, measure_flops(plan.device), plan.method)
+        return with_time(plan, speed, 0, _seconds_since_start())
     on_cpu = plan.device == "cpu"
     ordered = sorted(rows.train, key=len)
     middle = len(ordered) // 2

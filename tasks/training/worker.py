@@ -51,14 +51,17 @@ from tasks.training.preflight import (
     check_device,
     check_disk,
     check_fits_model,
+    check_rewards,
     check_truncation,
     plan_training,
     render_rows,
 )
+from tasks.training.rewards import Reward, rewards_of
 from tasks.training.specification import (
     EXIT_STOPPED,
     REFUSED_PLAN,
     Fault,
+    GrpoMethod,
     KtoMethod,
     SftMethod,
     TrainerReport,
@@ -102,12 +105,15 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
     length = spec.plan.max_length_tokens if spec.plan else config.max_length
     rows = render_rows(spec, base, tokenizer, length)
     check_fits_model(base, rows)
+    if isinstance(spec.method, GrpoMethod):
+        check_rewards(spec.method.config, rows)
     plan = spec.plan or plan_training(spec, base, rows)
     check_truncation(plan, config.max_truncated_share, rows.num_read)
     check_disk(plan, work)
     check_device(plan, find_hardware(config.device))
     progress.phase("load model")
-    rows = rows.reached_by(plan, config.seed)
+    if not isinstance(spec.method, GrpoMethod):  # TRL draws its prompts itself
+        rows = rows.reached_by(plan, config.seed)
     trainer = _trainer(spec, work, base, tokenizer, plan, rows, progress)
     if trainer.args.world_size != plan.num_processes and not spec.plan_only:
         raise AssertionError(f"{trainer.args.world_size} processes run, {plan.num_processes} were planned")
@@ -144,10 +150,18 @@ def _trainer(
     adapter = Store.holding(method.adapter).fetch_folder(method.adapter)
     if isinstance(method, KtoMethod):
         return trainers.kto_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
+    if isinstance(method, GrpoMethod):
+        rewards = _rewards(method, rows)
+        return trainers.grpo_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rewards, checkpoints)
     progress.phase("compute the reference")
     return trainers.dpo_trainer(
         base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints, progress.alive
     )
+
+
+def _rewards(method: GrpoMethod, rows: Rows) -> tuple[Reward, ...]:
+    labels = {row.label for row in (*rows.train, *rows.validation) if row.label is not None}
+    return rewards_of(method.config, labels)
 
 
 def _train(
@@ -155,7 +169,9 @@ def _train(
 ) -> TrainerReport:
     best = BestKeeper(work / "best", lambda folder: trainers.save_weights(trainer, folder))
     trainer.ledger = RowLedger(work / f"{_LEDGER}-{os.environ.get('RANK', '0')}.jsonl")
-    callback = StepCallback(plan, spec.method.config, progress, best, trainer.ledger, evaluates=bool(rows.validation))
+    # Rewards are measured before and after alone: a pass over the held-out prompts takes as long as many steps.
+    evaluates = bool(rows.validation) and not isinstance(spec.method, GrpoMethod)
+    callback = StepCallback(plan, spec.method.config, progress, best, trainer.ledger, evaluates=evaluates)
     trainer.add_callback(callback)
     before_file = work / "before.json"
     if not before_file.exists():
@@ -198,10 +214,12 @@ def _train(
 
 
 def _check_rows_seen(spec: TrainerSpec, work: Path, trainer: Any, plan: TrainingPlan, rows: Rows) -> tuple[str, ...]:
-    """What the ledger proves; nothing where a shorter length made other sequences of the rows half-way.
+    """What the ledger proves; nothing where a shorter length made other sequences of the rows half-way, nor of GRPO.
 
-    Every process reads the files of all of them, so that all end with the same error.
+    TRL draws the prompts of GRPO itself. Every process reads the files of all of them, so that all end with the same error.
     """
+    if isinstance(spec.method, GrpoMethod):
+        return ()
     shortened = plan.max_length_tokens != spec.method.config.max_length
     if shortened and (plan.packing or rows.num_dropped):
         return ("which rows came in which step is not proven: a shorter length made other sequences of them half-way",)
@@ -229,9 +247,12 @@ def _measure(
     with_base: bool,
     known_loss: float | None = None,
 ) -> dict[str, float]:
-    """Validation loss and, where there are pairs, preference rates of the present weights."""
+    """Validation loss and, where there are pairs, preference rates of the present weights; of GRPO, rewards."""
     if not rows.validation:
         return {}
+    if isinstance(spec.method, GrpoMethod):
+        rewards = trainers.held_out_rewards(trainer, _rewards(spec.method, rows), rows.validation, progress.alive)
+        return {f"reward_{name}": reward for name, reward in rewards.items()}
     figures = {"eval_loss": known_loss if known_loss is not None else float(trainer.evaluate()["eval_loss"])}
     if rows.pairs:
         rates = trainers.preference_rates(trainer, rows.pairs, with_base=with_base, alive=progress.alive)
@@ -241,6 +262,7 @@ def _measure(
 
 def _measurements(before: dict[str, float], after: dict[str, float], rows: Rows) -> tuple[Measurement, ...]:
     losses = (len(rows.validation), "")
+    rewards = (len(rows.validation), "mean over greedy replies to held-out prompts")
     rates = (len(rows.pairs), "share of held-out pairs whose chosen reply is likelier than the rejected one")
     named = {
         "eval_loss_before": (before.get("eval_loss"), *losses),
@@ -248,6 +270,12 @@ def _measurements(before: dict[str, float], after: dict[str, float], rows: Rows)
         "preference_rate_base": (before.get("preference_rate_base"), *rates),
         "preference_rate_before": (before.get("preference_rate_model"), *rates),
         "preference_rate_after": (after.get("preference_rate_model"), *rates),
+        **{
+            f"{name}_{when}": (figures[name], *rewards)
+            for name in before
+            if name.startswith("reward_")
+            for when, figures in (("before", before), ("after", after))
+        },
     }
     return tuple(
         Measurement(name=name, value=value, num_samples=num_samples, note=note)

@@ -13,8 +13,8 @@ from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
 from tasks.storage import Store
-from tasks.training.config import LoraSettings, SftConfig
-from tasks.training.specification import Method, SftMethod, TrainerSpec
+from tasks.training.config import GrpoConfig, LoraSettings, SftConfig
+from tasks.training.specification import GrpoMethod, Method, SftMethod, TrainerSpec
 from tests.tiny_model import desk_row
 
 GATES = ("ingested", "validated", "scrubbed", "label_audited", "decontaminated")
@@ -40,7 +40,9 @@ class Desk:
         """A specification; the work folder is made."""
         work.mkdir(parents=True, exist_ok=True)
         method = method or SftMethod(config=quick_sft())
-        train, validation = (self.train, self.validation) if method.kind == "sft" else (self.pairs, self.held_out_pairs)
+        train, validation = (
+            (self.train, self.validation) if method.kind in ("sft", "grpo") else (self.pairs, self.held_out_pairs)
+        )
         spec = TrainerSpec(base=self.base, train=train, validation=validation, method=method, work_dir=str(work))
         return spec.model_copy(update=changes)
 
@@ -55,6 +57,23 @@ def quick_sft(**changes: Any) -> SftConfig:
         "device": "cpu",
     }
     return SftConfig(**(settings | changes))
+
+
+def by_rewards(adapter: FolderRef, **changes: Any) -> GrpoMethod:
+    """A training that rewards some of the openings that the model knows."""
+    settings: dict[str, Any] = {
+        "format": 1.0,
+        "format_pattern": r"(We|Clean) .*",
+        "learning_rate": 1e-2,
+        "effective_batch_size": 32,
+        "max_steps": 12,
+        "max_completion_length": 32,
+        "max_length": 128,
+        "save_interval_seconds": 0,
+        "num_threads": 1,
+        "device": "cpu",
+    }
+    return GrpoMethod(config=GrpoConfig(**(settings | changes)), adapter=adapter)
 
 
 STYLE = " Kind regards, the desk!"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tasks.contracts import TrainingPlan
 from tasks.errors import BudgetError, ConfigError
-from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, LoraSettings, SftConfig, TrainingConfig
+from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig, TrainingConfig
 from tasks.training.planning import (
     PACKED_ATTENTION,
     Hardware,
@@ -289,9 +289,9 @@ def test_a_cost_that_cannot_be_told_is_refused() -> None:
         BudgetConfig(max_cost=1)
 
 
-@pytest.mark.parametrize("method", ["orpo", "grpo", "ppo", "gguf"])
+@pytest.mark.parametrize("method", ["orpo", "ppo", "gguf"])
 def test_what_is_left_out_is_refused_by_name(method: str) -> None:
-    with pytest.raises(ValidationError, match=rf"{method}: .* There are `sft`, `dpo`, .* and `kto`"):
+    with pytest.raises(ValidationError, match=rf"{method}: .* There are `sft`, `dpo`, .* `kto` and `grpo`"):
         TrainingConfig.model_validate({method: {}})
 
 
@@ -306,6 +306,8 @@ def test_preferences_without_an_adapter_are_refused_with_the_configuration() -> 
         TrainingConfig(sft=SftConfig(lora=None), dpo=DpoConfig())
     with pytest.raises(ValidationError, match=r"kto continues .* set sft\.lora, or leave kto out"):
         TrainingConfig(sft=SftConfig(lora=None), kto=KtoConfig())
+    with pytest.raises(ValidationError, match=r"grpo continues .* set sft\.lora, or leave grpo out"):
+        TrainingConfig(sft=SftConfig(lora=None), grpo=GrpoConfig(label=1))
     assert TrainingConfig(sft=SftConfig(lora=None)).preference is None
 
 

@@ -22,7 +22,7 @@ from tasks.training.config import DpoConfig, KtoConfig, LoraSettings
 from tasks.training.specification import DpoMethod, KtoMethod, SftMethod, TrainerEvent, TrainerSpec
 from tasks.training.supervisor import SupervisedRun, read_curve, supervise
 from tasks.training.worker import main
-from tests.tasks.training.conftest import prefer_brief, quick_sft
+from tests.tasks.training.conftest import by_rewards, prefer_brief, quick_sft
 
 pytestmark = pytest.mark.slow
 
@@ -144,6 +144,28 @@ def test_a_killed_preference_training_resumes_to_the_same_bits(
     supervise(broken, kill)
     assert killed
     assert adapter_sha(desk, broken) == whole.adapter_sha
+
+
+def test_a_killed_training_by_rewards_goes_on_from_its_last_checkpoint(desk: Any, tmp_path: Path, sft_adapter: Any) -> None:
+    spec = desk.spec(tmp_path, by_rewards(sft_adapter, max_steps=6))
+    killed: list[int] = []
+    told: list[int] = []
+
+    def kill(event: TrainerEvent) -> None:
+        if event.kind != "step":
+            return
+        told.append(event.step)
+        if event.step >= 3 and not killed:
+            killed.extend(process.pid for process in trainers_of(spec))
+            for process in trainers_of(spec):
+                process.kill()
+
+    outcome = supervise(spec, kill)
+    assert killed
+    assert outcome.report.outcome == "done"
+    assert told == [1, 2, 3, 4, 5, 6]
+    assert all(event.reward is not None for event in outcome.curve)
+    assert (tmp_path / "adapter" / "training.json").is_file()
 
 
 def test_a_request_to_stop_saves_and_resumes_and_an_interrupted_parent_ends_the_trainer_within_ten_seconds(

@@ -18,6 +18,7 @@ from tasks.storage import Store
 from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, LoraSettings
 from tasks.training.planning import PACKED_ATTENTION
 from tasks.training.specification import DpoMethod, KtoMethod, SftMethod, TrainerReport, TrainerSpec
+from tests.tasks.training.conftest import by_rewards
 from tests.tiny_model import desk_row
 
 RunWorker = Callable[[TrainerSpec], TrainerReport]
@@ -264,6 +265,48 @@ def test_replies_are_put_to_other_prompts_of_their_micro_batch(
         for prompt, other in zip(prompts, others, strict=True):
             # Cut where prompt and reply would be longer than any row.
             assert any(reply[: len(other)] == other for reply, own in zip(replies, prompts, strict=True) if own != prompt)
+
+
+def test_what_a_rule_rewards_becomes_likelier_and_a_torn_training_goes_on(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, sft_adapter: Any
+) -> None:
+    spec = desk.spec(tmp_path / "grpo", by_rewards(sft_adapter))
+    report = run_worker(spec)
+    assert report.outcome == "done"
+    measured = figures(report)
+    events = [json.loads(line) for line in (tmp_path / "grpo" / "progress.jsonl").read_text().splitlines()]
+    rewards = [event["reward"] for event in events if event["kind"] == "step"]
+    assert len(rewards) == report.num_steps == 12
+    assert sum(rewards[-3:]) > sum(rewards[:3]) + 1.0
+    assert measured["reward_total_after"] > measured["reward_total_before"] + 0.5  # type: ignore[operator]
+    assert measured["reward_format_after"] == measured["reward_total_after"]
+    assert report.num_tokens > 0
+    assert {path.name for path in (tmp_path / "grpo" / "adapter").iterdir()} == {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "training.json",
+    }
+
+    shutil.rmtree(tmp_path / "grpo" / "checkpoints" / "checkpoint-12")
+    shutil.rmtree(tmp_path / "grpo" / "adapter")
+    again = run_worker(spec)
+    events = [json.loads(line) for line in (tmp_path / "grpo" / "progress.jsonl").read_text().splitlines()]
+    steps = [event["step"] for event in events if event["kind"] == "step"]
+    assert steps == [*range(1, 13), 12], "it went on where the last checkpoint was"
+    assert again.outcome == "done"
+    assert (tmp_path / "grpo" / "adapter").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [({"label": 1.0}, "training.grpo.label"), ({"effective_batch_size": 1024}, "training.grpo.effective_batch_size")],
+)
+def test_rows_that_can_earn_nothing_are_refused(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, sft_adapter: Any, changes: dict[str, Any], where: str
+) -> None:
+    fault = run_worker(desk.spec(tmp_path, by_rewards(sft_adapter, **changes))).fault
+    assert fault is not None
+    assert (fault.type, fault.where) == ("InputError", where)
 
 
 def test_full_fine_tuning_gives_a_model_that_loads(

@@ -1,0 +1,103 @@
+"""What a rule alone can tell of one reply: the benchmark's metrics of that kind, and the rewards of training by them."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
+
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
+from pydantic import AfterValidator
+from referencing import Registry
+
+_SEPARATORS = re.compile(r"[\s_\-]+")
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+
+
+def _is_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        validator_for(schema).check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"not a JSON schema, at {error.json_path}: {error.message}") from error
+    if faraway := [ref for ref in _references(schema) if not ref.startswith("#")]:
+        raise ValueError(f"refers to {faraway[0]!r}; only references within the schema (`#/$defs/...`) are followed")
+    return schema
+
+
+def _references(part: Any) -> list[str]:
+    """Every ``$ref`` in a schema."""
+    if isinstance(part, list | tuple):
+        return [ref for item in part for ref in _references(item)]
+    if not isinstance(part, Mapping):
+        return []
+    own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+    return own + [ref for item in part.values() for ref in _references(item)]
+
+
+JsonSchema = Annotated[dict[str, Any], AfterValidator(_is_schema)]
+
+
+def exact_match(reply: str, reference: str) -> float:
+    """1 when both say the same but for case, width and white space, else 0."""
+    return float(_normalised(reply) == _normalised(reference))
+
+
+def format_valid(reply: str, pattern: str) -> float:
+    """1 when the whole reply matches the pattern, else 0."""
+    return float(re.fullmatch(pattern, reply, re.DOTALL) is not None)
+
+
+def json_valid(reply: str, schema: Mapping[str, Any]) -> float:
+    """1 when the whole reply is JSON (RFC 8259: no NaN) that satisfies the schema, else 0."""
+    try:
+        value = json.loads(reply, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):  # that it is no JSON is the finding
+        return 0.0
+    # An empty registry: a reference is never fetched from the network.
+    return float(validator_for(schema)(schema, registry=Registry()).is_valid(value))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def named_label(reply: str, labels: Collection[str], pattern: str | None) -> str | None:
+    """The label that a reply names, or None when it names none of ``labels``.
+
+    Args:
+        reply: The reply.
+        labels: The labels that exist.
+        pattern: Finds the label's name in the reply (first group, or the whole match); None: its first line is the name.
+    """
+    if pattern is None:
+        first_line = reply.strip().split("\n", 1)[0]
+        name = first_line.strip().rstrip(".!").strip("\"'`*[]() ")
+    else:
+        match = re.search(pattern, reply)
+        if match is None:
+            return None
+        name = match.group(1) if match.re.groups else match.group(0)
+    wanted = _label_key(name or "")
+    return next((label for label in sorted(labels) if _label_key(label) == wanted), None)
+
+
+def _label_key(name: str) -> str:
+    """What two spellings of a label share: ``Card arrival`` and ``card_arrival`` are one."""
+    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
+def _normalised(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
