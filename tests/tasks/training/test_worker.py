@@ -203,8 +203,9 @@ def test_single_replies_teach_a_preference_and_a_torn_training_ends_in_the_same_
 ) -> None:
     run_worker(desk.spec(tmp_path / "sft"))
     adapter = desk.store.add_folder(tmp_path / "sft" / "adapter")
-    settings = {"learning_rate": 1e-2, "num_train_epochs": 4, "per_device_train_batch_size": 8, "save_interval_seconds": 0}
-    spec = desk.spec(tmp_path / "kto", KtoMethod(config=KtoConfig(**settings, num_threads=1, device="cpu"), adapter=adapter))
+    settings = {"learning_rate": 1e-2, "num_train_epochs": 4, "per_device_train_batch_size": 8, "num_threads": 1}
+    config = KtoConfig(**settings, save_interval_seconds=0, early_stopping_patience=0, device="cpu")
+    spec = desk.spec(tmp_path / "kto", KtoMethod(config=config, adapter=adapter))
     report = run_worker(spec)
     measured = figures(report)
     assert measured["preference_rate_before"] < 0.5  # type: ignore[operator]
