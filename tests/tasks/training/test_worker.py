@@ -408,9 +408,18 @@ def test_rows_without_room_for_a_reply_are_one_clear_error(
 
 
 def test_a_loss_that_is_not_a_number_is_one_clear_error(
-    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = run_worker(desk.spec(tmp_path, quick(learning_rate=1.0, lora=LoraSettings(r=8, lora_alpha=2.4e39))))
+    from tasks.training import trainers
+
+    compute = trainers._Ordered.compute_loss
+
+    def diverge(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = compute(self, model, *args, **kwargs)
+        return loss * float("nan") if model.training else loss
+
+    monkeypatch.setattr(trainers._Ordered, "compute_loss", diverge)
+    report = run_worker(desk.spec(tmp_path, quick()))
     assert report.fault is not None
     assert "learning_rate" in report.fault.where
 
