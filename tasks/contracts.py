@@ -359,6 +359,7 @@ class TrainingPlan(Contract):
     packing: bool = False
     num_sequences: int = 0
     quantization: str = "none"
+    sharding: str = "none"
     attn_implementation: str = "sdpa"
     liger_kernel: bool = False
     device_name: str = ""

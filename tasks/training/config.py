@@ -147,6 +147,11 @@ class TrainerConfig(_Settings):
         le=64,
         description="GPUs (or, on CPU, processes) of this machine to train on together; 0: every GPU.",
     )
+    sharding: Literal["none", "fsdp2"] = Field(
+        default="none",
+        description="fsdp2: each of `num_processes` devices holds a part of the base model and gathers one layer at a time, "
+        "for a model that no device holds alone; slower where one does. LoRA on unquantised weights only.",
+    )
     num_threads: int = Field(
         default=0, ge=0, le=512, description="CPU threads of the trainer; 0: one per core that this process may use."
     )
@@ -184,10 +189,23 @@ class TrainerConfig(_Settings):
         asked = sorted({"fsdp", "fsdp2", "fsdp_config", "deepspeed"} & set(settings if isinstance(settings, dict) else ()))
         if asked:
             raise ValueError(
-                f"{', '.join(asked)}: sharding a model over devices is left out, because no machine here could show that it "
-                "resumes and saves an adapter whole; num_processes trains on several devices, each with the whole model"
+                f"{', '.join(asked)}: set `sharding: fsdp2` and `num_processes` instead; DeepSpeed is left out, because it "
+                "does for an adapter what FSDP2 does, by one more library"
             )
         return settings
+
+    @model_validator(mode="after")
+    def _sharding_has_parts(self) -> Self:
+        if self.sharding == "none":
+            return self
+        if self.num_processes < 2:
+            raise ValueError("sharding needs num_processes of 2 or more, said outright: one process holds the whole model")
+        if self.quantization == "nf4":
+            raise ValueError(
+                "sharding takes no 4-bit weights: in transformers 5.23 a bitsandbytes weight that was sharded while it "
+                "loaded has lost its shape, and the first forward pass fails; set quantization to none or auto"
+            )
+        return self
 
 
 class SftConfig(TrainerConfig):
@@ -206,6 +224,15 @@ class SftConfig(TrainerConfig):
     loss_type: Literal["nll", "dft"] = Field(
         default="nll", description="TRL's SFT losses: log-likelihood, or dynamic fine-tuning (arXiv 2508.05629)."
     )
+
+    @model_validator(mode="after")
+    def _sharding_needs_an_adapter(self) -> Self:
+        if self.sharding != "none" and self.lora is None:
+            raise ValueError(
+                "sharding needs an adapter: of full fine-tuning (lora: null) the Trainer saves the first process's part of "
+                "the optimizer alone, so that no checkpoint could be resumed from; set lora"
+            )
+        return self
 
 
 class DpoConfig(TrainerConfig):

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from trl.trainer.utils import FusedCausalLMOutput
 
+from tasks.training.sharding import whole
+
 # Rows of logits at a time: large enough for the matrix product, small enough (50 MB for a 49k vocabulary) for the caches.
 _TILE = 256
 
@@ -62,7 +64,7 @@ def score_labels_only(model: Any) -> None:
         hidden = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
         targets = labels[:, 1:]
         mask = targets != -100
-        scored = _LabelLogProbs.apply(hidden[mask], self.get_output_embeddings().weight, targets[mask])
+        scored = _LabelLogProbs.apply(hidden[mask], whole(self.get_output_embeddings().weight), targets[mask])
         unknown = torch.zeros(mask.shape)
         log_probs = unknown.masked_scatter(mask, scored)
         return FusedCausalLMOutput(

@@ -2,7 +2,8 @@
 
 Memory of one device, by part::
 
-    weights        base parameters in the compute precision (or 4-bit)
+    weights        base parameters in the compute precision (or 4-bit); this device's part of them where they are sharded
+    gathered       what is put together of a sharded model at one time
     adapter        trainable parameters, float32
     gradients      one float32 each
     optimizer      AdamW: two float32 each
@@ -111,6 +112,11 @@ class ModelShape:
             "down_proj": (self.intermediate_size, self.hidden_size),
         }
 
+    @property
+    def num_layer_parameters(self) -> int:
+        """Parameters of one layer: its projections and two norms."""
+        return sum(inputs * outputs for inputs, outputs in self.linear_shapes.values()) + 2 * self.hidden_size
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -185,8 +191,9 @@ def estimate_memory(
     gradient_checkpointing: bool,
     device: str,
     liger_kernel: bool = False,
+    num_shards: int = 1,
 ) -> dict[str, int]:
-    """Bytes by part for a micro-batch of ``tokens`` padded tokens."""
+    """Bytes by part for a micro-batch of ``tokens`` padded tokens, of base weights in ``num_shards`` parts."""
     size = BYTES[precision]
     quantized = shape.num_parameters - shape.num_embeddings if quantization == "nf4" else 0
     # Kept for the backward pass in each layer (Llama-like, fused attention): inputs of the two norms and of the four
@@ -210,7 +217,9 @@ def estimate_memory(
     else:
         head = min(tokens, 256) * shape.vocab_size * 4 * 2
     return {
-        "weights": int((shape.num_parameters - quantized) * size + quantized * NF4_BYTES),
+        "weights": int(((shape.num_parameters - quantized) * size + quantized * NF4_BYTES) / num_shards),
+        # The layer that is computed, the next one that is fetched meanwhile, and the projection to the vocabulary.
+        "gathered": (2 * shape.num_layer_parameters + shape.vocab_size * shape.hidden_size) * size if num_shards > 1 else 0,
         "adapter": num_trainable * 4 if num_trainable != shape.num_parameters else 0,
         "gradients": num_trainable * 4,
         "optimizer": num_trainable * 8,
@@ -263,12 +272,14 @@ def make_plan(
             gradient_checkpointing=checkpointing,
             device=device,
             liger_kernel=liger_kernel,
+            num_shards=1 if config.sharding == "none" else num_processes,
         )
 
     def fits(rows: int, checkpointing: bool, quantization: str) -> bool:
         return sum(memory_of(rows, checkpointing, quantization).values()) <= budget
 
-    quantizations = ["none", "nf4"] if config.quantization == "auto" and lora is not None else [config.quantization]
+    may_quantize = config.quantization == "auto" and lora is not None and config.sharding == "none"
+    quantizations = ["none", "nf4"] if may_quantize else [config.quantization]
     quantizations = ["none" if choice == "auto" else choice for choice in quantizations]
     checkpointings = [False, True] if config.gradient_checkpointing == "auto" else [config.gradient_checkpointing]
     choices = [(quantization, checkpointing) for quantization in quantizations for checkpointing in checkpointings]
@@ -296,6 +307,8 @@ def make_plan(
         notes.append("each pair counts as two rows, the wanted reply and the unwanted one")
     if method == "grpo":
         notes.append("each prompt counts once for every reply drawn to it, at the longest that it may be")
+    if config.sharding != "none":
+        notes.append(f"the base model lies in {num_processes} parts, one on each device")
     if quantization == "nf4" and config.quantization == "auto":
         notes.append("4-bit weights, because 16-bit ones would not fit")
     return TrainingPlan(
@@ -321,6 +334,7 @@ def make_plan(
         packing=packing,
         num_sequences=sequences,
         quantization=quantization,
+        sharding=config.sharding,
         attn_implementation=attention,
         liger_kernel=liger_kernel,
         notes=tuple(notes),
@@ -386,7 +400,10 @@ def with_time(
     """
     trained = plan.num_tokens * plan.num_epochs
     evaluations = 1 + math.ceil(plan.num_steps / plan.eval_steps)
-    reference = min(trained, plan.num_tokens) if plan.method == "dpo" else 0.0
+    reference = 0.0
+    if plan.method == "dpo":
+        # Of a sharded model it is computed in each step, instead of once for all epochs.
+        reference = trained if plan.sharding != "none" else min(trained, plan.num_tokens)
     evaluated = _EVALUATION_SHARE.get(plan.method, 0.5) * num_eval_tokens * evaluations
     seconds = (trained + 0.5 * reference + evaluated) / tokens_per_second
     return plan.model_copy(update={"estimated_seconds": round(startup_seconds + seconds, 1)})

@@ -164,8 +164,9 @@ def _run_once(spec: TrainerSpec, work: Path, told: _Relay, worker: str) -> _Endi
     _cut_torn_line(progress)
     write_file_atomically(work / "spec.json", spec.model_dump_json(indent=2).encode())
     module, arguments = worker, [str(work / "spec.json")]
-    if spec.plan is not None and spec.plan.num_processes > 1 and not spec.plan_only:
-        launcher = ["--standalone", "--nproc_per_node", str(spec.plan.num_processes), "-m", worker]
+    num_processes = _num_processes(spec)
+    if num_processes > 1:
+        launcher = ["--standalone", "--nproc_per_node", str(num_processes), "-m", worker]
         module, arguments = "torch.distributed.run", [*launcher, *arguments]
     with (work / "trainer.log").open("ab") as log:
         environment = {**ENVIRONMENT, **os.environ}
@@ -182,6 +183,13 @@ def _run_once(spec: TrainerSpec, work: Path, told: _Relay, worker: str) -> _Endi
     if code == EXIT_STOPPED:
         return _Ending("was asked to stop")
     return _Ending("was killed" if code == -signal.SIGKILL else f"exited with code {code}", killed=code == -signal.SIGKILL)
+
+
+def _num_processes(spec: TrainerSpec) -> int:
+    """How many to start; one alone makes the plan, unless no device holds the whole model."""
+    if spec.method.config.sharding != "none":
+        return spec.method.config.num_processes
+    return spec.plan.num_processes if spec.plan is not None and not spec.plan_only else 1
 
 
 def _follow(process: subprocess.Popen[bytes], progress: Path, told: _Relay, timeout_seconds: float) -> bool:

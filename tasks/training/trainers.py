@@ -29,6 +29,7 @@ from tasks.training.planning import with_time
 from tasks.training.preflight import Rows
 from tasks.training.rendering import Example, Pair, Prompt, RatedReply, Rendered
 from tasks.training.rewards import Reward, mean_rewards
+from tasks.training.sharding import check_sharded, loading_options, own_weights
 
 _ROW_NUMBERS = "row_numbers"
 _PROBE_TOKENS_ON_CPU = 256
@@ -124,6 +125,11 @@ class _Ordered:
             self.ledger.draw(row_ids)
         return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
+    def _save(self: Any, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if state_dict is None and self.is_distributed_loading_by_transformers:
+            state_dict = own_weights(self.model)
+        super()._save(output_dir, state_dict)  # type: ignore[misc]
+
 
 class _OrderedSftTrainer(_Ordered, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer with our row order.
@@ -173,7 +179,9 @@ def load_model(base: Path, plan: TrainingPlan) -> Any:
         dtype=getattr(torch, plan.precision),
         quantization=plan.quantization,
         attn_implementation=plan.attn_implementation,
+        **loading_options(plan),
     )
+    check_sharded(model, plan)
     model.config.use_cache = False
     if plan.liger_kernel:
         kernels.fuse_layers(model)
@@ -231,7 +239,8 @@ def dpo_trainer(
         beta=config.beta,
         label_smoothing=config.label_smoothing,
         max_length=plan.max_length_tokens,
-        precompute_ref_log_probs=True,
+        # TRL hashes the weights for its cache of the reference, and cannot where a process holds a part of them.
+        precompute_ref_log_probs=plan.sharding == "none",
     )
     model = PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True)
     trainer = _OrderedDpoTrainer(
@@ -377,7 +386,10 @@ def save_weights(trainer: Any, folder: Path) -> bool:
     if not trainer.is_world_process_zero():
         return False
     model = trainer.accelerator.unwrap_model(trainer.model)
-    options = {"selected_adapters": ["default"]} if isinstance(model, PeftModel) else {}
+    options: dict[str, Any] = {}
+    if isinstance(model, PeftModel):
+        # Of its own accord PEFT would gather the base too, to leave it out.
+        options = {"selected_adapters": ["default"], "state_dict": own_weights(model)}
     model.save_pretrained(str(folder), **options)
     return True
 

@@ -57,6 +57,7 @@ from tasks.training.preflight import (
     render_rows,
 )
 from tasks.training.rewards import Reward, rewards_of
+from tasks.training.sharding import held_share
 from tasks.training.specification import (
     EXIT_STOPPED,
     REFUSED_PLAN,
@@ -89,9 +90,18 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         traceback.print_exc()
         report = _unexpected(error, work)
-    if _is_main():
-        write_file_atomically(work / "report.json", report.model_dump_json(indent=2).encode())
+    _leave(report, work)
     return {"done": 0, "planned": 0, "stopped": EXIT_STOPPED}.get(report.outcome, 1)
+
+
+def _leave(report: TrainerReport, work: Path) -> None:
+    """Writes the report. The first process does, unless another one has said why it ended: the first only sees it gone."""
+    path = work / "report.json"
+    if not _is_main() and report.outcome not in ("out_of_memory", "refused"):
+        return
+    if _is_main() and int(os.environ.get("WORLD_SIZE", "1")) > 1 and path.exists():
+        return
+    write_file_atomically(path, report.model_dump_json(indent=2).encode())
 
 
 def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
@@ -115,25 +125,30 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
     if not isinstance(spec.method, GrpoMethod):  # TRL draws its prompts itself
         rows = rows.reached_by(plan, config.seed)
     trainer = _trainer(spec, work, base, tokenizer, plan, rows, progress)
-    if trainer.args.world_size != plan.num_processes and not spec.plan_only:
+    if trainer.args.world_size != plan.num_processes and (plan.sharding != "none" or not spec.plan_only):
         raise AssertionError(f"{trainer.args.world_size} processes run, {plan.num_processes} were planned")
     if not plan.estimated_seconds:
         # Written before the longest rows are tried, so that there is something to step down from.
         _write_plan(plan, work)
         progress.phase("time a step")
         plan = with_price(trainers.with_measured_time(plan, trainer, rows), spec.budget)
-        try:
-            check_budget(plan, spec.budget, spec.spent)
-        except BudgetError:
-            # A later attempt plans anew.
-            (work / "plan.json").unlink(missing_ok=True)
-            if _is_main():
-                write_file_atomically(work / REFUSED_PLAN, plan.model_dump_json(indent=2).encode())
-            raise
+        # Several processes measure several speeds, and one of them counts.
+        if _is_main():
+            _check_budget(plan, spec, work)
     if spec.plan_only:
         return TrainerReport(outcome="planned", plan=plan)
     _write_plan(plan, work)
     return _train(spec, work, trainer, plan, rows, progress)
+
+
+def _check_budget(plan: TrainingPlan, spec: TrainerSpec, work: Path) -> None:
+    try:
+        check_budget(plan, spec.budget, spec.spent)
+    except BudgetError:
+        # A later attempt plans anew.
+        (work / "plan.json").unlink(missing_ok=True)
+        write_file_atomically(work / REFUSED_PLAN, plan.model_dump_json(indent=2).encode())
+        raise
 
 
 def _write_plan(plan: TrainingPlan, work: Path) -> None:
@@ -192,6 +207,8 @@ def _train(
         return TrainerReport(outcome="stopped", plan=plan, num_steps=trainer.state.global_step)
 
     proof = _check_rows_seen(spec, work, trainer, plan, rows)
+    if plan.sharding != "none":
+        proof = (*proof, f"each of {plan.num_processes} processes held {held_share(trainer.model):.1%} of the base model")
     progress.phase("measure after")
     kept = best.best()
     if kept is None:

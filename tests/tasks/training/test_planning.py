@@ -296,9 +296,44 @@ def test_what_is_left_out_is_refused_by_name(method: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
-def test_sharding_is_refused_by_name(name: str) -> None:
-    with pytest.raises(ValidationError, match=f"{name}: sharding a model over devices is left out"):
+def test_other_names_of_sharding_are_refused_with_the_right_one(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name}: set `sharding: fsdp2` and `num_processes` instead"):
         TrainingConfig.model_validate({"sft": {name: {}}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "num_processes of 2 or more"),
+        ({"num_processes": 0}, "num_processes of 2 or more"),
+        ({"num_processes": 2, "quantization": "nf4"}, "takes no 4-bit weights"),
+        ({"num_processes": 2, "lora": None}, "sharding needs an adapter"),
+    ],
+)
+def test_what_cannot_be_sharded_is_refused_with_the_configuration(changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        SftConfig.model_validate({"sharding": "fsdp2", **changes})
+    assert SftConfig(sharding="fsdp2", num_processes=2).sharding == "fsdp2"
+
+
+def test_a_model_that_no_device_holds_fits_several() -> None:
+    small = Hardware("cuda", "test", 4, 12 * 10**9, supports_bfloat16=True)
+    common = {"hardware": small, "quantization": "none", "num_processes": 4}
+    alone, sharded = plan_for(LLAMA_8B, **common), plan_for(LLAMA_8B, **common, sharding="fsdp2")  # type: ignore[arg-type]
+    assert "by this estimate not even one row fits; trying all the same" in alone.notes
+    assert sum(sharded.memory_bytes.values()) < 0.9 * 12 * 10**9
+    assert sharded.memory_bytes["weights"] == alone.memory_bytes["weights"] // 4
+    # Two layers of 218 million parameters each, and the projection to 128,256 tokens, in bfloat16.
+    assert sharded.memory_bytes["gathered"] == 2 * (2 * 218_112_000 + 128_256 * 4096)
+    for part in ("adapter", "gradients", "optimizer"):
+        assert sharded.memory_bytes[part] == alone.memory_bytes[part]
+    assert "the base model lies in 4 parts, one on each device" in sharded.notes
+
+
+def test_a_sharded_model_is_never_quantised_to_make_it_fit() -> None:
+    tiny = Hardware("cuda", "test", 2, 4 * 10**9, supports_bfloat16=True)
+    assert plan_for(LLAMA_8B, tiny, num_processes=2).quantization == "nf4"
+    assert plan_for(LLAMA_8B, tiny, num_processes=2, sharding="fsdp2").quantization == "none"
 
 
 def test_preferences_without_an_adapter_are_refused_with_the_configuration() -> None:
