@@ -218,8 +218,11 @@ def estimate_memory(
         head = min(tokens, 256) * shape.vocab_size * 4 * 2
     return {
         "weights": int(((shape.num_parameters - quantized) * size + quantized * NF4_BYTES) / num_shards),
-        # The layer that is computed, the next one that is fetched meanwhile, and the projection to the vocabulary.
-        "gathered": (2 * shape.num_layer_parameters + shape.vocab_size * shape.hidden_size) * size if num_shards > 1 else 0,
+        # The layer that is computed, the next one that is fetched meanwhile, and the embeddings of input and output: tied ones
+        # are gathered twice, by transformers 5.23 under either name.
+        "gathered": (
+            2 * (shape.num_layer_parameters + shape.vocab_size * shape.hidden_size) * size if num_shards > 1 else 0
+        ),
         "adapter": num_trainable * 4 if num_trainable != shape.num_parameters else 0,
         "gradients": num_trainable * 4,
         "optimizer": num_trainable * 8,

@@ -188,14 +188,7 @@ def _train(
     evaluates = bool(rows.validation) and not isinstance(spec.method, GrpoMethod)
     callback = StepCallback(plan, spec.method.config, progress, best, trainer.ledger, evaluates=evaluates)
     trainer.add_callback(callback)
-    before_file = work / "before.json"
-    if not before_file.exists():
-        progress.phase("measure before")
-        before = _measure(trainer, spec, rows, progress, with_base=True)
-        if _is_main():
-            write_file_atomically(before_file, json.dumps(before).encode())
-        trainer.accelerator.wait_for_everyone()
-    before = json.loads(before_file.read_bytes())
+    before = _measure_before(trainer, spec, work, rows, progress)
 
     checkpoint = last_complete_checkpoint(work / "checkpoints")
     progress.phase("train")
@@ -210,6 +203,7 @@ def _train(
     if plan.sharding != "none":
         proof = (*proof, f"each of {plan.num_processes} processes held {held_share(trainer.model):.1%} of the base model")
     progress.phase("measure after")
+    trainer.accelerator.wait_for_everyone()  # the first process may still be writing its best adapter
     kept = best.best()
     if kept is None:
         trainers.save_weights(trainer, best.folder)
@@ -253,6 +247,22 @@ def _check_rows_seen(spec: TrainerSpec, work: Path, trainer: Any, plan: Training
 
 
 # -------------------------------------------------------------------------------------------------------------- measurement
+
+
+def _measure_before(trainer: Any, spec: TrainerSpec, work: Path, rows: Rows, progress: ProgressFile) -> dict[str, float]:
+    """The figures before the first step, measured by the first attempt alone."""
+    path = work / "before.json"
+    known = path.exists()
+    # None may write before all have looked: those that come later would skip what the others wait for them in.
+    trainer.accelerator.wait_for_everyone()
+    if not known:
+        progress.phase("measure before")
+        before = _measure(trainer, spec, rows, progress, with_base=True)
+        if _is_main():
+            write_file_atomically(path, json.dumps(before).encode())
+        trainer.accelerator.wait_for_everyone()
+    found: dict[str, float] = json.loads(path.read_bytes())
+    return found
 
 
 def _measure(

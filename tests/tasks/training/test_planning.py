@@ -323,8 +323,8 @@ def test_a_model_that_no_device_holds_fits_several() -> None:
     assert "by this estimate not even one row fits; trying all the same" in alone.notes
     assert sum(sharded.memory_bytes.values()) < 0.9 * 12 * 10**9
     assert sharded.memory_bytes["weights"] == alone.memory_bytes["weights"] // 4
-    # Two layers of 218 million parameters each, and the projection to 128,256 tokens, in bfloat16.
-    assert sharded.memory_bytes["gathered"] == 2 * (2 * 218_112_000 + 128_256 * 4096)
+    # Two layers of 218 million parameters each, and embeddings of 128,256 tokens for input and output, in bfloat16.
+    assert sharded.memory_bytes["gathered"] == 2 * 2 * (218_112_000 + 128_256 * 4096)
     for part in ("adapter", "gradients", "optimizer"):
         assert sharded.memory_bytes[part] == alone.memory_bytes[part]
     assert "the base model lies in 4 parts, one on each device" in sharded.notes

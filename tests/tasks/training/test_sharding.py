@@ -98,6 +98,26 @@ def test_a_process_that_runs_out_of_memory_says_so_before_the_first_sees_it_gone
     assert (json.loads(report.read_text())["outcome"] if report.exists() else None) == written
 
 
+def test_no_process_writes_the_first_figures_before_all_have_looked_for_them(desk: Any, tmp_path: Path) -> None:
+    from tasks.training.callbacks import ProgressFile
+    from tasks.training.preflight import Rows
+    from tasks.training.worker import _measure_before
+
+    found_at_wait: list[bool] = []
+
+    class Trainer:
+        class accelerator:  # noqa: N801
+            @staticmethod
+            def wait_for_everyone() -> None:
+                found_at_wait.append((tmp_path / "before.json").exists())
+
+    arguments = (desk.spec(tmp_path), tmp_path, Rows([], []), ProgressFile(tmp_path / "progress.jsonl"))
+    assert _measure_before(Trainer(), *arguments) == {}
+    assert found_at_wait == [False, True]
+    _measure_before(Trainer(), *arguments)
+    assert found_at_wait == [False, True, True]
+
+
 # ---------------------------------------------------------------------------------------------------------- two processes
 
 
