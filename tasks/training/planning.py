@@ -218,8 +218,8 @@ def estimate_memory(
         head = min(tokens, 256) * shape.vocab_size * 4 * 2
     return {
         "weights": int(((shape.num_parameters - quantized) * size + quantized * NF4_BYTES) / num_shards),
-        # The layer that is computed, the next one that is fetched meanwhile, and the embeddings of input and output: tied ones
-        # are gathered twice, by transformers 5.23 under either name.
+        # The layer that is computed, the next one that is fetched meanwhile, and the embeddings of input and output: tied
+        # ones are gathered twice, by transformers 5.23 under either name.
         "gathered": (
             2 * (shape.num_layer_parameters + shape.vocab_size * shape.hidden_size) * size if num_shards > 1 else 0
         ),
