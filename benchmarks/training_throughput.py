@@ -128,7 +128,7 @@ def train_with_trl(job: Job) -> float:
     arguments: dict[str, Any] = {
         "model": str(job.base) if plain.quantization == "none" else trainers.load_model(job.base, plain),
         "processing_class": load_tokenizer(job.base),
-        "train_dataset": trainers._dataset(job.rows).remove_columns("length"),
+        "train_dataset": trainers.dataset_of(job.rows).remove_columns("length"),
         "peft_config": trainers.lora_config(job.lora),
     }
     if isinstance(job.config, SftConfig):

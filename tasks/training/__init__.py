@@ -7,8 +7,8 @@
     execution      one training: preflight, supervision, tracking, result
     supervisor     the parent of a trainer process: attempts, memory ladder, resume
     specification  what parent and trainer tell each other
-    worker         the trainer process; with rendering, trainers, rewards, head, kernels, callbacks, checkpoints, adapter,
-                   hardware
+    worker         the trainer process; with rendering, trainers, grpo, rewards, timing, preference, head, kernels, sharding,
+                   ledger, callbacks, checkpoints, adapter, hardware
     merging        adapter and base as one model, verified by generation
     search         trials with other settings (Optuna)
     reporting      the figures of one training as a table (pure)

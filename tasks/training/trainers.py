@@ -1,40 +1,28 @@
-"""TRL's trainers set up by plan: the model with its adapter, the rendered rows, the arguments. The only importer of TRL."""
+"""TRL's trainers set up by plan: the model with its adapter, the rendered rows, the arguments."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
-import psutil
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer, pack_dataset
-from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer, pack_dataset
 
 from tasks.contracts import TrainingPlan
-from tasks.modeling.generation import LoadedModel, generate_replies
 from tasks.modeling.loading import load_base
 from tasks.training import kernels
-from tasks.training.config import DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig, TrainerConfig
-from tasks.training.forecasting import measure_flops, training_speed
-from tasks.training.hardware import find_hardware
+from tasks.training.config import DpoConfig, KtoConfig, LoraSettings, SftConfig, TrainerConfig
 from tasks.training.head import score_labels_only
 from tasks.training.ledger import RowLedger
 from tasks.training.ordering import order_rows, other_rows
-from tasks.training.planning import with_time
-from tasks.training.preflight import Rows
-from tasks.training.rendering import Example, Pair, Prompt, RatedReply, Rendered
-from tasks.training.rewards import Reward, mean_rewards
+from tasks.training.rendering import Example, Pair, RatedReply, Rendered
 from tasks.training.sharding import check_sharded, loading_options, own_weights
 
 _ROW_NUMBERS = "row_numbers"
-_PROBE_TOKENS_ON_CPU = 256
-# A plan of less than this share of the free memory is not tried out: the estimate has never been so far off.
-_ROOMY_SHARE = 0.5
 # Curves of a long run keep about this many points.
 _MAX_LOGGED_STEPS = 1000
 
@@ -188,6 +176,11 @@ def load_model(base: Path, plan: TrainingPlan) -> Any:
     return model.train()
 
 
+def load_model_with(base: Path, adapter: Path, plan: TrainingPlan) -> Any:
+    """The base model with an adapter to be trained further."""
+    return PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True)
+
+
 def sft_trainer(
     base: Path,
     tokenizer: Any,
@@ -199,7 +192,7 @@ def sft_trainer(
 ) -> Any:
     """A trainer for supervised fine-tuning of the base model with a new adapter."""
     arguments = SFTConfig(
-        **_common_arguments(plan, config, output_dir),
+        **common_arguments(plan, config, output_dir),
         loss_type=config.loss_type,
         max_length=plan.max_length_tokens if plan.packing else None,
         packing=plan.packing,
@@ -209,8 +202,8 @@ def sft_trainer(
         model=load_model(base, plan),
         args=arguments,
         processing_class=tokenizer,
-        train_dataset=_dataset(train),
-        eval_dataset=_dataset(validation) if validation else None,
+        train_dataset=dataset_of(train),
+        eval_dataset=dataset_of(validation) if validation else None,
         peft_config=None if config.lora is None else lora_config(config.lora),
     )
     return _finished(trainer, plan)
@@ -233,7 +226,7 @@ def dpo_trainer(
     """
     losses = [config.loss_type] if isinstance(config.loss_type, str) else list(config.loss_type)
     arguments = DPOConfig(
-        **_common_arguments(plan, config, output_dir),
+        **common_arguments(plan, config, output_dir),
         loss_type=losses,
         loss_weights=list(config.loss_weights) if config.loss_weights else None,
         beta=config.beta,
@@ -242,14 +235,13 @@ def dpo_trainer(
         # TRL hashes the weights for its cache of the reference, and cannot where a process holds a part of them.
         precompute_ref_log_probs=plan.sharding == "none",
     )
-    model = PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True)
     trainer = _OrderedDpoTrainer(
         alive=alive,
-        model=model,
+        model=load_model_with(base, adapter, plan),
         args=arguments,
         processing_class=tokenizer,
-        train_dataset=_dataset(train),
-        eval_dataset=_dataset(validation) if validation else None,
+        train_dataset=dataset_of(train),
+        eval_dataset=dataset_of(validation) if validation else None,
     )
     return _finished(trainer, plan)
 
@@ -270,7 +262,7 @@ def kto_trainer(
     grouped by length, or the term would be estimated from replies of one length at a time.
     """
     arguments = KTOConfig(
-        **{**_common_arguments(plan, config, output_dir), "train_sampling_strategy": "sequential"},
+        **{**common_arguments(plan, config, output_dir), "train_sampling_strategy": "sequential"},
         loss_type=config.loss_type,
         beta=config.beta,
         desirable_weight=config.desirable_weight,
@@ -279,89 +271,15 @@ def kto_trainer(
         max_length=max(len(row) for row in (*train, *validation)),
     )
     trainer = _OrderedKtoTrainer(
-        model=PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True),
+        model=load_model_with(base, adapter, plan),
         args=arguments,
         processing_class=tokenizer,
-        train_dataset=_dataset(train).remove_columns("length"),
-        eval_dataset=_dataset(validation) if validation else None,
+        train_dataset=dataset_of(train).remove_columns("length"),
+        eval_dataset=dataset_of(validation) if validation else None,
     )
     if trainer.calculate_KL:
         trainer.data_collator = _WithOtherReplies(trainer.data_collator)
     return _finished(trainer, plan)
-
-
-def grpo_trainer(
-    base: Path,
-    adapter: Path,
-    tokenizer: Any,
-    plan: TrainingPlan,
-    config: GrpoConfig,
-    train: Sequence[Prompt],
-    rewards: Sequence[Reward],
-    output_dir: Path,
-) -> Any:
-    """A trainer that continues an adapter on replies drawn from it, in TRL's own order; its replies are never logged."""
-    arguments = GRPOConfig(
-        **{
-            **_common_arguments(plan, config, output_dir),
-            "per_device_eval_batch_size": config.num_generations,  # nothing is evaluated, and TRL wants whole groups
-            "include_num_input_tokens_seen": "no",  # TRL counts them itself, the drawn ones too
-        },
-        num_generations=config.num_generations,
-        max_completion_length=config.max_completion_length,
-        temperature=config.temperature,
-        beta=config.beta,
-        reward_weights=[reward.weight for reward in rewards],
-        generation_kwargs={"use_cache": True},
-    )
-    return GRPOTrainer(
-        model=PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True),
-        reward_funcs=[_reward_function(reward) for reward in rewards],
-        args=arguments,
-        processing_class=tokenizer,
-        train_dataset=datasets.Dataset.from_list(
-            [{"prompt": row.messages, "reference": row.reference, "label": row.label} for row in train]
-        ),
-    )
-
-
-def _reward_function(reward: Reward) -> Callable[..., list[float]]:
-    """The rule as TRL calls it: with columns of the drawn replies' rows."""
-
-    def judge(
-        completions: Sequence[Any], reference: Sequence[str], label: Sequence[str | None], **columns: Any
-    ) -> list[float]:
-        texts = [messages[0]["content"] for messages in completions]
-        return [reward.judge(*each) for each in zip(texts, reference, label, strict=True)]
-
-    judge.__name__ = reward.name
-    return judge
-
-
-def held_out_rewards(
-    trainer: Any, rewards: Sequence[Reward], prompts: Sequence[Prompt], alive: Callable[[], None] = lambda: None
-) -> dict[str, float]:
-    """The mean rewards of greedy replies to held-out prompts under the present weights, and their weighted sum ``total``.
-
-    Args:
-        trainer: A trainer from :func:`grpo_trainer`.
-        rewards: The rules.
-        prompts: Held-out prompts.
-        alive: Called after every batch.
-    """
-    model = trainer.accelerator.unwrap_model(trainer.model).get_base_model()
-    settings, was_training = model.generation_config, model.training
-    loaded = LoadedModel(model.eval(), trainer.processing_class, max(len(prompt) for prompt in prompts))
-    replies = generate_replies(
-        loaded,
-        [prompt.messages for prompt in prompts],
-        max_new_tokens=prompts[0].num_new_tokens,
-        batch_size=trainer.args.per_device_train_batch_size,
-        on_progress=lambda done, total: alive(),
-    )
-    model.generation_config = settings
-    model.train(was_training)
-    return mean_rewards(rewards, prompts, [reply.text for reply in replies])
 
 
 def lora_config(settings: LoraSettings) -> LoraConfig:
@@ -415,105 +333,6 @@ def let_wrap(trainer: Any) -> None:
     trainer.model._is_accelerate_prepared = False
 
 
-def with_measured_time(plan: TrainingPlan, trainer: Any, rows: Rows) -> TrainingPlan:
-    """The plan with its duration, from one timed forward and backward pass; no weight and no random state changes.
-
-    The longest rows go first, so that a micro-batch that does not fit is found now and not an hour later: always on CUDA,
-    on a CPU, where that costs many seconds, when the plan's memory comes near to what is free.
-    """
-    if plan.method == "grpo":  # how long replies will be is not known before they are drawn
-        speed = training_speed(plan.num_parameters, plan.device, measure_flops(plan.device), plan.method)
-        return with_time(plan, speed, 0, _seconds_since_start())
-    on_cpu = plan.device == "cpu"
-    ordered = sorted(rows.train, key=len)
-    middle = len(ordered) // 2
-    count = plan.micro_batch_size
-    if on_cpu:
-        count = max(1, min(count, _PROBE_TOKENS_ON_CPU // len(ordered[middle])))
-    typical = ordered[max(0, middle - count // 2) :][:count]
-    roomy = on_cpu and sum(plan.memory_bytes.values()) < _ROOMY_SHARE * find_hardware("cpu").memory_bytes
-    first = typical[:1] if roomy else ordered[-plan.micro_batch_size :]
-    if plan.packing and not on_cpu:
-        typical = _fill(ordered[middle:] + ordered[:middle], count * plan.max_length_tokens)
-        first = _fill(ordered[::-1], count * plan.max_length_tokens)
-    with torch.random.fork_rng():
-        _forward_and_backward(trainer, first)
-        seconds = _forward_and_backward(trainer, typical)
-    trainer.model.zero_grad(set_to_none=True)
-    speed = sum(len(row) for row in typical) / seconds * plan.num_processes
-    return with_time(plan, speed, rows.num_eval_tokens, _seconds_since_start())
-
-
-def _fill(rows: Sequence[Any], num_tokens: int) -> list[Any]:
-    """The first rows that together have at most ``num_tokens`` tokens."""
-    chosen = []
-    for row in rows:
-        if len(row) <= num_tokens:
-            chosen.append(row)
-            num_tokens -= len(row)
-    return chosen
-
-
-def _seconds_since_start() -> float:
-    """How long this process has run: reading, loading and timing are part of what training takes."""
-    return time.time() - float(psutil.Process().create_time())
-
-
-def _forward_and_backward(trainer: Any, rows: Sequence[Rendered]) -> float:
-    features = [_columns(row) for row in rows]
-    if rows and isinstance(rows[0], Pair):
-        features = [{**feature, "ref_chosen_logps": 0.0, "ref_rejected_logps": 0.0} for feature in features]
-    batch = {
-        name: value.to(trainer.args.device) if isinstance(value, torch.Tensor) else value
-        for name, value in trainer.data_collator(features).items()
-    }
-    began = time.perf_counter()
-    with trainer.accelerator.autocast():
-        trainer.compute_loss(trainer.model, batch).backward()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def preference_rates(
-    trainer: Any, pairs: Sequence[Pair], *, with_base: bool, alive: Callable[[], None] = lambda: None
-) -> dict[str, float]:
-    """The share of pairs whose chosen reply is likelier than the rejected one, under the model and under its base.
-
-    Args:
-        trainer: A trainer from :func:`dpo_trainer` or :func:`kto_trainer`.
-        pairs: Held-out pairs.
-        with_base: Whether to measure the base model (adapter off) too.
-        alive: Called after every batch.
-    """
-    model = trainer.model
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        rates = {"model": _preference_rate(trainer, model, pairs, alive)}
-        if with_base:
-            with model.disable_adapter():
-                rates["base"] = _preference_rate(trainer, model, pairs, alive)
-    model.train(was_training)
-    return rates
-
-
-def _preference_rate(trainer: Any, model: Any, pairs: Sequence[Pair], alive: Callable[[], None]) -> float:
-    size = trainer.args.per_device_eval_batch_size
-    collate = DataCollatorForPreference(pad_token_id=trainer.processing_class.pad_token_id)
-    ordered = sorted(pairs, key=len, reverse=True)
-    preferred = 0
-    for start in range(0, len(ordered), size):
-        rows = [_columns(pair) for pair in ordered[start : start + size]]
-        batch = {name: value.to(trainer.args.device) for name, value in collate(rows).items()}
-        labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
-        scores = model(**batch, labels=labels, fused_lm_head=True, use_cache=False).log_probs.sum(dim=1)
-        chosen, rejected = scores.chunk(2)
-        preferred += int((chosen > rejected).sum())
-        alive()
-    return preferred / len(ordered)
-
-
 def _finished(trainer: Any, plan: TrainingPlan) -> Any:
     # TRL's own loss head scores every position on a CPU, prompts and padding included.
     if plan.device == "cpu" and plan.num_trainable_parameters < plan.num_parameters:
@@ -523,7 +342,8 @@ def _finished(trainer: Any, plan: TrainingPlan) -> Any:
     return trainer
 
 
-def _common_arguments(plan: TrainingPlan, config: TrainerConfig, output_dir: Path) -> dict[str, Any]:
+def common_arguments(plan: TrainingPlan, config: TrainerConfig, output_dir: Path) -> dict[str, Any]:
+    """What the arguments of all trainers have in common."""
     on_cpu = plan.device == "cpu"
     optimizer = "adamw_torch_fused" if config.optim == "adamw_torch" and not on_cpu else config.optim
     return {
@@ -564,13 +384,15 @@ def _common_arguments(plan: TrainingPlan, config: TrainerConfig, output_dir: Pat
     }
 
 
-def _dataset(rows: Sequence[Rendered]) -> Any:
+def dataset_of(rows: Sequence[Rendered]) -> Any:
+    """The rows as a trainer takes them, with their lengths and names."""
     return datasets.Dataset.from_list(
-        [{**_columns(row), "length": row.uncut_length or len(row), "row_id": row.row_id} for row in rows]
+        [{**columns_of(row), "length": row.uncut_length or len(row), "row_id": row.row_id} for row in rows]
     )
 
 
-def _columns(row: Rendered) -> dict[str, Any]:
+def columns_of(row: Rendered) -> dict[str, Any]:
+    """A row as TRL's collators take it."""
     if isinstance(row, Example):
         return {"input_ids": row.input_ids, "labels": row.labels}
     if isinstance(row, RatedReply):

@@ -46,6 +46,7 @@ from tasks.training.checkpoints import last_complete_checkpoint
 from tasks.training.hardware import available_cores, find_hardware, peak_memory_bytes
 from tasks.training.ledger import RowLedger, check_ledger, read_ledger
 from tasks.training.planning import check_budget, with_price
+from tasks.training.preference import preference_rates
 from tasks.training.preflight import (
     Rows,
     check_device,
@@ -68,6 +69,7 @@ from tasks.training.specification import (
     TrainerReport,
     TrainerSpec,
 )
+from tasks.training.timing import with_measured_time
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
         # Written before the longest rows are tried, so that there is something to step down from.
         _write_plan(plan, work)
         progress.phase("time a step")
-        plan = with_price(trainers.with_measured_time(plan, trainer, rows), spec.budget)
+        plan = with_price(with_measured_time(plan, trainer, rows), spec.budget)
         # Several processes measure several speeds, and one of them counts.
         if _is_main():
             _check_budget(plan, spec, work)
@@ -166,8 +168,10 @@ def _trainer(
     if isinstance(method, KtoMethod):
         return trainers.kto_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
     if isinstance(method, GrpoMethod):
+        from tasks.training.grpo import grpo_trainer
+
         rewards = _rewards(method, rows)
-        return trainers.grpo_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rewards, checkpoints)
+        return grpo_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rewards, checkpoints)
     progress.phase("compute the reference")
     return trainers.dpo_trainer(
         base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints, progress.alive
@@ -278,11 +282,13 @@ def _measure(
     if not rows.validation:
         return {}
     if isinstance(spec.method, GrpoMethod):
-        rewards = trainers.held_out_rewards(trainer, _rewards(spec.method, rows), rows.validation, progress.alive)
+        from tasks.training.grpo import held_out_rewards
+
+        rewards = held_out_rewards(trainer, _rewards(spec.method, rows), rows.validation, progress.alive)
         return {f"reward_{name}": reward for name, reward in rewards.items()}
     figures = {"eval_loss": known_loss if known_loss is not None else float(trainer.evaluate()["eval_loss"])}
     if rows.pairs:
-        rates = trainers.preference_rates(trainer, rows.pairs, with_base=with_base, alive=progress.alive)
+        rates = preference_rates(trainer, rows.pairs, with_base=with_base, alive=progress.alive)
         figures.update({f"preference_rate_{name}": rate for name, rate in rates.items()})
     return figures
 
