@@ -60,13 +60,16 @@ def quick_sft(**changes: Any) -> SftConfig:
 
 
 def by_rewards(adapter: FolderRef, **changes: Any) -> GrpoMethod:
-    """A training that rewards some of the openings that the model knows."""
+    """A training that rewards some of the openings that the model knows.
+
+    Replies are drawn, and the last bits of a CPU decide which; these settings learn under each of twelve seeds.
+    """
     settings: dict[str, Any] = {
         "format": 1.0,
         "format_pattern": r"(We|Clean) .*",
-        "learning_rate": 1e-2,
-        "effective_batch_size": 32,
-        "max_steps": 12,
+        "learning_rate": 5e-3,
+        "effective_batch_size": 64,
+        "max_steps": 24,
         "max_completion_length": 32,
         "max_length": 128,
         "save_interval_seconds": 0,
