@@ -18,7 +18,10 @@ def mix_sources(examples: PreparedDataset, config: RetrainConfig) -> Mixture:
     if not config.mixture:
         return Mixture(dataset=examples.dataset, parts=(leading.model_copy(update={"num_rows": examples.dataset.num_rows}),))
     prepared = tuple(
-        prepare_dataset(one.source, config.prepare, config.store, config.name, examples.fresh) for one in config.mixture
+        prepare_dataset(
+            one.source, config.prepare, config.store, config.name, examples.fresh, series=f"{config.name}/{one.name}"
+        )
+        for one in config.mixture
     )
     further = tuple(
         MixturePart(name=one.name, weight=one.weight, dataset=it.dataset, snapshot_sha256=it.snapshot.dataset.sha256)

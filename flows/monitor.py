@@ -65,11 +65,15 @@ def window_of(settings: MonitoringConfig, until: datetime) -> tuple[datetime, da
 def _scrubbed(window: LogWindow, config: RetrainConfig) -> DatasetRef | None:
     """The window's conversations as they may be looked at. The limits that stop a training stop no check."""
     stages = config.prepare
-    lenient = stages.validation.model_copy(update={"max_quarantine_share": 1.0, "min_rows": 1})
-    validated = validation.validate(window.dataset, lenient)
+    lenient = {"max_quarantine_share": 1.0, "min_rows": 0, "min_language_share": 0.0, "fail_on_divergence": False}
+    validated = validation.validate(window.dataset, stages.validation.model_copy(update=lenient))
+    if not validated.dataset.num_rows:
+        return None
     unlimited = stages.confidential.model_copy(update={"max_removed_share": 1.0})
     filtered = confidential.filter_confidential(validated.dataset, unlimited)
-    return scrub_dataset(filtered.dataset, stages.pii).dataset if filtered.dataset.num_rows else None
+    if not filtered.dataset.num_rows:
+        return None
+    return scrub_dataset(filtered.dataset, stages.pii.model_copy(update={"max_quarantined_share": 1.0})).dataset
 
 
 def _monitoring_of(config: RetrainConfig) -> MonitoringConfig:

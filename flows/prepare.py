@@ -21,7 +21,12 @@ def _run_name() -> str:
 
 @flow(name="prepare-dataset", persist_result=True, result_serializer=CONTRACTS, flow_run_name=_run_name)
 def prepare_dataset(
-    source: ingest.SourceConfig, settings: PrepareConfig, store_uri: str, benchmark: str, fresh: FreshSet | None = None
+    source: ingest.SourceConfig,
+    settings: PrepareConfig,
+    store_uri: str,
+    benchmark: str,
+    fresh: FreshSet | None = None,
+    series: str | None = None,
 ) -> PreparedDataset:
     """The prepared rows of one source, with the report of every stage they went through.
 
@@ -29,13 +34,15 @@ def prepare_dataset(
         source: Where the raw rows are and how to read them.
         settings: One section per stage.
         store_uri: The store that everything is written to.
-        benchmark: Name of the frozen test set that must never be trained on, and of the snapshots that follow each other.
+        benchmark: Name of the frozen test set that must never be trained on.
         fresh: The examples' fresh set, which no other source may hold either; None for the examples, which it is taken from.
+        series: Name of the snapshots that follow each other; None for that of the benchmark.
     """
+    series = series or benchmark
     snapshot = ingest.take_snapshot(source, store_uri)
-    previous = ingest.find_previous_snapshot(snapshot, benchmark)
+    previous = ingest.find_previous_snapshot(snapshot, series)
     validated = validation.validate(snapshot.dataset, settings.validation, previous)
-    ingest.remember_snapshot(snapshot, validated.dataset, benchmark)
+    ingest.remember_snapshot(snapshot, validated.dataset, series)
     unique = deduplication.deduplicate(validated.dataset, settings.deduplication)
     filtered = confidential.filter_confidential(unique.dataset, settings.confidential)
     scrubbed = scrub_dataset(filtered.dataset, settings.pii)

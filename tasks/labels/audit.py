@@ -353,8 +353,12 @@ def apply_actions(
         if decision is not None and decision.action == "drop":
             refused.append(refusal(STAGE, row_id, "reviewed", row, disposition="dropped"))
         elif decision is not None:
-            changed = relabel.apply(row_id, decision.label) if decision.action == "fix" and decision.label else None
-            kept.append(changed or dict(row))
+            if decision.action != "fix" or not decision.label:
+                kept.append(dict(row))
+            elif changed := relabel.apply(row_id, decision.label):
+                kept.append(changed)
+            else:  # the reply says the old label in its own words: kept, it would teach what a person called wrong
+                refused.append(refusal(STAGE, row_id, "fix_needs_new_reply", row))
         elif "drop" in found:
             refused.append(refusal(STAGE, row_id, found["drop"].kind, row))
         elif "review" in found and config.unanswered == "hold":

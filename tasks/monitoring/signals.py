@@ -26,8 +26,14 @@ def read_signals(lines: pa.Table, config: SignalConfig) -> list[Reading]:
         ("refusal_rate", "refusal", _known(columns["refused"]), config.max_refusal_rate),
         ("error_rate", "error", _known(columns["failed"]), config.max_error_rate),
     ]
-    readings = [_rate(name, signal, values, limit, why) for name, signal, values, limit in rates]
-    return [*readings, _latency(_known(columns["latency_ms"]), config.max_latency_p95_ms, why)]
+    latencies = _known(columns["latency_ms"])
+
+    def reason(values: Sequence[Any]) -> str:
+        few = len(values) < config.min_values
+        return why or (f"insufficient data: {len(values)} of {config.min_values} values" if few else "")
+
+    readings = [_rate(name, signal, values, limit, reason(values)) for name, signal, values, limit in rates]
+    return [*readings, _latency(latencies, config.max_latency_p95_ms, reason(latencies))]
 
 
 def _known(values: Sequence[Any]) -> list[Any]:

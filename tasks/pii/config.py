@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.pii.keys import id_of_key
+
 Mode = Literal["strict", "balanced", "turbo"]
 OperatorName = Literal["placeholder", "redact", "mask", "hash", "surrogate", "keep"]
 
@@ -94,3 +96,10 @@ class PiiConfig(_Section):
         0.2, ge=0, le=1, description="The run fails when a larger share of the rows cannot be scrubbed."
     )
     verification: VerificationConfig = Field(VerificationConfig(), description="How the result is proved.")
+
+    def outside_content(self) -> Mapping[str, str]:
+        """The id of the key (see :mod:`tasks.stage`): rows under a key that was rotated out are never given again."""
+        from tasks.pii.task import load_key
+
+        key = load_key(self)
+        return {"key_id": id_of_key(key)} if key else {}

@@ -10,8 +10,50 @@ from collections.abc import Callable
 from tasks.pii.policy import Policy
 from tasks.pii.surrogates import surrogate
 
-PLACEHOLDER = re.compile(r"<[A-Z][A-Z_]{2,30}(?::[0-9a-f]{12})?>")
-"""What the scrubber itself writes; never scrubbed again, so that scrubbing twice equals scrubbing once."""
+ENTITIES = frozenset(
+    {
+        "AGE",
+        "BANK_ACCOUNT",
+        "CREDIT_CARD",
+        "CRYPTO",
+        "DATE_OF_BIRTH",
+        "DATE_TIME",
+        "DEVICE_ID",
+        "EMAIL_ADDRESS",
+        "HEALTH_PLAN_ID",
+        "IBAN_CODE",
+        "ID_NUMBER",
+        "IP_ADDRESS",
+        "KNOWN_VALUE",
+        "LICENSE_PLATE",
+        "LOCATION",
+        "MAC_ADDRESS",
+        "MEDICAL_LICENSE",
+        "MEDICAL_RECORD_NUMBER",
+        "NRP",
+        "ORGANIZATION",
+        "PERSON",
+        "PHONE_NUMBER",
+        "POSTCODE",
+        "PROPER_NOUN",
+        "STREET_ADDRESS",
+        "TAX_ID",
+        "UK_NINO",
+        "URL",
+        "USERNAME",
+        "US_BANK_NUMBER",
+        "US_DRIVER_LICENSE",
+        "US_ITIN",
+        "US_PASSPORT",
+        "US_SSN",
+        "VIN",
+    }
+)
+"""What the detectors call the values that they find."""
+
+PLACEHOLDER = re.compile(rf"<(?:{'|'.join(sorted(ENTITIES))})(?::[0-9a-f]{{12}})?>")
+"""What the scrubber itself writes; never scrubbed again, so that scrubbing twice equals scrubbing once. Only the entities'
+own names count: ``<MARIA_KELLER>`` is somebody's name in brackets."""
 
 
 def replace_value(entity: str, value: str, policy: Policy, *, intermediate: bool = False) -> str:

@@ -9,10 +9,11 @@ from functools import cached_property
 
 from tasks.errors import ConfigError
 from tasks.pii.config import OperatorName, PiiConfig
+from tasks.pii.keys import id_of_key
 from tasks.pii.lexicon import lists_sha256
 from tasks.storage import sha256_of_json
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised when the detectors or operators change, so that the policy's hash does too."""
 _EXECUTION_FIELDS = {
     "batch_size",
@@ -66,7 +67,7 @@ class Policy:
     @property
     def key_id(self) -> str | None:
         """A short name of the key, from which the key cannot be found."""
-        return hmac.new(self.key, b"perennial key id", hashlib.sha256).hexdigest()[:12] if self.key else None
+        return id_of_key(self.key) if self.key else None
 
     @cached_property
     def sha256(self) -> str:

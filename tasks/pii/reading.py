@@ -13,6 +13,10 @@ from functools import cached_property
 
 from tasks.pii.lexicon import Lexicon, lexicon
 
+JOINED = r"[\d_A-Za-z\u00aa-\u024f\u0370-\u052f]"
+"""A character that makes one word with a number beside it. Scripts without spaces (Chinese, Japanese, Thai) and those
+that glue on their endings write numbers right beside letters, so their letters are none."""
+
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
 _CONTRACTED = ("'s", "'m", "'ll", "'re", "'ve", "'d")
 _ODD = re.compile(r"[^\t\n\r\x20-\x7e\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]")

@@ -53,7 +53,7 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
 
     started = time.monotonic()
     rows = Store.holding(dataset).read_rows(dataset)
-    policy = Policy(config, _key(config), find_common_terms(rows, config.common_term_share))
+    policy = Policy(config, load_key(config), find_common_terms(rows, config.common_term_share))
     logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
     with report_progress("scrub", dataset.num_rows) as progress:
         result = _scrub(rows, dataset.kind, policy, config.num_workers, progress)
@@ -87,7 +87,7 @@ def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig) -> 
     from tasks.pii.rows import FINDINGS_SCHEMA
 
     store = Store.holding(shard)
-    policy = Policy(config, _key(config), frozenset(json.loads(store.read_bytes(common_terms))))
+    policy = Policy(config, load_key(config), frozenset(json.loads(store.read_bytes(common_terms))))
     num_workers = 1 if config.runner == "ray" else config.num_workers
     with report_progress("scrub_shard", shard.num_rows) as progress:
         result = _scrub(store.read_rows(shard), shard.kind, policy, num_workers, progress)
@@ -115,7 +115,7 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
 
     started, num_done = time.monotonic(), 0
     store = Store.holding(dataset)
-    policy = Policy(config, _key(config), frozenset(json.loads(store.read_bytes(cut.common_terms))))
+    policy = Policy(config, load_key(config), frozenset(json.loads(store.read_bytes(cut.common_terms))))
     values: set[tuple[str, ...]] = set()
     joined = _Joined(kept=RowTable(dataset.kind))
     with report_progress("join_shards", dataset.num_rows) as progress:
@@ -233,7 +233,7 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
     store = Store.holding(scrubbed.dataset)
     rules = config.verification
     with report_progress("verify_scrub", scrubbed.dataset.num_rows) as progress:
-        recall, by_entity = measure_canaries(Policy(config, _key(config)), rules.num_canaries, rules.seed)
+        recall, by_entity = measure_canaries(Policy(config, load_key(config)), rules.num_canaries, rules.seed)
         rows = TableRows(store.read_table(scrubbed.dataset))
         hits = find_leaks(rows, output_spans(store.read_table(scrubbed.findings).to_pylist()))
         progress.finish(f"{recall.value:.1%} of {rules.num_canaries} canaries caught, {len(hits)} pattern hits")
@@ -269,13 +269,12 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
     return verification
 
 
-def _key(config: PiiConfig) -> bytes | None:
-    """The key, from the Prefect Secret block when one is named, else from the environment."""
+def load_key(config: PiiConfig) -> bytes | None:
+    """The key, from the Prefect Secret block when one is named, else from the environment; None without one."""
     if config.key_block is not None:
         secret = Secret.load(config.key_block)
         return str(secret.get()).encode()  # type: ignore[union-attr]
-    value = os.environ.get(config.key_env, "")
-    return value.encode() or None
+    return os.environ.get(config.key_env, "").encode() or None
 
 
 def _scrub_page(report: ScrubReport) -> str:

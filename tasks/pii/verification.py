@@ -17,7 +17,7 @@ from tasks.intervals import wilson_interval
 from tasks.pii.canaries import make_canaries
 from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
-from tasks.pii.reading import make_view
+from tasks.pii.reading import JOINED, make_view
 from tasks.pii.scrubbing import scrub_batch
 from tasks.rows import Row, iter_texts
 
@@ -60,8 +60,8 @@ _PATTERNS: Mapping[str, tuple[re.Pattern[str], Check]] = {
     ),
     "PHONE_NUMBER": (
         re.compile(
-            r"(?<![\w.])(?:\+\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,4}\d{2,4}|"
-            r"\(?[2-9]\d{2}\)?[ .-][2-9]\d{2}[.-]\d{4})(?!\w)"
+            rf"(?<!{JOINED})(?<!\.)(?:\+\d{{1,3}}[ .-]?(?:\(?\d{{1,4}}\)?[ .-]?){{2,4}}\d{{2,4}}|"
+            rf"\(?[2-9]\d{{2}}\)?[ .-][2-9]\d{{2}}[.-]\d{{4}})(?!{JOINED})"
         ),
         lambda value: 9 <= len(_digits(value)) <= 15,
     ),

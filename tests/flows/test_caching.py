@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tasks.contracts import DatasetRef, Measurement, SearchTrial
 from tasks.errors import IntegrityError
+from tasks.pii.config import PiiConfig
 from tasks.stage import CONTRACTS, content_of, kept_measurements, references_in, stage_task
 from tasks.storage import Store
 
@@ -81,6 +82,17 @@ def test_what_a_setting_points_to_is_content(tmp_path: Path) -> None:
     before = content_of(DenyList(path=str(terms)))
     terms.write_text("falcon, heron")
     assert content_of(DenyList(path=str(terms))) != before
+
+
+def test_a_rotated_key_changes_what_the_scrubber_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = []
+    for key in ("one", "one", "two", ""):
+        monkeypatch.setenv("PERENNIAL_PII_KEY", key)
+        contents.append(content_of(PiiConfig(operator="surrogate")))
+    assert contents[0] == contents[1]
+    assert contents[0] != contents[2]
+    assert contents[3]["outside"] == {}
+    assert "two" not in str(contents[2])
 
 
 def test_content_is_hashes_not_places(dataset: DatasetRef) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tasks.pii.reading import Reading
+from tasks.pii.reading import JOINED, Reading
 from tasks.pii.recognizers.base import OwnRecognizer
 from tasks.pii.spans import Span
 
 _RUN = re.compile(
-    r"(?<!\w)(?<!\d[.,])[+(]{0,2}\d(?:[\d()]|[ ./-]{1,2}(?=[\d(]))*\d(?:\s?(?:x|ext\.?|extension)\s?\d{1,6})?(?![\w])",
+    rf"(?<!{JOINED})(?<!\d[.,])[+(]{{0,2}}\d(?:[\d()]|[ ./-]{{1,2}}(?=[\d(]))*\d"
+    rf"(?:\s?(?:x|ext\.?|extension)\s?\d{{1,6}})?(?!{JOINED})",
     re.IGNORECASE,
 )
 _DATE_LIKE = re.compile(

@@ -6,10 +6,11 @@ import json
 import random
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from tasks.labels.audit import AuditOutcome, audit_rows
+from tasks.labels.audit import AuditOutcome, apply_actions, audit_rows
 from tasks.labels.config import IssuePolicy, LabelAuditConfig
 from tasks.labels.policy import Decision
 from tasks.labels.review import keep_decisions, row_hash
@@ -90,6 +91,13 @@ def test_decisions_hold_for_rows_that_are_not_flagged(clean_rows: list[dict]) ->
         (clean_rows[3]["id"], "reviewed", "dropped")
     ]
     assert next(row for row in result.kept if row["id"] == clean_rows[4]["id"])["label"] == "device"
+
+
+def test_a_persons_fix_that_the_reply_contradicts_is_quarantined_and_not_forgotten() -> None:
+    row = {"id": "a", "label": "refund", "messages": []}
+    relabel = Mock(apply=Mock(return_value=None))
+    kept, refused = apply_actions([row], [], {"a": Decision("fix", "shipping")}, relabel, {}, LabelAuditConfig())
+    assert (kept, [one["reason"] for one in refused]) == ([], ["fix_needs_new_reply"])
 
 
 def test_what_waits_for_a_person_can_be_held_back(faulty_rows: list[dict]) -> None:

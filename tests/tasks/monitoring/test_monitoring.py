@@ -55,6 +55,11 @@ def test_too_few_requests_are_measured_and_not_judged() -> None:
     assert "insufficient data" in found["error_rate"].note
 
 
+def test_a_signal_of_few_values_is_not_judged_in_a_full_window() -> None:
+    found = by_name(read_signals(lines(600, feedback=["down"] + [None] * 599), SignalConfig()))["thumbs_down_rate"]
+    assert (found.value, found.violated, found.note) == (1.0, None, "insufficient data: 1 of 50 values")
+
+
 def judged(violated: bool, end: datetime, history: CheckHistory, rule: AlertRuleConfig, hours: int = 24) -> WindowCheck:
     reading = Reading(name="x", signal="drift", value=1.0, violated=violated)
     return check_window("desk", (end - timedelta(hours=hours), end), 1000, [reading], history, rule)
