@@ -14,7 +14,9 @@ class SignalConfig(BaseModel):
 
     min_requests: int = Field(500, ge=1, description="Windows with fewer requests are not judged: insufficient data.")
     min_values: int = Field(
-        50, ge=1, description="Signals that fewer requests tell of, such as ratings, are shown and not judged."
+        50,
+        ge=1,
+        description="Signals that fewer requests tell of, such as ratings, are shown and not judged; at most min_requests.",
     )
     max_thumbs_down_rate: float | None = Field(0.15, ge=0.0, le=1.0, description="Of the rated replies, rated down.")
     max_escalation_rate: float | None = Field(0.10, ge=0.0, le=1.0, description="Requests that a person took over.")

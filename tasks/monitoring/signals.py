@@ -28,9 +28,10 @@ def read_signals(lines: pa.Table, config: SignalConfig) -> list[Reading]:
     ]
     latencies = _known(columns["latency_ms"])
 
+    wanted = min(config.min_values, config.min_requests)
+
     def reason(values: Sequence[Any]) -> str:
-        few = len(values) < config.min_values
-        return why or (f"insufficient data: {len(values)} of {config.min_values} values" if few else "")
+        return why or (f"insufficient data: {len(values)} of {wanted} values" if len(values) < wanted else "")
 
     readings = [_rate(name, signal, values, limit, reason(values)) for name, signal, values, limit in rates]
     return [*readings, _latency(latencies, config.max_latency_p95_ms, reason(latencies))]

@@ -138,7 +138,7 @@ class TrainerConfig(_Settings):
     use_liger_kernel: bool | Literal["auto"] = Field(
         default="auto",
         description="Liger's fused kernels for norms, rotary embedding and gated layers. auto: on CUDA, where the extra "
-        "`gpu` is installed and the architecture is known; on an H100 a quarter faster, with a quarter less for activations.",
+        "`gpu` is installed and the architecture is known; on an H100 a quarter faster, a quarter less for activations.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA when there is a device.")
     num_processes: int = Field(

@@ -60,6 +60,11 @@ def test_a_signal_of_few_values_is_not_judged_in_a_full_window() -> None:
     assert (found.value, found.violated, found.note) == (1.0, None, "insufficient data: 1 of 50 values")
 
 
+def test_a_window_that_is_large_enough_is_not_held_to_more_values_than_requests() -> None:
+    found = by_name(read_signals(lines(20, feedback=["down"] * 20), SignalConfig(min_requests=20)))["thumbs_down_rate"]
+    assert (found.violated, found.note) == (True, "")
+
+
 def judged(violated: bool, end: datetime, history: CheckHistory, rule: AlertRuleConfig, hours: int = 24) -> WindowCheck:
     reading = Reading(name="x", signal="drift", value=1.0, violated=violated)
     return check_window("desk", (end - timedelta(hours=hours), end), 1000, [reading], history, rule)
