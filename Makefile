@@ -25,11 +25,11 @@ demo: $(STAMP)  ## Runs the main job on sample data: a first champion, a better 
 	@$(BIN)/python examples/support_desk/demo.py
 
 test: $(STAMP)  ## Every tier that needs no GPU
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
-	$(BIN)/python -m pytest -q -m "slow and not gpu" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "slow and not gpu" -n 2 --dist loadfile
 
 test-fast: $(STAMP)  ## The default tier: a few minutes
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(STAMP)  ## Lint, format, types, architecture
 	$(BIN)/ruff check .

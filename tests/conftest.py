@@ -19,16 +19,6 @@ settings.register_profile("local", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups; else it deals out single tests, and fixtures are made twice
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several processes, one of them runs every test that needs Prefect's server; other files stay whole."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        needs_server = "embedded_home" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("prefect" if needs_server else item.nodeid.split("::")[0]))
-
-
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny pretrained Llama and its ChatML tokenizer, in Hugging Face format."""
