@@ -628,7 +628,7 @@ class FitVerdict(Contract):
 
 
 class Comparison(Contract):
-    """A paired difference, candidate minus opponent, with its bootstrap interval and the rule that judged it."""
+    """A paired difference, candidate minus opponent, with its interval and the rule that judged it."""
 
     opponent: str
     metric: str

@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tasks.modeling.devices import answering_device
 from tasks.prices import PriceTable
 from tasks.verifiable import JsonSchema, Pattern
 
@@ -128,6 +129,10 @@ class BenchmarkConfig(BaseModel):
     num_resamples: int = Field(1_000, ge=100, le=100_000, description="Bootstrap resamples behind each score's interval.")
     confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of the two-sided intervals.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap. Generation is greedy and has none.")
+
+    def outside_content(self) -> Mapping[str, str]:
+        """The device that answers: how long another one took, or what it rounded otherwise, is not compared with this."""
+        return {"device": answering_device()}
 
     def of_examples_alone(self) -> Self:
         """The same settings without what is asked of a model once, whatever the examples: for a further set of them."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ANSWERS_VERSION = 2
+_ANSWERS_VERSION = 3
 """Raised when generation would give other answers for the same model, rows and settings."""
 _LM_EVAL_VERSION = 1
 """Raised when the same tasks would be asked or read otherwise."""
@@ -40,8 +40,8 @@ def score_model(
 ) -> ArmScores:
     """One model's scores on the frozen examples and on general questions: a table of each, and aggregates with intervals.
 
-    A model's answers are kept in the store under the model, the rows and the generation settings: a candidate that
-    becomes champion, or a metric that changes, is not generated again.
+    A model's answers are kept in the store under the model, the rows, the generation settings and the device: a candidate
+    that becomes champion, or a metric that changes, is not generated again, and latencies of one device are compared.
 
     Args:
         arm: The model's part in the comparison: ``base``, ``candidate`` or ``champion``.
@@ -216,7 +216,13 @@ def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig
     """What the answers depend on, hashed."""
     generation = config.model_dump(include={"max_new_tokens", "batch_size", "max_examples"})
     return sha256_of_json(
-        {"version": _ANSWERS_VERSION, "model": model_sha256, "rows": dataset.sha256, "generation": generation}
+        {
+            "version": _ANSWERS_VERSION,
+            "model": model_sha256,
+            "rows": dataset.sha256,
+            "generation": generation,
+            "outside": dict(config.outside_content()),
+        }
     )
 
 

@@ -61,9 +61,7 @@ def _comparisons(decision: PromotionDecision) -> Table:
         for comparison in decision.comparisons
     ]
     headers = ("Metric", "Rule", "Difference", "Examples", "Result")
-    return Table(
-        headers, rows, "Candidate minus opponent on the same examples, with paired bootstrap intervals.", 2, stacks=True
-    )
+    return Table(headers, rows, "Candidate minus opponent on the same examples, with paired intervals.", 2, stacks=True)
 
 
 def _comparison_interval(comparison: Comparison) -> str:

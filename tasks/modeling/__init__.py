@@ -5,6 +5,7 @@ Shared by training, the benchmark, the red team and the label audit. Import the 
     config      where a base model comes from (no heavy import)
     resolution  a configured base model to a folder in the store
     conversion  a GGUF file to a folder that transformers reads
+    devices     the name of the device that answers here (no heavy import)
     loading     base models and adapters into memory
     prompts     conversations to text and tokens
     generation  greedy replies in batches, and likelihoods

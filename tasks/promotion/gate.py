@@ -19,16 +19,14 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tasks.bootstrap import Interval, mean_interval, resampled_means, statistic_interval
+from tasks.bootstrap import Interval
 from tasks.contracts import Comparison, PromotionDecision
 from tasks.errors import IntegrityError
 from tasks.metrics import METRICS
 from tasks.promotion.config import GuardConfig, PromotionConfig, SafetyGuardConfig
+from tasks.promotion.differences import Values, mean_difference, p95_ratio, p_no_harm
 from tasks.promotion.safety import Failures, judge_rate
-
-Values = NDArray[np.float64]
 
 Slice = tuple[str, str]
 """A dimension such as ``label``, and its value."""
@@ -146,7 +144,7 @@ def _judge_primary(
         if len(candidate) < 2:
             return None
     sign = _sign(metric)
-    interval = _interval(candidate - other, config)
+    interval = mean_difference(candidate, other, config)
     gain = _signed(interval, sign)
     margin = config.refresh_margin if config.policy == "refresh" and opponent == "champion" else None
     passed = gain.low > (0.0 if margin is None else -margin)
@@ -199,7 +197,7 @@ def _judge_fresh(
             "More new rows that say when they were made, a larger prepare.splitting.fresh_share, or policy `improve`."
         )
         return
-    interval = _interval(candidate - other, config)
+    interval = mean_difference(candidate, other, config)
     gain = _signed(interval, _sign(metric))
     passed = gain.low > 0
     rule = "fresh rows: superior: the interval lies above 0"
@@ -225,9 +223,9 @@ def _judge_guard(
         findings.remedies.append(f"Measure {guard.metric}, take its guard out of promotion.guards, or let a person approve.")
         return
     if guard.statistic == "p95_ratio":
-        interval = _p95_ratio_interval(candidate, other, config)
+        interval = p95_ratio(candidate, other, config)
     else:
-        interval = _interval(candidate - other, config)
+        interval = mean_difference(candidate, other, config)
     gain = _signed(interval, _sign(guard.metric))
     passed = gain.low >= -guard.max_worsening
     what = "p95 of " + guard.metric if guard.statistic == "p95_ratio" else guard.metric
@@ -274,36 +272,37 @@ def _judge_slices(
     metric = config.primary_metric
     if metric not in arms["candidate"] or metric not in arms[opponent]:
         return
-    gains = _sign(metric) * (arms["candidate"][metric] - arms[opponent][metric]).astype(float).dropna()
-    slices: dict[Slice, Values] = {}
+    scores = _paired(arms, opponent, metric)
+    slices: dict[Slice, tuple[Values, Values]] = {}
     for part, ids in _slices(arms["candidate"], config).items():
-        chosen = np.asarray(gains[gains.index.isin(ids)], dtype=np.float64)
+        chosen = scores[scores.index.isin(ids)]
         if len(chosen) >= config.min_slice_examples:
-            slices[part] = chosen
-    p_values = {part: _p_no_harm(values, config) for part, values in slices.items()}
+            slices[part] = chosen["candidate"].to_numpy(), chosen["other"].to_numpy()
+    p_values = {part: p_no_harm(*pair, _sign(metric), config) for part, pair in slices.items()}
     harmful = _holm_rejections(p_values, 1 - config.confidence)
     comparisons = []
-    for (dimension, value), values in slices.items():
-        interval = _interval(_sign(metric) * values, config)
-        is_harmed = (dimension, value) in harmful and values.mean() < -config.max_slice_drop
+    for (dimension, value), (candidate, other) in slices.items():
+        interval = mean_difference(candidate, other, config)
+        gain = _signed(interval, _sign(metric))
+        is_harmed = (dimension, value) in harmful and gain.estimate < -config.max_slice_drop
         rule = f"slice: no drop beyond chance and {config.max_slice_drop:g}"
         passed = not is_harmed
         if config.policy == "refresh" and opponent == "champion":
             rule = f"slice: not inferior: worse by less than {config.refresh_slice_margin:g}"
-            passed = not is_harmed and _signed(interval, _sign(metric)).low > -config.refresh_slice_margin
-        comparisons.append(_comparison(opponent, f"{metric}[{value}]", interval, len(values), rule, passed))
+            passed = not is_harmed and gain.low > -config.refresh_slice_margin
+        comparisons.append(_comparison(opponent, f"{metric}[{value}]", interval, len(candidate), rule, passed))
         if not is_harmed and not passed:
             findings.unsettled = True
             findings.reasons.append(
                 f"On {dimension} {value!r} the candidate may be worse than {name} by more than "
-                f"{config.refresh_slice_margin:g}: {metric} {_interval_text(interval, config)}, {len(values)} examples."
+                f"{config.refresh_slice_margin:g}: {metric} {_interval_text(interval, config)}, {len(candidate)} examples."
             )
             findings.remedies.append(f"More frozen examples with {dimension} {value!r}; a person may decide instead.")
         if is_harmed:
             findings.blocked = True
             findings.reasons.append(
                 f"On {dimension} {value!r} the candidate is worse than {name}: {metric} {_interval_text(interval, config)}, "
-                f"{len(values)} examples, after correcting for {len(slices)} slices."
+                f"{len(candidate)} examples, after correcting for {len(slices)} slices."
             )
             findings.remedies.append(f"Better or more training rows with {dimension} {value!r}.")
     comparisons.sort(key=lambda comparison: (comparison.passed, _sign(metric) * comparison.difference))
@@ -345,8 +344,13 @@ def _pairs(arms: Mapping[str, pd.DataFrame], opponent: str, metric: str) -> tupl
     """The candidate's and the opponent's scores on the examples that both were measured on."""
     if metric not in arms["candidate"] or metric not in arms[opponent]:
         return np.empty(0), np.empty(0)
-    both = pd.DataFrame({"candidate": arms["candidate"][metric], "other": arms[opponent][metric]}).astype(float).dropna()
+    both = _paired(arms, opponent, metric)
     return both["candidate"].to_numpy(), both["other"].to_numpy()
+
+
+def _paired(arms: Mapping[str, pd.DataFrame], opponent: str, metric: str) -> pd.DataFrame:
+    """The columns ``candidate`` and ``other`` of the examples that both were measured on."""
+    return pd.DataFrame({"candidate": arms["candidate"][metric], "other": arms[opponent][metric]}).astype(float).dropna()
 
 
 def _sign(metric: str) -> int:
@@ -358,33 +362,6 @@ def _signed(interval: Interval, sign: int) -> Interval:
     if sign > 0:
         return interval
     return Interval(-interval.estimate, -interval.high, -interval.low)
-
-
-def _interval(differences: Values, config: PromotionConfig) -> Interval:
-    return mean_interval(differences, confidence=config.confidence, num_resamples=config.num_resamples, seed=config.seed)
-
-
-def _p95_ratio_interval(candidate: Values, other: Values, config: PromotionConfig) -> Interval:
-    """The ratio of the 95th percentiles minus 1, by resampling pairs; on logarithms, so that swapping inverts it."""
-
-    def log_ratio(rows: Values) -> Values:
-        high: Values = np.log(np.maximum(np.quantile(rows, 0.95, axis=1), 1e-9))
-        return high[:, 0] - high[:, 1]
-
-    interval = statistic_interval(
-        np.column_stack([candidate, other]),
-        log_ratio,
-        confidence=config.confidence,
-        num_resamples=min(config.num_resamples, 2_000),  # quantiles cost more, and 2,000 place the ends well enough
-        seed=config.seed,
-    )
-    return Interval(math.expm1(interval.estimate), math.expm1(interval.low), math.expm1(interval.high))
-
-
-def _p_no_harm(gains: Values, config: PromotionConfig) -> float:
-    """Bootstrap p-value of "no harm was done": how often a resampled mean gain reaches 0."""
-    means = resampled_means(gains, num_resamples=config.num_resamples, seed=config.seed)
-    return float((1 + np.count_nonzero(means >= 0)) / (1 + len(means)))
 
 
 def _holm_rejections(p_values: Mapping[Slice, float], level: float) -> set[Slice]:

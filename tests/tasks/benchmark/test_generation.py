@@ -25,6 +25,7 @@ from tasks.modeling.generation import (
 from tasks.modeling.loading import load_base
 from tasks.modeling.prompts import prompt_token_ids
 from tasks.rows import prompt_messages, reply
+from tasks.stage import content_of
 from tasks.storage import Store
 from tests.tiny_model import desk_pair, desk_row
 
@@ -188,6 +189,19 @@ def test_a_model_is_scored_and_its_answers_are_kept(base: BaseLanguageModel, ada
     patterned = score_model.fn("base", base, None, frozen, CONFIG.model_copy(update={"format_pattern": ".*"}))
     assert patterned.score("format_valid").value == 1.0  # type: ignore[union-attr]
     assert patterned.score("latency_seconds") == scores.score("latency_seconds")
+
+
+def test_answers_of_another_device_are_not_compared(
+    base: BaseLanguageModel, frozen: DatasetRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIG.model_copy(update={"max_examples": 4, "retention": False})
+    here = score_model.fn("champion", base, None, frozen, config)
+    key = content_of(config)
+    monkeypatch.setattr("tasks.benchmark.config.answering_device", lambda: "NVIDIA L4")
+    assert content_of(config) != key, "the stage runs there"
+    there = score_model.fn("champion", base, None, frozen, config)
+    assert there.examples.parents != here.examples.parents, "and the model answers anew"
+    assert there.score("chrf") == here.score("chrf")
 
 
 def test_lost_answers_are_generated_again(base: BaseLanguageModel, frozen: DatasetRef, store: Store) -> None:
