@@ -166,6 +166,7 @@ class ScrubbedShard(Contract):
     findings: DatasetRef
     num_characters: int
     num_masked_characters: int
+    policy_sha256: str
 
 
 class ScrubReport(StageReport):

@@ -60,8 +60,8 @@ def fold(text: str) -> tuple[str, list[int] | None]:
         return text.lower(), None
     characters: list[str] = []
     offsets: list[int] = []
-    for offset, character in enumerate(text):
-        if unicodedata.category(character) == "Cf":
+    for offset, character in _letters(text):
+        if unicodedata.category(character[0]) == "Cf":
             continue
         folded = unicodedata.normalize("NFKC", character).lower()
         if _JOINERS.fullmatch(folded):
@@ -71,6 +71,15 @@ def fold(text: str) -> tuple[str, list[int] | None]:
         characters.extend(folded)
         offsets.extend([offset] * len(folded))
     return "".join(characters), offsets
+
+
+def _letters(text: str) -> Iterator[tuple[int, str]]:
+    """Each character with its offset and the marks on it: an accent may be stored as a character of its own."""
+    start = 0
+    for end in range(1, len(text) + 1):
+        if end == len(text) or not unicodedata.combining(text[end]):
+            yield start, text[start:end]
+            start = end
 
 
 def read_terms(text: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tasks.pii.config import PiiConfig
@@ -37,6 +37,10 @@ _SENTENCE = re.compile(r"(?<=[a-z\d)\"'][.!?])\s+(?=[A-Z\"'])")
 _LOCATIVE = re.compile(r"\b(?:in|from|near|at|to|around|outside|of|via)\s(?:the\s)?$", re.IGNORECASE)
 """After these a place may have a name of ordinary words (``in Reading``); elsewhere such words are things (``Port 443``)."""
 _QUOTES = re.compile(r"[\"'`*_#~]")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_NAME_MARKS = re.compile(r"[ ,.'’-]")
+_MIN_NUMBER_SIGNS, _MIN_NUMBER_DIGITS = 6, 4
+"""Known values with so many letters and digits are found however they are divided; shorter ones would be found by chance."""
 _NAME_SCORE = 0.7
 """Names at least this sure are masked wherever else they stand in their record."""
 
@@ -332,20 +336,23 @@ def _mask(text: _Text, policy: Policy) -> _Masked:
 
 
 def _known_values(reading: Reading, values: Sequence[str]) -> list[Span]:
-    """Every occurrence of a record's own values, whole words, in any case; a name's parts count too."""
+    """Every occurrence of a record's own values, whole words, in any case, numbers however they are divided.
+
+    A name's parts count too, in any order (``Baker, Rose``).
+    """
     known = lexicon()
     spans: list[Span] = []
     for value in values:
         plain = " ".join(make_view(value).text.split())
         if not plain:
             continue
-        expression = r"\s+".join(re.escape(part) for part in plain.split(" "))
-        head = r"(?<!\w)" if plain[0].isalnum() else ""
-        tail = r"(?!\w)" if plain[-1].isalnum() else ""
-        found = re.finditer(head + expression + tail, reading.text, re.IGNORECASE)
-        spans.extend(Span(match.start(), match.end(), "KNOWN_VALUE", 1.0, "known_values") for match in found)
-        parts = {part.lower() for part in re.findall(r"[^\W\d_]{3,}", plain)}
-        if len(plain.split(" ")) > 1 and plain.replace(" ", "").replace("-", "").isalpha():
+        words = [token.lower for token in Reading(plain).tokens]
+        is_name = len(words) > 1 and _NAME_MARKS.sub("", plain).isalpha()
+        for expression in (*_writings(plain), *(_name_orders(words) if is_name else ())):
+            found = re.finditer(expression, reading.text, re.IGNORECASE)
+            spans.extend(Span(match.start(), match.end(), "KNOWN_VALUE", 1.0, "known_values") for match in found)
+        if is_name:
+            parts = {part for word in words for part in (word, *_LETTERS.findall(word)) if len(part) >= 3}
             bare = {without_accents(part) for part in parts}
             spans.extend(
                 Span(token.start, token.end, "KNOWN_VALUE", 0.95, "known_values")
@@ -354,6 +361,24 @@ def _known_values(reading: Reading, values: Sequence[str]) -> list[Span]:
                 and (token.is_capital or token.lower not in known.english)
             )
     return spans
+
+
+def _writings(plain: str) -> list[str]:
+    """Patterns of a known value: as it is, and, where it is a number, with other separators or none."""
+    head = r"(?<!\w)" if plain[0].isalnum() else ""
+    tail = r"(?!\w)" if plain[-1].isalnum() else ""
+    patterns = [head + r"\s+".join(re.escape(part) for part in plain.split(" ")) + tail]
+    signs = [character for character in plain if character.isalnum()]
+    if len(signs) >= _MIN_NUMBER_SIGNS and sum(map(str.isdigit, signs)) >= _MIN_NUMBER_DIGITS:
+        patterns.append(r"(?<!\w)" + r"[\s\-./()]{0,2}".join(map(re.escape, signs)) + r"(?!\w)")
+    return patterns
+
+
+def _name_orders(words: Sequence[str]) -> Iterator[str]:
+    """Patterns of a name from each of its words on: the family name first or last, with a comma or without."""
+    for first in range(len(words)):
+        turned = [*words[first:], *words[:first]]
+        yield r"(?<!\w)" + r"[\s,.]+".join(map(re.escape, turned)) + r"(?!\w)"
 
 
 def _segments(text: str) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from tasks.pii.keys import id_of_key
 from tasks.pii.lexicon import lists_sha256
 from tasks.storage import sha256_of_json
 
-CODE_VERSION = 4
+CODE_VERSION = 5
 """Raised when the detectors or operators change, so that the policy's hash does too."""
 _EXECUTION_FIELDS = {
     "batch_size",
@@ -78,6 +78,7 @@ class Policy:
                 "code": CODE_VERSION,
                 "lists": lists_sha256(),
                 "rules": rules,
+                "outside": dict(self.config.ner.outside_content()),
                 "common_terms": sorted(self.common_terms),
                 "key_id": self.key_id,
             }

@@ -1,13 +1,15 @@
 """A text as the detectors read it: look-alike characters made plain, and its words with their places.
 
 Everything keeps a way back to the original: the plain copy has the same length, or, where invisible characters had to be
-dropped, a table of offsets.
+dropped or escapes were undone, a table of places.
 """
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,49 +30,89 @@ _PLAIN = {
     "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "―": "-", "−": "-", "﹘": "-", "﹣": "-", "－": "-",
     "․": ".", "。": ".", "．": ".", "＠": "@", "﹫": "@",
 }  # fmt: skip
+_ESCAPE = re.compile(
+    r"""
+    \\[nrt](?![a-z]) | (?:(?<=[\s.,;!?)\]"'>]) | (?<=\\[nrt]))\\[nrt]  # of JSON, by their letter: in a path, others follow
+    | \\u[0-9A-Fa-f]{4}
+    | &(?:\#[0-9]{1,6}|\#[xX][0-9A-Fa-f]{1,5}|[A-Za-z]{2,8});  # of HTML
+    | %(?:40|2[BbEe])  # of addresses: @, + and a dot; a space stays one word with its address
+    """,
+    re.VERBOSE,
+)
+_BRACKETED = re.compile(r"(?<=[<\[])[A-Z]+(?:_[A-Z]+)+(?=[>\]])")
+"""``<MARIA_KELLER>``: two words."""
 _SENTENCE_END = re.compile(r"[.!?:;\n•*|…\"(\[{]")
 
 
 @dataclass(frozen=True)
 class View:
-    """The plain copy of a text, and the original offset of each of its characters (None: the same)."""
+    """The plain copy of a text, and where each of its characters starts and ends in the original (None: at its place)."""
 
     text: str
-    offsets: tuple[int, ...] | None = None
+    places: tuple[tuple[int, int], ...] | None = None
 
     def to_original(self, start: int, end: int) -> tuple[int, int]:
         """The original span of a span of the copy."""
-        if self.offsets is None:
+        if self.places is None:
             return start, end
-        return self.offsets[start], self.offsets[end - 1] + 1
+        return self.places[start][0], self.places[end - 1][1]
 
 
 def make_view(text: str) -> View:
-    """The plain copy: odd spaces, quotes, dashes, digits and widths made plain; invisible characters dropped."""
-    if _ODD.search(text) is None:
-        return View(text)
+    """The plain copy: odd spaces, quotes, dashes and digits made plain, escapes undone, invisible characters dropped."""
+    if _ODD.search(text) is None and _ESCAPE.search(text) is None:
+        return View(_spaced(text))
     characters: list[str] = []
-    offsets: list[int] = []
-    for offset, character in enumerate(text):
-        if character.isascii():
-            if _CONTROL.match(character):
-                continue
-            plain = character
-        elif character in _PLAIN:
-            plain = _PLAIN[character]
-        elif (category := unicodedata.category(character)) in ("Zs", "Zl", "Zp"):
-            plain = " "
-        elif category in ("Cf", "Cc", "Mn", "Me"):
-            continue
-        elif category == "Nd":
-            plain = str(unicodedata.digit(character))
-        else:
-            folded = unicodedata.normalize("NFKC", character)
-            plain = folded if len(folded) == 1 else character
-        characters.append(plain)
-        offsets.append(offset)
+    places: list[tuple[int, int]] = []
+    for character, start, end in _characters(text):
+        plain = _plain(character)
+        if plain:
+            characters.append(plain)
+            places.append((start, end))
     same_length = len(characters) == len(text)
-    return View("".join(characters), None if same_length else tuple(offsets))
+    return View(_spaced("".join(characters)), None if same_length else tuple(places))
+
+
+def _characters(text: str) -> Iterator[tuple[str, int, int]]:
+    """Each character with its start and end; an escape is the character that it stands for."""
+    position = 0
+    for match in _ESCAPE.finditer(text):
+        yield from ((text[at], at, at + 1) for at in range(position, match.start()))
+        position = match.start()
+        character = _unescaped(match.group())
+        if len(character) == 1:
+            yield character, match.start(), match.end()
+            position = match.end()
+    yield from ((text[at], at, at + 1) for at in range(position, len(text)))
+
+
+def _unescaped(escape: str) -> str:
+    if escape.startswith("&"):
+        return html.unescape(escape)
+    if escape.startswith("%"):
+        return chr(int(escape[1:], 16))
+    return chr(int(escape[2:], 16)) if escape[1] == "u" else "\n"
+
+
+def _plain(character: str) -> str:
+    """The character as the detectors read it; empty where it is invisible."""
+    if character.isascii():
+        return "" if _CONTROL.match(character) else character
+    if character in _PLAIN:
+        return _PLAIN[character]
+    category = unicodedata.category(character)
+    if category in ("Zs", "Zl", "Zp"):
+        return " "
+    if category in ("Cf", "Cc", "Mn", "Me"):
+        return ""
+    if category == "Nd":
+        return str(unicodedata.digit(character))
+    folded = unicodedata.normalize("NFKC", character)
+    return folded if len(folded) == 1 else character
+
+
+def _spaced(text: str) -> str:
+    return _BRACKETED.sub(lambda match: match.group().replace("_", " "), text) if "_" in text else text
 
 
 class Token:

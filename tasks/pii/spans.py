@@ -5,6 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_TELLING = frozenset(
+    {
+        "CREDIT_CARD",
+        "EMAIL_ADDRESS",
+        "IBAN_CODE",
+        "IP_ADDRESS",
+        "PHONE_NUMBER",
+        "STREET_ADDRESS",
+        "URL",
+        "US_ITIN",
+        "US_SSN",
+    }
+)
+"""What a known value is called where it is one of these: their surrogates are made so as to reach nobody."""
+
 
 @dataclass(frozen=True, order=True)
 class Span:
@@ -21,7 +36,8 @@ def union(spans: Iterable[Span]) -> list[Span]:
     """Disjoint spans that cover every character which any of the given spans covers, in order.
 
     Overlapping spans become one, so that no character that any detector claimed is left over; it takes its entity, score
-    and detector from the best of its parts: the highest score, then the longest, then the first by name.
+    and detector from the best of its parts: the highest score, then the longest, then the first by name. That a value is
+    known tells where it comes from; where a part that holds all of it tells what it is, that names it.
     """
     merged: list[Span] = []
     group: list[Span] = []
@@ -38,5 +54,13 @@ def union(spans: Iterable[Span]) -> list[Span]:
 
 
 def _join(group: list[Span], end: int) -> Span:
-    best = min(group, key=lambda span: (-span.score, span.start - span.end, span.entity, span.detector))
-    return Span(group[0].start, end, best.entity, best.score, best.detector)
+    best = min(group, key=_rank)
+    entity = best.entity
+    if entity == "KNOWN_VALUE":
+        telling = [span for span in group if span.entity in _TELLING and span.start <= best.start and best.end <= span.end]
+        entity = min(telling, key=_rank, default=best).entity
+    return Span(group[0].start, end, entity, best.score, best.detector)
+
+
+def _rank(span: Span) -> tuple[float, int, str, str]:
+    return -span.score, span.start - span.end, span.entity, span.detector

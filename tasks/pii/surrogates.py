@@ -19,7 +19,8 @@ from collections.abc import Callable
 
 from tasks.pii.lexicon import lexicon, read_list, vocabulary
 
-_NAME_PART = re.compile(r"[^\W\d_]+")
+_PART = re.compile(r"[^\W_]*\d[^\W_]*|[^\W\d_]+")
+"""A number, with letters or without, or a word: a name's span may reach over an address that it overlaps."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -49,14 +50,16 @@ def surrogate(entity: str, value: str, key: bytes) -> str | None:
 
 
 def _name(value: str, key: bytes) -> str:
-    parts = list(_NAME_PART.finditer(value))
+    parts = list(_PART.finditer(value))
     made: list[str] = []
     position = 0
     for place, match in enumerate(parts):
         # "von" and "Dr" stay where a name follows; alone or last ("Mr. King", "Di") they are the name.
-        is_small = match.group().lower() in vocabulary("particles") | vocabulary("titles")
+        part = match.group()
+        is_small = part.lower() in vocabulary("particles") | vocabulary("titles")
         stays = is_small and place < len(parts) - 1
-        made += (value[position : match.start()], match.group() if stays else _name_part(match.group(), key))
+        is_number = any(map(str.isdigit, part))
+        made += (value[position : match.start()], part if stays else (_code if is_number else _name_part)(part, key))
         position = match.end()
     return "".join([*made, value[position:]])
 

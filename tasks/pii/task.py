@@ -25,7 +25,7 @@ from tasks.contracts import (
     ScrubShards,
     ScrubVerification,
 )
-from tasks.errors import QualityLimitError, ScrubVerificationError
+from tasks.errors import IntegrityError, QualityLimitError, ScrubVerificationError
 from tasks.pii.config import PiiConfig
 from tasks.progress import StageProgress, report_progress
 from tasks.reporting import count_reasons
@@ -100,6 +100,7 @@ def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig) -> 
         ),
         num_characters=result.num_characters,
         num_masked_characters=result.num_masked_characters,
+        policy_sha256=policy.sha256,
     )
 
 
@@ -108,6 +109,7 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
     """What :func:`scrub` makes of the whole data set, to the byte, from its scrubbed shards.
 
     Raises:
+        IntegrityError: A shard was scrubbed by other rules: another key, model or version of the code.
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
     from tasks.pii.policy import Policy
@@ -116,6 +118,14 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
     started, num_done = time.monotonic(), 0
     store = Store.holding(dataset)
     policy = Policy(config, load_key(config), frozenset(json.loads(store.read_bytes(cut.common_terms))))
+    for number, part in enumerate(parts, start=1):
+        if part.policy_sha256 != policy.sha256:
+            raise IntegrityError(
+                f"shard {number} of data set {dataset.sha256[:12]}",
+                f"rows scrubbed under policy {part.policy_sha256[:12]}",
+                f"policy {policy.sha256[:12]}, as here",
+                "Give every worker the same release, name model and key, and run again.",
+            )
     values: set[tuple[str, ...]] = set()
     joined = _Joined(kept=RowTable(dataset.kind))
     with report_progress("join_shards", dataset.num_rows) as progress:

@@ -82,6 +82,14 @@ def test_terms_are_found_whatever_their_writing(matcher: ConfidentialMatcher, te
     assert padded[hit.start : hit.end] == text
 
 
+def test_accents_match_however_they_are_stored() -> None:
+    composed, apart = "Projet Éclair", "Projet E\u0301clair"
+    for term in (composed, apart):
+        for text in (composed, apart):
+            assert [hit.pattern for hit in TermMatcher([term]).find(f"le {text}, oui")] == ["denied_term_1"]
+        assert not list(TermMatcher([term]).find("le projet eclair"))
+
+
 @pytest.mark.parametrize("text", ["projectfalcon", "Project Falconry", "bluefinches", "ultrabluefinch"])
 def test_terms_inside_words_are_not_found(matcher: ConfidentialMatcher, text: str) -> None:
     assert matcher.find(f"about {text}, yes") == []

@@ -49,7 +49,12 @@ def one(text: str, policy: Policy) -> str | None:
         ("MRN: 00482913, thanks", "MRN: <MEDICAL_RECORD_NUMBER>, thanks"),
         ("我的电话是13812345678，谢谢", "我的电话是<ID_NUMBER>，谢谢"),
         ("電話番号は090-1234-5678です", "電話番号は<PHONE_NUMBER>です"),
-        ("please ask <MARIA_KELLER> about it", "please ask <<PERSON>_<PROPER_NOUN>> about it"),
+        ("please ask <MARIA_KELLER> about it", "please ask <<PROPER_NOUN>> about it"),
+        ("mail john.smith%40example.com now", "mail <EMAIL_ADDRESS> now"),
+        ("mail john.smith&#64;example.com now", "mail <EMAIL_ADDRESS> now"),
+        ("My name is Ren&eacute; Dupont.", "My name is <PERSON>."),
+        ("My name is Ren\\u00e9 Dupont.", "My name is <PERSON>."),
+        ("It is late.\\nCheers,\\nJohn Smith\\n", "It is late.\\nCheers,\\n<PERSON>\\n"),
         ("please ask <PERSON> about it", "please ask <PERSON> about it"),
         ("born 03/04/1985 in spring", "born <DATE_OF_BIRTH> in spring"),
         ("a 54 year old man", "a <AGE> year old man"),
@@ -83,6 +88,8 @@ def test_each_kind_of_value_is_replaced_whole(strict: Policy, text: str, expecte
         "The firewall blocks Port 443 now.",
         "It is done.\nThanks\nsee below",
         "Is Canada bigger than France?",
+        "Salt &amp; pepper&nbsp;mills are 100% off &lt;today&gt;.",
+        "Open C:\\reports\\new and C:\\temp first.\\nThen restart it.",
         "Definately, it is necesary.",
         "",
         "   \n\t",
@@ -287,6 +294,24 @@ def test_known_values_are_masked_in_any_writing(turbo: Policy) -> None:
     assert text == "x"
     result = scrub_batch(["rosa  price, account vx-7 04937, ROSA, the price"], turbo, values)
     assert result.texts[0] == "<KNOWN_VALUE>, account <KNOWN_VALUE>, <KNOWN_VALUE>, the price"
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "expected"),
+    [
+        ("Baker, Rose", "rose baker said that Rose left", "<KNOWN_VALUE> said that <KNOWN_VALUE> left"),
+        ("T. K. O'Dwyer", "O'Dwyer called", "<KNOWN_VALUE> called"),
+        ("QX-48 1937", "my qx481937, or QX 48-19-37", "my <KNOWN_VALUE>, or <KNOWN_VALUE>"),
+        ("QX481937", "my QX-481937, not QX4819370", "my <KNOWN_VALUE>, not <ID_NUMBER>"),
+    ],
+)
+def test_known_values_are_masked_however_they_are_put(turbo: Policy, value: str, text: str, expected: str) -> None:
+    assert scrub_batch([text], turbo, [[value]]).texts[0] == expected
+
+
+def test_a_known_value_is_called_what_it_is(turbo: Policy) -> None:
+    result = scrub_batch(["call (415) 555-0132, SSN 219-09-9999"], turbo, [["415-555-0132", "219099999"]])
+    assert result.texts[0] == "call <PHONE_NUMBER>, SSN <US_SSN>"
 
 
 def test_allowed_terms_and_kept_entities_stay(turbo: Policy) -> None:

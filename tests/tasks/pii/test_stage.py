@@ -12,7 +12,13 @@ from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 
 from tasks.contracts import DatasetRef
-from tasks.errors import MissingDependencyError, ModelNotFoundError, QualityLimitError, ScrubVerificationError
+from tasks.errors import (
+    IntegrityError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    QualityLimitError,
+    ScrubVerificationError,
+)
 from tasks.pii import NerConfig, PiiConfig, VerificationConfig, scrub, verify_scrub
 from tasks.pii.canaries import make_canaries
 from tasks.pii.ner import load_names, pieces
@@ -20,7 +26,9 @@ from tasks.pii.policy import Policy
 from tasks.pii.recognizers import AddressRecognizer, IdentifierRecognizer, NameRecognizer
 from tasks.pii.rows import scrub_rows
 from tasks.pii.sharding import num_useful_workers, scrub_in_processes
+from tasks.pii.task import cut_shards, join_shards, scrub_shard
 from tasks.rows import MESSAGES_SCHEMA, rows_to_table
+from tasks.stage import content_of
 from tasks.storage import Store
 
 TURBO = PiiConfig(mode="turbo")
@@ -176,6 +184,26 @@ def test_a_missing_model_or_package_is_named() -> None:
     except ImportError:
         with pytest.raises(MissingDependencyError, match="pii-gliner"):
             load_names(NerConfig(engine="gliner", model="any"))
+
+
+def test_shards_of_other_rules_are_not_joined(dataset: DatasetRef, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TURBO.model_copy(update={"operator": "hash", "rows_per_shard": 40})
+    monkeypatch.setenv("PERENNIAL_PII_KEY", "one")
+    cut = cut_shards.fn(dataset, config)
+    parts = [scrub_shard.fn(cut.shards[0], cut.common_terms, config)]
+    monkeypatch.setenv("PERENNIAL_PII_KEY", "another")
+    parts.append(scrub_shard.fn(cut.shards[1], cut.common_terms, config))
+    with pytest.raises(IntegrityError, match="shard 1 of"):
+        join_shards.fn(dataset, cut, parts, config)
+
+
+def test_another_model_in_the_same_folder_is_another_setting(tmp_path: Path) -> None:
+    config = PiiConfig(ner=NerConfig(engine="transformers", model=str(tmp_path)))
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    key, policy = content_of(config), Policy(config).sha256
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    assert content_of(config) != key
+    assert Policy(config).sha256 != policy
 
 
 def test_a_transformers_model_plugs_in(tmp_path: Path) -> None:

@@ -52,6 +52,12 @@ def test_a_small_word_that_is_the_name_is_replaced() -> None:
     assert made("PERSON", "Mr. King") != "Mr. King"
 
 
+def test_a_name_that_reaches_over_an_address_takes_its_numbers_along() -> None:
+    result = made("PERSON", "Anna Schmidt, 221B Kestrel Court, SW1A 2AA")
+    assert result.startswith(made("PERSON", "Anna Schmidt"))
+    assert not set(re.findall(r"\w+", result)) & {"221B", "Kestrel", "Court", "SW1A", "2AA"}
+
+
 @given(st.from_regex(r"[1-9][0-9]{12,18}", fullmatch=True))
 @settings(deadline=None)
 def test_cards_fail_luhn_and_keep_their_length(card: str) -> None:
