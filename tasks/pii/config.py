@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from tasks.pii.entities import ENTITIES
 from tasks.pii.keys import id_of_key
 from tasks.storage import sha256_of_file, sha256_of_json
 
 Mode = Literal["strict", "balanced", "turbo"]
-OperatorName = Literal["placeholder", "redact", "mask", "hash", "surrogate", "keep"]
+Replacement = Literal["placeholder", "redact", "mask", "hash", "surrogate"]
+OperatorName = Replacement | Literal["keep"]
 
 
 class _Section(BaseModel):
@@ -79,9 +82,11 @@ class PiiConfig(_Section):
         description="strict also masks capitalised words that are not ordinary English; balanced does not; "
         "turbo does without the NER model.",
     )
-    operator: OperatorName = Field("placeholder", description="What replaces a value, unless `operators` says otherwise.")
+    operator: Replacement = Field("placeholder", description="What replaces a value, unless `operators` says otherwise.")
     operators: Mapping[str, OperatorName] = Field(
-        {}, description="Operator by entity, such as `PERSON: surrogate`; `keep` leaves the entity in the text."
+        {},
+        description="Operator by entity, such as `PERSON: surrogate`; `keep` leaves the entity in the text. Entities: "
+        f"{', '.join(sorted(ENTITIES))}.",
     )
     key_env: str = Field(
         "PERENNIAL_PII_KEY", description="Environment variable with the key of `hash`, `surrogate` and the fingerprints."
@@ -122,6 +127,16 @@ class PiiConfig(_Section):
         0.2, ge=0, le=1, description="The run fails when a larger share of the rows cannot be scrubbed."
     )
     verification: VerificationConfig = Field(VerificationConfig(), description="How the result is proved.")
+
+    @field_validator("operators")
+    @classmethod
+    def _entities_are_known(cls, operators: Mapping[str, OperatorName]) -> Mapping[str, OperatorName]:
+        for name in operators:
+            if name not in ENTITIES:
+                likely = get_close_matches(name, ENTITIES, n=1, cutoff=0.5)
+                hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(sorted(ENTITIES))}"
+                raise ValueError(f"pii.operators: no detector finds {name!r}; {hint}")
+        return operators
 
     def outside_content(self) -> Mapping[str, str]:
         """The id of the key (see :mod:`tasks.stage`): rows under a key that was rotated out are never given again."""

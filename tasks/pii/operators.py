@@ -7,49 +7,9 @@ import hmac
 import re
 from collections.abc import Callable
 
+from tasks.pii.entities import ENTITIES
 from tasks.pii.policy import Policy
 from tasks.pii.surrogates import surrogate
-
-ENTITIES = frozenset(
-    {
-        "AGE",
-        "BANK_ACCOUNT",
-        "CREDIT_CARD",
-        "CRYPTO",
-        "DATE_OF_BIRTH",
-        "DATE_TIME",
-        "DEVICE_ID",
-        "EMAIL_ADDRESS",
-        "HEALTH_PLAN_ID",
-        "IBAN_CODE",
-        "ID_NUMBER",
-        "IP_ADDRESS",
-        "KNOWN_VALUE",
-        "LICENSE_PLATE",
-        "LOCATION",
-        "MAC_ADDRESS",
-        "MEDICAL_LICENSE",
-        "MEDICAL_RECORD_NUMBER",
-        "NRP",
-        "ORGANIZATION",
-        "PERSON",
-        "PHONE_NUMBER",
-        "POSTCODE",
-        "PROPER_NOUN",
-        "STREET_ADDRESS",
-        "TAX_ID",
-        "UK_NINO",
-        "URL",
-        "USERNAME",
-        "US_BANK_NUMBER",
-        "US_DRIVER_LICENSE",
-        "US_ITIN",
-        "US_PASSPORT",
-        "US_SSN",
-        "VIN",
-    }
-)
-"""What the detectors call the values that they find."""
 
 PLACEHOLDER = re.compile(rf"<(?:{'|'.join(sorted(ENTITIES))})(?::[0-9a-f]{{12}})?>")
 """What the scrubber itself writes; never scrubbed again, so that scrubbing twice equals scrubbing once. Only the entities'

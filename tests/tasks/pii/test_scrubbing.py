@@ -333,6 +333,15 @@ def test_operators_by_entity(turbo: Policy) -> None:
     assert one("a@b.example", Policy(policy.config, key=b"two")) != hashed
 
 
+def test_a_kind_that_no_detector_finds_is_refused_by_the_configuration() -> None:
+    with pytest.raises(ValueError, match="no detector finds 'PERSONS'; did you mean PERSON"):
+        PiiConfig(operators={"PERSONS": "keep"})
+    with pytest.raises(ValueError, match="known are AGE, "):
+        PiiConfig(operators={"?": "keep"})
+    with pytest.raises(ValueError, match="Input should be 'placeholder'"):
+        PiiConfig.model_validate({"operator": "keep"})
+
+
 def test_a_keyed_operator_without_its_key_is_refused() -> None:
     with pytest.raises(ConfigError, match="PERENNIAL_PII_KEY"):
         Policy(PiiConfig(operator="surrogate"))
