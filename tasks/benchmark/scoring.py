@@ -14,8 +14,9 @@ import pyarrow as pa
 from tasks.benchmark.config import BenchmarkConfig
 from tasks.benchmark.replies import corpus_scores, text_scores
 from tasks.benchmark.slices import SLICE, slices_of
-from tasks.bootstrap import Interval, Values, mean_interval, statistic_interval
+from tasks.bootstrap import Interval, Values, statistic_interval
 from tasks.contracts import Measurement
+from tasks.estimates import mean_score
 from tasks.metrics import METRICS
 from tasks.modeling.generation import LoadedModel, generate_replies, reply_likelihoods
 from tasks.prices import price_of
@@ -148,7 +149,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
 
 
 def aggregate(examples: pa.Table, references: Sequence[str], config: BenchmarkConfig) -> tuple[Measurement, ...]:
-    """Every metric that is measured on frozen examples, with its bootstrap interval.
+    """Every metric that is measured on frozen examples, with its interval.
 
     What was not measured has no value; it is never 0.
 
@@ -172,7 +173,7 @@ def aggregate(examples: pa.Table, references: Sequence[str], config: BenchmarkCo
 
 
 def aggregate_retention(general: pa.Table, config: BenchmarkConfig) -> tuple[Measurement, ...]:
-    """Every metric that is measured on general questions, with its bootstrap interval."""
+    """Every metric that is measured on general questions, with its interval."""
     frame = general.to_pandas()
     names = (name for name, metric in METRICS.items() if metric.measured_on == "general")
     return tuple(_measurement(name, _mean(frame[name], config), config) for name in names)
@@ -226,7 +227,7 @@ def _mean(column: pd.Series[Any], config: BenchmarkConfig) -> _Figure | None:
     values = column.dropna().to_numpy(dtype=np.float64)
     if len(values) == 0:
         return None
-    interval = mean_interval(values, confidence=config.confidence, num_resamples=config.num_resamples, seed=config.seed)
+    interval = mean_score(values, confidence=config.confidence, num_resamples=config.num_resamples, seed=config.seed)
     return interval, len(values)
 
 

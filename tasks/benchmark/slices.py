@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.benchmark.config import BenchmarkConfig
-from tasks.bootstrap import mean_interval
+from tasks.estimates import mean_score
 from tasks.metrics import METRICS
 from tasks.rows import Row, prompt_messages
 
@@ -93,7 +93,7 @@ def slice_scores(examples: pa.Table, config: BenchmarkConfig) -> pa.Table:
                 continue
             enough = len(values) >= config.min_slice_examples
             interval = (
-                mean_interval(values, confidence=config.confidence, num_resamples=config.num_resamples, seed=config.seed)
+                mean_score(values, confidence=config.confidence, num_resamples=config.num_resamples, seed=config.seed)
                 if enough
                 else None
             )

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from tasks.bootstrap import Interval, Values, mean_interval
+from tasks.bootstrap import Interval, Values
 from tasks.contracts import FitArm, FitVerdict, Measurement
+from tasks.estimates import mean_difference, mean_score
 from tasks.fit.config import FitConfig
 from tasks.metrics import METRICS
 
@@ -97,7 +98,8 @@ def _decide(
             [f"A target above {_value(chosen):.3f}, if that is not good enough."],
         )
     if retrieval is not None:
-        lead = _interval(sign * (frame[RETRIEVAL] - frame[best.arm]).to_numpy(), config, len(measured))
+        better, worse = (RETRIEVAL, best.arm) if sign > 0 else (best.arm, RETRIEVAL)
+        lead = mean_difference(_scores(frame, better), _scores(frame, worse), **_settings(config, len(measured)))
         if retrieval.reaches_target or (lead.low > 0 and lead.estimate >= config.min_effect):
             why = (
                 f"reaches the target of {config.target:g} in {metric}"
@@ -160,8 +162,10 @@ def _too_few(frame: pd.DataFrame, config: FitConfig) -> bool:
 def _measure(frame: pd.DataFrame, name: str, metric: str, config: FitConfig) -> FitArm:
     """One way of asking: its mean, its gain over the base, and whether it is proven to reach the target."""
     num_arms, size = len(frame.columns), len(frame)
-    score = _interval(frame[name].to_numpy(), config, num_arms)
-    gain = None if name == BASE else _interval((frame[name] - frame[BASE]).to_numpy(), config, num_arms)
+    score = mean_score(_scores(frame, name), **_settings(config, num_arms))
+    gain = (
+        None if name == BASE else mean_difference(_scores(frame, name), _scores(frame, BASE), **_settings(config, num_arms))
+    )
     worst = score.low if _sign(metric) > 0 else -score.high
     return FitArm(
         arm=name,
@@ -195,13 +199,13 @@ def _z(config: FitConfig, num_arms: int) -> float:
     return normal.inv_cdf(1 - _tails(config, num_arms) / 2) + normal.inv_cdf(_POWER)
 
 
-def _interval(values: Values, config: FitConfig, num_arms: int) -> Interval:
-    return mean_interval(
-        np.asarray(values, dtype=np.float64),
-        confidence=1 - _tails(config, num_arms),
-        num_resamples=config.num_resamples,
-        seed=config.seed,
-    )
+def _scores(frame: pd.DataFrame, name: str) -> Values:
+    return frame[name].to_numpy(dtype=np.float64)
+
+
+def _settings(config: FitConfig, num_arms: int) -> dict[str, Any]:
+    """How every interval is made; each of several ways of asking is judged at a stricter level."""
+    return {"confidence": 1 - _tails(config, num_arms), "num_resamples": config.num_resamples, "seed": config.seed}
 
 
 def _tails(config: FitConfig, num_arms: int) -> float:

@@ -1,43 +1,20 @@
-"""Paired differences between two models on the same examples: their intervals, and how sure it is that no harm was done.
-
-Scores of 0 and 1, such as an exact match, have exact-form answers, and get them. Resampling is lenient there on few
-examples that differ: at 200 examples of which one in fifty differs by chance, its 95 % interval lies above 0 in 4.9 % of
-the comparisons of equal models, where 2.5 % are promised; Newcombe's in at most 2.5 % everywhere that was looked.
-"""
+"""Paired differences between two models on the same examples: their intervals, and how sure it is that no harm was done."""
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tasks.bootstrap import Interval, mean_interval, resampled_means, statistic_interval
-from tasks.intervals import paired_difference_interval
+from tasks.bootstrap import Interval, Values, resampled_means, statistic_interval
+from tasks.estimates import are_binary, mean_difference
 from tasks.promotion.config import PromotionConfig
 
-Values = NDArray[np.float64]
 
-
-def mean_difference(candidate: Values, other: Values, config: PromotionConfig) -> Interval:
-    """The mean of candidate minus other with its interval; swapping the two mirrors it.
-
-    Newcombe's interval of paired shares where every score is 0 or 1, else the BCa bootstrap's.
-
-    Args:
-        candidate: Scores, shape ``(num_examples,)``, at least one.
-        other: The opponent's scores of the same examples, in the same order.
-        config: Confidence, and the resampling's number and seed.
-    """
-    if _are_binary(candidate, other):
-        both = int(np.count_nonzero((candidate == 1) & (other == 1)))
-        only_candidate, only_other = int(candidate.sum()) - both, int(other.sum()) - both
-        z = NormalDist().inv_cdf((1 + config.confidence) / 2)
-        low, high = paired_difference_interval(both, only_candidate, only_other, len(candidate), z)
-        return Interval((only_candidate - only_other) / len(candidate), low, high)
-    return mean_interval(
-        candidate - other, confidence=config.confidence, num_resamples=config.num_resamples, seed=config.seed
+def difference(candidate: Values, other: Values, config: PromotionConfig) -> Interval:
+    """The mean of candidate minus other with its interval, see :func:`tasks.estimates.mean_difference`."""
+    return mean_difference(
+        candidate, other, confidence=config.confidence, num_resamples=config.num_resamples, seed=config.seed
     )
 
 
@@ -71,7 +48,7 @@ def p_no_harm(candidate: Values, other: Values, sign: int, config: PromotionConf
         config: The resampling's number and seed.
     """
     gains = sign * (candidate - other)
-    if _are_binary(candidate, other):
+    if are_binary(candidate, other):
         return _at_least_heads(int(np.count_nonzero(gains < 0)), int(np.count_nonzero(gains)))
     means = resampled_means(gains, num_resamples=config.num_resamples, seed=config.seed)
     return float((1 + np.count_nonzero(means >= 0)) / (1 + len(means)))
@@ -82,7 +59,3 @@ def _at_least_heads(heads: int, tosses: int) -> float:
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, tosses + 1)))])
     log_ways = log_factorials[tosses] - log_factorials - log_factorials[::-1]
     return min(1.0, float(np.exp(log_ways[heads:] - tosses * math.log(2)).sum()))
-
-
-def _are_binary(*scores: Values) -> bool:
-    return all(bool(np.isin(values, (0.0, 1.0)).all()) for values in scores)

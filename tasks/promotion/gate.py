@@ -20,12 +20,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from tasks.bootstrap import Interval
+from tasks.bootstrap import Interval, Values
 from tasks.contracts import Comparison, PromotionDecision
 from tasks.errors import IntegrityError
 from tasks.metrics import METRICS
 from tasks.promotion.config import GuardConfig, PromotionConfig, SafetyGuardConfig
-from tasks.promotion.differences import Values, mean_difference, p95_ratio, p_no_harm
+from tasks.promotion.differences import difference, p95_ratio, p_no_harm
 from tasks.promotion.safety import Failures, judge_rate
 
 Slice = tuple[str, str]
@@ -144,7 +144,7 @@ def _judge_primary(
         if len(candidate) < 2:
             return None
     sign = _sign(metric)
-    interval = mean_difference(candidate, other, config)
+    interval = difference(candidate, other, config)
     gain = _signed(interval, sign)
     margin = config.refresh_margin if config.policy == "refresh" and opponent == "champion" else None
     passed = gain.low > (0.0 if margin is None else -margin)
@@ -197,7 +197,7 @@ def _judge_fresh(
             "More new rows that say when they were made, a larger prepare.splitting.fresh_share, or policy `improve`."
         )
         return
-    interval = mean_difference(candidate, other, config)
+    interval = difference(candidate, other, config)
     gain = _signed(interval, _sign(metric))
     passed = gain.low > 0
     rule = "fresh rows: superior: the interval lies above 0"
@@ -225,7 +225,7 @@ def _judge_guard(
     if guard.statistic == "p95_ratio":
         interval = p95_ratio(candidate, other, config)
     else:
-        interval = mean_difference(candidate, other, config)
+        interval = difference(candidate, other, config)
     gain = _signed(interval, _sign(guard.metric))
     passed = gain.low >= -guard.max_worsening
     what = "p95 of " + guard.metric if guard.statistic == "p95_ratio" else guard.metric
@@ -282,7 +282,7 @@ def _judge_slices(
     harmful = _holm_rejections(p_values, 1 - config.confidence)
     comparisons = []
     for (dimension, value), (candidate, other) in slices.items():
-        interval = mean_difference(candidate, other, config)
+        interval = difference(candidate, other, config)
         gain = _signed(interval, _sign(metric))
         is_harmed = (dimension, value) in harmful and gain.estimate < -config.max_slice_drop
         rule = f"slice: no drop beyond chance and {config.max_slice_drop:g}"
