@@ -10,7 +10,7 @@ target=$1
 venv=$2
 
 "${PYTHON:-python3}" -m venv "$venv"
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check install --no-cache-dir --no-compile -c constraints.txt "$@"; }
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check install --no-cache-dir -c constraints.txt "$@"; }
 
 case $target in
 server)
