@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from public_data import BANKING, public_data
 from sklearn.metrics import average_precision_score
 
 from tasks.labels.audit import audit_rows
@@ -33,7 +34,6 @@ from tasks.labels.classification import audit_classes
 from tasks.labels.config import LabelAuditConfig
 from tasks.labels.vectors import TfidfVectorizer, Vectorizer, choose_vectorizer
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "banking77" / "train.csv"
 TARGETS = {
     "minilm": {"uniform": 0.98, "confusable": 0.91},
     "tfidf": {"uniform": 0.95, "confusable": 0.85},
@@ -110,12 +110,12 @@ def time_stage(texts: Sequence[str], labels: Sequence[str]) -> Vectorizer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, help="Columns `text` and `category`. None: BANKING77.")
     parser.add_argument("--vectors", nargs="+", default=["minilm", "tfidf"], choices=["minilm", "tfidf"])
     parser.add_argument("--noise", nargs="+", default=["uniform", "confusable"], choices=["uniform", "confusable"])
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    with arguments.data.open(encoding="utf-8", newline="") as file:
+    with (arguments.data or public_data(BANKING)).open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:]
     texts = [row[0] for row in rows]
     names, codes = np.unique([row[1] for row in rows], return_inverse=True)

@@ -21,13 +21,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from public_data import ALPACA, public_data
 from sklearn.metrics import average_precision_score
 
 from tasks.labels.config import LabelAuditConfig
 from tasks.labels.replies import Thresholds, judge_replies
 from tasks.labels.vectors import Vectorizer, choose_vectorizer
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "alpaca1100" / "instructions.jsonl"
 TARGET = 0.90
 FAULTS = ("swapped", "truncated", "shuffled", "language", "refusal")
 
@@ -113,12 +113,13 @@ def measure(prompts: list[str], replies: list[str], kinds: np.ndarray, vectorize
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, help="Rows of Alpaca. None: 1,100 of them.")
     parser.add_argument("--vectors", nargs="+", default=["minilm", "tfidf"], choices=["minilm", "tfidf"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", type=float, default=0.02, help="share of the rows per fault")
     arguments = parser.parse_args()
-    rows = [json.loads(line) for line in arguments.data.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = (arguments.data or public_data(ALPACA)).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines if line.strip()]
     prompts = ["\n\n".join(part for part in (row["instruction"], row.get("input")) if part) for row in rows]
     replies = [row.get("output", row.get("response")) for row in rows]
     print(f"{len(rows)} rows, {arguments.share:.0%} of each fault, {arguments.seeds} seeds; target over all {TARGET}\n")

@@ -18,7 +18,6 @@ import csv
 import json
 import os
 import random
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -26,12 +25,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from public_data import ALPACA, BANKING, PII, public_data
+
 from tasks.intervals import wilson_interval
 from tasks.pii.config import PiiConfig
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import scrub_batch
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 DIRECT = {
     "PERSON",
     "STREET_ADDRESS",
@@ -152,15 +152,11 @@ def noisy(text: str, noise: str) -> str:
 
 def poor_texts() -> dict[str, list[str]]:
     """Texts with next to no personal data: banking queries and general instructions."""
-    sources: dict[str, list[str]] = {}
-    banking, alpaca = SHARED / "banking77" / "train.csv", SHARED / "alpaca1100" / "instructions.jsonl"
-    if banking.exists():
-        with banking.open(newline="", encoding="utf-8") as file:
-            sources["banking77"] = [row["text"] for row in csv.DictReader(file)][::5]
-    if alpaca.exists():
-        rows = [json.loads(line) for line in alpaca.read_text(encoding="utf-8").splitlines()]
-        sources["alpaca"] = ["\n".join(filter(None, (row["instruction"], row["input"], row["output"]))) for row in rows]
-    return sources
+    with public_data(BANKING).open(newline="", encoding="utf-8") as file:
+        banking = [row["text"] for row in csv.DictReader(file)][::5]
+    rows = [json.loads(line) for line in public_data(ALPACA).read_text(encoding="utf-8").splitlines()]
+    alpaca = ["\n".join(filter(None, (row["instruction"], row["input"], row["output"]))) for row in rows]
+    return {"banking77": banking, "alpaca": alpaca}
 
 
 def read_conll(path: Path) -> list[tuple[str, list[tuple[int, int]]]]:
@@ -185,15 +181,14 @@ def read_conll(path: Path) -> list[tuple[str, list[tuple[int, int]]]]:
 
 def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=SHARED / "pii" / "synth_dataset_v2_half_a.json")
+    parser.add_argument("--data", type=Path, help="A presidio-research JSON file. None: its own.")
     parser.add_argument("--conll", type=Path)
     parser.add_argument("--modes", nargs="+", default=["strict", "stock"])
     parser.add_argument("--noise", choices=["none", "lower", "misread", "typos"], default="none")
     parser.add_argument("--half", choices=["dev", "check"], help="Only templates with an even (dev) or odd (check) number.")
     parser.add_argument("--show", type=int, default=0, help="Print this many leaks (development data only).")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
-    if not options.data.exists():
-        sys.exit(f"{options.data} is not there; give a presidio-research JSON file with --data")
+    options.data = options.data or public_data(PII)
     records = json.loads(options.data.read_text(encoding="utf-8"))
     if options.half:
         records = [record for record in records if record["template_id"] % 2 == (options.half == "check")]

@@ -14,33 +14,28 @@ import csv
 import json
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from public_data import BANKING, PII, public_data
 
 from tasks.pii.config import PiiConfig
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import scrub_batch
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-
 
 def short_texts() -> list[str]:
     """Labelled synthetic texts, shuffled by a fixed seed."""
-    path = SHARED / "pii" / "synth_dataset_v2_half_a.json"
-    if not path.exists():
-        sys.exit(f"{path} is not there")
-    texts = sorted({record["full_text"] for record in json.loads(path.read_text(encoding="utf-8"))})
+    texts = sorted({record["full_text"] for record in json.loads(public_data(PII).read_text(encoding="utf-8"))})
     random.Random(1).shuffle(texts)
     return texts
 
 
 def dialogues(count: int) -> list[str]:
     """Support dialogues of about 580 characters: mostly plain turns, two with personal data."""
-    with (SHARED / "banking77" / "train.csv").open(newline="", encoding="utf-8") as file:
+    with public_data(BANKING).open(newline="", encoding="utf-8") as file:
         plain = sorted({row["text"].replace("\n", " ") for row in csv.DictReader(file)})
     personal = short_texts()
     source = random.Random(2)

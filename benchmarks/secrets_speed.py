@@ -14,26 +14,22 @@ import json
 import random
 import re
 import string
-import sys
 import time
 from collections import Counter
-from pathlib import Path
+
+from public_data import ALPACA, BANKING, public_data
 
 from tasks.confidential.config import ConfidentialConfig
 from tasks.confidential.filtering import ConfidentialMatcher
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _BASE62 = string.ascii_letters + string.digits
 
 
 def clean_texts() -> list[str]:
     """Texts without secrets."""
-    banking, alpaca = SHARED / "banking77" / "train.csv", SHARED / "alpaca1100" / "instructions.jsonl"
-    if not banking.exists() or not alpaca.exists():
-        sys.exit(f"{SHARED} does not hold banking77 and alpaca1100")
-    with banking.open(newline="", encoding="utf-8") as file:
+    with public_data(BANKING).open(newline="", encoding="utf-8") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
-    rows = [json.loads(line) for line in alpaca.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in public_data(ALPACA).read_text(encoding="utf-8").splitlines()]
     return texts + ["\n".join(filter(None, (row["instruction"], row["input"], row["output"]))) for row in rows]
 
 

@@ -7,6 +7,7 @@ import datetime as dt
 import gzip
 import hashlib
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from tasks.ingest.reading import read_source
 from tasks.ingest.snapshot import Ingested, make_snapshot
 from tasks.storage import Store
 
-SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
+PUBLIC = Path(os.environ.get("PERENNIAL_BENCH_DATA", "benchmark-data"))
 GOOD = {"id": "good", "instruction": "Hi", "output": "Hello"}
 
 
@@ -494,10 +495,10 @@ def test_whatever_the_values_every_record_is_accounted_for(
 
 # --------------------------------------------------------------------------------------------------------------- real data
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the development data are not here")
+needs_public = pytest.mark.skipif(not PUBLIC.is_dir(), reason="PERENNIAL_BENCH_DATA names no public data")
 
 
-@needs_shared
+@needs_public
 @pytest.mark.parametrize(
     ("name", "input_format", "num_rows"),
     [
@@ -507,5 +508,5 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the development d
     ],
 )
 def test_real_files_are_read_whole(name: str, input_format: str, num_rows: int) -> None:
-    result = ingest(SHARED / name)
+    result = ingest(PUBLIC / name)
     assert (result.input_format, len(result.rows), result.refused) == (input_format, num_rows, [])
