@@ -24,7 +24,9 @@ class GuardConfig(BaseModel):
         ge=0.0, le=100.0, description="In the metric's unit; for `p95_ratio` a share: 0.2 allows 1.2 times the opponent's."
     )
     statistic: Literal["mean", "p95_ratio"] = Field(
-        "mean", description="What is compared: the mean difference, or the ratio of the 95th percentiles."
+        "mean",
+        description="What is compared: the mean difference, or the ratio of the 95th percentiles. Rows answered in one "
+        "batch share its latency, so that the ratio's interval is narrower than its level says.",
     )
     opponent: Literal["champion", "base"] = Field(
         "champion", description="Against whom; a guard against the champion rests while none reigns."
