@@ -133,7 +133,9 @@ def find_patterns(gated: list[_Gated], text: str, num_digits: int) -> Iterator[S
     for each in gated:
         if each.gate(facts):
             for result in each.recognizer.analyze(text, each.recognizer.supported_entities, None):
-                if result.score >= MIN_SCORE and each.accept(text[result.start : result.end]):
+                # Presidio's links end at a known domain, even where that is but the head of a word: `docs.int|ranet`.
+                is_head = result.entity_type == "URL" and text[result.end : result.end + 1].isalnum()
+                if result.score >= MIN_SCORE and not is_head and each.accept(text[result.start : result.end]):
                     yield Span(
                         result.start,
                         result.end,

@@ -36,6 +36,20 @@ _PROFILE = re.compile(
     re.IGNORECASE,
 )
 
+_PERSONAL_PATH = re.compile(
+    r"://[^\s/?#\"'<>]{1,100}(?:/[^\s/?#\"'<>]{1,100}){0,6}?"
+    r"/(?:(?:u|users?|people|persons?|profiles?|members?|employees?|accounts?|customers?|clients?)/|~)"
+    r"(?P<value>[^\s/?#\"'<>|)\]},;]{2,100})",
+    re.IGNORECASE,
+)
+"""The part of an address that says whose page it is."""
+_PERSONAL_QUERY = re.compile(
+    r"[?&;](?:(?:first|last|full|user|given|family|sur|display|nick|screen|customer|client|contact)?[_-]?name|user|login|e?mail"
+    r"|customer|client|phone|tel|owner|author|member|employee|account)(?:[_-]?id)?=(?P<value>[^\s&#\"'<>|)\]},;]{2,200})",
+    re.IGNORECASE,
+)
+"""``?name=jane%20roe`` and its like."""
+
 
 class ContactRecognizer(OwnRecognizer):
     """Ways to reach one person on the net."""
@@ -71,3 +85,9 @@ class ContactRecognizer(OwnRecognizer):
         if ".com/" in lower or ".me/" in lower:
             for match in _PROFILE.finditer(text):
                 yield Span(match.start(), match.end(), "URL", 0.8, "own.profile")
+        if "://" in text:
+            for match in _PERSONAL_PATH.finditer(text):
+                yield Span(match.start("value"), match.end("value"), "USERNAME", 0.7, "own.personal_path")
+        if "=" in text and ("?" in text or "&" in text):
+            for match in _PERSONAL_QUERY.finditer(text):
+                yield Span(match.start("value"), match.end("value"), "USERNAME", 0.7, "own.personal_query")
