@@ -26,6 +26,7 @@ from tasks.pii.recognizers import (
     IdentifierRecognizer,
     NameRecognizer,
     PersonalFactRecognizer,
+    SpokenRecognizer,
 )
 from tasks.pii.spans import Span, union
 
@@ -82,6 +83,7 @@ class Detector:
         self._common = self._allowed | policy.common_terms
         self._names = NameRecognizer(strict=strict, allowed=self._allowed, common=self._common)
         self._facts = PersonalFactRecognizer(strict=strict)
+        self._spoken = SpokenRecognizer()
         self._model: NameModel | None = load_names(config.ner) if config.mode != "turbo" else None
         self._memo: OrderedDict[str, Entities] = OrderedDict()
         self._strict = strict
@@ -159,6 +161,7 @@ class Detector:
         spans = list(find_patterns(self._patterns, text, num_digits))
         spans.extend(self._contacts.find(reading))
         spans.extend(self._names.find(reading))
+        spans.extend(self._spoken.find(reading))
         if num_digits:
             spans.extend(self._identifiers.find(reading))
             spans.extend(self._facts.find(reading))

@@ -95,6 +95,7 @@ class _Gated:
 
 def gated_recognizers(*, strict: bool) -> list[_Gated]:
     """The recognizers and their gates, in a fixed order; links to any web page count in strict mode only."""
+    nino = PatternRecognizer("UK_NINO", patterns=[Pattern("nino", r"\b[A-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b", 0.6)])
     mac = PatternRecognizer("MAC_ADDRESS", patterns=[Pattern("mac", _MAC.pattern, 0.7)])
     gated = [
         _Gated(EmailRecognizer(), lambda facts: "@" in facts.text and _AT.search(facts.text) is not None),
@@ -108,6 +109,7 @@ def gated_recognizers(*, strict: bool) -> list[_Gated]:
         _Gated(UsSsnRecognizer(), lambda facts: facts.num_digits >= 9 and _SSN.search(facts.text) is not None),
         _Gated(UsItinRecognizer(), lambda facts: facts.num_digits >= 9 and _SSN.search(facts.text) is not None),
         _Gated(CryptoRecognizer(), lambda facts: _LONG_WORD.search(facts.text) is not None),
+        _Gated(nino, lambda facts: facts.num_digits >= 6),
         _Gated(mac, lambda facts: facts.text.count(":") >= 5 or facts.text.count("-") >= 5),
     ]
     codes: list[EntityRecognizer] = [
@@ -117,9 +119,6 @@ def gated_recognizers(*, strict: bool) -> list[_Gated]:
         EsNifRecognizer(),
         EsNieRecognizer(),
         InPanRecognizer(),
-        PatternRecognizer(
-            "UK_NINO", patterns=[Pattern("nino", r"\b[A-CEGHJ-PR-TW-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b", 0.6)]
-        ),
     ]
     gated += [_Gated(each, lambda facts: facts.num_digits >= 2 and _CODE.search(facts.text) is not None) for each in codes]
     if strict:

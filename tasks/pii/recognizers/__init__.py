@@ -10,6 +10,7 @@ from tasks.pii.recognizers.contacts import ContactRecognizer
 from tasks.pii.recognizers.identifiers import IdentifierRecognizer
 from tasks.pii.recognizers.names import NameRecognizer
 from tasks.pii.recognizers.people import PersonalFactRecognizer
+from tasks.pii.recognizers.spoken import SpokenRecognizer
 
 __all__ = [
     "AddressRecognizer",
@@ -18,4 +19,5 @@ __all__ = [
     "NameRecognizer",
     "OwnRecognizer",
     "PersonalFactRecognizer",
+    "SpokenRecognizer",
 ]

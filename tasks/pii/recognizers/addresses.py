@@ -41,6 +41,12 @@ _SURE_CUE = re.compile(
     r"(?:address|live|living|resid|located|moved?\b|ship|deliver|meet|side of|corner of|taxi|ride|enter|arrived)",
     re.IGNORECASE,
 )
+_HOME_CUE = re.compile(
+    r"\b(?:address(?: is| was|:)|live[sd]? (?:on|at|in)|living (?:on|at|in)|stay(?:s|ing|ed)? at"
+    r"|resid(?:e|es|ing) (?:on|at|in)|home (?:is )?(?:at|on))(?: no\.?| number)?\s$",
+    re.IGNORECASE,
+)
+"""Before a number: what follows is a street even without a capital."""
 _CORNER = re.compile(r"\b(?:the )?corner of\s+(?=\w)", re.IGNORECASE)
 _PO_BOX = re.compile(
     r"\b(?:p\.?\s?o\.?\s?box|post(?:al)?\s?(?:office)?\s?box|postbox|postfach|boîte postale|apartado|"
@@ -151,14 +157,18 @@ class AddressRecognizer(OwnRecognizer):
     def _street_after(self, reading: Reading, index: int) -> Iterator[tuple[int, int, float, str]]:
         """``12 Timms Drive``, ``71 Rue de la Paix``."""
         tokens = reading.tokens
+        start = tokens[index].start
+        is_home = _HOME_CUE.search(reading.text, max(0, start - 30), start) is not None
         for ahead in range(index + 1, min(index + 6, len(tokens))):
             token = tokens[ahead]
             if not _is_address_gap(token.before, allow_newline=False) or token.before.startswith(", "):
                 return
-            if self._is_street_word(reading, ahead, number_at=index):
+            is_street = is_home and ahead > index + 1 and len(token.lower) > 3 and token.lower in _SURE_STREET
+            if is_street or self._is_street_word(reading, ahead, number_at=index):
                 yield index, ahead, 0.85, "own.street"
                 return
-            in_plain_text = not reading.has_case and ahead <= index + 2 and token.lower not in _FUNCTION_WORDS
+            is_plain = is_home or not reading.has_case
+            in_plain_text = is_plain and ahead <= index + 2 and token.lower not in _FUNCTION_WORDS
             if not (self._is_shaped(reading, ahead) or token.is_number or token.lower in _JOIN or in_plain_text):
                 return
 

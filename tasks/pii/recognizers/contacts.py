@@ -29,6 +29,15 @@ _BARE_USERNAME = re.compile(
     re.IGNORECASE,
 )
 """``user jsmith1985``: letters and then two digits or more, right after a word for an account."""
+_QUOTED_USERNAME = re.compile(
+    r"\b(?:user(?: ?name| id)?|login|account|handle|profile)\s(?P<quote>[\"'`])(?P<value>[\w.@-]{3,40})(?P=quote)",
+    re.IGNORECASE,
+)
+_SPEAKER = re.compile(
+    r"^[ \t]*[\[(]?\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]m)?[\])]?[ \t]*[-–]?[ \t]*<?(?P<value>[a-z][\w.-]{2,30})>?:(?=\s)",
+    re.MULTILINE,
+)
+"""Who says it, in the lines of a chat: ``[10:42] jkowalski: hi``."""
 _JOINED_NAME = re.compile(r"(?<![\w@./-])[^\W\d_]{2,20}_[^\W\d_]{2,20}\d{1,6}(?![\w@/-])")
 _PROFILE = re.compile(
     r"(?:https?://)?(?:www\.|m\.)?(?:linkedin\.com/in|facebook\.com|fb\.com|twitter\.com|x\.com|instagram\.com|tiktok\.com/@"
@@ -78,6 +87,14 @@ class ContactRecognizer(OwnRecognizer):
         if "user" in lower or "login" in lower or "account" in lower or "handle" in lower or "profile" in lower:
             for match in _BARE_USERNAME.finditer(text):
                 yield Span(match.start("value"), match.end("value"), "USERNAME", 0.6, "own.bare_username")
+            for match in _QUOTED_USERNAME.finditer(text):
+                if match.group("value").lower() not in reading.lexicon.ordinary:
+                    yield Span(match.start("value"), match.end("value"), "USERNAME", 0.6, "own.quoted_username")
+        if ":" in text:
+            for match in _SPEAKER.finditer(text):
+                if match.group("value") not in reading.lexicon.ordinary:
+                    yield Span(match.start("value"), match.end("value"), "USERNAME", 0.6, "own.speaker")
+        yield from _initial_and_surname(reading)
         if "_" in text:
             for match in _JOINED_NAME.finditer(text):
                 if any(part.lower() in reading.lexicon.names for part in re.findall(r"[^\W\d_]{3,}", match.group())):
@@ -91,3 +108,14 @@ class ContactRecognizer(OwnRecognizer):
         if "=" in text and ("?" in text or "&" in text):
             for match in _PERSONAL_QUERY.finditer(text):
                 yield Span(match.start("value"), match.end("value"), "USERNAME", 0.7, "own.personal_query")
+
+
+def _initial_and_surname(reading: Reading) -> Iterator[Span]:
+    """``dsmith``: a word that is none, but for its first letter a family name."""
+    known = reading.lexicon
+    for token in reading.tokens:
+        word = token.text
+        if len(word) < 5 or not word.islower() or word[1:] not in known.last:
+            continue
+        if word not in known.ordinary and word not in known.english_rare and word not in known.names:
+            yield Span(token.start, token.end, "USERNAME", 0.5, "own.initial_and_surname")

@@ -65,7 +65,7 @@ _LABELLED = re.compile(
     r"identity |device |licen[cs]e |passport |account |booking |order |tracking |invoice |reference |certificate )?"
     r"(?:account|acct|licen[cs]e|passport|mrn|ssn|vin|imei|policy|id|ids|identification|identifier|certificate|"
     r"permit|badge|chart|record|serial|routing|sort code|customer|patient|member|subscriber|claim|case|booking|"
-    r"nhs|medicare))"
+    r"nhs|medicare|employee|student|badge))"
     r"(?:\s(?:card|plate))?(?:\s?(?:number|numbers|no\.?|nr\.?|num|code|id|\#))?"
     r"(?:\s?[:=#]{1,2}\s?|\s(?:is|was|are|of|it's)\s(?:now\s)?|\s)[#\"'(]?"
     r"(?P<value>[A-Za-z]{0,5}[ -]?\d[A-Za-z0-9]*(?:[ /-][A-Za-z0-9]*\d[A-Za-z0-9]*){0,4}(?:-[A-Za-z])?)(?![\w])",
@@ -102,6 +102,17 @@ _IBAN_LIKE = re.compile(
 )
 
 
+_SECURITY_CODE = re.compile(
+    r"\b(?:(?P<card>cvv2?|cvc2?|csc|security code)|pin(?: ?code)?|pass ?code|otp|(?:verification|one[- ]time) code)\b"
+    r"(?:\s(?:number|no\.?|is|was|of|on the back)|\s?[:=#])*\s?"
+    r"(?P<value>\d{3,6})(?![\w.,-]*\d)",
+    re.IGNORECASE,
+)
+_COORDINATES = re.compile(
+    r"(?<![\w.,-])[-+]?\d{1,2}\.\d{4,}°?\s?[NS]?(?:\s?[,;]\s?|\s)[-+]?\d{1,3}\.\d{4,}°?(?:\s?[EW]\b)?(?!\w|\.\d)"
+)
+
+
 class IdentifierRecognizer(OwnRecognizer):
     """Numbers and codes that belong to one person, one account, one device or one vehicle."""
 
@@ -112,6 +123,7 @@ class IdentifierRecognizer(OwnRecognizer):
                 "ID_NUMBER",
                 "IBAN_CODE",
                 "LICENSE_PLATE",
+                "LOCATION",
                 "POSTCODE",
                 "VIN",
             )
@@ -131,6 +143,12 @@ class IdentifierRecognizer(OwnRecognizer):
         for match in _LETTERED.finditer(text):
             entity = _entity_of(lower[max(0, match.start() - _CONTEXT_REACH) : match.start()]) or "ID_NUMBER"
             yield Span(match.start(), match.end(), entity, 0.6, "own.lettered_id")
+        for match in _SECURITY_CODE.finditer(text):
+            if match.group("card") or len(match.group("value")) > 3:
+                entity = "CREDIT_CARD" if match.group("card") else "ID_NUMBER"
+                yield Span(match.start("value"), match.end("value"), entity, 0.7, "own.security_code")
+        for match in _COORDINATES.finditer(text):
+            yield Span(match.start(), match.end(), "LOCATION", 0.7, "own.coordinates")
         for match in _VIN.finditer(text):
             has_check = _vin_check(match.group())
             if has_check or "vin" in lower or "chassis" in lower:
@@ -232,6 +250,9 @@ def _is_grouped_like_an_identifier(value: str) -> bool:
         return True
     if all(len(group) == 4 and group.startswith(("19", "20")) for group in groups):
         return False
+    has_zeros_in_front = any(len(group) > 1 and group.startswith("0") for group in groups[1:])
+    if has_zeros_in_front and sum(map(len, groups)) >= 10 and not any(sign in value for sign in "./-"):
+        return True
     if len(groups) > 6:
         return " " in value and "-" not in value and min(map(len, groups)) >= 3 and max(map(len, groups)) >= 4
     if " " in value:

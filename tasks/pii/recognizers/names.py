@@ -22,9 +22,11 @@ _PARTICLES = vocabulary("particles")
 _TITLES = vocabulary("titles")
 _SOFT_TITLES = vocabulary("soft_titles")
 _ACTING = vocabulary("acting")
+_LETTERED_THINGS = vocabulary("lettered_things")
 _SOMETIMES_NAMES = vocabulary("sometimes_names")
 _NOT_INTRODUCED = vocabulary("not_after_introductions")
 _NOT_IN_NAMES = vocabulary("not_in_names")
+_FUNCTION_WORDS = vocabulary("function_words")
 
 _INTRODUCTION = re.compile(
     r"\b(?:my (?:full |first |last |maiden |real |legal )?name(?:'s| is| was|:)|name(?:'s| is|:)|names? (?:are|were)|"
@@ -101,7 +103,7 @@ class NameRecognizer(OwnRecognizer):
             found = self._judge(reading, index, token, token.start in introduced)
             if found is not None:
                 score, detector = found
-                first, last = self._grow(reading, index)
+                first, last = self._grow(reading, index, introduced)
                 entity = "PROPER_NOUN" if detector == "own.strict" else "PERSON"
                 yield Span(tokens[first].start, tokens[last].end, entity, score, detector)
 
@@ -113,17 +115,23 @@ class NameRecognizer(OwnRecognizer):
         if token.is_capital and self._strict and (misread := _MISREAD.fullmatch(token.text)) is not None:
             plain = misread.group().lower().translate(_LETTERS_OF_DIGITS)
             return (0.6, "own.misread_name") if plain in known.names or plain not in known.ordinary else None
+        if word in _TITLES - _SOFT_TITLES and reading.text.startswith(". ", token.full_end):
+            return None  # "Pvt. D. Cole": what follows is the name
         if token.is_capital:
             is_name = word in known.names
             is_ordinary = word in known.ordinary
             if follows_title and (not is_ordinary or is_name or not reading.starts_sentence(index)) and len(word) > 1:
                 return 0.9, "own.title"
-            if is_introduced and len(word) > 1 and (is_name or word not in known.top):
+            if is_introduced and len(word) > 1 and (is_name or word not in known.top) and not self._asks(reading, index):
                 return 0.9, "own.introduction"
+            if is_name and len(word) > 2 and self._follows_initial(reading, index):
+                return 0.7, "own.initial"
             if word in known.sure_first and len(word) > 2:
                 if token.text.isupper() and len(word) <= 4 and reading.has_case:
                     return (0.5, "own.strict") if self._strict and len(word) == 4 else None
                 return 0.85, "own.given_name"
+            if len(word) == 2 and word in known.names and not is_ordinary and self._is_short_name(reading, index):
+                return 0.5, "own.short_name"
             if word in known.maybe_first and self._has_evidence(reading, index, token):
                 return 0.7, "own.ambiguous_name"
             if word in _SOMETIMES_NAMES and self._acts_or_has_surname(reading, index):
@@ -188,7 +196,27 @@ class NameRecognizer(OwnRecognizer):
             return True
         return second not in known.top and not (first in known.english and second in known.english)
 
-    def _grow(self, reading: Reading, index: int) -> tuple[int, int]:
+    def _is_followed_by_surname(self, reading: Reading, index: int, introduced: set[int]) -> bool:
+        """Whether a title or an introduction announces a given name, and the next word can only be the family name.
+
+        ``Mrs. Violet Plum``, ``my name is Hope Grace``: whatever else that word may mean.
+        """
+        tokens, known = reading.tokens, reading.lexicon
+        token, after = tokens[index], tokens[index + 1] if index + 1 < len(tokens) else None
+        if after is None or after.before != " " or token.lower not in known.first or not reading.has_case:
+            return False
+        if (
+            not token.is_capital
+            or not after.is_capital
+            or len(after.text) < 3
+            or after.text.isupper() != token.text.isupper()
+        ):
+            return False
+        if after.lower in _NOT_IN_NAMES or after.lower in _FUNCTION_WORDS or after.lower in self._allowed:
+            return False
+        return token.start in introduced or self._follows_title(reading, index)
+
+    def _grow(self, reading: Reading, index: int, introduced: set[int]) -> tuple[int, int]:
         """First and last token of the name that holds the token."""
         tokens = reading.tokens
         last = index
@@ -197,6 +225,8 @@ class NameRecognizer(OwnRecognizer):
             if step is None:
                 break
             last = step
+        if last == index and self._is_followed_by_surname(reading, index, introduced):
+            last += 1
         first = index
         while first > 0 and index - first < 3 and self._leads(reading, first):
             first -= 1
@@ -294,6 +324,25 @@ class NameRecognizer(OwnRecognizer):
             )
         return True
 
+    def _is_short_name(self, reading: Reading, index: int) -> bool:
+        """``customer Bo``, ``Lee and Ng``: two letters, of which the second is small, within a sentence."""
+        token = reading.tokens[index]
+        return reading.has_case and token.text[1].islower() and not reading.starts_sentence(index)
+
+    def _asks(self, reading: Reading, index: int) -> bool:
+        """Whether a word that may be a name begins a question: ``Agent: May I have your name?``."""
+        tokens = reading.tokens
+        if tokens[index].lower not in _SOMETIMES_NAMES or index + 1 >= len(tokens):
+            return False
+        return tokens[index + 1].before == " " and tokens[index + 1].lower in _FUNCTION_WORDS
+
+    def _follows_initial(self, reading: Reading, index: int) -> bool:
+        """Whether an initial stands before the token, as in ``D. Cole``, and not the end of a sentence: ``Plan B. Rose``."""
+        tokens = reading.tokens
+        if index == 0 or tokens[index].before not in (". ", ".") or not _is_initial(tokens[index - 1]):
+            return False
+        return index == 1 or tokens[index - 1].before != " " or tokens[index - 2].lower not in _LETTERED_THINGS
+
     def _acts_or_has_surname(self, reading: Reading, index: int) -> bool:
         """Whether what follows a very frequent word (Will, May) makes it a name: what people do, or a family name."""
         tokens, known = reading.tokens, reading.lexicon
@@ -348,7 +397,7 @@ class NameRecognizer(OwnRecognizer):
         known, word, text = reading.lexicon, token.lower, token.text
         if len(word) < 3 or (not text.isalpha() and not text.replace("'", "").isalpha()):
             return False
-        if word in known.ordinary or word in known.countries:
+        if word in known.ordinary or word in known.countries or word in _TITLES:
             return False
         if (
             "'" in word

@@ -14,7 +14,10 @@ from tasks.errors import ConfigError
 from tasks.pii.canaries import Canary, make_canaries
 from tasks.pii.config import PiiConfig
 from tasks.pii.detection import detector_for
+from tasks.pii.entities import ENTITIES
+from tasks.pii.ner import _LABELS
 from tasks.pii.operators import PLACEHOLDER
+from tasks.pii.patterns import gated_recognizers
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import Scrubbed, scrub_batch
 from tasks.pii.spans import Span, union
@@ -59,6 +62,21 @@ def one(text: str, policy: Policy) -> str | None:
         ("see https://acme.example/u/jane%20roe/orders", "see https://acme.example/u/<USERNAME>/orders"),
         ("at https://acme.example/~jroe?tab=2", "at https://acme.example/~<USERNAME>?tab=2"),
         ("GET /find?name=jane%20roe&amp;page=2 fails", "GET /find?name=<USERNAME>&amp;page=2 fails"),
+        ("Mrs. Violet Plum fell at home.", "Mrs. <PERSON> fell at home."),
+        ("Tell customer Bo to call.", "Tell customer <PERSON> to call."),
+        ("She lives at 22 acacia avenue now.", "She lives at <STREET_ADDRESS> now."),
+        ("my social is two one nine, zero nine, double nine nine nine", "my social is <ID_NUMBER>"),
+        ("my card starts with four one one one", "my card starts with <ID_NUMBER>"),
+        ("It's Hope, H-O-P-E.", "It's <PERSON>, <PERSON>."),
+        ("the cvv is 123 and my pin: 4821", "the cvv is <CREDIT_CARD> and my pin: <ID_NUMBER>"),
+        ("my ref is 1 85 05 78 006 084 36 here", "my ref is <ID_NUMBER> here"),
+        ("his number was QQ 12 34 56 C", "his number was <UK_NINO>"),
+        ("Last login from 52.5200, 13.4050.", "Last login from <LOCATION>."),
+        ("Employee 004512 has left.", "Employee <ID_NUMBER> has left."),
+        ("user 'bwinterbourne' was locked", "user '<USERNAME>' was locked"),
+        ("[10:42] jkowalski: is it done?", "[10:42] <USERNAME>: is it done?"),
+        ("it was used by dsmith on Monday", "it was used by <USERNAME> on Monday"),
+        ("mi DNI es 12345678Z", "mi DNI es <ES_NIF>"),
         ("born 03/04/1985 in spring", "born <DATE_OF_BIRTH> in spring"),
         ("a 54 year old man", "a <AGE> year old man"),
         ("my passport number is 769078857", "my passport number is <US_PASSPORT>"),
@@ -91,6 +109,11 @@ def test_each_kind_of_value_is_replaced_whole(strict: Policy, text: str, expecte
         "The firewall blocks Port 443 now.",
         "It is done.\nThanks\nsee below",
         "Is Canada bigger than France?",
+        "Count one, two, three, four, five, six.",
+        "Agent: May I help you? It is made in the U-S-A.",
+        "Sort 10 25 30 45 60 75 and 1.05 2.07 3.09 4.01.",
+        "[10:42] agent: hello, press 1234 on page 42.",
+        "Pin 12 of the connector is the clock.",
         "Look at https://docs.intranet/guide/users?page=2&filename=report.pdf#user for more.",
         "Salt &amp; pepper&nbsp;mills are 100% off &lt;today&gt;.",
         "Open C:\\reports\\new and C:\\temp first.\\nThen restart it.",
@@ -101,6 +124,11 @@ def test_each_kind_of_value_is_replaced_whole(strict: Policy, text: str, expecte
 )
 def test_ordinary_text_stays(strict: Policy, text: str) -> None:
     assert one(text, strict) == text
+
+
+def test_a_letter_is_an_initial_unless_something_is_called_by_it(turbo: Policy) -> None:
+    assert one("Signed by Pvt. D. Cole yesterday.", turbo) == "Signed by Pvt. <PERSON> yesterday."
+    assert one("We chose plan B. Rose water helps.", turbo) == "We chose plan B. Rose water helps."
 
 
 def test_ambiguous_words_are_names_only_with_evidence(strict: Policy) -> None:
@@ -335,6 +363,21 @@ def test_operators_by_entity(turbo: Policy) -> None:
     assert masked == "***** ********"
     assert redacted == "."
     assert one("a@b.example", Policy(policy.config, key=b"two")) != hashed
+
+
+def test_every_kind_that_a_detector_finds_is_known(strict: Policy) -> None:
+    detector = detector_for(strict)
+    own = (
+        detector._contacts,
+        detector._addresses,
+        detector._identifiers,
+        detector._names,
+        detector._facts,
+        detector._spoken,
+    )
+    presidio = [gated.recognizer for gated in gated_recognizers(strict=True)]
+    found = {entity for recognizer in (*own, *presidio) for entity in recognizer.supported_entities}
+    assert found | set(_LABELS.values()) | {"KNOWN_VALUE"} == ENTITIES
 
 
 def test_a_kind_that_no_detector_finds_is_refused_by_the_configuration() -> None:
