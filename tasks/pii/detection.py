@@ -351,7 +351,7 @@ def _known_values(reading: Reading, values: Sequence[str]) -> list[Span]:
             continue
         words = [token.lower for token in Reading(plain).tokens]
         is_name = len(words) > 1 and _NAME_MARKS.sub("", plain).isalpha()
-        for expression in (*_writings(plain), *(_name_orders(words) if is_name else ())):
+        for expression in (*_writings(plain, reading), *(_name_orders(words, reading) if is_name else ())):
             found = re.finditer(expression, reading.text, re.IGNORECASE)
             spans.extend(Span(match.start(), match.end(), "KNOWN_VALUE", 1.0, "known_values") for match in found)
         if is_name:
@@ -366,22 +366,30 @@ def _known_values(reading: Reading, values: Sequence[str]) -> list[Span]:
     return spans
 
 
-def _writings(plain: str) -> list[str]:
-    """Patterns of a known value: as it is, and, where it is a number, with other separators or none."""
-    head = r"(?<!\w)" if plain[0].isalnum() else ""
-    tail = r"(?!\w)" if plain[-1].isalnum() else ""
-    patterns = [head + r"\s+".join(re.escape(part) for part in plain.split(" ")) + tail]
-    signs = [character for character in plain if character.isalnum()]
-    if len(signs) >= _MIN_NUMBER_SIGNS and sum(map(str.isdigit, signs)) >= _MIN_NUMBER_DIGITS:
-        patterns.append(r"(?<!\w)" + r"[\s\-./()]{0,2}".join(map(re.escape, signs)) + r"(?!\w)")
-    return patterns
+def _writings(plain: str, reading: Reading) -> Iterator[str]:
+    """Patterns of a known value that may match: as it is, and, where it is a number, with other separators or none."""
+    parts = plain.split(" ")
+    if _holds_all(reading, parts):
+        head = r"(?<!\w)" if plain[0].isalnum() else ""
+        tail = r"(?!\w)" if plain[-1].isalnum() else ""
+        yield head + r"\s+".join(map(re.escape, parts)) + tail
+    signs = "".join(filter(str.isalnum, plain))
+    is_number = len(signs) >= _MIN_NUMBER_SIGNS and sum(map(str.isdigit, signs)) >= _MIN_NUMBER_DIGITS
+    if is_number and signs.lower() in reading.signs:
+        yield r"(?<!\w)" + r"[\s\-./()]{0,2}".join(map(re.escape, signs)) + r"(?!\w)"
 
 
-def _name_orders(words: Sequence[str]) -> Iterator[str]:
+def _name_orders(words: Sequence[str], reading: Reading) -> Iterator[str]:
     """Patterns of a name from each of its words on: the family name first or last, with a comma or without."""
-    for first in range(len(words)):
-        turned = [*words[first:], *words[:first]]
-        yield r"(?<!\w)" + r"[\s,.]+".join(map(re.escape, turned)) + r"(?!\w)"
+    if _holds_all(reading, words):
+        for first in range(len(words)):
+            turned = [*words[first:], *words[:first]]
+            yield r"(?<!\w)" + r"[\s,.]+".join(map(re.escape, turned)) + r"(?!\w)"
+
+
+def _holds_all(reading: Reading, parts: Iterable[str]) -> bool:
+    """Whether a text holds all parts somewhere: quicker than to make a pattern and look."""
+    return all(part.lower() in reading.lower or part in reading.text for part in parts)
 
 
 def _segments(text: str) -> list[tuple[int, int]]:

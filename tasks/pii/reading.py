@@ -168,6 +168,11 @@ class Reading:
         return "".join(low if len(low := character.lower()) == 1 else character for character in self.text)
 
     @cached_property
+    def signs(self) -> str:
+        """The letters and digits of the text in lower case, joined."""
+        return "".join(filter(str.isalnum, self.lower))
+
+    @cached_property
     def has_case(self) -> bool:
         """Whether capitals mean something here: neither next to none nor next to all letters are capitals."""
         words = [token for token in self.tokens if not token.is_number and len(token.text) > 1]
