@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.gpu import gpu_slot
 from tasks import benchmark, fit
 from tasks.contracts import BaseLanguageModel, DatasetRef, FitVerdict, Split
 from tasks.stage import CONTRACTS
@@ -31,7 +32,8 @@ def judge_fit(
         affordable = scoring.model_copy(
             update={"max_examples": min(settings.max_examples, scoring.max_examples or settings.max_examples)}
         )
-        scores.append(benchmark.score_model("base", base, None, frozen, scoring))
-        for way in fit.prompt_arms(frozen, rows.train, settings):
-            scores.append(benchmark.score_model(way.arm, base, None, way.dataset, affordable))
+        ways = fit.prompt_arms(frozen, rows.train, settings)
+        with gpu_slot():
+            scores.append(benchmark.score_model("base", base, None, frozen, scoring))
+            scores += [benchmark.score_model(way.arm, base, None, way.dataset, affordable) for way in ways]
     return fit.judge_fit(tuple(scores), frozen, rows.train, settings, scoring.max_examples)

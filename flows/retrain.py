@@ -52,9 +52,11 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     rows = splitting.split(mixture.dataset, config.prepare.splitting)
     pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
 
-    # 3. Fit: would the base model do with a prompt, examples or retrieval? Asked before training is paid for.
+    # 3. Fit: would the base model do with a prompt, examples or retrieval? Asked, where the GPUs are, before training is
+    #    paid for.
     base = training.resolve_base_model(config.training.base_model, config.store)
-    verdict = judge_fit(base, rows, examples.frozen, config.fit, config.benchmark)
+    ways = (base, rows, examples.frozen, config.fit, config.benchmark)
+    verdict = on_gpu_pool(judge_fit, *ways) if config.fit.enabled else judge_fit(*ways)
 
     # 4. Train: LoRA SFT on the rows, then DPO or KTO on the pairs and GRPO by rewards where asked for, on top of the same
     #    adapter; where the GPUs are.

@@ -7,13 +7,21 @@ import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from flows import embedded
+from flows.fit import judge_fit
+from flows.gpu import _as_json
+from tasks.benchmark import BenchmarkConfig
+from tasks.contracts import BaseLanguageModel, Split
+from tasks.fit import FitConfig
 from tasks.processes import start_guarded, stop_group
+from tasks.storage import Store
 from tests.flows.standin import parent, stage
+from tests.tiny_model import desk_row
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 240
@@ -32,6 +40,21 @@ def test_without_a_pool_the_stage_runs_in_this_process(tmp_path: Path) -> None:
     parent(str(tmp_path), "calm")
     assert (tmp_path / "calm.pid").read_text() == str(os.getpid())
     assert '"learning_rate":0.5' in (tmp_path / "calm.json").read_text()
+
+
+def test_what_a_fit_verdict_is_asked_with_survives_the_way_to_another_pool(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    rows = store.write_rows([desk_row(0)], kind="messages")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    asked: dict[str, Any] = {
+        "base": BaseLanguageModel(name="tiny", folder=store.add_folder(tmp_path / "model"), license="mit", num_parameters=1),
+        "rows": Split(train=rows, validation=rows, num_groups=1),
+        "frozen": rows,
+        "settings": FitConfig(enabled=True, target=0.5),
+        "scoring": BenchmarkConfig(max_examples=7),
+    }
+    assert judge_fit.validate_parameters({name: _as_json(value) for name, value in asked.items()}) == asked
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing() -> No
         deployments = post(f"{api}/deployments/filter", {})
         names = {deployment["name"] for deployment in deployments}
         cpu = {"quarterly", "on-demand", "retrain-on-alert", "prepare-dataset", "check-production", "promote", "rollback"}
-        assert names == cpu | {"prune"} | {"train-adapter", "benchmark-models"}
+        assert names == cpu | {"prune"} | {"train-adapter", "judge-fit", "benchmark-models"}
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
         assert len(quarterly["schedules"]) == 1
         upcoming = upcoming_runs(api, quarterly["id"])
