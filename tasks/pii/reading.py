@@ -32,13 +32,14 @@ _PLAIN = {
 }  # fmt: skip
 _ESCAPE = re.compile(
     r"""
-    \\[nrt](?![a-z]) | (?:(?<=[\s.,;!?)\]"'>]) | (?<=\\[nrt]))\\[nrt]  # of JSON, by their letter: in a path, others follow
-    | \\u[0-9A-Fa-f]{4}
+    \\(?:[nrt](?:(?![a-z])|(?<=[\s.,;!?)\]"'>]\\[nrt])|(?<=\\[nrt]\\[nrt]))  # of JSON; in a path, small letters follow
+        |u[0-9A-Fa-f]{4})
     | &(?:\#[0-9]{1,6}|\#[xX][0-9A-Fa-f]{1,5}|[A-Za-z]{2,8});  # of HTML
     | %(?:40|2[BbEe])  # of addresses: @, + and a dot; a space stays one word with its address
     """,
     re.VERBOSE,
 )
+"""Each alternative begins with its sign, which lets the search skip all other characters."""
 _BRACKETED = re.compile(r"(?<=[<\[])[A-Z]+(?:_[A-Z]+)+(?=[>\]])")
 """``<MARIA_KELLER>``: two words."""
 _SENTENCE_END = re.compile(r"[.!?:;\n•*|…\"(\[{]")

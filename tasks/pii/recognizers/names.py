@@ -21,6 +21,7 @@ from tasks.pii.spans import Span
 _PARTICLES = vocabulary("particles")
 _TITLES = vocabulary("titles")
 _SOFT_TITLES = vocabulary("soft_titles")
+_HARD_TITLES = _TITLES - _SOFT_TITLES
 _ACTING = vocabulary("acting")
 _LETTERED_THINGS = vocabulary("lettered_things")
 _SOMETIMES_NAMES = vocabulary("sometimes_names")
@@ -115,7 +116,7 @@ class NameRecognizer(OwnRecognizer):
         if token.is_capital and self._strict and (misread := _MISREAD.fullmatch(token.text)) is not None:
             plain = misread.group().lower().translate(_LETTERS_OF_DIGITS)
             return (0.6, "own.misread_name") if plain in known.names or plain not in known.ordinary else None
-        if word in _TITLES - _SOFT_TITLES and reading.text.startswith(". ", token.full_end):
+        if word in _HARD_TITLES and reading.text.startswith(". ", token.full_end):
             return None  # "Pvt. D. Cole": what follows is the name
         if token.is_capital:
             is_name = word in known.names
