@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+FOLDER = Path(os.environ.get("PERENNIAL_BENCH_DATA", "benchmark-data"))
 BANKING = "banking77/train.csv"
 ALPACA = "alpaca1100/instructions.jsonl"
 PII = "pii/synth_dataset_v2_half_a.json"
@@ -21,7 +22,7 @@ _SOURCES = {
 
 def public_data(name: str) -> Path:
     """The file's path; ends the script with what is missing, and where to put it, when it is not there."""
-    path = Path(os.environ.get("PERENNIAL_BENCH_DATA", "benchmark-data")) / name
+    path = FOLDER / name
     if not path.is_file():
         sys.exit(f"{path} is not there. It is {_SOURCES[name]}. Put it there, or name its folder in PERENNIAL_BENCH_DATA.")
     return path

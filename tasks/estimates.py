@@ -7,12 +7,10 @@ whose answers differ in one example of fifty it calls 4.9 % better, where 2.5 % 
 
 from __future__ import annotations
 
-from statistics import NormalDist
-
 import numpy as np
 
 from tasks.bootstrap import Interval, Values, mean_interval
-from tasks.intervals import paired_difference_interval, wilson_interval
+from tasks.intervals import paired_difference_interval, two_sided_quantile, wilson_interval
 
 
 def mean_score(values: Values, *, confidence: float, num_resamples: int, seed: int) -> Interval:
@@ -26,7 +24,7 @@ def mean_score(values: Values, *, confidence: float, num_resamples: int, seed: i
     """
     if are_binary(values):
         num_right = int(np.count_nonzero(values))
-        return Interval(num_right / len(values), *wilson_interval(num_right, len(values), _quantile(confidence)))
+        return Interval(num_right / len(values), *wilson_interval(num_right, len(values), two_sided_quantile(confidence)))
     return mean_interval(values, confidence=confidence, num_resamples=num_resamples, seed=seed)
 
 
@@ -45,7 +43,7 @@ def mean_difference(first: Values, second: Values, *, confidence: float, num_res
     if are_binary(first, second):
         both = int(np.count_nonzero((first == 1) & (second == 1)))
         only_first, only_second = int(np.count_nonzero(first)) - both, int(np.count_nonzero(second)) - both
-        ends = paired_difference_interval(both, only_first, only_second, len(first), _quantile(confidence))
+        ends = paired_difference_interval(both, only_first, only_second, len(first), two_sided_quantile(confidence))
         return Interval((only_first - only_second) / len(first), *ends)
     return mean_interval(first - second, confidence=confidence, num_resamples=num_resamples, seed=seed)
 
@@ -53,7 +51,3 @@ def mean_difference(first: Values, second: Values, *, confidence: float, num_res
 def are_binary(*scores: Values) -> bool:
     """Whether every score is 0 or 1."""
     return all(bool(np.isin(values, (0.0, 1.0)).all()) for values in scores)
-
-
-def _quantile(confidence: float) -> float:
-    return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 Z_95 = 1.959964
 """The 97.5 % quantile of the standard normal distribution: two-sided 95 %."""
+
+
+def two_sided_quantile(confidence: float) -> float:
+    """The quantile of the standard normal distribution behind a two-sided interval: 1.96 for 0.95."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:

@@ -59,6 +59,13 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_files(folder: Path) -> dict[str, str]:
+    """The digest of every file below a folder by its relative name, sorted."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_of_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
 def sha256_of_json(value: Any) -> str:
     """The SHA-256 of a JSON-able value in canonical form (sorted keys, no spaces)."""
     return sha256_of(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
@@ -263,9 +270,7 @@ class Store:
 
         The manifest with every file's digest is written last, so a folder without one is a torn write and is replaced.
         """
-        digests = {
-            str(path.relative_to(folder)): sha256_of_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
-        }
+        digests = sha256_of_files(folder)
         digests.pop(_MANIFEST, None)
         sha256 = sha256_of_json(digests)
         size_bytes = sum((folder / name).stat().st_size for name in digests)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.modeling.devices import answering_device
 from tasks.prices import PriceTable
+from tasks.storage import sha256_of_files
 from tasks.verifiable import JsonSchema, Pattern
 
 
@@ -75,8 +75,7 @@ class LmEvalConfig(BaseModel):
 
     def outside_content(self) -> Mapping[str, str]:
         """The digest of every file of the folder, so that a changed task is a changed setting."""
-        files = sorted(path for path in Path(self.folder).rglob("*") if path.is_file())
-        return {path.relative_to(self.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return sha256_of_files(Path(self.folder))
 
 
 class BenchmarkConfig(BaseModel):

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from tasks.errors import InputError, MissingDependencyError
 from tasks.rows import TableRows
-from tasks.storage import sha256_of, sha256_of_file, sha256_of_json
+from tasks.storage import sha256_of, sha256_of_files, sha256_of_json
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _DATA_SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt"}
@@ -261,7 +261,7 @@ def _read_folder(folder: Path, split: str) -> Source:
             "Name one file in it.",
         )
     datasets = _import_datasets(str(folder))
-    digests = {str(file.relative_to(folder)): sha256_of_file(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+    digests = sha256_of_files(folder)
     try:
         dataset = datasets.load_from_disk(str(folder))
     except (OSError, ValueError, pa.ArrowException) as error:

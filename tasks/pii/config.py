@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from difflib import get_close_matches
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.pii.entities import ENTITIES
 from tasks.pii.keys import id_of_key
-from tasks.storage import sha256_of_file, sha256_of_json
+from tasks.storage import sha256_of_files, sha256_of_json
 
 Mode = Literal["strict", "balanced", "turbo"]
 Replacement = Literal["placeholder", "redact", "mask", "hash", "surrogate"]
@@ -40,24 +39,11 @@ class NerConfig(_Section):
 
     def outside_content(self) -> Mapping[str, str]:
         """The digest of the model's folder, or the version of its package; a model of the hub is known by its name alone."""
-        folder = Path(self.model)
-        if folder.is_dir():
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-            return {"ner_model": _digest(tuple((str(path), *_version(path)) for path in files))}
+        if Path(self.model).is_dir():
+            return {"ner_model": sha256_of_json(sha256_of_files(Path(self.model)))}
         with suppress(PackageNotFoundError):
             return {"ner_model": version(self.model)}
         return {}
-
-
-def _version(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-@lru_cache(maxsize=8)
-def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
-    """One digest of all files; read once for each state of the folder."""
-    return sha256_of_json([sha256_of_file(Path(path)) for path, _, _ in files])
 
 
 class VerificationConfig(_Section):

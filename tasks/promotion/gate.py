@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from tasks.bootstrap import Interval, Values
 from tasks.contracts import Comparison, PromotionDecision
 from tasks.errors import IntegrityError
+from tasks.intervals import two_sided_quantile
 from tasks.metrics import METRICS
 from tasks.promotion.config import GuardConfig, PromotionConfig, SafetyGuardConfig
 from tasks.promotion.differences import difference, p95_ratio, p_no_harm
@@ -270,8 +270,6 @@ def _judge_slices(
 ) -> None:
     """Adds the slices on which the candidate is worse beyond chance and beyond the allowed drop."""
     metric = config.primary_metric
-    if metric not in arms["candidate"] or metric not in arms[opponent]:
-        return
     scores = _paired(arms, opponent, metric)
     slices: dict[Slice, tuple[Values, Values]] = {}
     for part, ids in _slices(arms["candidate"], config).items():
@@ -342,14 +340,14 @@ def _of_all(general: Mapping[str, pd.DataFrame], arms: Mapping[str, pd.DataFrame
 
 def _pairs(arms: Mapping[str, pd.DataFrame], opponent: str, metric: str) -> tuple[Values, Values]:
     """The candidate's and the opponent's scores on the examples that both were measured on."""
-    if metric not in arms["candidate"] or metric not in arms[opponent]:
-        return np.empty(0), np.empty(0)
     both = _paired(arms, opponent, metric)
     return both["candidate"].to_numpy(), both["other"].to_numpy()
 
 
 def _paired(arms: Mapping[str, pd.DataFrame], opponent: str, metric: str) -> pd.DataFrame:
-    """The columns ``candidate`` and ``other`` of the examples that both were measured on."""
+    """The columns ``candidate`` and ``other`` of the examples that both were measured on; no row of an unmeasured metric."""
+    if metric not in arms["candidate"] or metric not in arms[opponent]:
+        return pd.DataFrame({"candidate": [], "other": []}, dtype=float)
     return pd.DataFrame({"candidate": arms["candidate"][metric], "other": arms[opponent][metric]}).astype(float).dropna()
 
 
@@ -375,8 +373,7 @@ def _holm_rejections(p_values: Mapping[Slice, float], level: float) -> set[Slice
 
 
 def _z(config: PromotionConfig) -> float:
-    normal = NormalDist()
-    return normal.inv_cdf((1 + config.confidence) / 2) + normal.inv_cdf(_POWER)
+    return two_sided_quantile(config.confidence) + NormalDist().inv_cdf(_POWER)
 
 
 def _detectable_effect(differences: Values, config: PromotionConfig) -> float:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 from tasks.contracts import Comparison
 from tasks.errors import IntegrityError
-from tasks.intervals import paired_difference_interval
+from tasks.intervals import paired_difference_interval, two_sided_quantile
 from tasks.promotion.config import SafetyGuardConfig
 
 Failures = Mapping[str, bool]
@@ -62,7 +61,7 @@ def judge_rate(
     only_candidate = sum(candidate.values()) - both
     only_other = sum(other.values()) - both
     num_probes = len(candidate)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = two_sided_quantile(confidence)
     low, high = paired_difference_interval(both, only_candidate, only_other, num_probes, z)
     difference = (only_candidate - only_other) / num_probes
     margin = guard.max_worsening

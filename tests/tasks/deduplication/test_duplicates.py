@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.public_data import FOLDER
 from tasks.deduplication import DeduplicationConfig, deduplicate
 from tasks.deduplication.duplicates import Deduplicated, deduplicate_table
 from tasks.deduplication.sameness import says_the_same
 from tasks.errors import QualityLimitError
 from tasks.rows import rows_to_table
 from tasks.storage import Store
-
-PUBLIC = Path(os.environ.get("PERENNIAL_BENCH_DATA", "benchmark-data"))
 
 
 def row(name: str, ask: str, reply: str, label: str | None = None, **more: Any) -> dict[str, Any]:
@@ -183,11 +181,11 @@ def test_too_many_duplicates_stop_the_run(tmp_path: Path) -> None:
         deduplicate.fn(dataset, DeduplicationConfig())
 
 
-@pytest.mark.skipif(not PUBLIC.is_dir(), reason="PERENNIAL_BENCH_DATA names no public data")
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="PERENNIAL_BENCH_DATA names no public data")
 def test_real_questions_with_different_labels_survive() -> None:
     import csv
 
-    with (PUBLIC / "banking77" / "train.csv").open(encoding="utf-8") as file:
+    with (FOLDER / "banking77" / "train.csv").open(encoding="utf-8") as file:
         drawn = random.Random(1).sample(list(csv.DictReader(file)), 3_000)
     rows = [
         row(f"r{n:04}", item["text"], item["category"].replace("_", " "), item["category"]) for n, item in enumerate(drawn)

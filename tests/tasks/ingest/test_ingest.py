@@ -7,7 +7,6 @@ import datetime as dt
 import gzip
 import hashlib
 import json
-import os
 import random
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from benchmarks.public_data import FOLDER
 from tasks.contracts import Snapshot
 from tasks.errors import InputError, MissingDependencyError
 from tasks.ingest import SourceConfig, take_snapshot
@@ -27,7 +27,6 @@ from tasks.ingest.reading import read_source
 from tasks.ingest.snapshot import Ingested, make_snapshot
 from tasks.storage import Store
 
-PUBLIC = Path(os.environ.get("PERENNIAL_BENCH_DATA", "benchmark-data"))
 GOOD = {"id": "good", "instruction": "Hi", "output": "Hello"}
 
 
@@ -495,7 +494,7 @@ def test_whatever_the_values_every_record_is_accounted_for(
 
 # --------------------------------------------------------------------------------------------------------------- real data
 
-needs_public = pytest.mark.skipif(not PUBLIC.is_dir(), reason="PERENNIAL_BENCH_DATA names no public data")
+needs_public = pytest.mark.skipif(not FOLDER.is_dir(), reason="PERENNIAL_BENCH_DATA names no public data")
 
 
 @needs_public
@@ -508,5 +507,5 @@ needs_public = pytest.mark.skipif(not PUBLIC.is_dir(), reason="PERENNIAL_BENCH_D
     ],
 )
 def test_real_files_are_read_whole(name: str, input_format: str, num_rows: int) -> None:
-    result = ingest(PUBLIC / name)
+    result = ingest(FOLDER / name)
     assert (result.input_format, len(result.rows), result.refused) == (input_format, num_rows, [])
