@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from tasks import dossier, registry
 from tasks.contracts import PromotionRecord, RetrainOutcome, RunEvidence, RunFindings
 from tasks.errors import InputError
+from tasks.storage import open_store
 
 PROMOTE_DEPLOYMENT = "promote/promote"
 
@@ -37,7 +38,7 @@ class ApprovalForm(RunInput):
 
 
 def hand_over(
-    findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
+    store_uri: str, findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
 ) -> RetrainOutcome | None:
     """Starts the deployment ``promote/promote`` and leaves the rest to it; None where there is no such deployment.
 
@@ -54,6 +55,7 @@ def hand_over(
         PROMOTE_DEPLOYMENT,
         flow_run_name=name,
         parameters={
+            "store_uri": store_uri,
             "findings": findings.model_dump(mode="json"),
             "registration": registration.model_dump(mode="json"),
             "page": page.model_dump(mode="json"),
@@ -132,6 +134,7 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[Promo
     """
     from tasks.dossier.summary import read_record
 
+    open_store(store_uri)
     evidence = RunEvidence.model_validate(read_record(store_uri, run))
     registration = registry.RegistryConfig.model_validate(
         {**evidence.settings.get("registry", {}), "model_name": evidence.candidate.name}

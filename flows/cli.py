@@ -145,7 +145,9 @@ def check(
             with StageLines(console).showing():
                 outcome = check_production(settings, until)
         from tasks.monitoring.telling import cells_of
+        from tasks.storage import Store
 
+        store = Store(settings.store)
         found = outcome.check
         lines: list[tuple[str, ...]] = [cells_of(reading) for reading in found.readings]
         title = f"{found.status}: {found.num_requests} requests until {found.window_end:%Y-%m-%d %H:%M} UTC"
@@ -155,8 +157,8 @@ def check(
         for note in outcome.notes:
             console.print(note, highlight=False)
         if outcome.pairs:
-            console.print(f"{outcome.num_pairs} preference pairs to confirm: {outcome.pairs.uri}", soft_wrap=True)
-        console.print(f"page  {outcome.page.uri}", soft_wrap=True)
+            console.print(f"{outcome.num_pairs} preference pairs to confirm: {store.uri_of(outcome.pairs)}", soft_wrap=True)
+        console.print(f"page  {store.uri_of(outcome.page)}", soft_wrap=True)
         if found.alerted:
             sys.exit(3)
 
@@ -200,13 +202,14 @@ def prune(
         from tasks.pruning.listing import read_items
         from tasks.storage import Store
 
-        items = read_items(Store(settings.store), report)
+        store = Store(settings.store)
+        items = read_items(store, report)
         shown: list[tuple[str, ...]] = [
             (one.kind, one.name, f"{one.age_days:.0f} days", f"{one.size_bytes / 1e6:.1f} MB") for one in items[:20]
         ]
         if shown:
             _print_pairs(f"Largest of {report.num_items}", shown, num_text_columns=2)
-            console.print(f"all   {report.listing.uri}", soft_wrap=True)
+            console.print(f"all   {store.uri_of(report.listing)}", soft_wrap=True)
         verb = "Removed" if report.removed else "Would remove"
         console.print(f"{verb} {report.num_items} things, {report.size_bytes / 1e6:.1f} MB in the store.", highlight=False)
 

@@ -11,21 +11,24 @@ from flows import approving
 from tasks import dossier, registry
 from tasks.contracts import RetrainOutcome, RunEvidence, RunFindings
 from tasks.stage import CONTRACTS
+from tasks.storage import open_store
 
 
 @flow(name="promote", persist_result=True, result_serializer=CONTRACTS, flow_run_name="promote-{findings.run_name}")
 def promote_candidate(
-    findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
+    store_uri: str, findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
 ) -> RetrainOutcome:
     """The outcome of a run; when the decision says no, that is recorded and no alias moves.
 
     A question to a person stands in the registry and in the dossier before anyone waits for its answer.
 
     Args:
+        store_uri: The store that every reference is resolved in.
         findings: Everything that the run found out, the decision included.
         registration: How the version is registered, and when a person is asked.
         page: How the dossier is written.
     """
+    open_store(store_uri)
     candidate = registry.register_candidate(registration, findings)
     record = registry.promote_champion(registration, candidate, findings.decision)
     evidence = RunEvidence.of(findings, candidate, record)

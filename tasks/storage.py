@@ -9,6 +9,8 @@ A store is a folder, local or on object storage (``file``, ``s3``, ``gs``: anyth
     dossiers/<run>/dossier.html  readable copies for people; with the pointers the only files that are ever replaced
 
 The name of a thing is the SHA-256 of its bytes, so writing it again is a no-op and a changed byte is found on reading.
+References and pointers hold that name and no place. A run opens its store (:func:`open_store`), and every reference of the
+run is resolved there, so that a store which was copied to another path or into a bucket serves all that refers to it.
 A local write goes to a temporary name in the same folder, is flushed, then renamed; object stores put whole objects.
 Local files and remote objects are read through the same calls.
 """
@@ -25,6 +27,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,11 +89,6 @@ class Store:
         self._root = path.rstrip("/")
         self.is_local = "file" in _protocols(self._fs)
 
-    @classmethod
-    def holding(cls, ref: DatasetRef | FileRef | FolderRef) -> Store:
-        """The store that a reference points into, so that a stage writes its output beside its input."""
-        return cls(ref.uri.rsplit("/", 3)[0])
-
     @property
     def uri(self) -> str:
         """The root as a URL."""
@@ -133,9 +131,8 @@ class Store:
         pq.write_table(table, buffer, compression="zstd")
         data = buffer.getvalue()
         sha256 = sha256_of(data)
-        uri = self._put(f"objects/{sha256[:2]}/{sha256}.parquet", data)
+        self._put(f"objects/{sha256[:2]}/{sha256}.parquet", data)
         ref = DatasetRef(
-            uri=uri,
             sha256=sha256,
             num_rows=table.num_rows,
             kind=kind,
@@ -168,12 +165,14 @@ class Store:
         Raises:
             IntegrityError: The file is gone, or its bytes or lineage are not what the reference says.
         """
-        data = self._get(ref.uri, ref.sha256)
+        data = self._get(ref)
         table = pq.read_table(io.BytesIO(data), columns=columns)
         lineage = json.loads((table.schema.metadata or {}).get(_LINEAGE_KEY, b"{}"))
         told = {"kind": ref.kind, "parents": list(ref.parents), "passed": list(ref.passed)}
         if lineage != told:
-            raise IntegrityError(ref.uri, f"lineage {lineage}", f"{told}", "The reference was altered; run the stage again.")
+            raise IntegrityError(
+                self.uri_of(ref), f"lineage {lineage}", f"{told}", "The reference was altered; run the stage again."
+            )
         return table
 
     def read_rows(self, ref: DatasetRef) -> list[dict[str, Any]]:
@@ -254,8 +253,9 @@ class Store:
     def write_bytes(self, data: bytes, suffix: str) -> FileRef:
         """Writes one file, named by its hash plus ``suffix`` (such as ``.html``)."""
         sha256 = sha256_of(data)
-        uri = self._put(f"files/{sha256[:2]}/{sha256}{suffix}", data)
-        return FileRef(uri=uri, sha256=sha256, size_bytes=len(data))
+        ref = FileRef(sha256=sha256, size_bytes=len(data), suffix=suffix)
+        self._put(_name_of(ref), data)
+        return ref
 
     def read_bytes(self, ref: FileRef) -> bytes:
         """Reads a file whose bytes are checked against its hash.
@@ -263,7 +263,7 @@ class Store:
         Raises:
             IntegrityError: The file is gone or altered.
         """
-        return self._get(ref.uri, ref.sha256)
+        return self._get(ref)
 
     def add_folder(self, folder: Path) -> FolderRef:
         """Copies a local folder into the store; its files keep their relative names.
@@ -281,8 +281,7 @@ class Store:
                     self._fs.makedirs(f"{self._root}/{target}/{name}".rsplit("/", 1)[0], exist_ok=True)
                     self._fs.put_file(str(folder / name), f"{self._root}/{target}/{name}")
                 self._put(f"{target}/{_MANIFEST}", json.dumps(digests, indent=2, sort_keys=True).encode())
-        uri = str(self._fs.unstrip_protocol(f"{self._root}/{target}"))
-        return FolderRef(uri=uri, sha256=sha256, num_files=len(digests), size_bytes=size_bytes)
+        return FolderRef(sha256=sha256, num_files=len(digests), size_bytes=size_bytes)
 
     def fetch_folder(self, ref: FolderRef, cache: Path | None = None) -> Path:
         """A local path that holds the folder: the store's own when it is local, else a verified copy under ``cache``.
@@ -290,7 +289,7 @@ class Store:
         Raises:
             IntegrityError: A file is missing or altered.
         """
-        _, path = fsspec.core.url_to_fs(ref.uri)
+        path = f"{self._root}/{_name_of(ref)}"
         if self.is_local:
             local = Path(path)
         else:
@@ -300,7 +299,7 @@ class Store:
                 shutil.rmtree(partial, ignore_errors=True)
                 self._fs.get(path, str(partial), recursive=True)
                 partial.rename(local)
-        _verify_folder(local, ref)
+        _verify_folder(local, ref, self.uri_of(ref))
         return local
 
     # -- pointers: the only names in the store that may come to mean something else
@@ -372,7 +371,7 @@ class Store:
 
     def holds(self, ref: DatasetRef | FileRef | FolderRef) -> bool:
         """Whether the referenced thing still exists (its bytes are checked on reading)."""
-        _, path = fsspec.core.url_to_fs(ref.uri)
+        path = f"{self._root}/{_name_of(ref)}"
         return bool(self._fs.exists(f"{path}/{_MANIFEST}" if isinstance(ref, FolderRef) else path))
 
     def _put(self, name: str, data: bytes, *, replace: bool = False) -> str:
@@ -385,8 +384,12 @@ class Store:
                     self._fs.pipe_file(path, data)
         return str(self._fs.unstrip_protocol(path))
 
-    def _get(self, uri: str, sha256: str) -> bytes:
-        _, path = fsspec.core.url_to_fs(uri)
+    def uri_of(self, ref: DatasetRef | FileRef | FolderRef) -> str:
+        """Where the referenced thing lies in this store, for a person or a program outside; a reference never holds it."""
+        return f"{self.uri}/{_name_of(ref)}"
+
+    def _get(self, ref: DatasetRef | FileRef) -> bytes:
+        uri, path = self.uri_of(ref), f"{self._root}/{_name_of(ref)}"
         with _store_errors(uri):
             try:
                 data: bytes = self._fs.cat_file(path)
@@ -394,14 +397,53 @@ class Store:
                 raise IntegrityError(
                     uri, "no file", "the file written by an earlier stage", "Run again; the stage that made it re-runs."
                 ) from error
-        if sha256_of(data) != sha256:
+        if sha256_of(data) != ref.sha256:
             raise IntegrityError(
                 uri,
                 f"bytes with SHA-256 {sha256_of(data)[:12]}",
-                sha256[:12],
+                ref.sha256[:12],
                 "Delete the file and run again to make it anew.",
             )
         return data
+
+
+_RUN_STORE: ContextVar[Store] = ContextVar("run_store")
+
+
+def open_store(root: str | Path) -> Store:
+    """The store under ``root``, which from here on is this run's own: the one that its references are resolved in.
+
+    A process works for one run, so the last store opened counts; threads that Prefect starts for tasks see it too.
+
+    Raises:
+        StoreError: See :class:`Store`.
+    """
+    store = Store(root)
+    _RUN_STORE.set(store)
+    return store
+
+
+def run_store() -> Store:
+    """The store of this run, as :func:`open_store` opened it.
+
+    Raises:
+        StoreError: No store was opened in this run.
+    """
+    store = _RUN_STORE.get(None)
+    if store is None:
+        raise StoreError(
+            "this run", "no open store", "a flow that opens its store first", "Call open_store before its stages."
+        )
+    return store
+
+
+def _name_of(ref: DatasetRef | FileRef | FolderRef) -> str:
+    """The name within a store of what a reference stands for."""
+    if isinstance(ref, DatasetRef):
+        return f"objects/{ref.sha256[:2]}/{ref.sha256}.parquet"
+    if isinstance(ref, FolderRef):
+        return f"folders/{ref.sha256[:2]}/{ref.sha256}"
+    return f"files/{ref.sha256[:2]}/{ref.sha256}{ref.suffix}"
 
 
 def write_file_atomically(path: Path, data: bytes) -> None:
@@ -460,18 +502,18 @@ def _store_errors(where: str) -> Iterator[None]:
         ) from error
 
 
-def _verify_folder(local: Path, ref: FolderRef) -> None:
+def _verify_folder(local: Path, ref: FolderRef, uri: str) -> None:
     manifest = local / _MANIFEST
     if not manifest.exists():
-        raise IntegrityError(ref.uri, "no manifest", "a complete folder", "Run again; the stage that made it re-runs.")
+        raise IntegrityError(uri, "no manifest", "a complete folder", "Run again; the stage that made it re-runs.")
     digests = json.loads(manifest.read_bytes())
     if sha256_of_json(digests) != ref.sha256:
-        raise IntegrityError(ref.uri, "an altered manifest", ref.sha256[:12], "Delete the folder and run again.")
+        raise IntegrityError(uri, "an altered manifest", ref.sha256[:12], "Delete the folder and run again.")
     for name, digest in digests.items():
         path = local / name
         if not path.is_file() or sha256_of_file(path) != digest:
             raise IntegrityError(
-                f"{ref.uri}/{name}", "a missing or altered file", digest[:12], "Delete the folder and run again."
+                f"{uri}/{name}", "a missing or altered file", digest[:12], "Delete the folder and run again."
             )
 
 

@@ -14,7 +14,7 @@ from tasks.ingest.config import LogConfig, SourceConfig
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import open_store, run_store
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
     from tasks.ingest.snapshot import STAGE, make_snapshot
 
     started = time.monotonic()
-    store = Store(store_uri)
+    store = open_store(store_uri)
     logger.info("ingest: reading %s", source.path)
     with report_progress("take_snapshot") as progress:
         raw = read_source(
@@ -91,7 +91,7 @@ def take_log(log: LogConfig, window_start: datetime, window_end: datetime, store
     from tasks.ingest.window import Window
 
     started = time.monotonic()
-    store = Store(store_uri)
+    store = open_store(store_uri)
     with report_progress("take_log") as progress:
         raw = read_source(log.path, encoding=log.encoding, hub_split=log.hub_split, hub_revision=log.hub_revision)
         found = read_log(raw, log, Window(window_start, window_end))
@@ -138,7 +138,7 @@ def remember_snapshot(snapshot: Snapshot, passed: DatasetRef, name: str) -> None
     history = _history(snapshot.dataset, name)
     if history is not None and history.snapshot_sha256 == snapshot.dataset.sha256:
         return
-    Store.holding(passed).write_record(
+    run_store().write_record(
         f"snapshots/{name}/{passed.kind}",
         SnapshotHistory(
             snapshot_sha256=snapshot.dataset.sha256, passed=passed, before=history.passed if history is not None else None
@@ -147,7 +147,7 @@ def remember_snapshot(snapshot: Snapshot, passed: DatasetRef, name: str) -> None
 
 
 def _history(dataset: DatasetRef, name: str) -> SnapshotHistory | None:
-    return Store.holding(dataset).read_record(f"snapshots/{name}/{dataset.kind}", SnapshotHistory)
+    return run_store().read_record(f"snapshots/{name}/{dataset.kind}", SnapshotHistory)
 
 
 @stage_task("count_new_rows", cached=False)

@@ -22,7 +22,7 @@ from tasks.errors import PerennialError
 from tasks.progress import report_progress
 from tasks.pruning.config import PruningConfig
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def find_prunable(store_uri: str, versions: OldVersions, config: PruningConfig) 
     from tasks.pruning.listing import list_items, totals_of
     from tasks.pruning.sweep import reachable, roots, sweep
 
-    store, now = Store(store_uri), dt.datetime.now(dt.UTC)
+    store, now = open_store(store_uri), dt.datetime.now(dt.UTC)
     with report_progress("find_prunable", unit="things") as progress:
         kept = reachable(store, roots(store, versions.needed, versions.runs, config, now))
         items = (*versions.removable, *sweep(store, kept, config, now))
@@ -63,7 +63,7 @@ def remove_prunable(store_uri: str, found: PruneReport) -> PruneReport:
     from tasks.pruning.listing import read_items
 
     _refuse_while_runs_are_open()
-    store = Store(store_uri)
+    store = open_store(store_uri)
     items = [one for one in read_items(store, found) if one.kind != "model version"]
     with report_progress("remove_prunable", len(items), "things") as progress:
         for number, one in enumerate(items):

@@ -31,7 +31,7 @@ from tasks.registry.approval import Answer, Terms
 from tasks.registry.config import RegistryConfig
 from tasks.registry.rollout import Rollout
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import open_store
 from tasks.tracking import connect, registry_errors
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def find_champion_rows(config: RegistryConfig, store_uri: str) -> DatasetRef | N
 
     with report_progress("find_champion_rows", 1, "models") as progress:
         sha256 = training_rows_of(connect(), config.registered_name)
-        rows = Store(store_uri).find_dataset(sha256) if sha256 else None
+        rows = open_store(store_uri).find_dataset(sha256) if sha256 else None
         progress.finish(f"{rows.num_rows} rows" if rows else "none")
     return rows
 

@@ -37,7 +37,7 @@ from tasks.contracts import (
 )
 from tasks.errors import RegistryError
 from tasks.registry.card import model_card
-from tasks.storage import Store, sha256_of_json
+from tasks.storage import run_store, sha256_of_json
 from tasks.tracking import TrackingRun, open_run, registry_errors
 
 logger = logging.getLogger(__name__)
@@ -284,7 +284,8 @@ def _decision_tags(candidate: Candidate) -> dict[str, str]:
 def _write_model(folder: Path, candidate: Candidate) -> None:
     """Writes the version's files: adapter, serving code, signature, requirements, model card."""
     trained = candidate.trained
-    adapter = Store.holding(trained.adapter).fetch_folder(trained.adapter)
+    store = run_store()
+    adapter = store.fetch_folder(trained.adapter)
     packages = ("torch", "transformers", "peft", "safetensors", "pandas")
     with warnings.catch_warnings(record=True):  # it urges annotations, for a signature that it is given
         mlflow.pyfunc.save_model(
@@ -294,7 +295,7 @@ def _write_model(folder: Path, candidate: Candidate) -> None:
             signature=_SIGNATURE,
             input_example=(_EXAMPLE, {"max_new_tokens": 64}),
             pip_requirements=["mlflow", *(f"{package}=={importlib.metadata.version(package)}" for package in packages)],
-            model_config={"base_model": trained.base.folder.uri, "base_model_sha256": trained.base.folder.sha256},
+            model_config={"base_model": store.uri_of(trained.base.folder), "base_model_sha256": trained.base.folder.sha256},
         )
     (folder / "MODEL_CARD.md").write_text(
         model_card(candidate.run_name, trained, candidate.scores, candidate.decision, candidate.lineage), encoding="utf-8"
