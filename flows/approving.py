@@ -18,10 +18,10 @@ from prefect.flow_runs import resume_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, ValidationError
 
+from flows.evidence_store import open_evidence_store
 from tasks import dossier, registry
 from tasks.contracts import PromotionRecord, RetrainOutcome, RunEvidence, RunFindings
 from tasks.errors import InputError
-from tasks.storage import open_store
 
 PROMOTE_DEPLOYMENT = "promote/promote"
 
@@ -130,12 +130,13 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[Promo
 
     Raises:
         InputError: There is no such run, or its question is not open.
+        IntegrityError: The store has lost what the run found; nothing was changed.
         RegistryError: The champion is no longer the one that the candidate was judged against, or MLflow refuses.
     """
     from tasks.dossier.summary import read_record
 
-    open_store(store_uri)
     evidence = RunEvidence.model_validate(read_record(store_uri, run))
+    open_evidence_store(evidence, store_uri)
     registration = registry.RegistryConfig.model_validate(
         {**evidence.settings.get("registry", {}), "model_name": evidence.candidate.name}
     )

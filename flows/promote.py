@@ -8,10 +8,10 @@ from __future__ import annotations
 from prefect import flow
 
 from flows import approving
+from flows.evidence_store import open_evidence_store
 from tasks import dossier, registry
 from tasks.contracts import RetrainOutcome, RunEvidence, RunFindings
 from tasks.stage import CONTRACTS
-from tasks.storage import open_store
 
 
 @flow(name="promote", persist_result=True, result_serializer=CONTRACTS, flow_run_name="promote-{findings.run_name}")
@@ -23,12 +23,12 @@ def promote_candidate(
     A question to a person stands in the registry and in the dossier before anyone waits for its answer.
 
     Args:
-        store_uri: The store that every reference is resolved in.
+        store_uri: The store that the run wrote to; where it moved meanwhile, that of its deployment serves.
         findings: Everything that the run found out, the decision included.
         registration: How the version is registered, and when a person is asked.
         page: How the dossier is written.
     """
-    open_store(store_uri)
+    open_evidence_store(findings, store_uri)
     candidate = registry.register_candidate(registration, findings)
     record = registry.promote_champion(registration, candidate, findings.decision)
     evidence = RunEvidence.of(findings, candidate, record)
