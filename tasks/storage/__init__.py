@@ -1,0 +1,17 @@
+"""The store of what runs leave behind; see :mod:`tasks.storage.store`."""
+
+from tasks.storage.digests import digests_in, sha256_of, sha256_of_file, sha256_of_files, sha256_of_json
+from tasks.storage.store import MIXED, Store, is_removable
+from tasks.storage.writing import write_file_atomically
+
+__all__ = [
+    "MIXED",
+    "Store",
+    "digests_in",
+    "is_removable",
+    "sha256_of",
+    "sha256_of_file",
+    "sha256_of_files",
+    "sha256_of_json",
+    "write_file_atomically",
+]
