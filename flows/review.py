@@ -39,7 +39,8 @@ def export_questions(settings: RetrainConfig, out: Path, *, label_studio: bool =
             )
     for path, data in files.items():
         try:
-            path.write_bytes(data)
+            with path.open("xb") as file:
+                file.write(data)
         except OSError as error:
             raise StoreError(str(path), error.strerror or "an error", "a writable place", "Name another file.") from error
     return list(files), len(lines)

@@ -63,7 +63,7 @@ def follow_moved_artifacts(database: Path) -> None:
                         f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
                         (root, len(former) + 1, former, len(former) + 1, f"{former}/"),
                     )
-                logger.warning("MLflow's database was moved: its artifacts are read from %s, no longer from %s", root, former)
+                logger.warning("MLflow's database was moved: artifacts are read from %s, no longer from %s", root, former)
     except sqlite3.Error as error:
         raise StoreError(
             str(database),

@@ -59,14 +59,14 @@ class StoreReport:
 
 
 def verify_store(
-    store: Store, needed: Iterable[tuple[str, Reference]] = (), on_progress: Callable[[int, int], None] = lambda done, of: None
+    store: Store, on_progress: Callable[[int, int], None], needed: Iterable[tuple[str, Reference]] = ()
 ) -> StoreReport:
     """Everything in the store read back.
 
     Args:
         store: The store; nothing in it is changed.
-        needed: Further references that it must hold, each with who needs it: those of registered versions.
         on_progress: Called with the number of things read and their total.
+        needed: Further references that it must hold, each with who needs it: those of registered versions.
 
     Raises:
         StoreError: The store does not answer.
@@ -108,7 +108,7 @@ def _read_back(store: Store, kind: str, name: str) -> Iterator[StoreFinding]:
         if kind == "data set":
             dataset = store.find_dataset(sha256)
             if dataset is None:
-                yield StoreFinding("note", f"objects/{sha256}", "half of a data set, as a broken write leaves it; nothing reads it")
+                yield StoreFinding("note", f"objects/{sha256}", "a manifest without its data set; nothing reads it")
             else:
                 store.read_table(dataset)
         elif kind == "file":
@@ -116,7 +116,7 @@ def _read_back(store: Store, kind: str, name: str) -> Iterator[StoreFinding]:
         else:
             folder = FolderRef(sha256=sha256, num_files=0, size_bytes=0)
             if store.holds(folder):
-                store.verify_folder(folder)
+                store.fetch_folder(folder)
             else:
                 yield StoreFinding("note", f"folders/{sha256}", "a folder that was never finished; nothing reads it")
     except PerennialError as error:

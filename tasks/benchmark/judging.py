@@ -102,8 +102,8 @@ class Judge:
             return kept.decode()
         verdict = verdict_in(self._post(request))
         if verdict is not None:
-            self._store.write_named(name, verdict.encode())
-        return verdict
+            return self._store.keep_named(name, verdict.encode()).decode()
+        return None
 
     def _post(self, request: dict[str, Any]) -> str | None:
         """The judge's words; None when it could not be reached in all its attempts, or refuses."""

@@ -77,8 +77,8 @@ def score_model(
         name = f"answers/{_answers_key(model_sha256, dataset, config)}"
         kept = store.read_pointer(name)
         if kept is None or not store.holds(kept):
-            kept = store.write_table(_answer(loaded, rows, config, progress), kind="table", parents=[dataset])
-            store.write_pointer(name, kept)
+            answers = store.write_table(_answer(loaded, rows, config, progress), kind="table", parents=[dataset])
+            kept = store.settle_pointer(name, answers)
         harness = _measure_lm_eval(store, model_sha256, loaded, config) if config.lm_eval else ()
         general = _weigh_general(store, model_sha256, loaded, config) if config.retention else None
         table = score_answers(rows, store.read_rows(kept), config)
@@ -190,8 +190,8 @@ def _weigh_general(
     kept = store.read_pointer(name)
     if kept is None or not store.holds(kept):
         logger.info("benchmark: model %s weighs general questions", model_sha256[:12])
-        kept = store.write_table(score_retention(general_items(), loaded(), batch_size=config.batch_size), kind="table")
-        store.write_pointer(name, kept)
+        weighed = store.write_table(score_retention(general_items(), loaded(), batch_size=config.batch_size), kind="table")
+        kept = store.settle_pointer(name, weighed)
     return kept
 
 

@@ -135,15 +135,14 @@ def find_previous_snapshot(snapshot: Snapshot, name: str) -> DatasetRef | None:
 @stage_task("remember_snapshot", cached=False)
 def remember_snapshot(snapshot: Snapshot, passed: DatasetRef, name: str) -> None:
     """Keeps the rows that passed validation as what the next snapshot under ``name`` is compared with."""
-    history = _history(snapshot.dataset, name)
-    if history is not None and history.snapshot_sha256 == snapshot.dataset.sha256:
-        return
-    run_store().write_record(
-        f"snapshots/{name}/{passed.kind}",
-        SnapshotHistory(
-            snapshot_sha256=snapshot.dataset.sha256, passed=passed, before=history.passed if history is not None else None
-        ),
-    )
+    newest = snapshot.dataset.sha256
+
+    def with_this(history: SnapshotHistory | None) -> SnapshotHistory:
+        if history is not None and history.snapshot_sha256 == newest:
+            return history
+        return SnapshotHistory(snapshot_sha256=newest, passed=passed, before=history.passed if history else None)
+
+    run_store().update_record(f"snapshots/{name}/{passed.kind}", SnapshotHistory, with_this)
 
 
 def _history(dataset: DatasetRef, name: str) -> SnapshotHistory | None:

@@ -179,19 +179,26 @@ def _json_lines(data: bytes, where: str) -> list[dict[str, Any]]:
 
 def read_decisions(store: Store, name: str | None) -> dict[str, Decision]:
     """Every decision kept under ``reviews/<name>``, by row hash; none without a name."""
-    ref = store.read_pointer(f"reviews/{name}") if name else None
-    if ref is None:
-        return {}
-    return {row["row_sha256"]: Decision(row["action"], row["label"]) for row in store.read_rows(ref)}
+    return _decisions_in(store, store.read_pointer(f"reviews/{name}") if name else None)
+
+
+def _decisions_in(store: Store, kept: DatasetRef | None) -> dict[str, Decision]:
+    rows = store.read_rows(kept) if kept is not None else []
+    return {row["row_sha256"]: Decision(row["action"], row["label"]) for row in rows}
 
 
 def keep_decisions(store: Store, name: str, decisions: Mapping[str, Decision]) -> DatasetRef:
-    """Adds decisions to those kept under ``reviews/<name>``; a newer one replaces an older one on the same row."""
-    known = {**read_decisions(store, name), **decisions}
-    rows = [{"row_sha256": key, "action": known[key].action, "label": known[key].label} for key in sorted(known)]
-    ref = store.write_table(pa.Table.from_pylist(rows, schema=DECISIONS_SCHEMA), kind="table")
-    store.write_pointer(f"reviews/{name}", ref)
-    return ref
+    """Adds decisions to those kept under ``reviews/<name>``; a newer one replaces an older one on the same row.
+
+    Decisions that somebody else adds at the same time are kept too.
+    """
+
+    def with_these(kept: DatasetRef | None) -> DatasetRef:
+        known = {**_decisions_in(store, kept), **decisions}
+        rows = [{"row_sha256": key, "action": known[key].action, "label": known[key].label} for key in sorted(known)]
+        return store.write_table(pa.Table.from_pylist(rows, schema=DECISIONS_SCHEMA), kind="table")
+
+    return store.update_record(f"reviews/{name}", DatasetRef, with_these)
 
 
 def publish_queue(store: Store, name: str, kind: str, queue: FileRef | None) -> ReviewQueue | None:
@@ -204,17 +211,20 @@ def publish_queue(store: Store, name: str, kind: str, queue: FileRef | None) -> 
         queue: What :func:`export_jsonl` made; None when nothing awaits a person.
     """
     pointer = f"reviews/{name}/{kind}"
-    known = store.read_record(pointer, ReviewQueue)
     if queue is None:
-        if known is not None:
+        if store.read_record(pointer, ReviewQueue) is not None:
             empty = store.write_bytes(b"", ".jsonl")
-            store.write_record(pointer, ReviewQueue(queue=empty, num_rows=0, asked_at=known.asked_at))
+            now = datetime.now(UTC)
+            store.update_record(
+                pointer,
+                ReviewQueue,
+                lambda known: ReviewQueue(queue=empty, num_rows=0, asked_at=known.asked_at if known else now),
+            )
         return None
-    if known is None or known.queue.sha256 != queue.sha256:
-        num_rows = len(store.read_bytes(queue).splitlines())
-        known = ReviewQueue(queue=queue, num_rows=num_rows, asked_at=datetime.now(UTC))
-        store.write_record(pointer, known)
-    return known
+    asked = ReviewQueue(queue=queue, num_rows=len(store.read_bytes(queue).splitlines()), asked_at=datetime.now(UTC))
+    return store.update_record(
+        pointer, ReviewQueue, lambda known: known if known is not None and known.queue.sha256 == queue.sha256 else asked
+    )
 
 
 def unanswered_lines(store: Store, name: str, queue: ReviewQueue) -> bytes:

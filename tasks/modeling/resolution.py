@@ -186,14 +186,18 @@ def _from_gguf(path: Path, stated: str | None, config: BaseModelConfig, store: S
             folder = Path(temporary)
             file_type, license_in_file = convert_gguf(path, folder)
             _apply_template(folder, config.chat_template)
-            known = BaseLanguageModel(
+            made = BaseLanguageModel(
                 name=path.stem,
                 folder=store.add_folder(folder),
                 license=(stated or license_in_file or _UNKNOWN_LICENSE).lower(),
                 num_parameters=count_parameters(folder),
                 note=f"weights rounded to {file_type} (GGUF), stored as float32",
             )
-        store.write_record(f"models/{digest}", known)
+        known = store.update_record(
+            f"models/{digest}",
+            BaseLanguageModel,
+            lambda kept: kept if kept is not None and store.holds(kept.folder) else made,
+        )
     return known if config.license is None else known.model_copy(update={"license": config.license})
 
 
@@ -208,7 +212,7 @@ def _from_folder(folder: Path, name: str, config: BaseModelConfig, store: Store)
         _apply_template(staged, config.chat_template)
         return BaseLanguageModel(
             name=name,
-            folder=store.add_folder(staged),
+            folder=store.add_folder(staged, follow_links=True),
             license=(config.license or _license_in_card(folder / "README.md") or _UNKNOWN_LICENSE).lower(),
             num_parameters=count_parameters(staged),
             note="" if config.revision is None else f"revision {config.revision}",

@@ -108,8 +108,11 @@ def remember_check(outcome: CheckOutcome, rule: AlertRuleConfig) -> None:
             run.log_artifact_bytes("check.json", store.read_bytes(outcome.record))
         store.write_named(f"monitoring/{check.model}/metrics.prom", prometheus_lines(check))
         store.write_named(f"monitoring/{check.model}/latest.json", latest_json(outcome))
-        history = add_to_history(_history(store, check.model), check, rule)
-        store.write_record(f"monitoring/{check.model}", history)
+        history = store.update_record(
+            f"monitoring/{check.model}",
+            CheckHistory,
+            lambda known: add_to_history(known or CheckHistory(), check, rule),
+        )
         progress.finish(f"{len(history.windows)} windows remembered")
     if TaskRunContext.get() is not None:
         create_markdown_artifact(check_table(check, outcome.runs), key="check", description=f"Production is {check.status}")

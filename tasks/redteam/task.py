@@ -73,8 +73,8 @@ def probe_model(
         name = f"redteam/{_behaviour_key(model_sha256, config)}"
         behaviour = store.read_pointer(name)
         if behaviour is None or not store.holds(behaviour):
-            behaviour = store.write_table(outcomes_table(probe_behaviour(loaded, config, progress)), kind="table")
-            store.write_pointer(name, behaviour)
+            outcomes = store.write_table(outcomes_table(probe_behaviour(loaded, config, progress)), kind="table")
+            behaviour = store.settle_pointer(name, outcomes)
         garak = _probe_with_garak(store, model_sha256, loaded, config) if config.garak else ()
         table = pa.concat_tables([store.read_table(behaviour).replace_schema_metadata(), memory])
         probed = RedTeamArm(

@@ -50,13 +50,16 @@ def freeze_test_set(dataset: DatasetRef, config: SplitConfig, name: str) -> Data
             seed=config.seed,
             where=f"test set {name} from data set {dataset.sha256[:12]}",
         )
-        frozen = store.write_rows(
+        chosen_here = store.write_rows(
             [row for row, group in zip(rows, groups, strict=True) if group in chosen],
             kind=dataset.kind,
             parents=[dataset],
             passed=dataset.passed,
         )
-        store.write_pointer(pointer, frozen)
+        # Of two first runs the one that comes first chooses for both.
+        frozen = store.create_record(pointer, chosen_here)
+        if frozen != chosen_here:
+            store.read_table(frozen, columns=[])
         progress.finish(f"{frozen.num_rows} of {dataset.num_rows} rows frozen")
     logger.info("freeze_test_set: %d of %d rows frozen as %s", frozen.num_rows, dataset.num_rows, name)
     return frozen

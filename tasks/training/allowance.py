@@ -39,7 +39,12 @@ def ask(store: Store, model: str, training: str, plan: TrainingPlan, refused: Bu
         question=f"{refused.found}; {refused.expected}",
         asked_at=_now(),
     )
-    store.write_record(_name(model, training), request)
+    # A person may have answered the same question since this run looked: that word stays.
+    store.update_record(
+        _name(model, training),
+        BudgetRequest,
+        lambda known: known if known is not None and known.verdict is not None and _covers(known, request) else request,
+    )
     todo = (
         f"A person may allow it: `perennial budget allow {training} --config FILE --name NAME --reason WHY`; then run again."
     )
@@ -87,21 +92,29 @@ def answer(
     Raises:
         InputError: Nobody has asked, or name or reason is missing.
     """
-    request = store.read_record(_name(model, training), BudgetRequest)
-    if request is None:
-        known = ", ".join(one.training for one in open_requests(store, model)) or "none is open"
-        raise InputError(
-            f"training {training}", "no question about its budget", f"one that was asked ({known})", "Check its name."
-        )
-    if not by.strip() or not reason.strip():
-        raise InputError("--name and --reason", "an empty one", "who decides and why", "State both.")
-    answered = request.model_copy(update={"verdict": verdict, "by": by, "reason": reason, "answered_at": _now()})
-    store.write_record(_name(model, training), answered)
-    return answered
+    word = {"verdict": verdict, "by": by, "reason": reason, "answered_at": _now()}
+
+    def answered(request: BudgetRequest | None) -> BudgetRequest:
+        if request is None:
+            known = ", ".join(one.training for one in open_requests(store, model)) or "none is open"
+            raise InputError(
+                f"training {training}", "no question about its budget", f"one that was asked ({known})", "Check its name."
+            )
+        if not by.strip() or not reason.strip():
+            raise InputError("--name and --reason", "an empty one", "who decides and why", "State both.")
+        return request.model_copy(update=word)
+
+    return store.update_record(_name(model, training), BudgetRequest, answered)
 
 
 def _raised(ceiling: float | None, spent: float, allowed: float | None) -> float | None:
     return ceiling if ceiling is None or allowed is None else max(ceiling, spent + MARGIN * allowed)
+
+
+def _covers(answered: BudgetRequest, request: BudgetRequest) -> bool:
+    """Whether what was answered is the question that is put now, by the margin within which two plans are alike."""
+    hours = request.device_hours <= MARGIN * answered.device_hours
+    return hours and (request.cost is None or (answered.cost is not None and request.cost <= MARGIN * answered.cost))
 
 
 def _name(model: str, training: str) -> str:
