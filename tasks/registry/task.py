@@ -31,7 +31,7 @@ from tasks.registry.approval import Answer, Terms
 from tasks.registry.config import RegistryConfig
 from tasks.registry.rollout import Rollout
 from tasks.stage import stage_task
-from tasks.storage import open_store
+from tasks.storage import open_store, run_store
 from tasks.tracking import connect, registry_errors
 
 logger = logging.getLogger(__name__)
@@ -39,16 +39,22 @@ logger = logging.getLogger(__name__)
 
 @stage_task("find_champion", cached=False)
 def find_champion(config: RegistryConfig) -> Champion | None:
-    """The reigning champion with what is needed to benchmark it again; None while none reigns.
+    """The champion with what is needed to benchmark it again, brought into the run's store; None while there is none.
 
     Raises:
         RegistryError: MLflow does not answer, or the alias points to a version that Perennial did not register.
+        IntegrityError: Neither store nor registry has the champion's files as they were judged.
     """
+    from tasks.registry.recovery import recover_champion
     from tasks.registry.versions import champion_of
 
     with report_progress("find_champion", 1, "models") as progress:
         champion = champion_of(connect(), config.registered_name)
-        progress.finish(f"version {champion.version.version} reigns" if champion else "none reigns yet")
+        if champion is None:
+            progress.finish("none yet")
+            return None
+        fetched = recover_champion(connect(), champion, run_store())
+        progress.finish(f"version {champion.version.version}" + (", fetched from the registry" if fetched else ""))
     return champion
 
 

@@ -191,6 +191,23 @@ def training_rows_of(client: Any, name: str) -> str | None:
     return tags.get(f"{_TAG}train_sha256")
 
 
+def needed_references(client: Any, name: str) -> list[tuple[str, FolderRef]]:
+    """What the versions with an alias need of the store, each with who needs it; nothing without such a model.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    needed: list[tuple[str, FolderRef]] = []
+    with registry_errors(f"registered model {name}"):
+        for alias, version in sorted(aliases_of(client, name).items()):
+            tags, owner = client.get_model_version(name, version).tags, f"{name} version {version} ({alias})"
+            if f"{_TAG}base" in tags:
+                needed.append((owner, BaseLanguageModel.model_validate_json(tags[f"{_TAG}base"]).folder))
+            folders = (tags[f"{_TAG}{part}"] for part in ("adapter", "merged") if f"{_TAG}{part}" in tags)
+            needed += [(owner, FolderRef.model_validate_json(folder)) for folder in folders]
+    return needed
+
+
 def aliases_of(client: Any, name: str) -> dict[str, str]:
     """Versions by alias; empty when there is no such registered model."""
     try:
