@@ -585,10 +585,28 @@ class FreshScores(AnsweredSet):
     """The scores on the fresh set."""
 
 
+class LatencyRound(Contract):
+    """Seconds for the same batches in one round; the opponent answered them twice."""
+
+    candidate: float
+    opponent: float
+    opponent_again: float
+
+
+class LatencyRounds(Contract):
+    """Candidate and opponent timed in turns, in one sitting on one device."""
+
+    opponent: Literal["champion", "base"]
+    num_examples: int
+    device: str
+    rounds: tuple[LatencyRound, ...]
+
+
 class BenchmarkReport(AnsweredSet):
     """The scores on the frozen set, and all that they are judged with.
 
-    ``fresh`` is the like for the newest rows, or None with the reason in ``no_fresh``. ``red_team`` is None, and
+    ``latency`` is None unless a guard on it is configured and there is an opponent. ``fresh`` is the like for the newest
+    rows, or None with the reason in ``no_fresh``. ``red_team`` is None, and
     ``judgements`` are none, when the configuration leaves them out.
     """
 
@@ -596,6 +614,7 @@ class BenchmarkReport(AnsweredSet):
     judgements: tuple[Judgement, ...] = ()
     fresh: FreshScores | None = None
     no_fresh: str = ""
+    latency: LatencyRounds | None = None
 
 
 class PromptArm(Contract):
