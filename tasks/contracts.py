@@ -179,16 +179,28 @@ class ScrubReport(StageReport):
 
 
 class ScrubVerification(Contract):
-    """Evidence that scrubbing worked, by means other than the detector itself."""
+    """Evidence that scrubbing worked, by means that take no part in it.
+
+    Two figures are gates, each with its limit: the lower bound of ``canary_recall``, and ``num_leaks``, what independent
+    readers found in the rows. ``num_rows_caught`` is none: it counts the rows that the scrubber's second look took out,
+    which tells how much the detector left and nothing about the rows that stayed.
+    """
 
     dataset: DatasetRef
     num_canaries: int
     num_canaries_leaked: int
     canary_recall: Measurement
-    num_pattern_hits: int
-    passed: bool
+    min_canary_recall: float
+    num_leaks: int
+    max_leaks: int
+    num_rows_caught: int
     sample: FileRef | None = None
     measurements: tuple[Measurement, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether both gates hold."""
+        return (self.canary_recall.low or 0.0) >= self.min_canary_recall and self.num_leaks <= self.max_leaks
 
 
 class LabelAuditReport(StageReport):
