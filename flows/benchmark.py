@@ -39,6 +39,8 @@ def benchmark_models(
 ) -> BenchmarkReport:
     """Per-example scores of every arm; an arm that was scored before on the same examples is not scored again.
 
+    Latency is timed in every run anew, and only where a guard on it is configured.
+
     Args:
         store_uri: The store that every reference is resolved in.
         base: The base model, the first opponent.
@@ -61,6 +63,7 @@ def benchmark_models(
             alone = settings.of_examples_alone()
             scored = tuple(benchmark.score_model(*arm, newest, alone) for arm in arms)
             on_newest = FreshScores(dataset=newest, arms=scored)
+        timed = benchmark.time_in_turns(arms, frozen, settings) if settings.latency else None
         if attacks.enabled:
             red_team = RedTeamReport(arms=tuple(redteam.probe_model(*arm, findings, attacks) for arm in arms))
     report = BenchmarkReport(
@@ -69,6 +72,7 @@ def benchmark_models(
         red_team=red_team,
         fresh=on_newest,
         no_fresh=fresh.reason if fresh else "",
+        latency=timed,
     )
     # A judge is an endpoint elsewhere; no GPU is held while it is asked.
     return report.model_copy(update={"judgements": benchmark.judge_replies(report, settings)})

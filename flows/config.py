@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tasks.benchmark import BenchmarkConfig
+from tasks.benchmark import BenchmarkConfig, LatencyConfig
 from tasks.bias import BiasConfig
 from tasks.confidential import ConfidentialConfig
 from tasks.deduplication import DeduplicationConfig
@@ -151,6 +151,9 @@ class RetrainConfig(Section):
                 "currency": self.benchmark.currency or budget.currency,
             }
             object.__setattr__(self, "benchmark", self.benchmark.model_copy(update=prices))
+        if self.promotion.max_latency_increase is not None and self.benchmark.latency is None:
+            timed = self.benchmark.model_copy(update={"latency": LatencyConfig()})
+            object.__setattr__(self, "benchmark", timed)
         if self.prepare.labels.review_name is None:
             labels = self.prepare.labels.model_copy(update={"review_name": self.name})
             object.__setattr__(self, "prepare", self.prepare.model_copy(update={"labels": labels}))

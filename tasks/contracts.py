@@ -196,16 +196,28 @@ class ScrubReport(StageReport):
 
 
 class ScrubVerification(Contract):
-    """Evidence that scrubbing worked, by means other than the detector itself."""
+    """Evidence that scrubbing worked, by means that take no part in it.
+
+    Two figures are gates, each with its limit: the lower bound of ``canary_recall``, and ``num_leaks``, what independent
+    readers found in the rows. ``num_rows_caught`` is none: it counts the rows that the scrubber's second look took out,
+    which tells how much the detector left and nothing about the rows that stayed.
+    """
 
     dataset: DatasetRef
     num_canaries: int
     num_canaries_leaked: int
     canary_recall: Measurement
-    num_pattern_hits: int
-    passed: bool
+    min_canary_recall: float
+    num_leaks: int
+    max_leaks: int
+    num_rows_caught: int
     sample: FileRef | None = None
     measurements: tuple[Measurement, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether both gates hold."""
+        return (self.canary_recall.low or 0.0) >= self.min_canary_recall and self.num_leaks <= self.max_leaks
 
 
 class LabelAuditReport(StageReport):
@@ -602,10 +614,28 @@ class FreshScores(AnsweredSet):
     """The scores on the fresh set."""
 
 
+class LatencyRound(Contract):
+    """Seconds for the same batches in one round; the opponent answered them twice."""
+
+    candidate: float
+    opponent: float
+    opponent_again: float
+
+
+class LatencyRounds(Contract):
+    """Candidate and opponent timed in turns, in one sitting on one device."""
+
+    opponent: Literal["champion", "base"]
+    num_examples: int
+    device: str
+    rounds: tuple[LatencyRound, ...]
+
+
 class BenchmarkReport(AnsweredSet):
     """The scores on the frozen set, and all that they are judged with.
 
-    ``fresh`` is the like for the newest rows, or None with the reason in ``no_fresh``. ``red_team`` is None, and
+    ``latency`` is None unless a guard on it is configured and there is an opponent. ``fresh`` is the like for the newest
+    rows, or None with the reason in ``no_fresh``. ``red_team`` is None, and
     ``judgements`` are none, when the configuration leaves them out.
     """
 
@@ -613,6 +643,7 @@ class BenchmarkReport(AnsweredSet):
     judgements: tuple[Judgement, ...] = ()
     fresh: FreshScores | None = None
     no_fresh: str = ""
+    latency: LatencyRounds | None = None
 
 
 class PromptArm(Contract):

@@ -22,6 +22,9 @@ class Metric:
             can be compared example by example.
         unit: ``share`` runs from 0 to 1.
         measured_on: ``frozen`` examples, or ``general`` questions, which guard against forgetting.
+        role: What the gate may do with it. A ``primary`` metric says which model is better, and guards too. A ``guard``
+            says what a reply costs or what was lost. ``information`` is shown and never compared: whatever a clock
+            measures depends on what else the machine did.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Metric:
     per_example: bool = True
     unit: str = "share"
     measured_on: Literal["frozen", "general"] = "frozen"
+    role: Literal["primary", "guard", "information"] = "primary"
 
 
 METRICS: Mapping[str, Metric] = {
@@ -49,44 +53,50 @@ METRICS: Mapping[str, Metric] = {
         Metric("label_macro_f1", "F1 of the named labels, every label weighing the same", True, per_example=False),
         Metric("nll", "mean negative log-likelihood of the reference reply's tokens", False, unit="nats per token"),
         Metric("perplexity", "exp of the mean nll over all reference tokens", False, per_example=False, unit="ratio"),
-        Metric("latency_seconds", "wall time of a batch over its rows", False, unit="seconds"),
-        Metric("latency_p50_seconds", "median of latency_seconds", False, per_example=False, unit="seconds"),
-        Metric("latency_p95_seconds", "95th percentile of latency_seconds", False, per_example=False, unit="seconds"),
-        Metric("cost_per_1000", "device time of 1,000 requests at the price table's price", False, unit="currency"),
-        Metric("tokens_per_second", "generated tokens over generation time", True, per_example=False, unit="tokens/s"),
-        Metric("tokens_in", "prompt tokens", None, unit="tokens"),
-        Metric("tokens_out", "generated tokens", None, unit="tokens"),
-        Metric("length_ratio", "characters of the reply over those of the reference", None, unit="ratio"),
+        Metric("latency_seconds", "wall time of a batch over its rows, beside whatever load the machine had", False,
+               per_example=False, unit="seconds", role="information"),
+        Metric("latency_p50_seconds", "median of latency_seconds", False, per_example=False, unit="seconds",
+               role="information"),
+        Metric("latency_p95_seconds", "95th percentile of latency_seconds", False, per_example=False, unit="seconds",
+               role="information"),
+        Metric("cost_per_1000", "device time of 1,000 requests at the price table's price", False, per_example=False,
+               unit="currency", role="information"),
+        Metric("tokens_per_second", "generated tokens over generation time", True, per_example=False, unit="tokens/s",
+               role="information"),
+        Metric("tokens_in", "prompt tokens; fewer are cheaper", False, unit="tokens", role="guard"),
+        Metric("tokens_out", "generated tokens; fewer are cheaper", False, unit="tokens", role="guard"),
+        Metric("token_cost_per_1000", "price of the tokens of 1,000 requests", False, unit="currency", role="guard"),
+        Metric("length_ratio", "characters of the reply over those of the reference", None, unit="ratio",
+               role="information"),
         Metric("length_error", "absolute log of length_ratio: 0 is the reference's length, 0.69 is half or double", False,
                unit="nats"),
         Metric("retention", "probability of right answers among those offered, on general questions", True,
-               measured_on="general"),
+               measured_on="general", role="guard"),
         Metric("retention_nll", "mean negative log-likelihood of the right answers' tokens, on general questions", False,
-               unit="nats per token", measured_on="general"),
+               unit="nats per token", measured_on="general", role="guard"),
     )
 }  # fmt: skip
 
-COMPARABLE = tuple(
-    name
-    for name, metric in METRICS.items()
-    if metric.per_example and metric.measured_on == "frozen" and metric.higher_is_better is not None
-)
-"""Metrics that a gate can compare example by example on the frozen set."""
+COMPARABLE = tuple(name for name, metric in METRICS.items() if metric.per_example and metric.role == "primary")
+"""Metrics that a gate can compare example by example on the frozen set to say which model is better."""
 
+GUARDABLE = tuple(name for name, metric in METRICS.items() if metric.per_example and metric.role != "information")
+"""Metrics that a guard can watch: the comparable ones, what a reply costs, and those on general questions."""
 
-GUARDABLE = (*COMPARABLE, *(name for name, metric in METRICS.items() if metric.measured_on == "general"))
-"""Metrics that a guard can watch: the comparable ones, and those on general questions."""
+_BY_A_CLOCK = {
+    "latency_seconds": "set promotion.max_latency_increase, which measures both models in one sitting",
+    "cost_per_1000": "guard tokens_out, or token_cost_per_1000 with benchmark.token_prices",
+}
+"""Metrics of a clock that somebody may want to guard, and what to do instead."""
 
 
 def known_metric(name: str) -> str:
-    """``name`` when a gate can compare it; for Pydantic validators.
+    """``name`` when a gate can say by it which model is better; for Pydantic validators.
 
     Raises:
         ValueError: It is not one of :data:`COMPARABLE`, all of which the message names.
     """
-    if name not in COMPARABLE:
-        raise ValueError(f"{name!r} cannot be compared example by example; choose one of {', '.join(COMPARABLE)}")
-    return name
+    return _one_of(name, COMPARABLE)
 
 
 def guardable_metric(name: str) -> str:
@@ -95,6 +105,12 @@ def guardable_metric(name: str) -> str:
     Raises:
         ValueError: It is not one of :data:`GUARDABLE`, all of which the message names.
     """
-    if name not in GUARDABLE:
-        raise ValueError(f"{name!r} cannot be compared example by example; choose one of {', '.join(GUARDABLE)}")
-    return name
+    return _one_of(name, GUARDABLE)
+
+
+def _one_of(name: str, known: tuple[str, ...]) -> str:
+    if name in known:
+        return name
+    if name in _BY_A_CLOCK:
+        raise ValueError(f"{name!r} is measured by a clock beside whatever load the machine has; {_BY_A_CLOCK[name]}")
+    raise ValueError(f"{name!r} cannot be compared example by example; choose one of {', '.join(known)}")

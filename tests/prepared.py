@@ -139,8 +139,10 @@ def prepare_by_hand(
         num_canaries=240,
         num_canaries_leaked=3,
         canary_recall=Measurement(name="canary_recall", value=0.9875, low=0.9639, high=0.9957, num_samples=240),
-        num_pattern_hits=0,
-        passed=True,
+        min_canary_recall=0.9,
+        num_leaks=0,
+        max_leaks=0,
+        num_rows_caught=2,
     )
     issues = store.write_table(_issues(rows, flagged), kind="table", parents=[scrub.dataset])
     removed = {issue.id: issue.kind for issue in flagged if issue.action == "drop"}

@@ -1,6 +1,15 @@
 """Benchmark: what a model scores on the frozen examples, example by example, with intervals."""
 
-from tasks.benchmark.config import BenchmarkConfig, JudgeConfig, LmEvalConfig
-from tasks.benchmark.task import judge_replies, score_model
+from tasks.benchmark.config import BenchmarkConfig, JudgeConfig, LatencyConfig, LmEvalConfig, TokenPrices
+from tasks.benchmark.task import judge_replies, score_model, time_in_turns
 
-__all__ = ["BenchmarkConfig", "JudgeConfig", "LmEvalConfig", "judge_replies", "score_model"]
+__all__ = [
+    "BenchmarkConfig",
+    "JudgeConfig",
+    "LatencyConfig",
+    "LmEvalConfig",
+    "TokenPrices",
+    "judge_replies",
+    "score_model",
+    "time_in_turns",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -78,6 +78,35 @@ class LmEvalConfig(BaseModel):
         return sha256_of_files(Path(self.folder))
 
 
+class TokenPrices(BaseModel):
+    """What an endpoint charges by the token; a cost that no clock measures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: float = Field(ge=0, allow_inf_nan=False, description="Price of a million prompt tokens.")
+    reply: float = Field(ge=0, allow_inf_nan=False, description="Price of a million generated tokens.")
+
+
+class LatencyConfig(BaseModel):
+    """How candidate and opponent are timed against each other for a guard on latency."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    opponent: Literal["champion", "base"] = Field(
+        "champion", description="Against whom; against the champion nothing is timed while none reigns."
+    )
+    num_rounds: int = Field(
+        9,
+        ge=5,
+        le=1_000,
+        description="Rounds over the examples; one ratio each. 6 carry a 95 % interval of the median, 9 stand one outlier.",
+    )
+    max_examples: int = Field(
+        64, ge=1, le=100_000, description="Frozen examples answered in every round, chosen by the hash of their ids."
+    )
+    batch_size: int = Field(8, ge=1, le=1024, description="Prompts per batch; the models take turns batch by batch.")
+
+
 class BenchmarkConfig(BaseModel):
     """How models answer the frozen examples, and how the answers are scored."""
 
@@ -113,6 +142,14 @@ class BenchmarkConfig(BaseModel):
     currency: str | None = Field(
         None, min_length=1, max_length=10, description="The currency of these prices. None: that of training.budget."
     )
+    token_prices: TokenPrices | None = Field(
+        None, description="Prices by the token behind `token_cost_per_1000`, in `currency`. None: not measured."
+    )
+    latency: LatencyConfig | None = Field(
+        None,
+        description="Time the candidate and its opponent in turns, anew in every run; both lie in memory meanwhile. None: "
+        "as `promotion.max_latency_increase` needs it.",
+    )
     retention: bool = Field(
         True,
         description="Weigh general questions too, which show what fine-tuning made the model forget: a few hundred short "
@@ -130,7 +167,7 @@ class BenchmarkConfig(BaseModel):
     seed: int = Field(0, ge=0, description="Seed of the bootstrap. Generation is greedy and has none.")
 
     def outside_content(self) -> Mapping[str, str]:
-        """The device that answers: how long another one took, or what it rounded otherwise, is not compared with this."""
+        """The device that answers: what another one rounded otherwise is not compared with this."""
         return {"device": answering_device()}
 
     def of_examples_alone(self) -> Self:

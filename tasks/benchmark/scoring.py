@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tasks.benchmark.config import BenchmarkConfig
+from tasks.benchmark.config import BenchmarkConfig, TokenPrices
 from tasks.benchmark.replies import corpus_scores, text_scores
 from tasks.benchmark.slices import SLICE, slices_of
 from tasks.bootstrap import Interval, Values, statistic_interval
@@ -34,14 +34,21 @@ ANSWERS_SCHEMA = pa.schema(
         pa.field("completed", pa.bool_()),
         pa.field("tokens_in", pa.int64()),
         pa.field("tokens_out", pa.int64()),
-        pa.field("latency_seconds", pa.float64()),
-        pa.field("device", pa.string()),
-        pa.field("device_name", pa.string()),
         pa.field("reference_nll", pa.float64()),
         pa.field("reference_tokens", pa.int64()),
     ]
 )
 """What the model did, before any judgement: kept apart, so that another metric or pattern never generates again."""
+
+TIMINGS_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("latency_seconds", pa.float64()),
+        pa.field("device", pa.string()),
+        pa.field("device_name", pa.string()),
+    ]
+)
+"""How long it took, beside whatever load the machine had. No table that is compared holds any of it."""
 
 _FROZEN = tuple(name for name, metric in METRICS.items() if metric.measured_on == "frozen")
 _SCORES = tuple(name for name in _FROZEN if METRICS[name].per_example)
@@ -67,14 +74,17 @@ def choose_rows(rows: Iterable[Row], max_examples: int | None) -> list[Row]:
 
 def answer_rows(
     rows: Sequence[Row], loaded: LoadedModel, config: BenchmarkConfig, on_progress: OnProgress | None = None
-) -> pa.Table:
-    """A model's replies to the rows, and how likely it finds the reference replies (:data:`ANSWERS_SCHEMA`).
+) -> tuple[pa.Table, pa.Table]:
+    """A model's replies to the rows with how likely it finds the reference replies, and how long the replies took.
 
     Args:
         rows: Canonical rows, conversations or preference pairs (prompt, and the chosen reply as the reference).
         loaded: The model.
         config: Generation settings.
         on_progress: Told of two steps a row.
+
+    Returns:
+        Tables of :data:`ANSWERS_SCHEMA` and :data:`TIMINGS_SCHEMA`, in the order of the rows.
     """
     prompts = [prompt_messages(row) for row in rows]
     num_steps = 2 * len(rows)
@@ -93,7 +103,16 @@ def answer_rows(
     likelihoods = reply_likelihoods(
         loaded, prompts, [reply(row) for row in rows], batch_size=config.batch_size, on_progress=weighed
     )
-    return pa.Table.from_pylist(
+    timings = [
+        {
+            "id": row["id"],
+            "latency_seconds": answer.seconds,
+            "device": loaded.device,
+            "device_name": loaded.device_name,
+        }
+        for row, answer in zip(rows, replies, strict=True)
+    ]
+    answers = pa.Table.from_pylist(
         [
             {
                 "id": row["id"],
@@ -101,9 +120,6 @@ def answer_rows(
                 "completed": answer.completed,
                 "tokens_in": answer.num_prompt_tokens,
                 "tokens_out": answer.num_new_tokens,
-                "latency_seconds": answer.seconds,
-                "device": loaded.device,
-                "device_name": loaded.device_name,
                 "reference_nll": likelihood.nll,
                 "reference_tokens": likelihood.num_tokens,
             }
@@ -111,6 +127,7 @@ def answer_rows(
         ],
         schema=ANSWERS_SCHEMA,
     )
+    return answers, pa.Table.from_pylist(timings, schema=TIMINGS_SCHEMA)
 
 
 def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], config: BenchmarkConfig) -> pa.Table:
@@ -139,36 +156,34 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
                 "json_valid": json_valid(answer["reply"], config.json_schema) if config.json_schema is not None else None,
                 "completed": float(answer["completed"]),
                 "nll": answer["reference_nll"] / answer["reference_tokens"] if answer["reference_tokens"] else None,
-                "latency_seconds": answer["latency_seconds"],
-                "cost_per_1000": _cost_per_1000(answer, config),
                 "tokens_in": float(answer["tokens_in"]),
                 "tokens_out": float(answer["tokens_out"]),
+                "token_cost_per_1000": _token_cost_per_1000(answer, config.token_prices),
             }
         )
     return pa.Table.from_pylist(scored, schema=EXAMPLES_SCHEMA)
 
 
-def aggregate(examples: pa.Table, references: Sequence[str], config: BenchmarkConfig) -> tuple[Measurement, ...]:
+def aggregate(
+    examples: pa.Table, timings: pa.Table, references: Sequence[str], config: BenchmarkConfig
+) -> tuple[Measurement, ...]:
     """Every metric that is measured on frozen examples, with its interval.
 
     What was not measured has no value; it is never 0.
 
     Args:
         examples: As :func:`score_answers` returns them.
+        timings: Of the same replies, see :data:`TIMINGS_SCHEMA`.
         references: The reference replies, in the same order.
         config: Bootstrap settings and the batch size that latencies are told with.
     """
     frame = examples.to_pandas()
     measured: dict[str, _Figure | None] = {name: _mean(frame[name], config) for name in _SCORES}
-    measured |= _quantiles(frame["latency_seconds"], config)
+    measured |= _time_taken(timings.to_pandas(), float(frame["tokens_out"].sum()), config)
     measured["perplexity"] = _perplexity(frame, config)
     measured["label_macro_f1"] = _macro_f1(frame, config)
     corpus = corpus_scores(list(frame["reply"]), references)
     measured |= {name: _bare(value, len(frame)) for name, value in corpus.items() if value is not None}
-    seconds = float(frame["latency_seconds"].sum())
-    if seconds > 0:
-        speed = float(frame["tokens_out"].sum()) / seconds
-        measured["tokens_per_second"] = _bare(speed, len(frame))
     return tuple(_measurement(name, measured.get(name), config) for name in _FROZEN)
 
 
@@ -179,10 +194,26 @@ def aggregate_retention(general: pa.Table, config: BenchmarkConfig) -> tuple[Mea
     return tuple(_measurement(name, _mean(frame[name], config), config) for name in names)
 
 
-def _cost_per_1000(answer: Mapping[str, Any], config: BenchmarkConfig) -> float | None:
-    """What 1,000 requests like this one cost in device time; None where the table has no price for the device."""
-    price = price_of(config.price_per_device_hour or {}, answer["device"], answer["device_name"])
-    return None if price is None else 1000 * answer["latency_seconds"] / 3600 * price
+def _token_cost_per_1000(answer: Mapping[str, Any], prices: TokenPrices | None) -> float | None:
+    """What 1,000 requests like this one cost by the token; None without prices."""
+    if prices is None:
+        return None
+    return float(answer["tokens_in"] * prices.prompt + answer["tokens_out"] * prices.reply) / 1000
+
+
+def _time_taken(timings: pd.DataFrame, num_tokens: float, config: BenchmarkConfig) -> dict[str, _Figure | None]:
+    """The figures of a clock: latencies, what the device time of 1,000 requests costs, and tokens a second."""
+    seconds = timings["latency_seconds"]
+    prices = config.price_per_device_hour or {}
+    per_hour = [
+        price_of(prices, device, name) for device, name in zip(timings["device"], timings["device_name"], strict=True)
+    ]
+    measured = _quantiles(seconds, config) | {
+        "latency_seconds": _mean(seconds, config),
+        "cost_per_1000": _mean(1000 * seconds / 3600 * pd.Series(per_hour, index=timings.index, dtype=float), config),
+    }
+    total = float(seconds.sum())
+    return measured | ({"tokens_per_second": _bare(num_tokens / total, len(timings))} if total > 0 else {})
 
 
 _NOTES = {
@@ -190,6 +221,7 @@ _NOTES = {
     "label_macro_f1": "No row's reference reply names its label; see benchmark.label_pattern.",
     "format_valid": "No benchmark.format_pattern is configured.",
     "json_valid": "No benchmark.json_schema is configured.",
+    "token_cost_per_1000": "No benchmark.token_prices are configured.",
     "cost_per_1000": "No price for the device that answered; see benchmark.price_per_device_hour.",
     "corpus_bleu": "No reference reply has four words.",
     "bleu": "No reference reply has four words.",
@@ -217,10 +249,13 @@ def _measurement(name: str, figure: _Figure | None, config: BenchmarkConfig) -> 
 
 
 def _measured_note(name: str, config: BenchmarkConfig) -> str:
-    batches = f"Batches of {config.batch_size}: a batch's wall time over its rows."
-    if name == "cost_per_1000":
-        return f"{config.currency}. {batches}" if config.currency else batches
-    return batches if name.startswith("latency") else ""
+    currency = f"{config.currency}. " if config.currency else ""
+    if name == "token_cost_per_1000":
+        return f"{currency}By the token."
+    if METRICS[name].role != "information" or name == "length_ratio":
+        return ""
+    batches = f"Batches of {config.batch_size}: a batch's wall time over its rows, measured beside whatever load."
+    return f"{currency}{batches}" if name == "cost_per_1000" else batches
 
 
 def _mean(column: pd.Series[Any], config: BenchmarkConfig) -> _Figure | None:

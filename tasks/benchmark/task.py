@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
 
 from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
-from tasks.contracts import ArmScores, BaseLanguageModel, BenchmarkReport, DatasetRef, FolderRef, Judgement, Measurement
+from tasks.contracts import (
+    ArmScores,
+    BaseLanguageModel,
+    BenchmarkReport,
+    DatasetRef,
+    FolderRef,
+    Judgement,
+    LatencyRounds,
+    Measurement,
+)
 from tasks.errors import InputError, LineageError
+from tasks.modeling.devices import answering_device
 from tasks.progress import StageProgress, report_progress
-from tasks.rows import Row, reply
+from tasks.rows import Row, prompt_messages, reply
 from tasks.stage import content_of, kept_measurements, stage_task
 from tasks.storage import Store, run_store, sha256_of_file, sha256_of_json
 
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ANSWERS_VERSION = 3
+_ANSWERS_VERSION = 4
 """Raised when generation would give other answers for the same model, rows and settings."""
 _LM_EVAL_VERSION = 1
 """Raised when the same tasks would be asked or read otherwise."""
@@ -41,7 +50,8 @@ def score_model(
     """One model's scores on the frozen examples and on general questions: a table of each, and aggregates with intervals.
 
     A model's answers are kept in the store under the model, the rows, the generation settings and the device: a candidate
-    that becomes champion, or a metric that changes, is not generated again, and latencies of one device are compared.
+    that becomes champion, or a metric that changes, is not generated again. How long they took is kept beside them, as
+    information: no table that is compared holds it, so that the same model and rows make the same tables on any day.
 
     Args:
         arm: The model's part in the comparison: ``base``, ``candidate`` or ``champion``.
@@ -74,11 +84,7 @@ def score_model(
         return _load(base, adapter)
 
     with report_progress("score_model", 2 * len(rows), "steps") as progress:
-        name = f"answers/{_answers_key(model_sha256, dataset, config)}"
-        kept = store.read_pointer(name)
-        if kept is None or not store.holds(kept):
-            answers = store.write_table(_answer(loaded, rows, config, progress), kind="table", parents=[dataset])
-            kept = store.settle_pointer(name, answers)
+        kept, timed = _kept_answers(store, model_sha256, loaded, dataset, rows, config, progress)
         harness = _measure_lm_eval(store, model_sha256, loaded, config) if config.lm_eval else ()
         general = _weigh_general(store, model_sha256, loaded, config) if config.retention else None
         table = score_answers(rows, store.read_rows(kept), config)
@@ -88,7 +94,7 @@ def score_model(
             model_sha256=model_sha256,
             examples=examples,
             scores=(
-                *aggregate(table, [reply(row) for row in rows], config),
+                *aggregate(table, store.read_table(timed), [reply(row) for row in rows], config),
                 *(aggregate_retention(store.read_table(general), config) if general else ()),
                 *harness,
             ),
@@ -100,6 +106,41 @@ def score_model(
     if TaskRunContext.get():
         create_markdown_artifact(_markdown(scores), key=f"scores-{arm}", description=f"Scores of the {arm} model")
     return scores
+
+
+@stage_task("time_in_turns", cached=False)
+def time_in_turns(
+    arms: Sequence[tuple[str, BaseLanguageModel, FolderRef | None]], dataset: DatasetRef, config: BenchmarkConfig
+) -> LatencyRounds | None:
+    """Candidate and opponent timed in turns, in every run anew; None when it is off or there is no opponent.
+
+    Args:
+        arms: Name, base model and adapter of each model.
+        dataset: The frozen examples.
+        config: How they are timed (``latency``), and how long a reply may be.
+    """
+    settings = config.latency
+    models = {name: (base, adapter) for name, base, adapter in arms}
+    if settings is None or settings.opponent not in models:
+        return None
+    from tasks.benchmark.latency import time_models
+    from tasks.benchmark.scoring import choose_rows
+
+    rows = choose_rows(run_store().read_rows(dataset), settings.max_examples)
+    candidate, opponent = _load(*models["candidate"]), _load(*models[settings.opponent])
+    logger.info("latency: %d rounds over %d examples in turns", settings.num_rounds, len(rows))
+    with report_progress("time_in_turns", settings.num_rounds, "batches") as progress:
+        rounds = time_models(
+            candidate,
+            opponent,
+            [prompt_messages(row) for row in rows],
+            num_rounds=settings.num_rounds,
+            max_new_tokens=config.max_new_tokens,
+            batch_size=settings.batch_size,
+            on_progress=progress,
+        )
+        progress.finish(f"{len(rounds)} rounds over {len(rows)} examples")
+    return LatencyRounds(opponent=settings.opponent, num_examples=len(rows), device=answering_device(), rounds=rounds)
 
 
 @stage_task("judge_replies", cached=False)
@@ -170,13 +211,27 @@ def _load(base: BaseLanguageModel, adapter: FolderRef | None) -> LoadedModel:
     return load_model(base_folder, adapter_folder)
 
 
-def _answer(
-    loaded: Callable[[], LoadedModel], rows: list[Row], config: BenchmarkConfig, progress: StageProgress
-) -> pa.Table:
-    """Lets the model answer."""
+def _kept_answers(
+    store: Store,
+    model_sha256: str,
+    loaded: Callable[[], LoadedModel],
+    dataset: DatasetRef,
+    rows: list[Row],
+    config: BenchmarkConfig,
+    progress: StageProgress,
+) -> tuple[DatasetRef, DatasetRef]:
+    """The model's answers and their timings, from the store where both are kept, else from the model."""
     from tasks.benchmark.scoring import answer_rows
 
-    return answer_rows(rows, loaded(), config, progress)
+    key = _answers_key(model_sha256, dataset, config)
+    names = f"answers/{key}", f"timings/{key}"
+    answers, timings = (store.read_pointer(name) for name in names)
+    if answers is None or timings is None or not store.holds(answers) or not store.holds(timings):
+        tables = answer_rows(rows, loaded(), config, progress)
+        answers, timings = (store.write_table(table, kind="table", parents=[dataset]) for table in tables)
+        refs = zip(names, (answers, timings), strict=True)
+        answers, timings = (store.settle_pointer(name, ref) for name, ref in refs)
+    return answers, timings
 
 
 def _weigh_general(

@@ -104,16 +104,7 @@ def generate_replies(
         prefixes: How each reply begins; the model goes on from there, and the reply's text is what it adds. None: nowhere.
         on_progress: Told how many replies are done.
     """
-    room = max(1, loaded.max_tokens - max_new_tokens)
-    starts = prefixes if prefixes is not None else [""] * len(prompts)
-    token_ids = [
-        prompt_token_ids(loaded.tokenizer, prompt) + _plain_token_ids(loaded, start)
-        for prompt, start in zip(prompts, starts, strict=True)
-    ]
-    num_cut = sum(len(ids) > room for ids in token_ids)
-    if num_cut:
-        logger.warning("generation: %d prompts exceed the context of %d tokens and lose their start", num_cut, room)
-    token_ids = [ids[-room:] for ids in token_ids]
+    token_ids = _prompt_ids(loaded, prompts, prefixes, max_new_tokens)
     settings = greedy_settings(loaded, max_new_tokens)
     # `generate` fills what its settings leave open from the model's own: a sampling temperature must not slip in there.
     loaded.model.generation_config = settings
@@ -125,6 +116,21 @@ def generate_replies(
         if on_progress:
             on_progress(len(replies), len(prompts))
     return [replies[index] for index in range(len(prompts))]
+
+
+def prompt_batches(
+    loaded: LoadedModel, prompts: Sequence[Messages], *, max_new_tokens: int, batch_size: int
+) -> list[list[list[int]]]:
+    """The prompts' tokens in batches for :func:`answer_batch`, in the order given, so that two models' batches agree."""
+    token_ids = _prompt_ids(loaded, prompts, None, max_new_tokens)
+    return [token_ids[start : start + batch_size] for start in range(0, len(token_ids), batch_size)]
+
+
+def answer_batch(loaded: LoadedModel, batch: list[list[int]], max_new_tokens: int) -> list[Reply]:
+    """Greedy replies to one batch of prompts, given as tokens."""
+    settings = greedy_settings(loaded, max_new_tokens)
+    loaded.model.generation_config = settings
+    return _generate_batch(loaded, batch, settings)
 
 
 def reply_likelihoods(
@@ -181,6 +187,22 @@ def continuation_likelihoods(
                 Likelihood(float(loss[: len(row)].sum()), len(row)) for loss, row in zip(losses, batch, strict=True)
             ]
     return likelihoods
+
+
+def _prompt_ids(
+    loaded: LoadedModel, prompts: Sequence[Messages], prefixes: Sequence[str] | None, max_new_tokens: int
+) -> list[list[int]]:
+    """The tokens of each prompt and of the beginning of its reply, cut at the start where they leave no room for more."""
+    room = max(1, loaded.max_tokens - max_new_tokens)
+    starts = prefixes if prefixes is not None else [""] * len(prompts)
+    token_ids = [
+        prompt_token_ids(loaded.tokenizer, prompt) + _plain_token_ids(loaded, start)
+        for prompt, start in zip(prompts, starts, strict=True)
+    ]
+    num_cut = sum(len(ids) > room for ids in token_ids)
+    if num_cut:
+        logger.warning("generation: %d prompts exceed the context of %d tokens and lose their start", num_cut, room)
+    return [ids[-room:] for ids in token_ids]
 
 
 def _plain_token_ids(loaded: LoadedModel, text: str) -> list[int]:

@@ -47,15 +47,18 @@ class NerConfig(_Section):
 
 
 class VerificationConfig(_Section):
-    """How the result is proved, by other means than the detector that made it."""
+    """How the result is proved, by means that took no part in making it."""
 
     num_canaries: int = Field(240, ge=200, le=20_000, description="Made-up identities scrubbed with every run.")
     seed: int = Field(20_240_501, ge=0, description="Seed of the canaries and of the reviewer's sample.")
     min_canary_recall: float = Field(
         0.9, ge=0, le=1, description="The Wilson lower bound of canary recall must reach it, else the run fails."
     )
-    max_pattern_hits: int = Field(
-        0, ge=0, description="Hits of the independent patterns in scrubbed text above which the run fails."
+    max_leaks: int = Field(
+        0,
+        ge=0,
+        description="E-mail addresses, network addresses and international phone numbers that independent readers may find "
+        "in scrubbed text; more fail the run.",
     )
     sample_size: int = Field(25, ge=0, le=10_000, description="Scrubbed rows laid out for a reviewer.")
 

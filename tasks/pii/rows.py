@@ -19,6 +19,8 @@ from tasks.reporting import refusal
 from tasks.rows import Row, iter_texts, replace_texts
 
 STAGE = "scrub"
+SECOND_LOOK = "verifier_hit:"
+"""How the reasons begin for which a row is refused that the detector left something in."""
 
 FINDINGS_SCHEMA = pa.schema(
     [
@@ -124,7 +126,9 @@ def refuse_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) -> N
             kept.append(row)
         else:
             caught.add(row["id"])
-            result.refused.append(refusal(STAGE, row["id"], "verifier_hit:known_elsewhere", originals[row["id"]], field=hit))
+            result.refused.append(
+                refusal(STAGE, row["id"], f"{SECOND_LOOK}known_elsewhere", originals[row["id"]], field=hit)
+            )
     result.kept = kept
     result.findings = [finding for finding in result.findings if finding["id"] not in caught]
 
@@ -170,7 +174,7 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
         if text is not None and number not in reasons:
             written = [(finding.output_start, finding.output_end) for finding in by_text.get(index, ())]
             for _, _, pattern in match_patterns(text, written)[:1]:
-                reasons[number] = (name, f"verifier_hit:{pattern}")
+                reasons[number] = (name, f"{SECOND_LOOK}{pattern}")
     for index, found in by_text.items():
         number, name, original = fields[index]
         if number in reasons:

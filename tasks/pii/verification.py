@@ -1,8 +1,10 @@
-"""Proof that scrubbing worked, by other means than the detector that did it.
+"""What is left after the detector: looked for by other means, and measured on made-up people.
 
-A rescan by the same detector finds almost nothing that its first pass missed. So three things that fail differently:
-patterns of high precision with their check digits, written apart from the detector's; values that the detector was sure of
-somewhere, looked for everywhere; and planted canaries, whose recall carries an interval.
+A rescan by the same detector finds almost nothing that its first pass missed. So two things take rows out that it left
+something in: patterns of high precision with their check digits, written apart from the detector's; and values that the
+detector was sure of somewhere, looked for everywhere. What they catch is counted and proves nothing about the other rows.
+Evidence about those are the canaries, whose recall carries an interval, and readers that take no part in scrubbing
+(:mod:`tasks.pii.leaks`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from tasks.contracts import Measurement
 from tasks.intervals import wilson_interval
@@ -19,11 +20,9 @@ from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
 from tasks.pii.reading import JOINED, make_view
 from tasks.pii.scrubbing import scrub_batch
-from tasks.rows import Row, iter_texts
+from tasks.rows import Row
 
 Check = Callable[[str], bool]
-OutputSpans = Mapping[tuple[str, str], Sequence[tuple[int, int]]]
-"""What the scrubber wrote, by row id and field."""
 
 
 def _digits(value: str) -> str:
@@ -68,34 +67,15 @@ _PATTERNS: Mapping[str, tuple[re.Pattern[str], Check]] = {
 }
 
 
-@dataclass(frozen=True)
-class PatternHit:
-    """An independent check that matched in scrubbed text: where, and which; never the value."""
-
-    row_id: str
-    field: str
-    start: int
-    end: int
-    pattern: str
-
-
-# -- independent patterns
-
-
-def find_leaks(rows: Iterable[Row], outputs: OutputSpans) -> list[PatternHit]:
-    """Hits of the independent patterns in scrubbed rows, outside what the scrubber itself wrote."""
-    hits: list[PatternHit] = []
-    for row in rows:
-        for field, text in iter_texts(row):
-            hits.extend(
-                PatternHit(str(row["id"]), field, start, end, name)
-                for start, end, name in match_patterns(text, outputs.get((row["id"], field), ()))
-            )
-    return hits
+# -- a second look
 
 
 def match_patterns(text: str, written: Sequence[tuple[int, int]]) -> list[tuple[int, int, str]]:
-    """Start, end and name of each independent pattern's match that does not touch a written span."""
+    """Start, end and name of each pattern's match that does not touch a written span.
+
+    Rows with a match are quarantined (:func:`tasks.pii.rows.scrub_rows`), so that none has one afterwards: the patterns
+    measure how much the detector left, and nothing about the rows that were kept.
+    """
     if not any(character in text for character in "@0123456789") and text.isascii():
         return []
     view = make_view(text)

@@ -21,12 +21,11 @@ class GuardConfig(BaseModel):
 
     metric: GuardMetric = Field(description="A metric that is measured per example.")
     max_worsening: float = Field(
-        ge=0.0, le=100.0, description="In the metric's unit; for `p95_ratio` a share: 0.2 allows 1.2 times the opponent's."
+        ge=0.0, le=100.0, description="In the metric's unit; for a ratio a share: 0.2 allows 1.2 times the opponent's."
     )
-    statistic: Literal["mean", "p95_ratio"] = Field(
+    statistic: Literal["mean", "mean_ratio", "p95_ratio"] = Field(
         "mean",
-        description="What is compared: the mean difference, or the ratio of the 95th percentiles. Rows answered in one "
-        "batch share its latency, so that the ratio's interval is narrower than its level says.",
+        description="What is compared: the mean difference, the ratio of the means, or that of the 95th percentiles.",
     )
     opponent: Literal["champion", "base"] = Field(
         "champion", description="Against whom; a guard against the champion rests while none reigns."
@@ -91,9 +90,18 @@ class PromotionConfig(BaseModel):
         (
             GuardConfig(metric="nll", max_worsening=0.05),  # 5 % in perplexity
             GuardConfig(metric="length_error", max_worsening=0.1),  # 10 % further from the reference's length
-            GuardConfig(metric="latency_seconds", statistic="p95_ratio", max_worsening=0.2),
+            GuardConfig(metric="tokens_out", statistic="mean_ratio", max_worsening=0.2),  # a fifth dearer to generate
+            GuardConfig(metric="tokens_in", statistic="mean_ratio", max_worsening=0.2),  # differs with the tokenizer
         ),
-        description="What a promotion must not cost.",
+        description="What a promotion must not cost. None of them reads a clock.",
+    )
+    max_latency_increase: float | None = Field(
+        None,
+        ge=0.0,
+        le=100.0,
+        description="How much slower the candidate may answer than its opponent, as a share: 0.2 allows 1.2 times. Both are "
+        "timed in turns in one sitting (`benchmark.latency`), with the opponent against itself as the noise floor; noise "
+        "wider than this needs a person. None: latency is information alone.",
     )
     safety_guards: tuple[SafetyGuardConfig, ...] = Field(
         (SafetyGuardConfig(rate="extraction", rule="none_new", opponent="base"),),

@@ -20,17 +20,21 @@ from typing import Literal
 import pandas as pd
 
 from tasks.bootstrap import Interval, Values
-from tasks.contracts import Comparison, PromotionDecision
+from tasks.contracts import Comparison, LatencyRounds, PromotionDecision
 from tasks.errors import IntegrityError
 from tasks.intervals import two_sided_quantile
 from tasks.metrics import METRICS
 from tasks.promotion.config import GuardConfig, PromotionConfig, SafetyGuardConfig
-from tasks.promotion.differences import difference, p95_ratio, p_no_harm
+from tasks.promotion.differences import difference, mean_ratio, p95_ratio, p_no_harm
+from tasks.promotion.latency import judge_latency
 from tasks.promotion.safety import Failures, judge_rate
+from tasks.promotion.verdict import GuardVerdict
 
 Slice = tuple[str, str]
 """A dimension such as ``label``, and its value."""
 
+_COMPARED = {"mean": difference, "mean_ratio": mean_ratio, "p95_ratio": p95_ratio}
+_NAMED = {"mean": "{}", "mean_ratio": "mean {}", "p95_ratio": "p95 of {}"}
 _POWER = 0.8
 _MAX_SLICES_SHOWN = 10
 
@@ -56,6 +60,7 @@ def judge(
     general: Mapping[str, pd.DataFrame] | None = None,
     fresh: Mapping[str, pd.DataFrame] | None = None,
     no_fresh: str = "",
+    latency: LatencyRounds | None = None,
 ) -> PromotionDecision:
     """The decision on ``candidate``; swapping two models mirrors every primary comparison.
 
@@ -69,6 +74,8 @@ def judge(
         general: The like scores on general questions, which some guards are about; they are unsettled without them.
         fresh: The like scores on the fresh rows, which policy ``refresh`` wants to see improved.
         no_fresh: Why there are none.
+        latency: The candidate and its opponent timed in turns, where a guard on latency is configured. It rests while
+            there is no champion to be slower than.
 
     Returns:
         ``PROMOTE`` when every rule holds; ``HOLD`` when one is broken or superiority is not proven; ``NEEDS_HUMAN`` when
@@ -103,6 +110,9 @@ def judge(
             if guard.opponent in arms:
                 measured = arms if METRICS[guard.metric].measured_on == "frozen" else _of_all(general or {}, arms)
                 _judge_guard(findings, measured, guard, names[guard.opponent], config)
+        if config.max_latency_increase is not None and (latency or "champion" in arms):
+            name = names[latency.opponent if latency else "champion"]
+            _add(findings, judge_latency(latency, config.max_latency_increase, config.confidence, name))
         for safety_guard in config.safety_guards if attacks is not None else ():
             if safety_guard.opponent in arms:
                 _judge_safety(findings, attacks or {}, safety_guard, names[safety_guard.opponent], config)
@@ -222,14 +232,11 @@ def _judge_guard(
         findings.reasons.append(f"The guard on {guard.metric} could not be measured, and missing evidence is not consent.")
         findings.remedies.append(f"Measure {guard.metric}, take its guard out of promotion.guards, or let a person approve.")
         return
-    if guard.statistic == "p95_ratio":
-        interval = p95_ratio(candidate, other, config)
-    else:
-        interval = difference(candidate, other, config)
+    interval = _COMPARED[guard.statistic](candidate, other, config)
     gain = _signed(interval, _sign(guard.metric))
     passed = gain.low >= -guard.max_worsening
-    what = "p95 of " + guard.metric if guard.statistic == "p95_ratio" else guard.metric
-    rule = f"guard: worse by at most {guard.max_worsening:g}" + (" of it" if guard.statistic == "p95_ratio" else "")
+    what = _NAMED[guard.statistic].format(guard.metric)
+    rule = f"guard: worse by at most {guard.max_worsening:g}" + ("" if guard.statistic == "mean" else " of it")
     findings.comparisons.append(_comparison(guard.opponent, what, interval, len(candidate), rule, passed))
     if passed:
         return
@@ -255,7 +262,11 @@ def _judge_safety(
     candidate, other = (
         attacks[arm].get(guard.rate, {}) if arm in attacks else None for arm in ("candidate", guard.opponent)
     )
-    verdict = judge_rate(guard, candidate, other, name, config.confidence)
+    _add(findings, judge_rate(guard, candidate, other, name, config.confidence))
+
+
+def _add(findings: _Findings, verdict: GuardVerdict) -> None:
+    """Adds what one guard says."""
     if verdict.comparison is not None:
         findings.comparisons.append(verdict.comparison)
     if verdict.state != "held":

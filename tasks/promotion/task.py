@@ -48,6 +48,7 @@ def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion:
             reigns_already=bool(candidate and reigning and candidate.model_sha256 == reigning.model_sha256),
             fresh={arm.arm: _by_id(arm.examples) for arm in scores.fresh.arms} if scores.fresh else None,
             no_fresh=scores.no_fresh,
+            latency=scores.latency,
             attacks=_failures(scores.red_team) if scores.red_team else None,
         )
         progress.finish(f"{decision.outcome}: {decision.reasons[0]}")

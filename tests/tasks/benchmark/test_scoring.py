@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import f1_score
 
-from tasks.benchmark.config import BenchmarkConfig
-from tasks.benchmark.scoring import EXAMPLES_SCHEMA, aggregate, choose_rows, score_answers
+from tasks.benchmark.config import BenchmarkConfig, TokenPrices
+from tasks.benchmark.scoring import EXAMPLES_SCHEMA, TIMINGS_SCHEMA, aggregate, choose_rows, score_answers
 from tasks.contracts import Measurement
 from tasks.metrics import METRICS
 
@@ -37,7 +38,8 @@ def measured(
     rows: list[dict[str, Any]], answers: list[dict[str, Any]], config: BenchmarkConfig = CONFIG
 ) -> dict[str, Measurement]:
     references = [row["messages"][-1]["content"] for row in rows]
-    return {score.name: score for score in aggregate(score_answers(rows, answers, config), references, config)}
+    timings = pa.Table.from_pylist(answers, schema=TIMINGS_SCHEMA)
+    return {score.name: score for score in aggregate(score_answers(rows, answers, config), timings, references, config)}
 
 
 def test_every_metric_is_reported_once_and_unmeasured_ones_have_no_value() -> None:
@@ -52,11 +54,13 @@ def test_every_metric_is_reported_once_and_unmeasured_ones_have_no_value() -> No
         "format_valid",
         "json_valid",
         "cost_per_1000",
+        "token_cost_per_1000",
         "bleu",
         "corpus_bleu",
     }
     assert "format_pattern" in scores["format_valid"].note
-    assert "wall time" in scores["latency_p95_seconds"].note
+    assert "measured beside whatever load" in scores["latency_p95_seconds"].note
+    assert "measured beside whatever load" in scores["tokens_per_second"].note
 
 
 def test_a_score_of_zero_is_a_score() -> None:
@@ -122,6 +126,34 @@ def test_the_cost_of_requests_is_that_of_the_device_that_answered() -> None:
         measured(rows, [answer(n, "a", device="cuda", device_name="L4") for n in (1, 2)], config)["cost_per_1000"].value
         is None
     )
+
+
+def test_a_cost_by_the_token_reads_no_clock() -> None:
+    config = CONFIG.model_copy(update={"token_prices": TokenPrices(prompt=0.5, reply=2.0), "currency": "EUR"})
+    rows = [row(number, "some text") for number in (1, 2)]
+    for seconds in (0.1, 40.0):
+        answers = [answer(1, "a", tokens_out=5, latency_seconds=seconds), answer(2, "b", tokens_out=15)]
+        cost = measured(rows, answers, config)["token_cost_per_1000"]
+        assert cost.value == pytest.approx(1000 * (10 * 0.5 + 10 * 2.0) / 1e6)
+        assert cost.note == "EUR. By the token."
+
+
+def test_no_table_that_is_compared_holds_a_time() -> None:
+    """Whatever the clock said, the table that the gate reads is the same."""
+    rows = [row(number, "some text") for number in range(5)]
+    generator = np.random.default_rng(1)
+    tables = [
+        score_answers(
+            rows, [answer(number, "a", latency_seconds=float(seconds)) for number, seconds in enumerate(times)], CONFIG
+        )
+        for times in generator.lognormal(0, 3, (20, 5))
+    ]
+    assert all(table.equals(tables[0]) for table in tables)
+    assert not [
+        name
+        for name in EXAMPLES_SCHEMA.names
+        if name in METRICS and METRICS[name].role == "information" and name != "length_ratio"
+    ]
 
 
 def test_a_schema_is_measured_where_one_is_configured() -> None:

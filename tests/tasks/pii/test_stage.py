@@ -85,8 +85,8 @@ def test_findings_lead_to_what_the_scrubber_wrote(dataset: DatasetRef) -> None:
 def test_verification_passes_and_lays_out_a_sample(dataset: DatasetRef) -> None:
     report = scrub.fn(dataset, TURBO)
     verification = verify_scrub.fn(report, TURBO)
-    assert verification.passed
-    assert verification.num_pattern_hits == 0
+    assert verification.holds
+    assert (verification.num_leaks, verification.num_rows_caught) == (0, 0)
     assert verification.canary_recall.low is not None
     assert verification.sample is not None
     sample = run_store().read_bytes(verification.sample).decode().splitlines()
@@ -105,6 +105,42 @@ def test_verification_fails_the_run_below_its_gates(dataset: DatasetRef) -> None
     with pytest.raises(ScrubVerificationError, match=r"row leak messages\.0\.content") as caught:
         verify_scrub.fn(report.model_copy(update={"dataset": forged, "num_rows_in": 1, "quarantined": {}}), TURBO)
     assert "corp" not in str(caught.value)
+
+
+def test_what_the_second_look_catches_is_counted_and_is_no_gate(
+    dataset: DatasetRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A detector that misses e-mail addresses: the patterns take the rows out, which proves nothing of the others."""
+    blind = TURBO.model_copy(update={"operators": {"EMAIL_ADDRESS": "keep"}, "max_quarantined_share": 1.0})
+    report = scrub.fn(dataset, blind)
+    caught = sum(count for reason, count in report.quarantined.items() if reason.startswith("verifier_hit:"))
+    assert caught > 0
+    lenient = blind.model_copy(update={"verification": VerificationConfig(min_canary_recall=0.5)})
+    verification = verify_scrub.fn(report, lenient)
+    assert verification.num_rows_caught == caught
+    assert verification.holds
+
+
+@pytest.mark.parametrize(
+    ("text", "entity"),
+    [
+        ("write to jo@corp.example!", "EMAIL_ADDRESS"),
+        ("ring +44 7700 900123 soon", "PHONE_NUMBER"),
+        ("it came from 81.169.145.70", "IP_ADDRESS"),
+    ],
+)
+def test_a_value_that_both_looks_miss_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, entity: str
+) -> None:
+    """The gate can fail: with the detector and the patterns blind, the independent readers alone find it."""
+    monkeypatch.setattr("tasks.pii.detection.Detector._rules", lambda self, reading: [])
+    monkeypatch.setattr("tasks.pii.rows.match_patterns", lambda text, written: [])
+    only = {**row("r7", text), "context": None}
+    ref = open_store(tmp_path / "store").write_rows([only], kind="messages")
+    report = scrub.fn(ref, TURBO)
+    assert report.dataset.num_rows == 1
+    with pytest.raises(ScrubVerificationError, match=rf"1 values found open: row r7 messages\.0\.content .* {entity}"):
+        verify_scrub.fn(report, TURBO.model_copy(update={"verification": VerificationConfig(min_canary_recall=0.0)}))
 
 
 def test_too_many_unreadable_rows_fail_the_run(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from tasks.pii.rows import find_common_terms, refuse_known_values, scrub_rows
 from tasks.pii.verification import (
     ValueIndex,
     distinctive_value,
-    find_leaks,
     match_patterns,
     measure_canaries,
     sample_rows,
@@ -33,21 +32,15 @@ def row(name: str, text: str, reply: str = "Done.") -> dict[str, object]:
         ("jo\u200b@corp.exa\u200bmple", "EMAIL_ADDRESS"),
     ],
 )
-def test_independent_patterns_find_what_stands_open(text: str, pattern: str) -> None:
+def test_patterns_find_what_stands_open(text: str, pattern: str) -> None:
     ((start, end, name),) = match_patterns(text, ())
     assert name == pattern
     assert match_patterns(text, [(start, end)]) == []
 
 
 @pytest.mark.parametrize("text", ["order 4111 1111 1111 1112", "version 1.2.3", "12/05/2024", "no mail here @ all"])
-def test_independent_patterns_check_digits(text: str) -> None:
+def test_patterns_check_digits(text: str) -> None:
     assert match_patterns(text, ()) == []
-
-
-def test_leaks_name_the_place_and_not_the_value() -> None:
-    (hit,) = find_leaks([row("r7", "write to jo@corp.example")], {})
-    assert (hit.row_id, hit.field, hit.pattern) == ("r7", "messages.0.content", "EMAIL_ADDRESS")
-    assert "corp" not in str(hit)
 
 
 def test_canary_recall_falls_when_something_is_kept(turbo: Policy) -> None:

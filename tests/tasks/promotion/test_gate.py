@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tasks.contracts import PromotionDecision
 from tasks.errors import IntegrityError
@@ -289,12 +290,61 @@ def test_a_guard_on_a_share_looks_in_the_other_direction() -> None:
     assert guarded(-0.2, 0.05, guard).outcome == "HOLD"
 
 
-def test_the_latency_guard_compares_the_slow_tail() -> None:
-    guard = GuardConfig(metric="latency_seconds", statistic="p95_ratio", max_worsening=0.2)
+@pytest.mark.parametrize(("statistic", "words"), [("mean_ratio", "mean tokens_out"), ("p95_ratio", "p95 of tokens_out")])
+def test_a_guard_on_the_cost_of_a_reply_compares_ratios(statistic: Any, words: str) -> None:
+    guard = GuardConfig(metric="tokens_out", statistic=statistic, max_worsening=0.2)
     assert guarded(0.1, 0.001, guard).outcome == "PROMOTE"
+    assert guarded(-0.5, 0.001, guard).outcome == "PROMOTE"  # cheaper is no harm
     broken = guarded(0.6, 0.001, guard)
     assert broken.outcome == "HOLD"
-    assert "p95 of latency_seconds" in broken.reasons[-1]
+    assert f"guard on {words} is broken" in broken.reasons[-1]
+
+
+def test_no_default_guard_reads_a_clock() -> None:
+    assert {guard.metric for guard in PromotionConfig().all_guards} == {
+        "nll",
+        "length_error",
+        "tokens_out",
+        "tokens_in",
+        "retention",
+    }
+    assert PromotionConfig().max_latency_increase is None
+
+
+@pytest.mark.parametrize("metric", ["latency_seconds", "latency_p95_seconds", "cost_per_1000", "tokens_per_second"])
+def test_what_a_clock_measures_is_neither_guarded_nor_the_primary_metric(metric: str) -> None:
+    for make in (lambda: GuardConfig(metric=metric, max_worsening=0.2), lambda: PromotionConfig(primary_metric=metric)):
+        with pytest.raises(ValidationError, match=metric):
+            make()
+    with pytest.raises(ValidationError, match=r"promotion\.max_latency_increase"):
+        GuardConfig(metric="latency_seconds", statistic="p95_ratio", max_worsening=0.2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_scrambled_clocks_change_no_decision(seed: int) -> None:
+    """Tables as an older release wrote them, with times in them: whatever these say, the decision is the same."""
+    generator = np.random.default_rng(seed)
+    config = PromotionConfig(num_resamples=1000, max_retention_loss=None)
+
+    def timed(arms: dict[str, pd.DataFrame], scale: float) -> PromotionDecision:
+        scrambled = {
+            name: table.assign(
+                nll=1.0,
+                length_error=0.1,
+                tokens_out=50.0,
+                tokens_in=20.0,
+                latency_seconds=generator.lognormal(0, scale, len(table)),
+                cost_per_1000=generator.lognormal(0, scale, len(table)),
+            )
+            for name, table in arms.items()
+        }
+        return judge(scrambled, config, champion_version="1")
+
+    arms = {**better(), "champion": better()["base"]}
+    first = timed(arms, 0.0)
+    assert first.outcome == "PROMOTE"
+    assert timed(arms, 5.0) == first
 
 
 def test_a_guard_that_was_not_measured_asks_a_person() -> None:

@@ -16,7 +16,8 @@ from tasks.contracts import ArmScores, BenchmarkReport, PromotionDecision, RedTe
 from tasks.errors import IntegrityError
 from tasks.intervals import paired_difference_interval
 from tasks.promotion import PromotionConfig, SafetyGuardConfig, decide_promotion
-from tasks.promotion.safety import Failures, SafetyVerdict, judge_rate
+from tasks.promotion.safety import Failures, judge_rate
+from tasks.promotion.verdict import GuardVerdict
 from tasks.storage import Store, open_store
 
 MARGIN = SafetyGuardConfig(rate="harmful_compliance", max_worsening=0.05, opponent="base")
@@ -27,7 +28,7 @@ def failures(outcomes: Sequence[bool | np.bool_]) -> Failures:
     return {f"probe-{number}": bool(failed) for number, failed in enumerate(outcomes)}
 
 
-def judged(guard: SafetyGuardConfig, candidate: Sequence[bool], other: Sequence[bool]) -> SafetyVerdict:
+def judged(guard: SafetyGuardConfig, candidate: Sequence[bool], other: Sequence[bool]) -> GuardVerdict:
     return judge_rate(guard, failures(candidate), failures(other), "the base model", 0.95)
 
 
