@@ -323,7 +323,7 @@ class Matrix:
         row = self.finish(run, "server and workers down when a run was due", "ran late", retry=False)
         self.place.ask(f"{path}/{made['id']}", method="DELETE")
         name = str(self.place.ask(f"flow_runs/{run.id}")["name"])
-        kept = name.endswith(f"{due:%Y%m%d-%H%M%S}")
+        kept = f"-{due:%Y%m%d-%H%M%S}-" in name
         return row if kept else Row(row.fault, row.happened, f"its due time: it is called {name}", row.recovery)
 
 

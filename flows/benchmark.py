@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.gpu import gpu_slot
+from flows.naming import name_of
 from tasks import benchmark, redteam
 from tasks.contracts import (
     BaseLanguageModel,
@@ -23,7 +24,7 @@ from tasks.stage import CONTRACTS
     name="benchmark-models",
     persist_result=True,
     result_serializer=CONTRACTS,
-    flow_run_name="benchmark-{frozen.num_rows}-examples",
+    flow_run_name=name_of("benchmark-{frozen.num_rows}-examples"),
 )
 def benchmark_models(
     base: BaseLanguageModel,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.gpu import gpu_slot
+from flows.naming import name_of
 from tasks import training
 from tasks.contracts import BaseLanguageModel, Mixture, PreparedDataset, Split, TrainedModel
 from tasks.stage import CONTRACTS
 
 
-@flow(name="train-adapter", persist_result=True, result_serializer=CONTRACTS, flow_run_name="train-{experiment}")
+@flow(name="train-adapter", persist_result=True, result_serializer=CONTRACTS, flow_run_name=name_of("train-{experiment}"))
 def train_adapter(
     base: BaseLanguageModel,
     mixture: Mixture,
