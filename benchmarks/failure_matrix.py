@@ -217,6 +217,25 @@ class Matrix:
         happened = f"retrain marked {marked['state_name']} after {run.seconds():.0f} s"
         return self.finish(run, "CPU worker's machine gone (kill -9)", happened, retry=True)
 
+    def worker_alone_killed(self, pool: str) -> Row:
+        """The worker's process dies and its runs work on: each is healthy, and nobody reads its output any more."""
+        run = self.start()
+        child = run.await_training()
+        run.strike()
+        pid = self.place.pid_of(pool)
+        os.kill(pid, signal.SIGKILL)
+        self.place.start(pool)
+        ended = self.place.await_run(run.id)
+        below = self.place.await_run(child["id"])
+        happened = f"training {below['state_name']}, retrain {ended['state_name']}"
+        return self.finish(run, f"{pool} worker alone killed (kill -9)", happened, retry=ended["state_type"] != "COMPLETED")
+
+    def gpu_worker_alone_killed(self) -> Row:
+        return self.worker_alone_killed(GPU)
+
+    def cpu_worker_alone_killed(self) -> Row:
+        return self.worker_alone_killed(CPU)
+
     def server_restarted(self) -> Row:
         run = self.start()
         run.await_training()
@@ -323,7 +342,7 @@ class Matrix:
         row = self.finish(run, "server and workers down when a run was due", "ran late", retry=False)
         self.place.ask(f"{path}/{made['id']}", method="DELETE")
         name = str(self.place.ask(f"flow_runs/{run.id}")["name"])
-        kept = name.endswith(f"{due:%Y%m%d-%H%M%S}")
+        kept = f"-{due:%Y%m%d-%H%M%S}-" in name
         return row if kept else Row(row.fault, row.happened, f"its due time: it is called {name}", row.recovery)
 
 
@@ -335,6 +354,8 @@ FAULTS: dict[str, Callable[[Matrix], Row]] = {
     "cancelled": Matrix.cancelled,
     "gpu-worker-killed": Matrix.gpu_worker_killed,
     "cpu-worker-killed": Matrix.cpu_worker_killed,
+    "gpu-worker-alone-killed": Matrix.gpu_worker_alone_killed,
+    "cpu-worker-alone-killed": Matrix.cpu_worker_alone_killed,
     "server-restarted": Matrix.server_restarted,
     "database-locked": Matrix.database_locked,
     "mlflow-down": Matrix.mlflow_down,

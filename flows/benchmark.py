@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.gpu import gpu_slot
+from flows.naming import name_of
 from tasks import benchmark, redteam
 from tasks.contracts import (
     BaseLanguageModel,
@@ -24,7 +25,7 @@ from tasks.storage import open_store
     name="benchmark-models",
     persist_result=True,
     result_serializer=CONTRACTS,
-    flow_run_name="benchmark-{frozen.num_rows}-examples",
+    flow_run_name=name_of("benchmark-{frozen.num_rows}-examples"),
 )
 def benchmark_models(
     store_uri: str,

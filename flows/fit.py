@@ -5,13 +5,14 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.gpu import gpu_slot
+from flows.naming import name_of
 from tasks import benchmark, fit
 from tasks.contracts import BaseLanguageModel, DatasetRef, FitVerdict, Split
 from tasks.stage import CONTRACTS
 from tasks.storage import open_store
 
 
-@flow(name="judge-fit", persist_result=True, result_serializer=CONTRACTS, flow_run_name="judge-fit-{base.name}")
+@flow(name="judge-fit", persist_result=True, result_serializer=CONTRACTS, flow_run_name=name_of("judge-fit-{base.name}"))
 def judge_fit(
     store_uri: str,
     base: BaseLanguageModel,

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from prefect import flow, runtime
 
 from flows.config import PrepareConfig
+from flows.naming import unique
 from flows.scrub import scrub_dataset
 from tasks import bias, confidential, deduplication, ingest, labels, pii, splitting, validation
 from tasks.contracts import FreshSet, PreparedDataset
@@ -15,9 +16,9 @@ from tasks.storage import open_store
 
 
 def _run_name() -> str:
-    """``prepare-<model>-<source>``: a retrain prepares its examples, pairs and further sources in runs that look alike."""
+    """``prepare-<model>-<source>-…``: a retrain prepares its examples, pairs and further sources in runs that look alike."""
     source, benchmark = (runtime.flow_run.parameters[name] for name in ("source", "benchmark"))
-    return f"prepare-{benchmark}-{PurePosixPath(source.path).stem}"
+    return unique(f"prepare-{benchmark}-{PurePosixPath(source.path).stem}")
 
 
 @flow(name="prepare-dataset", persist_result=True, result_serializer=CONTRACTS, flow_run_name=_run_name)

@@ -95,6 +95,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         benchmark=scores,
         decision=decision,
         truth=truth,
+        flow_run_id=runtime.flow_run.id,
         flow_run_url=runtime.flow_run.ui_url,
     )
     handed_over = hand_over(store, findings, config.registry, config.dossier)

@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow, unmapped
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.naming import name_of
 from tasks import pii
 from tasks.contracts import DatasetRef, ScrubReport
 from tasks.errors import MissingDependencyError
@@ -22,7 +23,10 @@ def scrub_dataset(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
 
 
 @flow(
-    name="scrub-in-shards", persist_result=True, result_serializer=CONTRACTS, flow_run_name="scrub-{dataset.num_rows}-rows"
+    name="scrub-in-shards",
+    persist_result=True,
+    result_serializer=CONTRACTS,
+    flow_run_name=name_of("scrub-{dataset.num_rows}-rows"),
 )
 def scrub_in_shards(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
     """Cuts the data set, scrubs the shards wherever the task runner puts them, and checks them together.

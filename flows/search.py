@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows.config import RetrainConfig, load_config
 from flows.mix import mix_sources
+from flows.naming import name_of
 from flows.prepare import prepare_dataset
 from tasks import splitting, training
 from tasks.contracts import SearchReport
@@ -17,7 +18,7 @@ from tasks.stage import CONTRACTS
 from tasks.storage import open_store
 
 
-@flow(name="search", persist_result=True, result_serializer=CONTRACTS, flow_run_name="search-{config.name}")
+@flow(name="search", persist_result=True, result_serializer=CONTRACTS, flow_run_name=name_of("search-{config.name}"))
 def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchReport:
     """The trials on the rows that a retrain would train on; preparation is shared with it, so neither does it twice.
 

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
+from flows.output import outlive_readers
 from tasks.progress import Progress as StageState
 from tasks.progress import listening
 
@@ -62,7 +63,8 @@ class StageLines:
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Draws every stage that runs inside the block."""
+        """Draws every stage that runs inside the block, which goes on when what it draws is no longer read (``| tee``)."""
+        outlive_readers()
         with listening(self):
             if self._console.is_terminal:
                 with Live(self._bars, console=self._console, refresh_per_second=4, transient=True):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.gpu import gpu_slot
+from flows.naming import name_of
 from tasks import training
 from tasks.contracts import BaseLanguageModel, Mixture, PreparedDataset, Split, TrainedModel
 from tasks.stage import CONTRACTS
 from tasks.storage import open_store
 
 
-@flow(name="train-adapter", persist_result=True, result_serializer=CONTRACTS, flow_run_name="train-{experiment}")
+@flow(name="train-adapter", persist_result=True, result_serializer=CONTRACTS, flow_run_name=name_of("train-{experiment}"))
 def train_adapter(
     store_uri: str,
     base: BaseLanguageModel,

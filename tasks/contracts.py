@@ -759,7 +759,10 @@ class ChampionEvent(Contract):
 
 
 class RunFindings(TrainingSteps):
-    """Everything that a run found out before the registry was asked; what promotion and the dossier work from."""
+    """Everything that a run found out before the registry was asked; what promotion and the dossier work from.
+
+    ``flow_run_id`` is whose evidence it is: Prefect's id of the retrain, whichever run writes the dossier.
+    """
 
     run_name: str
     model_name: str
@@ -770,6 +773,7 @@ class RunFindings(TrainingSteps):
     benchmark: BenchmarkReport
     decision: PromotionDecision
     truth: TruthReport
+    flow_run_id: str | None = None
     flow_run_url: str | None = None
     merged: MergedModel | None = None
     fit: FitVerdict | None = None

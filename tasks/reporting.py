@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -10,6 +11,16 @@ from typing import Any, Literal
 from tasks.contracts import StageReport
 
 Disposition = Literal["quarantined", "dropped"]
+
+
+def artifact_key(kind: str, model: str) -> str:
+    """The key under which Prefect's page lists the versions of one artifact: one for each model, never one for all.
+
+    Args:
+        kind: What it shows, such as ``champion``.
+        model: Whose it is; what Prefect does not allow in a key becomes a hyphen.
+    """
+    return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{model}".lower()).strip("-")
 
 
 def refusal(

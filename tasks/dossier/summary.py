@@ -14,8 +14,6 @@ from tasks.dossier.verdict import approval_line, verdict_of
 from tasks.errors import InputError
 from tasks.storage import Store
 
-LATEST = "dossiers/latest.txt"
-"""Names the run whose dossier was written last."""
 _ARMS = ("base", "champion", "candidate")
 _SHOWN = ("rouge_l", "chrf", "bleu", "exact_match", "label_accuracy", "label_macro_f1", "perplexity", "latency_p95_seconds")
 
@@ -24,7 +22,12 @@ Lines = list[tuple[str, ...]]
 
 def folder_of(run: str) -> str:
     """Where the readable copies of a run's dossier lie in the store; nothing in a run's name can lead elsewhere."""
-    return "dossiers/" + (re.sub(r"[^\w.-]+", "-", run).strip(".-") or "unnamed")
+    return f"dossiers/{_plain(run)}"
+
+
+def latest_of(model: str) -> str:
+    """The name in the store of a file that names the model's run whose dossier was written last."""
+    return f"latest/{_plain(model)}.txt"
 
 
 def read_record(store_uri: str, run: str = "latest") -> dict[str, Any]:
@@ -32,18 +35,19 @@ def read_record(store_uri: str, run: str = "latest") -> dict[str, Any]:
 
     Args:
         store_uri: The store that the run wrote to.
-        run: The run's name, or ``latest`` for the dossier written last.
+        run: The run's name, ``<model>/latest`` for the model's dossier written last, or ``latest`` in a store of one model.
 
     Raises:
-        InputError: There is no such run in this store.
+        InputError: There is no such run in this store, or ``latest`` could be that of several models.
     """
     store = Store(store_uri)
+    model, _, word = f"/{run}".rpartition("/")
     name = run
-    if run == "latest":
-        name = (store.read_named(LATEST) or b"").decode()
+    if word == "latest":
+        name = (store.read_named(latest_of(model.strip("/") or _only_model(store))) or b"").decode()
     data = store.read_named(f"{folder_of(name)}/dossier.json") if name else None
     if data is None:
-        known = [found for found in store.names_in("dossiers") if "." not in found or not found.endswith(".txt")]
+        known = store.names_in("dossiers")
         raise InputError(
             f"run {run}",
             f"no dossier in {store.uri}",
@@ -52,6 +56,23 @@ def read_record(store_uri: str, run: str = "latest") -> dict[str, Any]:
         )
     record: dict[str, Any] = json.loads(data)
     return record
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "unnamed"
+
+
+def _only_model(store: Store) -> str:
+    """The model whose dossiers the store holds, where it is one."""
+    models = [found.removesuffix(".txt") for found in store.names_in("latest")]
+    if len(models) > 1:
+        raise InputError(
+            "run latest",
+            f"dossiers of {', '.join(models)} in {store.uri}",
+            "the name of one model",
+            f"Name its latest run, such as {models[0]}/latest.",
+        )
+    return models[0] if models else "none"
 
 
 def summary_lines(record: Mapping[str, Any], store_uri: str | None = None) -> list[tuple[str, Lines]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from prefect.context import TaskRunContext
 
 from tasks.contracts import DatasetRef, Dossier, DriftReport, FileRef, RunEvidence, WindowCheck
 from tasks.dossier.config import DossierConfig
+from tasks.errors import IntegrityError
 from tasks.progress import report_progress
+from tasks.reporting import artifact_key
 from tasks.stage import stage_task
-from tasks.storage import run_store
+from tasks.storage import Store, run_store
 from tasks.tracking import open_run, run_page
 
 logger = logging.getLogger(__name__)
@@ -26,11 +29,11 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = T
     Args:
         evidence: The run.
         config: Settings of the dossier.
-        latest: Whether it becomes the store's latest; not when a person's answer is added to a dossier that there is.
+        latest: Whether it becomes the model's latest; not when a person's answer is added to a dossier that there is.
 
     Raises:
         InputError: The file of business figures changed since the configuration was read, and is faulty.
-        IntegrityError: A table that the evidence refers to is gone or altered.
+        IntegrityError: A table that the evidence refers to is gone or altered, or the name is another run's.
         RegistryError: MLflow does not take the files.
     """
     from tasks.dossier.cards import installed_versions, public_settings
@@ -38,7 +41,7 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = T
     from tasks.dossier.kpis import read_kpis
     from tasks.dossier.page import compose_page
     from tasks.dossier.rendering import render_page
-    from tasks.dossier.summary import LATEST, folder_of
+    from tasks.dossier.summary import folder_of, latest_of
 
     store = run_store()
     logger.info("dossier: writing the evidence of %s", evidence.run_name)
@@ -51,12 +54,13 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = T
         html = render_page(compose_page(evidence, gathered, config, installed_versions(), written))
         record = evidence.model_dump_json(indent=2).encode()
         progress(1)
-        files = {"html": store.write_bytes(html, ".html"), "record": store.write_bytes(record, ".json")}
         folder = folder_of(evidence.run_name)
+        _refuse_another_run(store, folder, evidence)
+        files = {"html": store.write_bytes(html, ".html"), "record": store.write_bytes(record, ".json")}
         page_uri = store.write_named(f"{folder}/dossier.html", html)
         store.write_named(f"{folder}/dossier.json", record)
         if latest:
-            store.write_named(LATEST, evidence.run_name.encode())
+            store.write_named(latest_of(evidence.model_name), evidence.run_name.encode())
         progress(2)
         run_id = evidence.candidate.run_id if config.attach_to_mlflow else None
         if run_id:
@@ -72,7 +76,7 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = T
 
 @stage_task("write_check", cached=False)
 def write_check(check: WindowCheck, drift: DriftReport, beside: DatasetRef) -> tuple[FileRef, FileRef]:
-    """A check of production as one HTML page and its JSON, in the store and under ``monitoring/<model>/latest``.
+    """A check of production as one HTML page and its JSON, in the store; it becomes the latest once it is remembered.
 
     Args:
         check: The window with its verdict.
@@ -87,10 +91,25 @@ def write_check(check: WindowCheck, drift: DriftReport, beside: DatasetRef) -> t
         terms = store.read_table(drift.terms).to_pylist() if drift.terms else []
         html = render_page(compose_check(check, drift, terms))
         record = check.model_dump_json(indent=2).encode()
-        store.write_named(f"monitoring/{check.model}/latest.json", record)
-        page_uri = store.write_named(f"monitoring/{check.model}/latest.html", html)
-        progress.finish(page_uri)
-    return store.write_bytes(html, ".html"), store.write_bytes(record, ".json")
+        page = store.write_bytes(html, ".html")
+        progress.finish(f"{len(html) // 1000} kB")
+    return page, store.write_bytes(record, ".json")
+
+
+def _refuse_another_run(store: Store, folder: str, evidence: RunEvidence) -> None:
+    """Keeps the evidence that lies there: only the run that wrote it may write it again.
+
+    Raises:
+        IntegrityError: It is another run's.
+    """
+    before = store.read_named(f"{folder}/dossier.json")
+    if before is not None and json.loads(before).get("flow_run_id") != evidence.flow_run_id:
+        raise IntegrityError(
+            f"{store.uri}/{folder}",
+            "the dossier of another run of this name",
+            f"none, or that of flow run {evidence.flow_run_id}",
+            "Nothing was written. Give the run another name, or move the folder away.",
+        )
 
 
 def _publish(evidence: RunEvidence, page_uri: str, mlflow_url: str | None) -> None:
@@ -99,5 +118,6 @@ def _publish(evidence: RunEvidence, page_uri: str, mlflow_url: str | None) -> No
 
     verdict = verdict_of(evidence)
     lines = [f"## {verdict.label}", "", verdict.sentence, "", *(f"- {reason}" for reason in evidence.decision.reasons)]
-    create_markdown_artifact("\n".join(lines), key="verdict", description=verdict.label)
-    create_link_artifact(mlflow_url or page_uri, link_text=f"Dossier of {evidence.run_name}", key="dossier")
+    create_markdown_artifact("\n".join(lines), key=artifact_key("verdict", evidence.model_name), description=verdict.label)
+    key = artifact_key("dossier", evidence.model_name)
+    create_link_artifact(mlflow_url or page_uri, link_text=f"Dossier of {evidence.run_name}", key=key)

@@ -22,6 +22,7 @@ from tasks.contracts import (
 )
 from tasks.monitoring.config import AlertRuleConfig, DriftConfig, SignalConfig
 from tasks.progress import report_progress
+from tasks.reporting import artifact_key
 from tasks.stage import stage_task
 from tasks.storage import Store, run_store
 from tasks.tracking import open_run
@@ -106,8 +107,12 @@ def remember_check(outcome: CheckOutcome, rule: AlertRuleConfig) -> None:
             run.log_metrics(metrics_of(check), step=hours)
             run.log_artifact_bytes("check.html", store.read_bytes(outcome.page))
             run.log_artifact_bytes("check.json", store.read_bytes(outcome.record))
-        store.write_named(f"monitoring/{check.model}/metrics.prom", prometheus_lines(check))
-        store.write_named(f"monitoring/{check.model}/latest.json", latest_json(outcome))
+        before = _history(store, check.model)
+        # An old window that is judged anew is not the latest.
+        if all(past.window_end <= check.window_end for past in before.windows):
+            store.write_named(f"monitoring/{check.model}/metrics.prom", prometheus_lines(check))
+            store.write_named(f"monitoring/{check.model}/latest.json", latest_json(outcome))
+            store.write_named(f"monitoring/{check.model}/latest.html", store.read_bytes(outcome.page))
         history = store.update_record(
             f"monitoring/{check.model}",
             CheckHistory,
@@ -115,7 +120,8 @@ def remember_check(outcome: CheckOutcome, rule: AlertRuleConfig) -> None:
         )
         progress.finish(f"{len(history.windows)} windows remembered")
     if TaskRunContext.get() is not None:
-        create_markdown_artifact(check_table(check, outcome.runs), key="check", description=f"Production is {check.status}")
+        key = artifact_key("check", check.model)
+        create_markdown_artifact(check_table(check, outcome.runs), key=key, description=f"Production is {check.status}")
         emit_event(
             event="perennial.check.finished",
             resource={"prefect.resource.id": f"perennial.model.{check.model}", "prefect.resource.name": check.model},

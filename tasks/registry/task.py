@@ -30,6 +30,7 @@ from tasks.progress import report_progress
 from tasks.registry.approval import Answer, Terms
 from tasks.registry.config import RegistryConfig
 from tasks.registry.rollout import Rollout
+from tasks.reporting import artifact_key
 from tasks.stage import stage_task
 from tasks.storage import open_store, run_store
 from tasks.tracking import connect, registry_errors
@@ -280,4 +281,5 @@ def _publish(record: PromotionRecord) -> None:
             "",
             record.reason,
         ]
-        create_markdown_artifact("\n".join(lines), key="champion", description=f"Champion of {record.candidate.name}")
+        name = record.candidate.name
+        create_markdown_artifact("\n".join(lines), key=artifact_key("champion", name), description=f"Champion of {name}")

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.gpu import cancel_children, gpu_slot, on_gpu_pool
 from tasks.contracts import SearchTrial
@@ -30,3 +30,16 @@ def parent(folder: str, mood: str) -> None:
     """Hands the stage over and keeps what came back."""
     trial = on_gpu_pool(stage, folder, mood=mood)
     Path(folder, f"{mood}.json").write_text(trial.model_dump_json())
+
+
+@flow(name="talkative", flow_run_name="talkative")
+def talkative(folder: str) -> int:
+    """Writes a log line ten times a second until three seconds after its worker has gone."""
+    logger, num_lines = get_run_logger(), 0
+    Path(folder, "begun").write_text(str(os.getpid()))
+    while not Path(folder, "worker-is-gone").exists() or num_lines < 30:
+        logger.info("line %d", num_lines)
+        print("line", num_lines, flush=True)
+        num_lines += 1 if Path(folder, "worker-is-gone").exists() else 0
+        time.sleep(0.1)
+    return num_lines

@@ -11,7 +11,7 @@ from prefect import Flow, flow, runtime
 
 import flows
 from flows.config import RetrainConfig
-from flows.naming import name_when_due
+from flows.naming import name_of, name_when_due
 from tasks.registry import RegistryConfig
 
 
@@ -33,5 +33,26 @@ def test_a_run_is_named_by_its_model_its_kind_and_its_time() -> None:
         return str(runtime.flow_run.name)
 
     config = RetrainConfig.model_validate({"name": "desk", "examples": {"path": "rows.jsonl"}})
-    assert re.fullmatch(r"desk-\d{8}-\d{6}", configured(config))
-    assert re.fullmatch(r"desk-rollback-\d{8}-\d{6}", registered(RegistryConfig(model_name="desk")))
+    assert re.fullmatch(r"desk-\d{8}-\d{6}-[0-9a-f]{8}", configured(config))
+    assert re.fullmatch(r"desk-rollback-\d{8}-\d{6}-[0-9a-f]{8}", registered(RegistryConfig(model_name="desk")))
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_runs_that_are_due_in_one_second_do_not_share_a_name_and_a_retry_keeps_its_own() -> None:
+    attempts: list[str] = []
+
+    @flow(flow_run_name=name_when_due(), retries=1)
+    def configured(config: RetrainConfig) -> None:
+        attempts.append(str(runtime.flow_run.name))
+        if len(attempts) == 1:
+            raise ValueError
+
+    @flow(flow_run_name=name_of("train-{config.name}"))
+    def trained(config: RetrainConfig) -> str:
+        return str(runtime.flow_run.name)
+
+    config = RetrainConfig.model_validate({"name": "desk", "examples": {"path": "rows.jsonl"}})
+    configured(config)
+    assert attempts[0] == attempts[1]
+    names = {trained(config) for _ in range(8)}  # within a second or two, like the begins of their ids
+    assert len(names) == 8

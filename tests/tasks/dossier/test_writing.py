@@ -10,7 +10,7 @@ import pytest
 from tasks.contracts import RunEvidence
 from tasks.dossier import DossierConfig, write_dossier
 from tasks.dossier.summary import folder_of, read_record, summary_lines
-from tasks.errors import InputError
+from tasks.errors import InputError, IntegrityError
 from tasks.storage import open_store
 from tests.evidence import make_evidence, with_every_section
 
@@ -68,6 +68,30 @@ def test_latest_is_the_run_written_last(evidence: RunEvidence, tmp_path: Path) -
     write_dossier.fn(later, ALONE)
     assert read_record(str(tmp_path / "store"))["run_name"] == later.run_name
     assert read_record(str(tmp_path / "store"), evidence.run_name)["run_name"] == evidence.run_name
+
+
+def test_no_run_writes_over_the_evidence_of_another(evidence: RunEvidence, tmp_path: Path) -> None:
+    first = evidence.model_copy(update={"flow_run_id": "one"})
+    write_dossier.fn(first, ALONE)
+    write_dossier.fn(first.model_copy(update={"reason": "a Retry of the same run"}), ALONE)
+    for other in ({"flow_run_id": "two"}, {"flow_run_id": None}, {"flow_run_id": "two", "run_name": f"{first.run_name}?"}):
+        with pytest.raises(IntegrityError, match="another run of this name"):
+            write_dossier.fn(first.model_copy(update=other), ALONE)
+    kept = read_record(str(tmp_path / "store"), first.run_name)
+    assert (kept["flow_run_id"], kept["reason"]) == ("one", "a Retry of the same run")
+
+
+def test_latest_is_one_for_each_model(evidence: RunEvidence, tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    write_dossier.fn(evidence, ALONE)
+    write_dossier.fn(evidence.model_copy(update={"run_name": "billing-1", "model_name": "billing"}), ALONE)
+    assert read_record(store, "support-desk/latest")["run_name"] == evidence.run_name
+    assert read_record(store, "billing/latest")["run_name"] == "billing-1"
+    with pytest.raises(InputError, match="dossiers of billing, support-desk"):
+        read_record(store)
+    for unknown in ("shipping/latest", "../latest", "/latest/latest"):
+        with pytest.raises(InputError, match="no dossier"):
+            read_record(store, unknown)
 
 
 def test_an_unknown_run_is_one_clear_error(evidence: RunEvidence, tmp_path: Path) -> None:
