@@ -23,6 +23,7 @@ from subprocess import Popen
 
 from tasks.errors import PerennialError, StoreError
 from tasks.processes import start_guarded, stop_group
+from tasks.scratch import sweep_scratch
 
 START_TIMEOUT_SECONDS = 120.0
 """A first start runs the database migrations, measured at 13 s on two cores; under load several times that."""
@@ -54,6 +55,7 @@ def prepare_environment() -> None:
             "a writable folder for the embedded state",
             "Run from another folder, or set PERENNIAL_HOME.",
         ) from error
+    sweep_scratch()
     defaults = {
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),

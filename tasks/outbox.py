@@ -47,8 +47,10 @@ class Outbox:
         """Adds records."""
         try:
             if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("x", encoding="utf-8")
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # For this user alone: an artifact that waits may be a dossier, with examples in it.
+                descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                self._file = os.fdopen(descriptor, "w", encoding="utf-8")
                 fcntl.flock(self._file, fcntl.LOCK_EX)
                 self._file.write(json.dumps(self._header) + "\n")
             self._file.writelines(json.dumps(record) + "\n" for record in records)

@@ -32,6 +32,7 @@ def start_guarded(
     *,
     environment: Mapping[str, str] | None = None,
     with_children: bool = False,
+    files: Sequence[int] = (),
     stdout: IO[bytes] | int | None = None,
     stderr: IO[bytes] | int | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -45,11 +46,12 @@ def start_guarded(
         environment: The child's whole environment; the parent's when None.
         with_children: Whether what the child starts through ``subprocess`` dies with it in the same way; the threads that
             do so must live as long as what they start.
+        files: Descriptors that the child shares, under the same numbers.
         stdout: As for :class:`subprocess.Popen`.
         stderr: As for :class:`subprocess.Popen`.
     """
     first_step = ["-m", "tasks.processes", str(os.getpid()), _BOUND if with_children else _FREE]
-    return _start([*first_step, module, *arguments], environment, None, stdout, stderr)
+    return _start([*first_step, module, *arguments], environment, None, stdout, stderr, files)
 
 
 def start_guarded_program(
@@ -82,6 +84,7 @@ def _start(
     folder: Path | None,
     stdout: IO[bytes] | int | None,
     stderr: IO[bytes] | int | None,
+    files: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, *arguments],
@@ -90,6 +93,7 @@ def _start(
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
+        pass_fds=files,
         start_new_session=True,
     )
 

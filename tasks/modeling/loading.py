@@ -29,7 +29,7 @@ def best_dtype(device: str) -> torch.dtype:
 
 def load_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer, with a padding token (the end-of-sequence one when it has none of its own)."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -59,7 +59,7 @@ def load_base(
         options["device_map"] = {"": device}
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelNotFoundError(

@@ -13,12 +13,12 @@ import math
 import os
 import re
 import struct
-import tempfile
 from pathlib import Path
 
 from tasks.contracts import BaseLanguageModel
 from tasks.errors import ConfigError, ModelNotFoundError
 from tasks.modeling.config import BaseModelConfig
+from tasks.scratch import scratch_folder
 from tasks.storage import Store, sha256_of_file, sha256_of_json
 
 logger = logging.getLogger(__name__)
@@ -182,8 +182,7 @@ def _from_gguf(path: Path, stated: str | None, config: BaseModelConfig, store: S
     if known is None or not store.holds(known.folder):
         from tasks.modeling.conversion import convert_gguf
 
-        with tempfile.TemporaryDirectory(prefix="perennial-convert-") as temporary:
-            folder = Path(temporary)
+        with scratch_folder("convert") as folder:
             file_type, license_in_file = convert_gguf(path, folder)
             _apply_template(folder, config.chat_template)
             made = BaseLanguageModel(
@@ -203,9 +202,8 @@ def _from_gguf(path: Path, stated: str | None, config: BaseModelConfig, store: S
 
 def _from_folder(folder: Path, name: str, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
     _check_folder(folder)
-    with tempfile.TemporaryDirectory(prefix="perennial-model-") as temporary:
+    with scratch_folder("model") as staged:
         # Links, so that a large model is read once, into the store.
-        staged = Path(temporary)
         for pattern in _KEPT_FILES:
             for path in folder.glob(pattern):
                 os.symlink(path.resolve(), staged / path.name)

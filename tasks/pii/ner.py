@@ -16,7 +16,9 @@ import spacy
 
 from tasks.errors import MissingDependencyError, ModelNotFoundError
 from tasks.pii.config import NerConfig
+from tasks.weights import local_folder
 
+_SETTING = "pii.ner.model"
 Entities = tuple[tuple[int, int, str, float], ...]
 """Start, end, entity and score of each name in one segment."""
 
@@ -79,9 +81,11 @@ class TransformersNames:
             from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
         except ImportError as error:
             raise _missing("transformers", "perennial-llm[pii-transformers]", config) from error
+        folder = local_folder(config.model, _SETTING)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(config.model)
-            model = AutoModelForTokenClassification.from_pretrained(config.model)
+            safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+            tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
+            model = AutoModelForTokenClassification.from_pretrained(folder, use_safetensors=True, **safe)
         except (OSError, ValueError) as error:
             raise _not_found(config, "a token classifier: a folder, or a hub id when online") from error
         self._config = config
@@ -116,8 +120,9 @@ class GlinerNames:
             from gliner import GLiNER
         except ImportError as error:
             raise _missing("gliner", "perennial-llm[pii-gliner]", config) from error
+        folder = local_folder(config.model, _SETTING)
         try:
-            self._model = GLiNER.from_pretrained(config.model)
+            self._model = GLiNER.from_pretrained(str(folder))
         except (OSError, ValueError) as error:
             raise _not_found(config, "a GLiNER model: a folder, or a hub id when online") from error
         self._config = config
@@ -203,6 +208,4 @@ def _missing(package: str, extra: str, config: NerConfig) -> MissingDependencyEr
 
 
 def _not_found(config: NerConfig, expected: str) -> ModelNotFoundError:
-    return ModelNotFoundError(
-        f"pii.ner.model {config.model}", "nothing readable there", expected, "Correct the path or name."
-    )
+    return ModelNotFoundError(f"{_SETTING} {config.model}", "nothing readable there", expected, "Correct the path or name.")

@@ -1,20 +1,21 @@
-"""One process per core: shards of rows in by path, scrubbed shards out by path.
+"""One process per core: shards of rows in and scrubbed shards out by files without a name.
 
-A worker is this module run as a program, guarded so that it never outlives the run (see :mod:`tasks.processes`). The output
-does not depend on the number of workers: a row's result depends on that row alone, shards are put back in order, and the
-check of the whole corpus runs on all of them together. :func:`scrub_shard` is what any other runner would call.
+A worker is this module run as a program, guarded so that it never outlives the run (see :mod:`tasks.processes`). What passes
+between the processes are rows as they came, and the values that were found; so it has no name on any disk, and is gone with
+them (see :func:`tasks.scratch.unnamed_file`). The output does not depend on the number of workers: a row's result depends on
+that row alone, shards are put back in order, and the check of the whole corpus runs on all of them together.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +27,7 @@ from tasks.pii.rows import ScrubbedRows, scrub_rows
 from tasks.processes import start_guarded, stop_group
 from tasks.progress import OnProgress
 from tasks.rows import iter_texts
+from tasks.scratch import unnamed_file
 
 CHARACTERS_PER_WORKER = 2_000_000
 """Below this much text per worker, loading the models (about 7 CPU-seconds) costs more than a second process gains."""
@@ -64,33 +66,35 @@ def scrub_in_processes(
     if num_workers <= 1:
         return scrub_rows(rows, policy, on_progress=on_progress)
     result = ScrubbedRows()
-    with tempfile.TemporaryDirectory(prefix="perennial-scrub-") as name:
-        folder = Path(name)
-        (folder / "config.json").write_text(policy.config.model_dump_json(), encoding="utf-8")
-        (folder / "common_terms.json").write_text(json.dumps(sorted(policy.common_terms)), encoding="utf-8")
+    with ExitStack() as stack:
+        settings = stack.enter_context(unnamed_file())
+        rules = {"config": policy.config.model_dump(mode="json"), "common_terms": sorted(policy.common_terms)}
+        settings.write(json.dumps(rules).encode())
+        settings.flush()
         shards = _split(rows, num_workers)
-        for number, shard in enumerate(shards):
-            pq.write_table(pa.Table.from_pylist(list(shard), schema=schema), folder / f"{number}.parquet")
-        _run_workers(folder, len(shards), policy.key, len(rows), on_progress)
-        for number in range(len(shards)):
-            result.extend(_read_result(folder / f"{number}.out.json"))
+        sources, targets = ([stack.enter_context(unnamed_file()) for _ in shards] for _ in range(2))
+        for shard, source in zip(shards, sources, strict=True):
+            pq.write_table(pa.Table.from_pylist(list(shard), schema=schema), source)
+            source.flush()
+        _run_workers(settings, sources, targets, policy.key, len(rows), on_progress)
+        for target in targets:
+            result.extend(_read_result(target))
     return result
 
 
-def scrub_shard(source: Path, target: Path, policy: Policy, *, on_progress: OnProgress | None = None) -> None:
-    """Scrubs a Parquet file of rows and writes what became of them, as JSON; the unit of work of every runner."""
-    rows = pq.read_table(source).to_pylist()
-    result = scrub_rows(rows, policy, on_progress=on_progress)
-    document = {**vars(result), "values": sorted(result.values)}
-    partial = target.with_suffix(".partial")
-    partial.write_text(json.dumps(document), encoding="utf-8")
-    partial.rename(target)
-
-
-def _read_result(path: Path) -> ScrubbedRows:
-    document = json.loads(path.read_text(encoding="utf-8"))
+def _read_result(file: IO[bytes]) -> ScrubbedRows:
+    document = json.loads(_content(file.fileno()))
     document["values"] = {tuple(words) for words in document["values"]}
     return ScrubbedRows(**document)
+
+
+def _content(descriptor: int) -> bytes:
+    """All of a file, wherever the processes that share its descriptor have read or written to."""
+    size, parts, place = os.fstat(descriptor).st_size, [], 0
+    while place < size and (part := os.pread(descriptor, size - place, place)):
+        parts.append(part)
+        place += len(part)
+    return b"".join(parts)
 
 
 def _split(rows: Sequence[dict[str, Any]], num_shards: int) -> list[Sequence[dict[str, Any]]]:
@@ -107,13 +111,23 @@ def _split(rows: Sequence[dict[str, Any]], num_shards: int) -> list[Sequence[dic
     return [shard for shard in shards if shard]
 
 
-def _run_workers(folder: Path, count: int, key: bytes | None, num_rows: int, on_progress: OnProgress | None) -> None:
+def _run_workers(
+    settings: IO[bytes],
+    sources: Sequence[IO[bytes]],
+    targets: Sequence[IO[bytes]],
+    key: bytes | None,
+    num_rows: int,
+    on_progress: OnProgress | None,
+) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({_KEY_VARIABLE: key.hex()} if key else {})}
     read_end, write_end = os.pipe()
-    workers = [
-        start_guarded("tasks.pii.sharding", [str(folder), str(number)], environment=environment, stdout=write_end)
-        for number in range(count)
-    ]
+    workers = []
+    for source, target in zip(sources, targets, strict=True):
+        files = [settings.fileno(), source.fileno(), target.fileno()]
+        arguments = [str(number) for number in files]
+        workers.append(
+            start_guarded("tasks.pii.sharding", arguments, environment=environment, files=files, stdout=write_end)
+        )
     os.close(write_end)
     counter = threading.Thread(target=_count, args=(read_end, num_rows, on_progress), daemon=True)
     counter.start()
@@ -123,7 +137,7 @@ def _run_workers(folder: Path, count: int, key: bytes | None, num_rows: int, on_
         for worker in workers:
             stop_group(worker, grace_seconds=1.0)
         counter.join(timeout=5)
-    failed = [number for number, code in enumerate(codes) if code or not (folder / f"{number}.out.json").exists()]
+    failed = [number for number, code in enumerate(codes) if code]
     if failed:
         raise PerennialError(
             "scrub workers",
@@ -144,12 +158,17 @@ def _count(read_end: int, num_rows: int, on_progress: OnProgress | None) -> None
                     on_progress(min(done, num_rows), num_rows)
 
 
-def main(folder: str, number: str) -> None:
-    """A worker: scrubs one shard."""
-    base = Path(folder)
-    config = PiiConfig.model_validate_json((base / "config.json").read_text(encoding="utf-8"))
-    common_terms = json.loads((base / "common_terms.json").read_text(encoding="utf-8"))
+def main(settings: int, source: int, target: int) -> None:
+    """A worker: scrubs one shard.
+
+    Args:
+        settings: Descriptor of the rules, as JSON.
+        source: Descriptor of the rows, as Parquet.
+        target: Descriptor that receives what became of them, as JSON.
+    """
+    rules = json.loads(_content(settings))
     key = os.environ.pop(_KEY_VARIABLE, "")
+    policy = Policy(PiiConfig.model_validate(rules["config"]), bytes.fromhex(key) or None, frozenset(rules["common_terms"]))
     last = 0
 
     def report(done: int, total: int) -> None:
@@ -157,13 +176,11 @@ def main(folder: str, number: str) -> None:
         print(done - last, flush=True)
         last = done
 
-    scrub_shard(
-        base / f"{number}.parquet",
-        base / f"{number}.out.json",
-        Policy(config, bytes.fromhex(key) or None, frozenset(common_terms)),
-        on_progress=report,
-    )
+    rows = pq.read_table(io.BytesIO(_content(source))).to_pylist()
+    result = scrub_rows(rows, policy, on_progress=report)
+    with os.fdopen(target, "wb") as file:
+        file.write(json.dumps({**vars(result), "values": sorted(result.values)}).encode())
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*map(int, sys.argv[1:]))

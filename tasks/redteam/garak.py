@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -24,6 +23,7 @@ from tasks.intervals import wilson_interval
 from tasks.modeling.generation import LoadedModel, generate_replies
 from tasks.processes import start_guarded_program, stop_group
 from tasks.redteam.config import GarakConfig
+from tasks.scratch import scratch_folder
 
 _MIN_VERSION = (0, 17)
 """What pip chooses where dependencies conflict is 0.9, with other options and another report."""
@@ -42,8 +42,7 @@ def probe_with_garak(loaded: LoadedModel, config: GarakConfig, *, max_new_tokens
         PerennialError: garak ended without a report, or not in time.
     """
     _check_version(config)
-    with tempfile.TemporaryDirectory() as name, _endpoint(loaded, max_new_tokens) as url:
-        folder = Path(name)
+    with scratch_folder("garak") as folder, _endpoint(loaded, max_new_tokens) as url:
         options = folder / "options.json"
         options.write_text(json.dumps({"rest": {"RestGenerator": _rest_options(url)}}))
         arguments = ["--target_type", "rest", "--generator_option_file", str(options), "--probes", ",".join(config.probes)]

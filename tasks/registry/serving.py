@@ -22,8 +22,8 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         base = os.environ.get("PERENNIAL_BASE_MODEL") or context.model_config["base_model"].removeprefix("file://")
-        self._tokenizer = AutoTokenizer.from_pretrained(base)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
         adapter = PeftModel.from_pretrained(model, context.artifacts["adapter"], use_safetensors=True)
         self._model = adapter.merge_and_unload(safe_merge=True).eval()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from tasks.contracts import (
 )
 from tasks.errors import RegistryError
 from tasks.registry.card import model_card
+from tasks.scratch import scratch_folder
 from tasks.storage import run_store, sha256_of_json
 from tasks.tracking import TrackingRun, open_run, registry_errors
 
@@ -252,9 +252,9 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
                 scores = {f"fresh/{arm.arm}/{score.name}": score.value for score in arm.scores if score.value is not None}
                 run.log_metrics(scores)
         run.log_dataset(trained.dataset, "training")
-        with tempfile.TemporaryDirectory() as folder:
-            _write_model(Path(folder) / "model", candidate)
-            client.log_artifacts(run.run_id, str(Path(folder) / "model"), "model")
+        with scratch_folder("version") as folder:
+            _write_model(folder / "model", candidate)
+            client.log_artifacts(run.run_id, str(folder / "model"), "model")
     source = f"{client.get_run(run.run_id).info.artifact_uri}/model"
     version = client.create_model_version(
         name,

@@ -14,6 +14,7 @@ import pyarrow as pa
 from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingPlan, TrainingResult
 from tasks.errors import BudgetError, InputError
 from tasks.rows import prompt_messages
+from tasks.scratch import own_folder, private_folder
 from tasks.storage import Store, run_store, sha256_of_json, write_file_atomically
 from tasks.tracking import TrackingRun, open_run
 from tasks.training import allowance, supervisor
@@ -84,7 +85,7 @@ def train(
     """
     store = run_store()
     check_rows(rows, validation, method, snapshots)
-    work, spent = work_folder(store, base, rows, validation, method), spent or Spent()
+    work, spent = own_folder(work_folder(store, base, rows, validation, method)), spent or Spent()
     budget, allowed = allowance.with_allowance(store, experiment, work.name, budget or BudgetConfig(), spent)
     spec = TrainerSpec(
         base=base,
@@ -192,7 +193,7 @@ def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validat
         return Path(method.config.scratch_dir).expanduser().resolve() / name
     if store.local_path is not None:
         return store.local_path / "work" / name
-    return Path(tempfile.gettempdir()) / "perennial-work" / name
+    return private_folder("work") / name
 
 
 # -------------------------------------------------------------------------------------------------------------- tracking

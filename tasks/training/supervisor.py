@@ -28,6 +28,7 @@ from tasks import errors
 from tasks.contracts import TrainingPlan
 from tasks.errors import OutOfMemoryError, PerennialError, TrainingError
 from tasks.processes import start_guarded, stop_group
+from tasks.scratch import own_folder
 from tasks.storage import write_file_atomically
 from tasks.training.planning import next_rung
 from tasks.training.specification import EXIT_STOPPED, Fault, TrainerEvent, TrainerReport, TrainerSpec
@@ -86,8 +87,7 @@ def supervise(spec: TrainerSpec, on_event: OnEvent, *, worker: str = "tasks.trai
         TrainingError: Every allowed attempt failed, or one failed twice in the same way at the same place.
         PerennialError: The trainer refused its data or settings, as it says.
     """
-    work = Path(spec.work_dir)
-    work.mkdir(parents=True, exist_ok=True)
+    work = own_folder(Path(spec.work_dir))
     with _locked(work):
         ledger = _Ledger(work)
         report = _read_report(work)
@@ -101,8 +101,7 @@ def supervise(spec: TrainerSpec, on_event: OnEvent, *, worker: str = "tasks.trai
 
 def make_plan(spec: TrainerSpec, on_event: OnEvent) -> TrainingPlan:
     """The plan that training would follow, made in a child process of its own, with a timed step and nothing trained."""
-    work = Path(spec.work_dir)
-    work.mkdir(parents=True, exist_ok=True)
+    work = own_folder(Path(spec.work_dir))
     return _plan_first(spec, work, _Ledger(work), _Relay(on_event, ()), _WORKER)
 
 

@@ -85,7 +85,7 @@ def test_a_local_folder_gives_the_same_vectors_and_its_pooling_is_respected(
     assert not np.allclose(SentenceEmbedder(str(tmp_path)).embed(TEXTS[:1]), embedder.embed(TEXTS[:1]), atol=0.01)
     shutil.rmtree(tmp_path / "1_Pooling")
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ModelNotFoundError, match="transformers cannot read"):
+    with pytest.raises(ModelNotFoundError, match=r"no \*\.safetensors"):
         SentenceEmbedder(str(tmp_path))
 
 
