@@ -30,20 +30,19 @@ def open_evidence_store(findings: RunFindings, store_uri: str) -> Store:
     Raises:
         IntegrityError: No known store holds all of it; nothing was changed.
     """
-    places = [store_uri]
-    missing = _num_missing(findings, store_uri)
-    if missing:
-        places += [place for place in _deployed_stores(findings.model_name) if place != store_uri]
-        for place in places[1:]:
-            if not _num_missing(findings, place):
-                return open_store(place)
+    missing = {store_uri: _num_missing(findings, store_uri)}
+    if missing[store_uri]:
+        for place in _deployed_stores(findings.model_name):
+            missing.setdefault(place, _num_missing(findings, place))
+    nearest = min(missing, key=lambda place: missing[place])
+    if missing[nearest]:
         raise IntegrityError(
             f"run {findings.run_name}",
-            f"{missing} things of its evidence missing in {', '.join(places)}",
+            f"{missing[nearest]} things of its evidence missing in {nearest}",
             "a store that holds all of them",
             "Restore the store, and deploy the model with its place in `store`; `perennial store verify` reads it back.",
         )
-    return open_store(store_uri)
+    return open_store(nearest)
 
 
 def _num_missing(findings: RunFindings, place: str) -> int:

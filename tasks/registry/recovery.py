@@ -7,7 +7,6 @@ digest stands in the version's tags.
 from __future__ import annotations
 
 import logging
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ import yaml
 
 from tasks.contracts import Champion
 from tasks.errors import IntegrityError
+from tasks.scratch import scratch_folder
 from tasks.storage import Store
+from tasks.storage.folders import MANIFEST
 from tasks.tracking import registry_errors
 
 logger = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ def recover_champion(client: Any, champion: Champion, store: Store) -> bool:
         )
     if store.holds(champion.adapter):
         return False
-    with tempfile.TemporaryDirectory(prefix="perennial-champion-") as scratch:
+    with scratch_folder("champion") as scratch:
         with registry_errors(name):
-            files = Path(client.download_artifacts(version.run_id, "model", scratch))
+            files = Path(client.download_artifacts(version.run_id, "model", str(scratch)))
         model = yaml.safe_load((files / "MLmodel").read_text(encoding="utf-8"))
-        found = store.add_folder(files / model["flavors"]["python_function"]["artifacts"]["adapter"]["path"])
+        adapter = files / model["flavors"]["python_function"]["artifacts"]["adapter"]["path"]
+        (adapter / MANIFEST).unlink(missing_ok=True)  # that of the store it came from; this store writes its own
+        found = store.add_folder(adapter)
     if found.sha256 != champion.adapter.sha256:
         raise IntegrityError(
             f"{name} in the registry",

@@ -1,0 +1,64 @@
+"""A store that lacks the champion's adapter gets it back from the registry, or says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.contracts import Champion
+from tasks.errors import IntegrityError
+from tasks.registry.recovery import recover_champion
+from tasks.registry.versions import champion_of, needed_references, register
+from tasks.storage import Store, open_store
+from tests.candidates import make_candidate
+
+
+@pytest.fixture
+def champion(client: Any, name: str, store: Store, tmp_path: Path) -> Champion:
+    version = register(client, name, make_candidate(store, tmp_path))
+    client.set_registered_model_alias(name, "champion", version.version)
+    found = champion_of(client, name)
+    assert found is not None
+    return found
+
+
+def new_store(tmp_path: Path, old: Store, champion: Champion) -> Store:
+    """An empty store but for the base model, as the run's first stages leave it."""
+    fresh = open_store(tmp_path / "fresh")
+    assert fresh.add_folder(old.fetch_folder(champion.base.folder)) == champion.base.folder
+    return fresh
+
+
+def test_a_new_store_gets_the_very_adapter_that_was_judged(
+    client: Any, champion: Champion, store: Store, tmp_path: Path
+) -> None:
+    fresh = new_store(tmp_path, store, champion)
+    assert recover_champion(client, champion, fresh)
+    assert fresh.holds(champion.adapter)
+    fresh.fetch_folder(champion.adapter)
+    assert not recover_champion(client, champion, fresh), "the second time it is there"
+
+
+def test_an_adapter_that_was_changed_in_the_registry_is_refused(
+    client: Any, champion: Champion, store: Store, tmp_path: Path
+) -> None:
+    files = Path(champion.version.source_uri.removeprefix("file://"))
+    settings = next(files.rglob("adapter_config.json"))
+    settings.chmod(0o600)
+    settings.write_text(settings.read_text() + " ")
+    with pytest.raises(IntegrityError, match="the adapter that was judged"):
+        recover_champion(client, champion, new_store(tmp_path, store, champion))
+
+
+def test_a_store_without_the_base_model_says_what_to_copy(client: Any, champion: Champion, tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="Copy that folder from the former store"):
+        recover_champion(client, champion, open_store(tmp_path / "fresh"))
+
+
+def test_what_the_versions_with_an_alias_need_is_listed(client: Any, name: str, champion: Champion) -> None:
+    needed = needed_references(client, name)
+    assert {ref for _, ref in needed} == {champion.base.folder, champion.adapter}
+    assert any("(champion)" in owner for owner, _ in needed)
+    assert needed_references(client, "no-such-model") == []
