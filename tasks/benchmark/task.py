@@ -37,9 +37,9 @@ logger = logging.getLogger(__name__)
 
 _ANSWERS_VERSION = 4
 """Raised when generation would give other answers for the same model, rows and settings."""
-_LM_EVAL_VERSION = 1
+_LM_EVAL_VERSION = 2
 """Raised when the same tasks would be asked or read otherwise."""
-_RETENTION_VERSION = 1
+_RETENTION_VERSION = 2
 """Raised when general questions would be weighed otherwise for the same model."""
 
 

@@ -10,6 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from tasks.errors import ModelNotFoundError
+from tasks.modeling.prompts import on_a_fixed_date
 
 
 def best_device() -> str:
@@ -28,10 +29,15 @@ def best_dtype(device: str) -> torch.dtype:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer, with a padding token (the end-of-sequence one when it has none of its own)."""
+    """The folder's tokenizer, with a padding token (the end-of-sequence one when it has none of its own).
+
+    Its chat template writes the same date on any day, whoever renders it.
+    """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = on_a_fixed_date(tokenizer.chat_template)
     return tokenizer
 
 

@@ -24,7 +24,7 @@ from tasks.storage import Store, run_store, sha256_of_json
 if TYPE_CHECKING:
     from tasks.modeling.generation import LoadedModel
 
-_GARAK_VERSION = 1
+_GARAK_VERSION = 2
 """Raised when the same probes would be asked or counted otherwise."""
 
 logger = logging.getLogger(__name__)

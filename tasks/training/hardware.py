@@ -16,7 +16,7 @@ from tasks.training.planning import Hardware
 
 
 def find_hardware(device: str) -> Hardware:
-    """The device to train on and what it has free.
+    """The device to train on, what it has and what of it is free.
 
     Args:
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA when there is a device.
@@ -29,21 +29,24 @@ def find_hardware(device: str) -> Hardware:
             "training.device", "no CUDA device", "one that this PyTorch build can use", "Set `device` to auto or cpu."
         )
     if device != "cpu" and torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info()
+        free, total = torch.cuda.mem_get_info()
         return Hardware(
             device="cuda",
             name=torch.cuda.get_device_name(),
             num_devices=torch.cuda.device_count(),
-            memory_bytes=free,
+            memory_bytes=total,
+            free_memory_bytes=free,
             supports_bfloat16=best_dtype("cuda") == torch.bfloat16,
             supports_packed_attention=torch.version.cuda is not None and torch.cuda.get_device_capability() >= (8, 0),
             supports_liger_kernel=_can_build_kernels() and importlib.util.find_spec("liger_kernel") is not None,
         )
+    memory = psutil.virtual_memory()
     return Hardware(
         device="cpu",
         name=f"CPU, {available_cores()} cores",
         num_devices=1,
-        memory_bytes=psutil.virtual_memory().available,
+        memory_bytes=memory.total,
+        free_memory_bytes=memory.available,
         supports_bfloat16=best_dtype("cpu") == torch.bfloat16,
     )
 

@@ -120,7 +120,12 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What there is to train on. ``memory_bytes`` is free memory of one device."""
+    """What there is to train on.
+
+    ``memory_bytes`` is all the memory of one device: it decides micro-batch, checkpointing and quantisation, of which a
+    model may depend, so what else runs just now has no part in it. ``free_memory_bytes`` is what is left of it now, and
+    decides only whether training can begin; None where nothing else runs.
+    """
 
     device: str
     name: str
@@ -129,6 +134,12 @@ class Hardware:
     supports_bfloat16: bool
     supports_packed_attention: bool = False
     supports_liger_kernel: bool = False
+    free_memory_bytes: int | None = None
+
+    @property
+    def room_bytes(self) -> int:
+        """The memory that is free now."""
+        return self.memory_bytes if self.free_memory_bytes is None else self.free_memory_bytes
 
 
 def declared_hardware(declared: HardwareConfig) -> Hardware:

@@ -179,10 +179,10 @@ def check_device(plan: TrainingPlan, hardware: planning.Hardware) -> None:
         OutOfMemoryError: Something else uses the device, or the model is too large for it.
     """
     needed = sum(plan.memory_bytes[part] for part in ("weights", "gathered", "adapter", "gradients", "optimizer"))
-    if needed > hardware.memory_bytes:
+    if needed > hardware.room_bytes:
         raise OutOfMemoryError(
             f"training.{plan.method}.device",
-            f"{hardware.memory_bytes / 1e9:.2f} GB free on {hardware.name}",
+            f"{hardware.room_bytes / 1e9:.2f} GB free on {hardware.name}",
             f"{needed / 1e9:.2f} GB for weights, adapter and optimizer alone",
             "End what else uses the device, use quantization: nf4, sharding: fsdp2 on several devices, a smaller base model "
             "or a larger device.",

@@ -38,7 +38,7 @@ def with_measured_time(plan: TrainingPlan, trainer: Any, rows: Rows) -> Training
     if on_cpu:
         count = max(1, min(count, _PROBE_TOKENS_ON_CPU // len(ordered[middle])))
     typical = ordered[max(0, middle - count // 2) :][:count]
-    roomy = on_cpu and sum(plan.memory_bytes.values()) < _ROOMY_SHARE * find_hardware("cpu").memory_bytes
+    roomy = on_cpu and sum(plan.memory_bytes.values()) < _ROOMY_SHARE * find_hardware("cpu").room_bytes
     first = typical[:1] if roomy else ordered[-plan.micro_batch_size :]
     if plan.packing and not on_cpu:
         typical = _fill(ordered[middle:] + ordered[:middle], count * plan.max_length_tokens)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tasks.errors import ConfigError, ModelNotFoundError, OutOfMemoryError, PerennialError, QualityLimitError
+from tasks.training.hardware import find_hardware
 from tasks.training.planning import Hardware
 from tasks.training.preflight import Rows, check_device, check_fits_model, check_truncation
 from tasks.training.rendering import Example, Pair
-from tests.tasks.training.test_planning import LLAMA_8B, plan_for
+from tests.tasks.training.test_planning import LLAMA_8B, NEW_GPU, plan_for
 
 
 @pytest.fixture
@@ -59,3 +62,25 @@ def test_the_share_of_cut_rows_counts_those_that_were_dropped_whole() -> None:
     check_truncation(plan, 0.5, num_rows=8)
     with pytest.raises(QualityLimitError, match=r"4 of 8 rows \(50\.0%\)"):
         check_truncation(plan, 0.4, num_rows=8)
+
+
+def test_what_else_runs_decides_whether_training_begins_and_not_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy device changes no plan: neither batch nor checkpointing nor, which would be another model, the precision."""
+    lengths = tuple(range(200, 1000)) * 2
+    plans = []
+    for free in (80, 40, 12, 1):
+        busy = replace(NEW_GPU, free_memory_bytes=free * 10**9)
+        plans.append(plan_for(LLAMA_8B, busy, lengths, max_length=2048, quantization="auto"))
+    assert all(plan == plans[0] for plan in plans)
+    assert plans[0].quantization == "none"
+    check_device(plans[0], replace(NEW_GPU, free_memory_bytes=40 * 10**9))
+    with pytest.raises(OutOfMemoryError, match=r"1\.00 GB free .*End what else uses the device"):
+        check_device(plans[0], replace(NEW_GPU, free_memory_bytes=10**9))
+
+    found = []
+    for available in (60 * 10**9, 10**9):
+        memory = SimpleNamespace(total=64 * 10**9, available=available)
+        monkeypatch.setattr("tasks.training.hardware.psutil.virtual_memory", lambda memory=memory: memory)
+        found.append(find_hardware("cpu"))
+    assert [one.room_bytes for one in found] == [60 * 10**9, 10**9]
+    assert replace(found[0], free_memory_bytes=None) == replace(found[1], free_memory_bytes=None)
