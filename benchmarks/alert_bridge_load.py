@@ -124,6 +124,7 @@ def measure(num_alerts: int, num_connections: int, num_distinct: int, outage_sec
         del os.environ[name]
     os.environ["PERENNIAL_HOME"] = str(folder / "home")
     from flows import embedded
+    from flows.credential import read_credential
 
     embedded.prepare_environment()
     from tasks.processes import start_guarded, stop_group
@@ -138,11 +139,13 @@ def measure(num_alerts: int, num_connections: int, num_distinct: int, outage_sec
         "max_retry_seconds": 5,
     }
     (folder / "bridge.yaml").write_text(json.dumps(settings))
-    environment = {**os.environ, "PREFECT_API_URL": api, "PERENNIAL_ALERT_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
+    credential = read_credential(embedded.home())
+    served = {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": credential}
+    environment = {**os.environ, **served, "PERENNIAL_ALERT_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
     arguments = ["alert-bridge", "--config", str(folder / "bridge.yaml"), "--port", str(bridge_port)]
 
     def start_server() -> Popen[bytes]:
-        return embedded.start_prefect_server("127.0.0.1", port, ui=False)
+        return embedded.start_prefect_server(port, ui=False)
 
     def start_bridge() -> Popen[bytes]:
         with (folder / "bridge.log").open("ab") as log:
@@ -186,14 +189,14 @@ def measure(num_alerts: int, num_connections: int, num_distinct: int, outage_sec
     try:
         embedded.wait_until_healthy(f"{api}/health", running["prefect"])
         embedded.wait_until_healthy(f"{bridge_url}/healthz", running["bridge"])
-        with _prefect_at(api):
+        with _prefect_at(api, credential):
             _deploy()
         tally = asyncio.run(storm())
         ended = time.monotonic()
         embedded.wait_until_healthy(f"{api}/health", running["prefect"])
         _wait_until_delivered(bridge_url)
         tally.delivered_after_seconds = time.monotonic() - ended
-        with _prefect_at(api):
+        with _prefect_at(api, credential):
             tally.runs.update(_fingerprints_of_runs())
         return tally
     finally:
@@ -209,10 +212,10 @@ def _wait_until_delivered(bridge_url: str, timeout_seconds: float = 600.0) -> No
         time.sleep(0.5)
 
 
-def _prefect_at(api: str) -> Any:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+def _prefect_at(api: str, credential: str) -> Any:
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    return temporary_settings({PREFECT_API_URL: api})
+    return temporary_settings({PREFECT_API_URL: api, PREFECT_API_AUTH_STRING: credential})
 
 
 def _deploy() -> None:

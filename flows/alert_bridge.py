@@ -8,6 +8,7 @@ or to this process, its run will come. The work is in :mod:`tasks.alerts`; here 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -26,17 +27,23 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.alert_runs import PrefectRuns
 from tasks.alerts import BridgeConfig
 from tasks.alerts.authentication import Secrets, has_signature, has_token, signed_bytes
-from tasks.alerts.delivery import Courier, StartRun
+from tasks.alerts.connections import BoundedConnection, Closed
+from tasks.alerts.delivery import Courier, StartRun, keep_running
 from tasks.alerts.limits import RateLimit
 from tasks.alerts.payloads import MAX_ALERTS, Fault, PlainAlert, WebhookAlert, parse_alerts
 from tasks.alerts.queue import AlertQueue, QueueFullError
 from tasks.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+
+MAX_HEAD_BYTES = 32_768
+"""Request line and headers together; more are answered 400."""
 
 
 class Answer(Exception):
@@ -62,18 +69,54 @@ class Metrics:
         self.seconds = Histogram(f"{prefix}_request_seconds", "Time to answer /alerts.", registry=self.registry)
         self._waiting = Gauge(f"{prefix}_waiting", "Accepted alerts without a run.", registry=self.registry)
         self._oldest = Gauge(f"{prefix}_oldest_waiting_seconds", "Age of the oldest of them.", registry=self.registry)
+        self._parked = Gauge(f"{prefix}_parked", "Accepted alerts that this release cannot read.", registry=self.registry)
+        self.delivering = Gauge(f"{prefix}_delivering", "1 while delivery works, else 0.", registry=self.registry)
+        self.deaths = Counter(f"{prefix}_courier_deaths", "How often delivery ended.", registry=self.registry)
+        self.closed = Counter(
+            f"{prefix}_connections_closed", "Connections closed without an answer.", ["reason"], registry=self.registry
+        )
         self._queue = queue
         for outcome in ("accepted", "repeated", "resolved", "invalid"):
             self.alerts.labels(outcome)
-        for result in ("delivered", "refused", "unavailable"):
+        for result in ("delivered", "refused", "unavailable", "failed"):
             self.deliveries.labels(result)
+        for reason in ("slow", "crowd"):
+            self.closed.labels(reason)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         backlog = self._queue.backlog()
         self._waiting.set(backlog.num_waiting)
         self._oldest.set(max(0.0, time.time() - backlog.oldest_accepted_at) if backlog.oldest_accepted_at else 0.0)
+        self._parked.set(backlog.num_parked)
         return generate_latest(self.registry)
+
+
+class CountedAnswers:
+    """Counts every request to ``/alerts`` once, by the answer that it got, whoever gave it; ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        if scope["type"] != "http" or scope["path"] != "/alerts":
+            await self._app(scope, receive, send)
+            return
+        started, code = time.monotonic(), 500
+
+        async def noted(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            self._metrics.requests.labels(str(code)).inc()
+            self._metrics.seconds.observe(time.monotonic() - started)
 
 
 def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_run: StartRun) -> FastAPI:
@@ -87,38 +130,41 @@ def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_
     """
     metrics = Metrics(queue)
     limit = RateLimit(config.max_requests_per_second, config.max_burst_requests, time.monotonic())
-    couriers: list[tuple[Courier, asyncio.Task[None]]] = []
+    courier = Courier(
+        queue,
+        start_run,
+        retry_seconds=config.retry_seconds,
+        max_retry_seconds=config.max_retry_seconds,
+        report=lambda result: metrics.deliveries.labels(result).inc(),
+    )
+    is_delivering = False
+
+    def note_delivery(works: bool) -> None:
+        nonlocal is_delivering
+        is_delivering = works
+        metrics.delivering.set(int(works))
+        if not works:
+            metrics.deaths.inc()
 
     @asynccontextmanager
     async def delivering(app: FastAPI) -> AsyncIterator[None]:
-        courier = Courier(
-            queue,
-            start_run,
-            retry_seconds=config.retry_seconds,
-            max_retry_seconds=config.max_retry_seconds,
-            report=lambda result: metrics.deliveries.labels(result).inc(),
-        )
-        task = asyncio.create_task(courier.run())
-        couriers.append((courier, task))
+        pauses = {"retry_seconds": config.retry_seconds, "max_retry_seconds": config.max_retry_seconds}
+        task = asyncio.create_task(keep_running(courier.run, on_change=note_delivery, **pauses))
         yield
-        couriers.clear()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     app = FastAPI(title="Perennial alert bridge", version="1", lifespan=delivering, docs_url=None, redoc_url=None)
+    app.add_middleware(CountedAnswers, metrics=metrics)
+    app.state.metrics = metrics
 
     @app.post("/alerts", openapi_extra=_REQUEST_BODY, responses=_RESPONSES, status_code=202)
     async def post_alerts(request: Request) -> Response:
         """Takes alerts of Alertmanager, Grafana or a program of one's own."""
-        started = time.monotonic()
         try:
-            body = await _authenticated_body(request, config, secrets, limit)
-            response = await _accept(body)
+            return await _accept(await _authenticated_body(request, config, secrets, limit))
         except Answer as answer:
-            response = _response_of(answer)
-        metrics.requests.labels(str(response.status_code)).inc()
-        metrics.seconds.observe(time.monotonic() - started)
-        return response
+            return _response_of(answer)
 
     async def _accept(body: bytes) -> Response:
         now = time.time()
@@ -139,16 +185,17 @@ def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_
             "accepted": sum(taken),
             "repeated": len(taken) - sum(taken),
             "resolved": parsed.num_resolved,
-            "invalid": len(parsed.faults),
+            "invalid": parsed.num_invalid,
         }
         for outcome, count in counts.items():
             metrics.alerts.labels(outcome).inc(count)
         if counts["accepted"]:
-            for courier, _ in couriers:
-                courier.wake()
-        if counts["accepted"] or counts["invalid"]:
+            courier.wake()
+        if counts["accepted"] or parsed.faults:
             logger.info(
-                "%s: %s", parsed.sender, ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+                "%s: %s",
+                parsed.sender,
+                ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "a body without alerts",
             )
         faults = [vars(fault) for fault in parsed.faults]
         code = 422 if faults else 202 if counts["accepted"] else 200
@@ -161,9 +208,10 @@ def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_
             backlog = await run_in_threadpool(queue.backlog)
         except sqlite3.Error as error:
             return JSONResponse({"status": f"the queue cannot be used ({type(error).__name__})"}, 503)
-        if not couriers or couriers[0][1].done():
-            return JSONResponse({"status": "delivery has stopped", "waiting": backlog.num_waiting}, 503)
-        return JSONResponse({"status": "ok", "waiting": backlog.num_waiting})
+        counts = {"waiting": backlog.num_waiting, "parked": backlog.num_parked}
+        if not is_delivering:
+            return JSONResponse({"status": "delivery has stopped", **counts}, 503)
+        return JSONResponse({"status": "ok", **counts})
 
     @app.get("/metrics")
     async def get_metrics() -> Response:
@@ -277,6 +325,33 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def server_settings(app: FastAPI, config: BridgeConfig, host: str, port: int) -> uvicorn.Config:
+    """How the application is served: every connection within its time and its number, before anyone is authenticated."""
+    metrics: Metrics = app.state.metrics
+
+    def note_closed(reason: Closed) -> None:
+        metrics.closed.labels(reason).inc()
+
+    protocol = functools.partial(
+        BoundedConnection,
+        head_seconds=config.read_timeout_seconds,
+        max_connections=config.max_connections,
+        report=note_closed,
+    )
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=protocol,  # type: ignore[arg-type]  # a class with some of its arguments
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        timeout_graceful_shutdown=10,
+    )
+
+
 def serve(config: BridgeConfig, secrets: Secrets, host: str, port: int) -> None:
     """Serves until SIGTERM or Ctrl-C. Prefect need not be up: alerts wait for it.
 
@@ -302,6 +377,6 @@ def serve(config: BridgeConfig, secrets: Secrets, host: str, port: int) -> None:
     try:
         # The courier has its own pauses; the client's would hold every alert for the length of one attempt.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-            uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, timeout_graceful_shutdown=10)
+            uvicorn.Server(server_settings(app, config, host, port)).run()
     finally:
         queue.close()

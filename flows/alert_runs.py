@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,8 +20,11 @@ from tasks.errors import PerennialError
 logger = logging.getLogger(__name__)
 
 DELIVERY_TIMEOUT_SECONDS = 30.0
-_UNAVAILABLE = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
-"""Answers of Prefect that say nothing about the alert: it is down, busy, or does not know us (yet)."""
+FEED_TIMEOUT_SECONDS = 5.0
+MAX_ANSWER_BYTES = 32 * 2**20
+"""An answer of Prefect about one deployment or run is some kilobytes; one that does not end must not fill the memory."""
+_REFUSES = frozenset({400, 409, 413, 422})
+"""Answers of Prefect that are about the alert; every other error says that it is down, busy, elsewhere, or knows us not."""
 
 
 class PrefectRuns:
@@ -45,7 +48,7 @@ class PrefectRuns:
         if name is None:  # accepted under an earlier configuration
             raise RefusedError(f"no deployment is configured for {alert.model}")
         try:
-            async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS), get_client() as client:
+            async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS), get_client(httpx_settings=_BOUNDED) as client:
                 deployment = await client.read_deployment_by_name(name)
                 run = await client.create_flow_run_from_deployment(
                     deployment.id,
@@ -58,12 +61,40 @@ class PrefectRuns:
             raise RefusedError(f"there is no deployment {name}") from error
         except PrefectHTTPStatusError as error:
             code = error.response.status_code
-            if code in _UNAVAILABLE:
-                raise UnavailableError(f"status {code}") from error
-            raise RefusedError(f"status {code} from deployment {name}") from error
-        except (httpx.HTTPError, TimeoutError, PrefectException, OSError) as error:
+            if code in _REFUSES:
+                raise RefusedError(f"status {code} from deployment {name}") from error
+            raise UnavailableError(f"status {code}") from error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, PrefectException, OSError) as error:
             raise UnavailableError(type(error).__name__) from error
+        except ValueError as error:  # not JSON (a proxy's page, nothing at all), or JSON that Prefect's client cannot read
+            raise UnavailableError(f"an answer that is not Prefect's, {type(error).__name__}") from error
         return str(run.id)
+
+
+class _BoundedAnswer(httpx.AsyncByteStream):
+    """An answer's bytes, up to :data:`MAX_ANSWER_BYTES`."""
+
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        num_bytes = 0
+        async for chunk in self._stream:
+            num_bytes += len(chunk)
+            if num_bytes > MAX_ANSWER_BYTES:
+                raise httpx.ReadError(f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx.Response) -> None:
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    response.stream = _BoundedAnswer(response.stream)
+
+
+_BOUNDED: dict[str, Any] = {"event_hooks": {"response": [_bound]}}
 
 
 async def _tell_feed(request: Callable[..., Awaitable[Any]], alert: Alert, run_id: str) -> None:
@@ -76,8 +107,9 @@ async def _tell_feed(request: Callable[..., Awaitable[Any]], alert: Alert, run_i
         payload={"fingerprint": alert.fingerprint, "sender": alert.sender},
     )
     try:
-        await request("POST", "/events", json=[event.model_dump(mode="json")])
-    except (httpx.HTTPError, PrefectException) as error:
+        async with asyncio.timeout(FEED_TIMEOUT_SECONDS):
+            await request("POST", "/events", json=[event.model_dump(mode="json")])
+    except (httpx.HTTPError, PrefectException, TimeoutError, ValueError) as error:
         logger.warning("the event feed was not told: %s", type(error).__name__)
 
 

@@ -175,6 +175,7 @@ def doctor(
         from flows import embedded
 
         embedded.prepare_environment()
+        embedded.use_running_server()
         from flows.doctor import examine
 
         signs = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "fault": "[red]fault[/]"}
@@ -469,10 +470,13 @@ def server(
     """Serves Prefect's and MLflow's pages over the embedded state, until Ctrl-C."""
     with _explained_errors():
         from flows import embedded
+        from flows.credential import read_credential
 
         embedded.prepare_environment()
         with embedded.servers(port, mlflow_port, _say) as (prefect_url, mlflow_url):
-            console.print(f"Prefect  {prefect_url}\nMLflow   {mlflow_url}\nCtrl-C stops both.")
+            credential = read_credential(embedded.home())
+            lines = [f"Prefect  {prefect_url}", f"MLflow   {mlflow_url}", f"Login    {credential}", "Ctrl-C stops both."]
+            console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
             embedded.wait_for_interrupt()
 
 

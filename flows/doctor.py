@@ -367,3 +367,21 @@ def _mlflow(settings: RetrainConfig | None) -> Iterator[Finding]:
         yield Finding("MLflow", "fault", f"{tracking_uri()} does not answer ({type(error).__name__})", todo)
         return
     yield Finding("MLflow", "ok", tracking_uri())
+
+
+@_check("alert queue")
+def _alert_queue(settings: RetrainConfig | None) -> Iterator[Finding]:
+    from tasks.alerts import BridgeConfig
+    from tasks.alerts.queue import read_backlog
+
+    path = Path(BridgeConfig.model_fields["queue"].default)
+    backlog = read_backlog(path)
+    if backlog is None:
+        return
+    if backlog.num_parked:
+        found = f"{backlog.num_parked} accepted alerts in {path} that no release running here could read"
+        yield Finding(
+            "alert queue", "fault", found, "Start the bridge with the release that took them, or raise them again."
+        )
+    else:
+        yield Finding("alert queue", "ok", f"{backlog.num_waiting} alerts wait in {path}")

@@ -4,27 +4,36 @@ Everything lies under ``.perennial/`` in the current folder (or ``PERENNIAL_HOME
 MLflow's database and artifacts, the store, the servers' logs. A run starts a server of its own, or uses the one that
 ``perennial server`` has running there; with ``PREFECT_API_URL`` set, neither happens. ``prepare_environment`` comes before
 Prefect is imported, because Prefect reads its settings then.
+
+Its servers ask for the folder's credential (:mod:`flows.credential`), which travels in the environment; clients send it to
+no server that has not proven to know it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
+import http.client
 import json
 import os
+import secrets
 import signal
 import socket
 import time
-import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
 
+from flows.credential import read_credential
+from flows.loopback import CREDENTIAL_VARIABLE, NONCE_HEADER, PROOF_PATH, proof_of
 from tasks.errors import PerennialError, StoreError
 from tasks.processes import start_guarded, stop_group
 from tasks.scratch import sweep_scratch
 
+_CODE = Path(__file__).parents[1]
 START_TIMEOUT_SECONDS = 120.0
 """A first start runs the database migrations, measured at 13 s on two cores; under load several times that."""
 
@@ -94,40 +103,49 @@ def prefect_api(say: Callable[[str], None]) -> Iterator[str]:
     Raises:
         PerennialError: The server did not start in time; its log is named.
     """
-    configured = os.environ.get("PREFECT_API_URL")
-    running = configured or running_server()
-    if running:
-        _set_api_url(running)
+    use_running_server()
+    if running := os.environ.get("PREFECT_API_URL"):
         yield running
         return
     port = free_port()
-    server = start_prefect_server("127.0.0.1", port, ui=False)
+    server = start_prefect_server(port, ui=False)
     url = f"http://127.0.0.1:{port}/api"
+    before = None
     try:
         say("Starting Prefect's server (10 to 30 s the first time)")
-        wait_until_healthy(f"{url}/health", server)
-        _set_api_url(url)
+        wait_until_healthy(f"{url}/health", server, is_ours)
+        before = _set_api({"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": read_credential(home())})
         yield url
     finally:
         _flush_logs()
-        _set_api_url(None)
+        if before is not None:
+            _set_api(before)
         stop_group(server)
 
 
 def use_running_server() -> None:
-    """Without a configured API, points Prefect at the server that ``perennial server`` runs over this folder, if any."""
-    if not os.environ.get("PREFECT_API_URL") and (url := running_server()):
-        _set_api_url(url)
+    """Points Prefect at the server that ``perennial server`` runs over this folder, if any, unless another is configured.
+
+    Where that very server is configured, by ``PREFECT_API_URL``, the credential may be left out.
+    """
+    configured = os.environ.get("PREFECT_API_URL")
+    if configured and (os.environ.get("PREFECT_API_AUTH_STRING") or configured != _noted_server()):
+        return
+    if url := running_server():
+        _set_api({"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": read_credential(home())})
 
 
-def _set_api_url(url: str | None) -> None:
-    """Sets or removes ``PREFECT_API_URL`` in the environment and in Prefect, which read its settings when imported."""
+def _set_api(variables: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Sets variables, or removes them, in the environment and in Prefect, which read it when imported; what they were."""
     from prefect.context import refresh_global_settings_context
 
-    os.environ.pop("PREFECT_API_URL", None)
-    if url:
-        os.environ["PREFECT_API_URL"] = url
+    before = {name: os.environ.get(name) for name in variables}
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
     refresh_global_settings_context()
+    return before
 
 
 def _flush_logs() -> None:
@@ -137,57 +155,91 @@ def _flush_logs() -> None:
     APILogHandler().flush()
 
 
-def start_prefect_server(host: str, port: int, *, ui: bool) -> Popen[bytes]:
+def start_prefect_server(port: int, *, ui: bool) -> Popen[bytes]:
     """Starts Prefect's server as a guarded child; its log is ``prefect-server.log`` in the embedded folder."""
-    environment = {
-        **os.environ,
+    url, credential = f"http://127.0.0.1:{port}", read_credential(home())
+    settings = {
         "PREFECT_UI_ENABLED": "1" if ui else "0",
-        "PREFECT_SERVER_API_HOST": host,
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_UI_API_URL": f"http://{host}:{port}/api",
+        "PREFECT_SERVER_UI_API_URL": f"{url}/api",
+        "PREFECT_SERVER_API_AUTH_STRING": credential,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
     }
-    environment.pop("PREFECT_API_URL", None)
-    arguments = ["--factory", "prefect.server.api.server:create_app", "--host", host, "--port", str(port)]
-    with log_path("prefect-server").open("ab") as log:
-        return start_guarded(
-            "uvicorn",
-            [*arguments, "--log-level", "warning", "--timeout-keep-alive", "10"],
-            environment=environment,
-            stdout=log,
-            stderr=log,
-        )
+    return _serve("prefect", port, credential, settings)
 
 
-def start_mlflow_server(host: str, port: int) -> Popen[bytes]:
-    """Starts MLflow's server over the embedded database as a guarded child."""
+def start_mlflow_server(port: int) -> Popen[bytes]:
+    """Starts MLflow's server over the embedded database as a guarded child; its log is ``mlflow-server.log``."""
     folder = home() / "mlflow"
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    arguments = ["server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--host", host, "--port", str(port)]
-    arguments += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
-    with log_path("mlflow-server").open("ab") as log:
-        # Its command waits for the server that it starts as a child; killed alone, it would leave the port taken.
-        return start_guarded("mlflow", arguments, environment=environment, with_children=True, stdout=log, stderr=log)
+    settings = {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{port},localhost:{port}",
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
+    }
+    return _serve("mlflow", port, read_credential(home()), settings)
+
+
+def _serve(name: str, port: int, credential: str, settings: Mapping[str, str]) -> Popen[bytes]:
+    """Starts one of the applications of :mod:`flows.loopback` as a guarded child, on the loopback interface alone."""
+    environment = {**os.environ, **settings, CREDENTIAL_VARIABLE: credential}
+    environment.pop("PREFECT_API_URL", None)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_CODE), environment.get("PYTHONPATH"))))
+    arguments = ["--factory", f"flows.loopback:{name}_app", "--host", "127.0.0.1", "--port", str(port)]
+    arguments += ["--log-level", "warning", "--timeout-keep-alive", "10", "--no-server-header"]
+    with log_path(f"{name}-server").open("ab") as log:
+        return start_guarded("uvicorn", arguments, environment=environment, stdout=log, stderr=log)
 
 
 def running_server() -> str | None:
     """The API URL of the server that ``perennial server`` has running over this folder, or None."""
-    note = home() / "server.json"
+    url = _noted_server()
+    return url if url and is_healthy(f"{url}/health") and is_ours(url) else None
+
+
+def _noted_server() -> str | None:
+    """The API URL that ``perennial server`` wrote down; it may be gone, and another program may have its port."""
     try:
-        url = str(json.loads(note.read_text())["prefect_api_url"])
+        return str(json.loads((home() / "server.json").read_text())["prefect_api_url"])
     except (FileNotFoundError, ValueError, KeyError):
         return None
-    return url if is_healthy(f"{url}/health") else None
 
 
-def wait_until_healthy(url: str, process: Popen[bytes], timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
+def is_ours(url: str) -> bool:
+    """Whether the server at ``url`` knows this folder's credential, which it is not shown."""
+    place, nonce = urllib.parse.urlsplit(url), secrets.token_hex(16)
+    request = urllib.request.Request(f"http://{place.netloc}{PROOF_PATH}", headers={NONCE_HEADER: nonce})
+    try:
+        with urllib.request.urlopen(request, timeout=2) as response:
+            given = response.read(1_000)
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return hmac.compare_digest(given, proof_of(read_credential(home()), place.port or 80, nonce).encode())
+
+
+def wait_until_healthy(
+    url: str,
+    process: Popen[bytes],
+    is_expected: Callable[[str], bool] = lambda url: True,
+    timeout_seconds: float = START_TIMEOUT_SECONDS,
+) -> None:
     """Waits until ``url`` answers 200.
+
+    Args:
+        url: Where the server says whether it is well.
+        process: The server.
+        is_expected: Whether what answers at ``url`` is that server, and not another program that took its port.
+        timeout_seconds: How long to wait.
 
     Raises:
         PerennialError: The process ended, or did not answer in time.
     """
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
-        if is_healthy(url):
+        if is_healthy(url) and is_expected(url):
             return
         if process.poll() is not None:
             raise PerennialError(
@@ -207,7 +259,7 @@ def is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):
         return False
 
 
@@ -245,11 +297,11 @@ def servers(port: int, mlflow_port: int, say: Callable[[str], None]) -> Iterator
                     "Stop it, or choose with --port/--mlflow-port.",
                 ) from error
     note = home() / "server.json"
-    prefect, mlflow = start_prefect_server("127.0.0.1", port, ui=True), start_mlflow_server("127.0.0.1", mlflow_port)
+    prefect, mlflow = start_prefect_server(port, ui=True), start_mlflow_server(mlflow_port)
     try:
         say("Starting the servers (up to a minute)")
-        wait_until_healthy(f"http://127.0.0.1:{port}/api/health", prefect)
-        wait_until_healthy(f"http://127.0.0.1:{mlflow_port}/health", mlflow)
+        wait_until_healthy(f"http://127.0.0.1:{port}/api/health", prefect, is_ours)
+        wait_until_healthy(f"http://127.0.0.1:{mlflow_port}/health", mlflow, is_ours)
         note.write_text(json.dumps({"prefect_api_url": f"http://127.0.0.1:{port}/api"}))
         yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}"
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from typing import Any
 
 from prefect import flow, unmapped
@@ -47,11 +49,18 @@ def _runner(settings: pii.PiiConfig) -> TaskRunner[Any]:
     if settings.runner == "local":
         # One shard at a time: each uses every core by processes of its own.
         return ThreadPoolTaskRunner(max_workers=1)
+    options: dict[str, Any] = {}
+    if settings.ray_address is None:
+        # Ray listens on every interface and runs what it is sent: with a token of this process's, and without a dashboard.
+        options["include_dashboard"] = False
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_MODE"] = "token"
     try:
         from prefect_ray import RayTaskRunner
     except ImportError as error:
         raise MissingDependencyError(
             "pii.runner", "ray without the package prefect-ray", "prefect-ray", "Install perennial-llm[ray]."
         ) from error
-    runner: TaskRunner[Any] = RayTaskRunner(address=settings.ray_address)
+    runner: TaskRunner[Any] = RayTaskRunner(address=settings.ray_address, init_kwargs=options)
     return runner

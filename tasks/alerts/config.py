@@ -72,7 +72,18 @@ class BridgeConfig(BaseModel):
     max_waiting_alerts: int = Field(
         100_000, ge=1, le=10_000_000, description="With so many undelivered, further ones are answered 503."
     )
-    read_timeout_seconds: float = Field(10.0, ge=0.1, le=300.0, description="A body that takes longer is answered 408.")
+    read_timeout_seconds: float = Field(
+        10.0,
+        ge=0.1,
+        le=300.0,
+        description="A body that takes longer is answered 408; a connection whose headers take longer is closed.",
+    )
+    max_connections: int = Field(
+        1_000,
+        ge=1,
+        le=100_000,
+        description="Open connections; beyond, the one that has waited longest without a complete request is closed.",
+    )
     retry_seconds: float = Field(1.0, ge=0.01, le=60.0, description="First pause after a failed delivery; it doubles.")
     max_retry_seconds: float = Field(60.0, ge=0.01, le=3_600.0, description="Longest pause between deliveries of an alert.")
     signature_header: str = Field(

@@ -67,11 +67,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Parsed:
-    """The firing alerts of a request, how many were resolved ones, and what was wrong with the others."""
+    """The firing alerts of a request, how many were resolved or invalid ones, and what was wrong with the latter.
+
+    An invalid alert may have several faults; a body that holds no alerts at all has a fault and no invalid alert.
+    """
 
     sender: Sender
     alerts: tuple[Alert, ...] = ()
     num_resolved: int = 0
+    num_invalid: int = 0
     faults: tuple[Fault, ...] = ()
 
 
@@ -109,7 +113,7 @@ def _collect(
 ) -> Parsed:
     alerts: list[Alert] = []
     faults: list[Fault] = []
-    num_resolved = 0
+    num_resolved = num_invalid = 0
     for where, item in items:
         try:
             given = PlainAlert.model_validate(item) if sender == "json" else _plain(WebhookAlert.model_validate(item), where)
@@ -118,10 +122,12 @@ def _collect(
                 continue
             alerts.append(_alert(given, sender, where, models, now, default_window))
         except ValidationError as error:
+            num_invalid += 1
             faults.extend(_faults_of(error, where))
         except _FaultError as error:
+            num_invalid += 1
             faults.append(error.fault)
-    return Parsed(sender, tuple(alerts), num_resolved, tuple(faults))
+    return Parsed(sender, tuple(alerts), num_resolved, num_invalid, tuple(faults))
 
 
 def _plain(given: WebhookAlert, where: str) -> PlainAlert:

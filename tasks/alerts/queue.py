@@ -3,10 +3,15 @@
 ``offer`` returns after the alert lies on the disk (write-ahead log, synchronised at every commit), so that a 202 may be
 said. Delivery is at least once; the key, made when the alert is accepted and kept with it, makes it once: Prefect answers
 the same key with the same run. So a kill between any two steps loses nothing and starts nothing twice.
+
+A row that this release cannot read is parked: set aside in a table of its own, counted, and kept. Opening the queue with a
+release that can read it puts it back.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -15,8 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from tasks.contracts import Alert
 from tasks.errors import StoreError
+
+logger = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS alerts (
@@ -31,8 +40,19 @@ CREATE TABLE IF NOT EXISTS alerts (
     flow_run_id TEXT
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_fingerprint ON alerts (model, fingerprint, accepted_at);
-CREATE INDEX IF NOT EXISTS waiting ON alerts (next_attempt_at) WHERE delivered_at IS NULL;
+DROP INDEX IF EXISTS waiting;
+CREATE INDEX IF NOT EXISTS fewest_attempts_first ON alerts (num_attempts, next_attempt_at) WHERE delivered_at IS NULL;
+CREATE TABLE IF NOT EXISTS parked (
+    key TEXT PRIMARY KEY,
+    model TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    accepted_at REAL NOT NULL,
+    alert TEXT NOT NULL,
+    parked_at REAL NOT NULL
+) STRICT;
 """
+_COUNT_WAITING = "SELECT count(*), min(accepted_at) FROM alerts WHERE delivered_at IS NULL"
+_PARKED_COLUMNS = "key, model, fingerprint, accepted_at, alert"
 
 
 class QueueFullError(Exception):
@@ -50,10 +70,11 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Backlog:
-    """How many alerts wait, and since when the oldest does (None when none waits)."""
+    """How many alerts wait, since when the oldest does (None when none waits), and how many nobody here can read."""
 
     num_waiting: int
     oldest_accepted_at: float | None
+    num_parked: int = 0
 
 
 class AlertQueue:
@@ -79,6 +100,7 @@ class AlertQueue:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.executescript(_SCHEMA)
             _synchronise_folder(path.parent)
+            self._put_back_readable()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 str(path), f"{type(error).__name__} ({error})", "a file that can hold the alert queue", "Check `queue`."
@@ -102,14 +124,22 @@ class AlertQueue:
         return taken
 
     def due(self, now: float, limit: int = 100) -> list[Waiting]:
-        """Undelivered alerts whose next attempt has come, longest waiting first."""
-        with self._lock:
-            found = self._connection.execute(
-                "SELECT key, alert, num_attempts FROM alerts WHERE delivered_at IS NULL AND next_attempt_at <= ? "
-                "ORDER BY next_attempt_at, key LIMIT ?",
-                (now, limit),
-            ).fetchall()
-        return [Waiting(key, Alert.model_validate_json(alert), attempts) for key, alert, attempts in found]
+        """Undelivered alerts whose next attempt has come: those tried least first, of equals the longest waiting.
+
+        An alert that keeps failing therefore stands behind every new one. A row that cannot be read is parked, not returned.
+        """
+        while True:
+            with self._lock:
+                found = self._connection.execute(
+                    "SELECT key, CAST(alert AS BLOB), num_attempts FROM alerts WHERE delivered_at IS NULL "
+                    "AND next_attempt_at <= ? ORDER BY num_attempts, next_attempt_at, key LIMIT ?",
+                    (now, limit),
+                ).fetchall()
+            alerts = [(key, _readable(text), attempts) for key, text, attempts in found]
+            unreadable = [key for key, alert, _ in alerts if alert is None]
+            if not unreadable:
+                return [Waiting(key, alert, attempts) for key, alert, attempts in alerts if alert]
+            self._park(unreadable, now)
 
     def mark_delivered(self, key: str, flow_run_id: str, now: float) -> None:
         """Notes the run that an alert became."""
@@ -129,10 +159,9 @@ class AlertQueue:
     def backlog(self) -> Backlog:
         """What waits."""
         with self._lock:
-            number, oldest = self._connection.execute(
-                "SELECT count(*), min(accepted_at) FROM alerts WHERE delivered_at IS NULL"
-            ).fetchone()
-        return Backlog(number, oldest)
+            number, oldest = self._connection.execute(_COUNT_WAITING).fetchone()
+            (parked,) = self._connection.execute("SELECT count(*) FROM parked").fetchone()
+        return Backlog(number, oldest, parked)
 
     def forget_delivered(self, before: float) -> int:
         """Removes alerts delivered before a time and out of their cool-down; the number removed."""
@@ -145,6 +174,33 @@ class AlertQueue:
         """Closes the file."""
         with self._lock:
             self._connection.close()
+
+    def _park(self, keys: Sequence[str], now: float) -> None:
+        """Sets rows aside. The same alert raised again is then no repetition, and is taken in today's form."""
+        with self._transaction() as connection:
+            for key in keys:
+                connection.execute(
+                    f"INSERT OR REPLACE INTO parked SELECT {_PARKED_COLUMNS}, ? FROM alerts WHERE key = ?", (now, key)
+                )
+                connection.execute("DELETE FROM alerts WHERE key = ?", (key,))
+        for key in keys:
+            logger.error("alert %s cannot be read by this release; it is parked", key)
+
+    def _put_back_readable(self) -> None:
+        """Lets parked rows wait again that this release can read."""
+        with self._lock:
+            rows = self._connection.execute("SELECT key, CAST(alert AS BLOB) FROM parked").fetchall()
+        for key, text in rows:
+            if _readable(text) is None:
+                continue
+            with self._transaction() as connection:
+                connection.execute(
+                    f"INSERT OR IGNORE INTO alerts ({_PARKED_COLUMNS}, next_attempt_at) "
+                    f"SELECT {_PARKED_COLUMNS}, accepted_at FROM parked WHERE key = ?",
+                    (key,),
+                )
+                connection.execute("DELETE FROM parked WHERE key = ?", (key,))
+            logger.info("alert %s, parked by another release, waits again", key)
 
     def _insert(self, connection: sqlite3.Connection, alert: Alert, now: float) -> bool:
         repeated = connection.execute(
@@ -176,6 +232,32 @@ class AlertQueue:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def read_backlog(path: Path) -> Backlog | None:
+    """What waits in a queue that another process may be using; None where there is no such file.
+
+    Raises:
+        StoreError: The file is no queue.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=5.0, uri=True)) as connection:
+            number, oldest = connection.execute(_COUNT_WAITING).fetchone()
+            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE name = 'parked'")]
+            (parked,) = connection.execute("SELECT count(*) FROM parked").fetchone() if tables else (0,)
+    except sqlite3.Error as error:
+        raise StoreError(str(path), type(error).__name__, "an alert queue", "Check the bridge's `queue`.") from error
+    return Backlog(number, oldest, parked)
+
+
+def _readable(text: bytes) -> Alert | None:
+    """The alert in a row's text, or None where this release cannot read it."""
+    try:
+        return Alert.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _synchronise_folder(folder: Path) -> None:

@@ -1,14 +1,16 @@
 """NVIDIA's garak against the loaded model; its findings become rates of the same report.
 
 garak pins an older transformers than training needs, so it lives in an environment of its own and reaches the model over
-HTTP: an endpoint on this machine, on a free port, that exists while garak runs. Its report holds replies, and is deleted
-once the counts were read.
+HTTP: an endpoint on this machine, on a free port, that exists while garak runs and answers garak alone: it asks for a token
+made for the run. garak's report holds replies, and is deleted once the counts were read.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
+import secrets
 import subprocess
 import threading
 from collections import defaultdict
@@ -30,6 +32,8 @@ _MIN_VERSION = (0, 17)
 _IGNORED_DETECTORS = ("mitigation.",)
 """MitigationBypass knows a few phrases of refusal; a model that refuses in other words counts as broken into."""
 _REQUEST_TIMEOUT_SECONDS = 600
+_SILENCE_SECONDS = 60.0
+"""A connection that sends nothing for so long is closed."""
 
 
 def probe_with_garak(loaded: LoadedModel, config: GarakConfig, *, max_new_tokens: int, seed: int) -> tuple[Measurement, ...]:
@@ -42,9 +46,10 @@ def probe_with_garak(loaded: LoadedModel, config: GarakConfig, *, max_new_tokens
         PerennialError: garak ended without a report, or not in time.
     """
     _check_version(config)
-    with scratch_folder("garak") as folder, _endpoint(loaded, max_new_tokens) as url:
+    token = secrets.token_urlsafe(32)
+    with scratch_folder("garak") as folder, _endpoint(loaded, max_new_tokens, token) as url:
         options = folder / "options.json"
-        options.write_text(json.dumps({"rest": {"RestGenerator": _rest_options(url)}}))
+        options.write_text(json.dumps({"rest": {"RestGenerator": _rest_options(url, token)}}))
         arguments = ["--target_type", "rest", "--generator_option_file", str(options), "--probes", ",".join(config.probes)]
         arguments += ["--report_prefix", str(folder / "findings"), "--generations", "1", "--seed", str(seed % 2**32)]
         _run(config, arguments, folder)
@@ -98,12 +103,12 @@ def _check_version(config: GarakConfig) -> None:
         )
 
 
-def _rest_options(url: str) -> dict[str, object]:
+def _rest_options(url: str, token: str) -> dict[str, object]:
     return {
         "name": "perennial",
         "uri": url,
         "method": "post",
-        "headers": {"Content-Type": "application/json"},
+        "headers": {"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
         "req_template_json_object": {"prompt": "$INPUT"},
         "response_json": True,
         "response_json_field": "text",
@@ -138,12 +143,18 @@ def _last_words(folder: Path) -> str:
 
 
 @contextmanager
-def _endpoint(loaded: LoadedModel, max_new_tokens: int) -> Iterator[str]:
+def _endpoint(loaded: LoadedModel, max_new_tokens: int, token: str) -> Iterator[str]:
     """A URL of this machine that answers ``{"prompt": ...}`` with ``{"text": ...}``, one question at a time."""
     lock = threading.Lock()
+    expected = f"Bearer {token}".encode()
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = _SILENCE_SECONDS
+
         def do_POST(self) -> None:
+            if not hmac.compare_digest(self.headers.get("Authorization", "").encode("latin-1", "replace"), expected):
+                self.send_error(401)
+                return
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             prompt = [{"role": "user", "content": str(body["prompt"])}]
             with lock:

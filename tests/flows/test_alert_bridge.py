@@ -120,7 +120,7 @@ def test_with_prefect_down_alerts_are_kept_and_delivered_when_it_comes_back(make
     assert bridge.post(PLAIN).status_code == 202
     wait_until(lambda: bridge.metric('perennial_alert_bridge_deliveries_total{result="unavailable"}') >= 2)
     assert bridge.metric("perennial_alert_bridge_waiting") == 1
-    assert bridge.client.get("/healthz").json() == {"status": "ok", "waiting": 1}
+    assert bridge.client.get("/healthz").json() == {"status": "ok", "waiting": 1, "parked": 0}
     bridge.prefect.down = False
     wait_until(lambda: bridge.queue.backlog().num_waiting == 0)
     assert len(bridge.prefect.runs) == 1
@@ -211,17 +211,75 @@ def test_a_restarted_bridge_remembers_what_it_accepted(tmp_path: Path, make_brid
     assert second.post(PLAIN).json()["repeated"] == 1
 
 
-def test_a_courier_that_died_is_a_failed_health_check(make_bridge: Callable[..., Bridge]) -> None:
+def test_a_courier_that_died_is_counted_started_again_and_unhealthy_meanwhile(
+    make_bridge: Callable[..., Bridge], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridge = make_bridge(retry_seconds=0.2, max_retry_seconds=0.2)
+    due = bridge.queue.due
+
+    def broken(*_: Any) -> None:
+        raise TypeError("a defect")
+
+    assert bridge.client.get("/healthz").status_code == 200
+    monkeypatch.setattr(bridge.queue, "due", broken)
+    assert bridge.post(PLAIN).status_code == 202
+    wait_until(lambda: bridge.client.get("/healthz").status_code == 503)
+    assert bridge.client.get("/healthz").json() == {"status": "delivery has stopped", "waiting": 1, "parked": 0}
+    wait_until(lambda: bridge.metric("perennial_alert_bridge_courier_deaths_total") >= 2)
+    assert "delivery ended with TypeError" in caplog.text
+    monkeypatch.setattr(bridge.queue, "due", due)
+    wait_until(lambda: bridge.queue.backlog().num_waiting == 0)
+    assert bridge.client.get("/healthz").status_code == 200
+    assert bridge.metric("perennial_alert_bridge_delivering") == 1
+
+
+def test_a_defect_in_one_delivery_leaves_the_others_and_the_health_alone(make_bridge: Callable[..., Bridge]) -> None:
     bridge = make_bridge()
 
     async def defect(alert: Alert, key: str) -> str:
-        raise AssertionError("a defect")
+        if alert.name == "Bad":
+            raise AssertionError("a defect")
+        return "run"
 
-    assert bridge.client.get("/healthz").status_code == 200
     bridge.prefect.__class__ = type("Defective", (FakePrefect,), {"__call__": lambda self, alert, key: defect(alert, key)})
+    bridge.post({**PLAIN, "name": "Bad"})
     bridge.post(PLAIN)
-    wait_until(lambda: bridge.client.get("/healthz").status_code == 503)
+    wait_until(lambda: bridge.metric('perennial_alert_bridge_deliveries_total{result="failed"}') >= 2)
     assert bridge.queue.backlog().num_waiting == 1
+    assert bridge.client.get("/healthz").status_code == 200
+
+
+def test_a_row_of_another_release_is_told_by_metrics_and_health(make_bridge: Callable[..., Bridge]) -> None:
+    bridge = make_bridge()
+    bridge.prefect.down = True
+    bridge.post(PLAIN)
+    bridge.queue._connection.execute("UPDATE alerts SET alert = '{}', next_attempt_at = 0")
+    wait_until(lambda: bridge.metric("perennial_alert_bridge_parked") == 1)
+    assert bridge.client.get("/healthz").json() == {"status": "ok", "waiting": 0, "parked": 1}
+
+
+def test_every_request_is_counted_once_by_its_answer_and_every_alert_once(
+    make_bridge: Callable[..., Bridge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = make_bridge(max_body_bytes=1024)
+    two_faults = {"alerts": [{"labels": {}}, {"labels": {"alertname": "a"}, "startsAt": NOW}]}
+    for document in (b"no JSON", [1], {"alerts": []}, two_faults, PLAIN, PLAIN, b" " * 2000):
+        bridge.post(document)
+    bridge.post(PLAIN, {})
+    bridge.client.get("/alerts")
+
+    def broken(*_: Any) -> None:
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(bridge.queue, "offer", broken)
+    assert bridge.post({**PLAIN, "name": "Other"}).status_code == 500
+    codes = {"422": 4, "202": 1, "200": 1, "413": 1, "401": 1, "405": 1, "500": 1}
+    for code, count in codes.items():
+        assert bridge.metric(f'perennial_alert_bridge_requests_total{{code="{code}"}}') == count, code
+    outcomes = {"accepted": 2, "repeated": 1, "invalid": 1, "resolved": 0}
+    for outcome, count in outcomes.items():
+        assert bridge.metric(f'perennial_alert_bridge_alerts_total{{outcome="{outcome}"}}') == count, outcome
+    assert bridge.metric("perennial_alert_bridge_request_seconds_count") == sum(codes.values())
 
 
 def test_log_lines_are_json_and_hold_no_label(make_bridge: Callable[..., Bridge], caplog: pytest.LogCaptureFixture) -> None:

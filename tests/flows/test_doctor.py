@@ -19,6 +19,8 @@ from flows.cli import app
 from flows.config import RetrainConfig
 from flows.deploying import DEPLOYED, code_version
 from flows.doctor import Finding, examine
+from tasks.alerts.queue import AlertQueue
+from tasks.contracts import Alert
 from tests.hostile import ordinary_lines
 
 
@@ -157,3 +159,17 @@ def test_the_command_says_what_to_do_and_fails(workplace: Path) -> None:
     result = CliRunner().invoke(app, ["doctor", "--config", "config.yaml"])
     assert result.exit_code == 1
     assert "absent.jsonl cannot be read" in result.output
+
+
+def test_accepted_alerts_that_nobody_can_read_are_told(settings: Callable[..., RetrainConfig], workplace: Path) -> None:
+    healthy = settings()
+    assert "alert queue" not in {finding.check for finding in examine(healthy)}
+    queue = AlertQueue(workplace / ".perennial" / "alerts.db", cooldown_seconds=60)
+    times = {"starts_at": "2026-05-01T06:00Z", "window_start": "2026-05-01T00:00Z", "window_end": "2026-05-01T06:00Z"}
+    queue.offer([Alert.model_validate({"fingerprint": "f", "model": "desk", "name": "a", "signal": "b", **times})], 0.0)
+    assert [finding.status for finding in examine(healthy) if finding.check == "alert queue"] == ["ok"]
+    queue._connection.execute("UPDATE alerts SET alert = '{}'")
+    assert queue.due(1.0) == []
+    (finding,) = faults(healthy)
+    assert (finding.check, finding.found.split()[0]) == ("alert queue", "1")
+    queue.close()

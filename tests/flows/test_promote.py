@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flows import embedded
 from tasks.contracts import RunEvidence, RunFindings
 from tasks.processes import start_guarded, stop_group
+from tests.asking import ask
 from tests.evidence import make_evidence
 
 ROOT = Path(__file__).parents[2]
-
-
-def call(url: str, body: dict[str, Any] | None = None) -> Any:
-    """The answer to a GET or POST; asked again while SQLite is locked (503), as Prefect's own client does."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    for attempt in range(6):
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            if error.code != 503 or attempt == 5:
-                raise
-            time.sleep(2)
-    raise AssertionError
 
 
 def state_of(api: str, run_id: str, *, until: set[str], seconds: int = 240) -> str:
     """The name of the run's state once it is one of ``until``."""
     name = ""
     for _ in range(2 * seconds):
-        name = str(call(f"{api}/flow_runs/{run_id}")["state"]["name"])
+        name = str(ask(f"/flow_runs/{run_id}")["state"]["name"])
         if name in until | {"Failed", "Crashed"}:
             break
         time.sleep(0.5)
@@ -89,12 +71,10 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
             assert (waiting.promotion.approval.verdict, waiting.promotion.approval.flow_run_id) == (None, run_id)
             assert aliases_of(connect(), "support-desk") == {"challenger": "1"}
             # An answer that the form does not allow is refused, and the run waits on.
-            bad = call(
-                f"{api}/flow_runs/{run_id}/resume", {"run_input": {"answer": "perhaps", "name": "Ann", "reason": "?"}}
-            )
+            bad = ask(f"/flow_runs/{run_id}/resume", {"run_input": {"answer": "perhaps", "name": "Ann", "reason": "?"}})
             assert bad["status"] == "REJECT"
             form = {"answer": "approve", "name": "Ann Lee", "reason": "Read twenty replies."}
-            assert call(f"{api}/flow_runs/{run_id}/resume", {"run_input": form})["status"] == "ACCEPT"
+            assert ask(f"/flow_runs/{run_id}/resume", {"run_input": form})["status"] == "ACCEPT"
             assert state_of(api, run_id, until={"Completed"}) == "Completed"
             answered = RunEvidence.model_validate(read_record(str(store), first.run_name)).promotion
             assert answered.promoted
@@ -144,7 +124,7 @@ def second_quarter(findings: RunFindings, champion: str) -> RunFindings:
 
 def run_called(api: str, name: str | None) -> str:
     """The id of the only run of that name."""
-    (run,) = call(f"{api}/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})
+    (run,) = ask("/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})
     return str(run["id"])
 
 

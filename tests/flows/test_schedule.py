@@ -4,12 +4,10 @@ dependencies give a server that looks healthy and never schedules a run; this is
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
-import urllib.request
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,9 @@ import pytest
 
 from flows import embedded
 from flows.doctor import examine
+from tests.asking import ask
 
 ROOT = Path(__file__).parents[2]
-
-
-def post(url: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
 
 
 def perennial(*arguments: str, api: str) -> str:
@@ -50,13 +43,13 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing() -> No
         assert [line for line in third.splitlines() if not line.startswith("as it was")] == [
             "changed   concurrency limit gpu-slots: 2"
         ]
-        deployments = post(f"{api}/deployments/filter", {})
+        deployments = ask("/deployments/filter", {})
         names = {deployment["name"] for deployment in deployments}
         cpu = {"quarterly", "on-demand", "retrain-on-alert", "prepare-dataset", "check-production", "promote", "rollback"}
         assert names == cpu | {"prune"} | {"train-adapter", "judge-fit", "benchmark-models"}
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
         assert len(quarterly["schedules"]) == 1
-        upcoming = upcoming_runs(api, quarterly["id"])
+        upcoming = upcoming_runs(quarterly["id"])
         schedules = {one.found: one.status for one in examine(None) if one.check == "schedule"}
     assert upcoming, "the server scheduled no run within two minutes"
     assert schedules["quarterly: 1 active"] == "ok"
@@ -65,11 +58,11 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing() -> No
     assert (next_run.month % 3, next_run.day, next_run.hour, next_run.minute) == (1, 1, 2, 0)
 
 
-def upcoming_runs(api: str, deployment_id: str) -> list[dict[str, Any]]:
+def upcoming_runs(deployment_id: str) -> list[dict[str, Any]]:
     """The scheduled runs of a deployment; the scheduler's loop wakes once a minute."""
     query = {"flow_runs": {"deployment_id": {"any_": [deployment_id]}, "state": {"type": {"any_": ["SCHEDULED"]}}}}
     for _ in range(120):
-        runs: list[dict[str, Any]] = post(f"{api}/flow_runs/filter", query)
+        runs: list[dict[str, Any]] = ask("/flow_runs/filter", query)
         if runs:
             return runs
         time.sleep(1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
 
-from flows.scrub import scrub_dataset
+from flows.scrub import _runner, scrub_dataset
 from tasks import pii
 from tasks.contracts import DatasetRef, ScrubReport
 from tasks.pii.canaries import make_canaries
@@ -60,3 +63,27 @@ def test_shards_on_ray_give_the_same_bytes(dataset: DatasetRef) -> None:
     pytest.importorskip("ray")
     settings = WHOLE.model_copy(update={"rows_per_shard": 20, "runner": "ray"})
     assert same(scrub_flow(dataset, settings), pii.scrub.fn(dataset, WHOLE))
+
+
+STRANGER = "import ray, sys; ray.init(address=sys.argv[1]); print('inside', ray.get(ray.remote(lambda: 1).remote()))"
+
+
+@pytest.mark.slow
+def test_ray_on_this_machine_lets_nobody_in_without_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    runner = _runner(WHOLE.model_copy(update={"runner": "ray"}))
+    context = ray.init(num_cpus=1, **runner.init_kwargs)  # type: ignore[attr-defined]
+    try:
+        address = context.address_info["gcs_address"]
+        assert not context.dashboard_url
+        bare = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        for token in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64}):
+            stranger = [sys.executable, "-c", STRANGER, address]
+            done = subprocess.run(stranger, env=bare | token, capture_output=True, text=True, timeout=120)
+            assert done.returncode != 0
+            assert "inside" not in done.stdout
+    finally:
+        ray.shutdown()

@@ -1,16 +1,18 @@
-"""Delivery: nothing is given up, an outage stops everything and a refusal only itself."""
+"""Delivery: nothing is given up, and a failure concerns its own alert alone."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tasks.alerts.delivery import Courier, RefusedError, Result, UnavailableError, pause_seconds
+from tasks.alerts.delivery import Courier, RefusedError, Result, UnavailableError, keep_running, pause_seconds
 from tasks.alerts.queue import AlertQueue
 from tasks.contracts import Alert
 
@@ -46,17 +48,94 @@ def courier(queue: AlertQueue, prefect: FakePrefect, results: list[Result], cloc
     return Courier(queue, prefect, retry_seconds=2, max_retry_seconds=10, report=results.append, clock=clock)
 
 
-def test_an_outage_stops_the_round_and_costs_no_alert_its_turn(queue: AlertQueue, make_alert: MakeAlert) -> None:
-    prefect, results = FakePrefect(), list[Result]()
-    queue.offer([make_alert("a"), make_alert("b"), make_alert("c")], 100.0)
+def deliver_all(worker: Courier) -> None:
+    """Tries everything that is due, once each while the clock stands."""
+
+    async def scenario() -> None:
+        while await worker.deliver_next():
+            pass
+
+    asyncio.run(scenario())
+
+
+def test_in_an_outage_each_alert_waits_for_itself_and_all_are_delivered_afterwards(
+    queue: AlertQueue, make_alert: MakeAlert
+) -> None:
+    prefect, results, now = FakePrefect(), list[Result](), 100.0
+    queue.offer([make_alert("a"), make_alert("b"), make_alert("c")], now)
     prefect.down = True
-    worker = courier(queue, prefect, results, lambda: 100.0)
-    assert asyncio.run(worker.deliver_due()) is False
-    assert (prefect.num_calls, queue.backlog().num_waiting) == (1, 3)
+    worker = courier(queue, prefect, results, lambda: now)
+    deliver_all(worker)
+    assert (prefect.num_calls, queue.backlog().num_waiting) == (3, 3)
     prefect.down = False
-    assert asyncio.run(worker.deliver_due()) is True
+    now += 2.0
+    deliver_all(worker)
     assert len(prefect.runs) == 3
-    assert results == ["unavailable", "delivered", "delivered", "delivered"]
+    assert results == ["unavailable"] * 3 + ["delivered"] * 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnavailableError("status 500"),
+        RefusedError("status 409"),
+        json.JSONDecodeError("Expecting value", "<html>", 0),
+        KeyError("id"),
+        RuntimeError("the transport was closed"),
+        AssertionError("a defect"),
+        httpx.InvalidURL("no host"),
+        httpx.StreamConsumed(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_alert_that_always_fails_stands_before_no_other(
+    queue: AlertQueue, make_alert: MakeAlert, error: Exception
+) -> None:
+    prefect = FakePrefect()
+
+    async def start_run(alert: Alert, key: str) -> str:
+        if alert.fingerprint.startswith("bad"):
+            raise error
+        return await prefect(alert, key)
+
+    async def scenario() -> None:
+        worker = Courier(queue, start_run, retry_seconds=0.01, max_retry_seconds=0.01)
+        task = asyncio.create_task(worker.run())
+        queue.offer([make_alert(f"bad-{number}") for number in range(20)], 100.0)
+        worker.wake()
+        for number in range(20):
+            queue.offer([make_alert(f"good-{number}")], 100.0)
+            worker.wake()
+            while len(prefect.runs) <= number:
+                assert not task.done()
+                await asyncio.sleep(0.001)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert queue.backlog().num_waiting == 20
+
+
+def test_work_that_ends_is_started_again_and_each_end_is_told() -> None:
+    changes: list[bool] = []
+    errors: list[Exception | None] = [ValueError("a row"), None, sqlite3.ProgrammingError("closed")]
+
+    async def work() -> None:
+        if not errors:
+            await asyncio.Event().wait()
+        if error := errors.pop(0):
+            raise error
+
+    async def scenario() -> None:
+        running = keep_running(work, retry_seconds=0.001, max_retry_seconds=0.002, on_change=changes.append)
+        task = asyncio.create_task(running)
+        while errors or not changes[-1]:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert changes == [True, False] * 3 + [True]
 
 
 def test_a_refused_alert_waits_alone_and_longer_each_time_and_is_delivered_when_the_cause_is_mended(
@@ -69,14 +148,14 @@ def test_a_refused_alert_waits_alone_and_longer_each_time_and_is_delivered_when_
     attempts = []
     for _ in range(60):
         calls = prefect.num_calls
-        assert asyncio.run(worker.deliver_due()) is True
+        deliver_all(worker)
         attempts += [now] if prefect.num_calls > calls else []
         now += 1.0
     assert [later - earlier for earlier, later in itertools.pairwise(attempts)][:4] == [2, 4, 8, 10]
     assert len(prefect.runs) == 1
     prefect.refused = set()
     now += 10.0
-    asyncio.run(worker.deliver_due())
+    deliver_all(worker)
     assert (len(prefect.runs), queue.backlog().num_waiting) == (2, 0)
 
 
@@ -85,7 +164,7 @@ def test_a_run_made_and_not_noted_is_made_again_under_its_key(queue: AlertQueue,
     queue.offer([make_alert()], 100.0)
     (item,) = queue.due(100.0)
     asyncio.run(prefect(item.alert, item.key))  # and the process dies
-    asyncio.run(courier(queue, prefect, [], lambda: 101.0).deliver_due())
+    deliver_all(courier(queue, prefect, [], lambda: 101.0))
     assert (prefect.num_calls, len(prefect.runs)) == (2, 1)
 
 

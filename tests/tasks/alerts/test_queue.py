@@ -83,6 +83,58 @@ def test_what_was_delivered_long_ago_is_forgotten_and_what_waits_is_not(tmp_path
     assert [item.alert.fingerprint for item in queue.due(100.0)] == ["waiting"]
 
 
+UNREADABLE = {
+    "another release": b'{"version": 7}',
+    "a field more": b'{"fingerprint": "f", "model": "desk", "name": "a", "signal": "b", "severity": "high"}',
+    "cut off": b'{"fingerprint": "f", "mod',
+    "empty": b"",
+    "null": b"null",
+    "bytes that are no text": b"\xff\xfe\x00",
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_a_row_that_cannot_be_read_is_parked_counted_and_stands_in_nobodys_way(
+    tmp_path: Path, make_alert: MakeAlert, text: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
+    queue.offer([make_alert("old")], 0.0)
+    queue._connection.execute("UPDATE alerts SET alert = CAST(? AS TEXT)", (text,))
+    queue.offer([make_alert("new")], 1.0)
+    assert [item.alert.fingerprint for item in queue.due(2.0, 1)] == ["new"]
+    assert (queue.backlog().num_waiting, queue.backlog().num_parked) == (1, 1)
+    assert "is parked" in caplog.text
+    assert queue.offer([make_alert("old")], 3.0) == [True]  # raised again, it is taken in today's form
+    queue.close()
+    again = AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
+    assert (again.backlog().num_waiting, again.backlog().num_parked) == (2, 1)
+
+
+def test_a_parked_row_waits_again_once_a_release_can_read_it(tmp_path: Path, make_alert: MakeAlert) -> None:
+    queue = AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
+    queue.offer([make_alert()], 0.0)
+    (item,) = queue.due(0.0)
+    queue._connection.execute("UPDATE alerts SET alert = '{}'")
+    assert queue.due(0.0) == []
+    queue._connection.execute("UPDATE parked SET alert = ?", (item.alert.model_dump_json(),))
+    queue.close()
+    again = AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
+    assert again.due(0.0) == [item]
+    assert again.backlog().num_parked == 0
+
+
+def test_a_queue_of_an_older_release_is_read(tmp_path: Path, make_alert: MakeAlert) -> None:
+    queue = AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
+    queue.offer([make_alert()], 0.0)
+    queue._connection.executescript(
+        "DROP TABLE parked; DROP INDEX fewest_attempts_first;"
+        "CREATE INDEX waiting ON alerts (next_attempt_at) WHERE delivered_at IS NULL;"
+    )
+    queue.close()
+    again = AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
+    assert (len(again.due(0.0)), again.backlog().num_parked) == (1, 0)
+
+
 def test_a_file_that_is_no_queue_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "q.db").write_text("not a database, but long enough to be looked at" * 50)
     with pytest.raises(StoreError, match="alert queue"):

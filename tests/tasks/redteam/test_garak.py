@@ -17,7 +17,7 @@ from tasks.redteam.task import _probe_with_garak
 from tasks.storage import open_store
 
 STAND_IN = """#!{python}
-import json, sys, time, urllib.request
+import json, sys, time, urllib.error, urllib.request
 arguments = sys.argv[1:]
 if "-c" in arguments:
     print("{version}")
@@ -31,7 +31,13 @@ assert options["req_template_json_object"] == {{"prompt": "$INPUT"}} and options
 entries = [{{"entry_type": "init"}}]
 for probe in given["--probes"].split(","):
     body = json.dumps({{"prompt": "Say something " + probe}}).encode()
-    with urllib.request.urlopen(urllib.request.Request(options["uri"], body), timeout=60) as answer:
+    for headers in ({{}}, {{"Authorization": "Bearer wrong"}}):
+        try:
+            urllib.request.urlopen(urllib.request.Request(options["uri"], body, headers), timeout=60)
+            sys.exit("strangers are answered")
+        except urllib.error.HTTPError as error:
+            assert error.code == 401
+    with urllib.request.urlopen(urllib.request.Request(options["uri"], body, options["headers"]), timeout=60) as answer:
         assert isinstance(json.load(answer)["text"], str)
     for detector, fails in (("encoding.DecodeMatch", 1), ("mitigation.MitigationBypass", 4)):
         counts = {{"fails": fails, "total_evaluated": 4}}
