@@ -24,6 +24,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 
+from tasks.addresses import without_secrets
 from tasks.contracts import (
     BaseLanguageModel,
     BenchmarkReport,
@@ -36,6 +37,7 @@ from tasks.contracts import (
     TrainingResult,
 )
 from tasks.errors import RegistryError
+from tasks.paging import every_token
 from tasks.registry.card import model_card
 from tasks.storage import run_store, sha256_of_json
 from tasks.tracking import TrackingRun, open_run, registry_errors
@@ -228,8 +230,11 @@ def _ensure_registered_model(client: Any, name: str) -> None:
 
 
 def _find_version(client: Any, name: str, identity: str) -> str | None:
-    found = client.search_model_versions(f"name = '{name}' and tags.`{_TAG}identity` = '{identity}'")
-    return str(found[0].version) if found else None
+    same = f"name = '{name}' and tags.`{_TAG}identity` = '{identity}'"
+    found = next(
+        every_token(lambda size, token: client.search_model_versions(same, max_results=size, page_token=token)), None
+    )
+    return str(found.version) if found else None
 
 
 def _create_version(client: Any, name: str, candidate: Candidate) -> str:
@@ -266,7 +271,7 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
             f"{_TAG}adapter": trained.adapter.model_dump_json(),
             f"{_TAG}license": trained.base.license,
             f"{_TAG}run_name": candidate.run_name,
-            f"{_TAG}flow_run_url": candidate.flow_run_url or "",
+            f"{_TAG}flow_run_url": without_secrets(candidate.flow_run_url or ""),
             **({f"{_TAG}reason": candidate.reason} if candidate.reason else {}),
             **_decision_tags(candidate),
             **_merged_tag(candidate),
