@@ -17,6 +17,7 @@ from rich.table import Table
 
 from tasks.addresses import without_secrets
 from tasks.errors import ConfigError, PerennialError
+from tasks.texts import check_text
 
 app = typer.Typer(
     name="perennial",
@@ -123,6 +124,7 @@ def rollback(
     """Makes the previous champion the champion again, and records why."""
     with _explained_errors():
         settings = _load(config)
+        reason = check_text(reason, "--reason", least=3)
         from flows import embedded
 
         with embedded.prefect_api(_say):

@@ -12,7 +12,7 @@ import importlib.metadata
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -212,13 +212,30 @@ def needed_references(client: Any, name: str) -> list[tuple[str, FolderRef]]:
 
 def aliases_of(client: Any, name: str) -> dict[str, str]:
     """Versions by alias; empty when there is no such registered model."""
+    found = _there(client.get_registered_model, name)
+    return {str(alias): str(version) for alias, version in found.aliases.items()} if found else {}
+
+
+def model_tags_of(client: Any, name: str) -> dict[str, str] | None:
+    """The tags of a registered model, or None where there is none."""
+    found = _there(client.get_registered_model, name)
+    return dict(found.tags) if found else None
+
+
+def tags_of(client: Any, name: str, version: str) -> dict[str, str] | None:
+    """The tags of a version, or None where it was deleted."""
+    found = _there(client.get_model_version, name, version)
+    return dict(found.tags) if found else None
+
+
+def _there(ask: Callable[..., Any], *arguments: str) -> Any:
+    """MLflow's answer, or None where it has no such thing."""
     try:
-        found = client.get_registered_model(name).aliases
+        return ask(*arguments)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return {}
+            return None
         raise
-    return {str(alias): str(version) for alias, version in found.items()}
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:
