@@ -22,6 +22,7 @@ from flows.evidence_store import open_evidence_store
 from tasks import dossier, registry
 from tasks.contracts import PromotionRecord, RetrainOutcome, RunEvidence, RunFindings
 from tasks.errors import InputError
+from tasks.texts import Name, Reason
 
 PROMOTE_DEPLOYMENT = "promote/promote"
 
@@ -30,8 +31,8 @@ class ApprovalForm(RunInput):
     """What Prefect's page asks; the name is the approver's own statement."""
 
     answer: Literal["approve", "reject"] = Field(description="Whether the candidate becomes champion.")
-    name: str = Field(min_length=1, max_length=100, description="Who decides.")
-    reason: str = Field(min_length=1, max_length=1000, description="Why; kept with the version and in the dossier.")
+    name: Name = Field(description="Who decides.")
+    reason: Reason = Field(description="Why; kept with the version and in the dossier.")
 
 
 # ----------------------------------------------------------------------------------------------------- a run that waits

@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tasks.addresses import without_secrets
 from tasks.errors import ConfigError, PerennialError
+from tasks.texts import check_text
 
 app = typer.Typer(
     name="perennial",
@@ -122,6 +124,7 @@ def rollback(
     """Makes the previous champion the champion again, and records why."""
     with _explained_errors():
         settings = _load(config)
+        reason = check_text(reason, "--reason", least=3)
         from flows import embedded
 
         with embedded.prefect_api(_say):
@@ -160,8 +163,11 @@ def check(
         for note in outcome.notes:
             console.print(note, highlight=False)
         if outcome.pairs:
-            console.print(f"{outcome.num_pairs} preference pairs to confirm: {store.uri_of(outcome.pairs)}", soft_wrap=True)
-        console.print(f"page  {store.uri_of(outcome.page)}", soft_wrap=True)
+            console.print(
+                f"{outcome.num_pairs} preference pairs to confirm: {without_secrets(store.uri_of(outcome.pairs))}",
+                soft_wrap=True,
+            )
+        console.print(f"page  {without_secrets(store.uri_of(outcome.page))}", soft_wrap=True)
         if found.alerted:
             sys.exit(3)
 
@@ -213,7 +219,7 @@ def prune(
         ]
         if shown:
             _print_pairs(f"Largest of {report.num_items}", shown, num_text_columns=2)
-            console.print(f"all   {store.uri_of(report.listing)}", soft_wrap=True)
+            console.print(f"all   {without_secrets(store.uri_of(report.listing))}", soft_wrap=True)
         verb = "Removed" if report.removed else "Would remove"
         console.print(f"{verb} {report.num_items} things, {report.size_bytes / 1e6:.1f} MB in the store.", highlight=False)
 
@@ -507,9 +513,18 @@ def deploy(
         typer.Option(help="Where runs work: processes here, processes in the workers' containers, or Jobs of a cluster."),
     ] = "local",
     file: Annotated[Path, typer.Option(help="The deployments.")] = Path("deployments/prefect.yaml"),
-    gpus: Annotated[int, typer.Option(min=1, max=10_000, help="How many runs may hold a GPU at a time.")] = 1,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="How many runs may hold a GPU at a time; none: as it is, at first 1."),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove what came from this file and is no longer in it; else it is named.")
+    ] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="This file replaces another that has deployments of the same names.")
+    ] = False,
 ) -> None:
-    """Brings the Prefect server to the deployments of this folder, with their pools, limit and automation."""
+    """Brings the Prefect server to the deployments of a file, with their pools, limit and automation; other files' stay."""
     with _explained_errors():
         from flows import embedded
 
@@ -519,7 +534,7 @@ def deploy(
             raise ConfigError("PREFECT_API_URL", "no server", "a Prefect server", "Set it, or start `perennial server`.")
         from flows.deploying import deploy as deploy_all
 
-        for word, what in deploy_all(file, profile, gpus):
+        for word, what in deploy_all(file, profile, gpus, prune=prune, take_over=take_over):
             console.print(f"{word:<9} {what}", highlight=False, soft_wrap=True)
 
 
@@ -573,7 +588,7 @@ def _print_pairs(title: str, lines: list[tuple[str, ...]], num_text_columns: int
     for index in range(max((len(line) for line in lines), default=0)):
         table.add_column(justify="left" if index < num_text_columns or len(lines[0]) <= 2 else "right", overflow="fold")
     for line in lines:
-        table.add_row(*(escape(cell) for cell in line))
+        table.add_row(*(escape(without_secrets(cell)) for cell in line))
     console.print()
     console.print(escape(title), style="bold", highlight=False, soft_wrap=True)  # a table's own title wraps at its width
     console.print(table, highlight=False)

@@ -220,8 +220,22 @@ def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
         raise ConfigError(where, str(getattr(error, "problem", error)), "valid YAML", "Mend the file there.") from error
+    return settings_of(document, kind, str(path))
+
+
+def settings_of(document: Any, kind: type[SettingsT], where: str) -> SettingsT:
+    """The settings in a document that was read.
+
+    Args:
+        document: What YAML made of the text.
+        kind: The settings that it is to hold.
+        where: The document's name in an error.
+
+    Raises:
+        ConfigError: It is no mapping, or has faults; all of them are named, not the first.
+    """
     if not isinstance(document, dict):
-        raise ConfigError(str(path), type(document).__name__, "a mapping of settings", "See examples/ for its shape.")
+        raise ConfigError(where, type(document).__name__, "a mapping of settings", "See examples/ for its shape.")
     try:
         return kind.model_validate(document)
     except ValidationError as error:
@@ -229,7 +243,7 @@ def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(
-            str(path),
+            where,
             f"{count}:\n{listing}\n",
             "every setting as docs/configuration.md describes it",
             "Mend them and run again.",

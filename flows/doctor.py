@@ -12,16 +12,18 @@ import importlib.util
 import os
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
+
 from flows.config import RetrainConfig
 from flows.embedded import home, running_server
+from tasks.addresses import without_secrets
 from tasks.errors import PerennialError
+from tasks.paging import every_async
 from tasks.storage import Store
 
 MIN_FREE_BYTES = 5 * 10**9
@@ -49,7 +51,8 @@ def examine(settings: RetrainConfig | None) -> Iterator[Finding]:
     """
     for name, check in _CHECKS:
         try:
-            yield from check(settings)
+            for finding in check(settings):
+                yield replace(finding, found=without_secrets(finding.found), todo=without_secrets(finding.todo))
         except PerennialError as error:
             yield Finding(name, "fault", f"{error.where}: {error.found}", error.todo)
 
@@ -222,13 +225,12 @@ def _prefect(settings: RetrainConfig | None) -> Iterator[Finding]:
         yield Finding("Prefect", "ok", "embedded: each run starts a server of its own", "")
         return
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
-            skew = abs(email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        yield Finding(
-            "Prefect", "fault", f"{url} does not answer ({reason})", "Start the server, or correct PREFECT_API_URL."
-        )
+        answer = httpx.get(f"{url}/health", timeout=10)
+        answer.raise_for_status()
+        skew = abs(email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time())
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, KeyError) as error:
+        todo = "Start the server, or correct PREFECT_API_URL."
+        yield Finding("Prefect", "fault", f"{url} does not answer ({type(error).__name__})", todo)
         return
     try:
         yield from asyncio.run(_served(url, settings))
@@ -258,25 +260,27 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
                 "" if same else f"Run {prefect.__version__} on both.",
             )
         )
-        deployments = await client.read_deployments(limit=200)
+        deployments = await every_async(lambda limit, offset: client.read_deployments(limit=limit, offset=offset))
+        flows = await every_async(lambda limit, offset: client.read_flows(limit=limit, offset=offset))
+        flow_names = {flow.id: flow.name for flow in flows}
         if not deployments:
             todo = "perennial deploy"
             findings.append(Finding("deployments", "note", "none", todo))
-        left_off = (await _told(client)).get("off", [])
         for deployment in deployments:
-            findings.append(_scheduled(deployment, left_off))
-        if any("perennial" in deployment.tags for deployment in deployments):
-            findings += [await _deployed(client), await _slots(client), await _watchman(client)]
-        pools = {pool.name: pool for pool in await client.read_work_pools()}
+            findings.append(_scheduled(deployment, f"{flow_names.get(deployment.flow_id)}/{deployment.name}"))
+        own = [deployment for deployment in deployments if "perennial" in deployment.tags]
+        if own:
+            findings += [_deployed(own), await _slots(client), await _watchman(client)]
+        found = await every_async(lambda limit, offset: client.read_work_pools(limit=limit, offset=offset))
+        pools = {pool.name: pool for pool in found}
         for name in sorted({str(deployment.work_pool_name) for deployment in deployments if deployment.work_pool_name}):
             if name not in pools:
-                findings.append(
-                    Finding(
-                        "work pool", "fault", f"{name} does not exist", f"prefect work-pool create {name} --type process"
-                    )
-                )
+                findings.append(Finding("work pool", "fault", f"{name} does not exist", "perennial deploy"))
                 continue
-            workers = [w for w in await client.read_workers_for_work_pool(name) if str(w.status).endswith("ONLINE")]
+            known = await every_async(
+                lambda limit, offset, name=name: client.read_workers_for_work_pool(name, limit=limit, offset=offset)  # type: ignore[misc]
+            )
+            workers = [worker for worker in known if str(worker.status).endswith("ONLINE")]
             if pools[name].is_paused:
                 findings.append(Finding("work pool", "fault", f"{name} is paused", f"prefect work-pool resume {name}"))
             elif not workers:
@@ -288,24 +292,18 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
     return findings
 
 
-async def _told(client: Any) -> dict[str, Any]:
-    """What the last `perennial deploy` said that it deployed."""
-    from flows.deploying import DEPLOYED
-
-    variable = await client.read_variable_by_name(DEPLOYED)
-    return variable.value if variable and isinstance(variable.value, dict) else {}
-
-
-async def _deployed(client: Any) -> Finding:
+def _deployed(deployments: list[Any]) -> Finding:
     """Whether what is deployed is of this code's version."""
     from flows.deploying import code_version
 
     own = code_version()
-    version = (await _told(client)).get("version")
-    if version == own:
+    others = [one for one in deployments if one.version != own]
+    if not others:
         return Finding("deployed", "ok", f"by version {own}")
-    found = f"by version {version}, and this is {own}" if version else "nobody says by which version"
-    return Finding("deployed", "fault", found, "perennial deploy")
+    version = others[0].version
+    by = f"by version {version}, and this is {own}" if version else "nobody says by which version"
+    number = f" ({len(others)} of {len(deployments)} deployments)"
+    return Finding("deployed", "fault", by + number, "perennial deploy, for each file of deployments")
 
 
 async def _slots(client: Any) -> Finding:
@@ -330,26 +328,28 @@ async def _watchman(client: Any) -> Finding:
 
     name = zombie_automation().name
     found = await client.read_automations_by_name(name)
+    if not found:
+        return Finding("dead runs", "fault", f"the automation `{name}` is missing", "perennial deploy")
     if not any(one.enabled for one in found):
-        return Finding(
-            "dead runs", "fault", f"the automation `{name}` is {'off' if found else 'missing'}", "perennial deploy"
-        )
+        return Finding("dead runs", "fault", f"the automation `{name}` is off", f'prefect automation resume "{name}"')
     return Finding("dead runs", "ok", "are marked by an automation")
 
 
-def _scheduled(deployment: Any, left_off: list[str]) -> Finding:
+def _scheduled(deployment: Any, name: str) -> Finding:
     """What a deployment's schedules say; one that was deployed turned off is no fault, one turned off since then is."""
-    active = [schedule for schedule in deployment.schedules if schedule.active]
+    from flows.deploying import deployed_schedules, resume_command
+
     if deployment.paused:
-        return Finding(
-            "schedule", "fault", f"{deployment.name} is paused", f"prefect deployment schedule resume, for {deployment.name}"
-        )
+        return Finding("schedule", "fault", f"{deployment.name} is paused", resume_command(deployment))
+    active = [schedule for schedule in deployment.schedules if schedule.active]
     if deployment.schedules and not active:
-        if any(f"{deployment.name}/{one.slug}" not in left_off for one in deployment.schedules):
-            todo = "Activate one, or remove them."
+        as_deployed = deployed_schedules(deployment)
+        off = [one for one in deployment.schedules if as_deployed.get(one.slug or "", True)]
+        if off:
+            todo = f"prefect deployment schedule resume {name} {off[0].id}"
             return Finding("schedule", "fault", f"{deployment.name} has schedules, none active", todo)
         first = "name its production log and " if deployment.name == "check-production" else ""
-        todo = f"To turn it on, {first}set `active: true` in deployments/prefect.yaml, then `perennial deploy`."
+        todo = f"To turn it on, {first}set `active: true` in its file of deployments, then `perennial deploy`."
         return Finding("schedule", "note", f"{deployment.name}: off on purpose, as it was deployed", todo)
     return Finding("schedule", "ok", f"{deployment.name}: {len(active) or 'no'} active")
 

@@ -24,6 +24,7 @@ from prefect.states import Cancelling
 from pydantic import BaseModel, TypeAdapter
 
 from tasks.errors import HandOverError
+from tasks.paging import every
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +101,7 @@ def cancel_children(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) 
 
 def _cancel_below(client: SyncPrefectClient, parent: UUID) -> None:
     below = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent]))
-    for child in client.read_flow_runs(flow_run_filter=below):
+    for child in list(every(lambda limit, offset: client.read_flow_runs(flow_run_filter=below, limit=limit, offset=offset))):
         if child.deployment_id is None:
             _cancel_below(client, child.id)
         elif child.state is None or not child.state.is_final():

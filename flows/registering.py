@@ -12,6 +12,7 @@ from tasks.errors import InputError
 from tasks.registry import RegistryConfig
 from tasks.registry.rollout import Rollout, abort, advance, start
 from tasks.registry.task import change_rollout
+from tasks.texts import check_text
 
 Lines = list[tuple[str, ...]]
 
@@ -54,7 +55,12 @@ def advance_rollout(config: RegistryConfig, metrics: Mapping[str, float]) -> tup
 
 
 def abort_rollout(config: RegistryConfig, reason: str) -> tuple[str, Lines]:
-    """The champion's rollout aborted: it gets no traffic."""
+    """The champion's rollout aborted: it gets no traffic.
+
+    Raises:
+        InputError: The reason is empty, too long for the record, or holds control characters.
+    """
+    reason = check_text(reason, "--reason", 400)
     version, rollout = change_rollout(config, lambda present, _: abort(present, reason, _now()))
     return rollout_lines(config.registered_name, version, rollout)
 

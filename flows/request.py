@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from flows.config import RetrainConfig, Section
 from tasks.errors import ConfigError
 from tasks.moments import aware
+from tasks.texts import PRINTABLE
 from tasks.training import BudgetConfig
 
 
@@ -17,7 +18,10 @@ class RunRequest(Section):
     """Why a run was started by hand, and how it differs from the quarterly one; what is left empty is as configured."""
 
     reason: str = Field(
-        min_length=3, max_length=500, description="Why now. Goes on record with the model version and in the dossier."
+        min_length=3,
+        max_length=500,
+        pattern=PRINTABLE,
+        description="Why now. Goes on record with the model version and in the dossier.",
     )
     rows_from: datetime | None = Field(
         None, description="Learn from rows made at this time or later (UTC). Empty: from where the configuration begins."

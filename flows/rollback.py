@@ -11,11 +11,13 @@ from flows.naming import name_when_due
 from tasks import registry
 from tasks.contracts import PromotionRecord
 from tasks.stage import CONTRACTS
+from tasks.texts import PRINTABLE, REASON_CHARACTERS
 
 
 @flow(name="rollback", flow_run_name=name_when_due("rollback"), persist_result=True, result_serializer=CONTRACTS)
 def rollback(
-    registration: registry.RegistryConfig, reason: Annotated[str, Field(min_length=3, max_length=1000)]
+    registration: registry.RegistryConfig,
+    reason: Annotated[str, Field(min_length=3, max_length=REASON_CHARACTERS, pattern=PRINTABLE)],
 ) -> PromotionRecord:
     """The record of a rollback.
 

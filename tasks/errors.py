@@ -24,10 +24,12 @@
     └── RegistryError               the model registry refused, or its state is not what was judged
 
 A message has four parts: where (configuration path, file, row id), what was found, what was expected, and what to do.
-Never a record's text.
+Never a record's text, nor what an address has of a password.
 """
 
 from __future__ import annotations
+
+from tasks.addresses import without_secrets
 
 
 class PerennialError(Exception):
@@ -43,11 +45,9 @@ class PerennialError(Exception):
     exit_code = 1
 
     def __init__(self, where: str, found: str, expected: str, todo: str) -> None:
-        super().__init__(where, found, expected, todo)
-        self.where = where
-        self.found = found
-        self.expected = expected
-        self.todo = todo
+        parts = tuple(map(without_secrets, (where, found, expected, todo)))
+        super().__init__(*parts)
+        self.where, self.found, self.expected, self.todo = parts
 
     def __str__(self) -> str:
         return f"{self.where}: found {self.found}; expected {self.expected}. {self.todo}"

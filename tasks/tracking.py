@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tasks.addresses import without_secrets
 from tasks.artifact_paths import artifact_root, follow_moved_artifacts
 from tasks.contracts import DatasetRef
 from tasks.errors import ConfigError, MissingDependencyError, RegistryError
@@ -89,7 +90,7 @@ def connect() -> Any:
             f"{uri} ({_first_line(error)})",
             "an MLflow server, or a database whose folder is writable",
             "Correct the URI; folder stores such as ./mlruns are no longer supported by MLflow.",
-        ) from error
+        ) from None  # MLflow's own message holds the address with its password
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def registry_errors(where: str) -> Iterator[None]:
             f"{error.error_code}: {_first_line(error)}",
             "MLflow to accept the call",
             "Check that the server at MLFLOW_TRACKING_URI runs and that this account may write, then run again.",
-        ) from error
+        ) from None  # MLflow's own message may hold the address with its password
 
 
 class RunStopped(Exception):
@@ -126,7 +127,7 @@ class TrackingRun:
         self.run_id = run_id
         self._client = client
         self._waiting: deque[Record] = deque()
-        self._outbox = Outbox(unsent_folder(), run_id, {"tracking_uri": tracking_uri(), "run_id": run_id})
+        self._outbox = Outbox(unsent_folder(), run_id, {"tracking_uri": without_secrets(tracking_uri()), "run_id": run_id})
         self._num_kept = 0
         self._retry_at = 0.0
 
@@ -229,7 +230,7 @@ def send_kept(client: Any) -> int:
     num_sent = 0
     for path in kept_files(unsent_folder()):
         with claimed(path) as found:
-            if found is None or found[0].get("tracking_uri") != tracking_uri():
+            if found is None or found[0].get("tracking_uri") != without_secrets(tracking_uri()):
                 continue
             run_id = str(found[0]["run_id"])
             for record in found[1]:
@@ -353,7 +354,7 @@ def _start_monitor(run_id: str) -> Any:
 
 def run_page(run_id: str) -> str | None:
     """The address of a run's page on the tracking server, or None where no server shows one (a bare database)."""
-    uri = tracking_uri()
+    uri = without_secrets(tracking_uri())
     if not uri.startswith(("http://", "https://")):
         return None
     with registry_errors(f"MLflow run {run_id}"):
@@ -386,4 +387,4 @@ def _artifact_location() -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:200]
+    return without_secrets(str(error).strip().split("\n", 1)[0])[:200]

@@ -18,6 +18,7 @@ from prefect.events import emit_event
 from tasks.alerts.config import AlertPolicy
 from tasks.contracts import Alert, AlertDecision, NewRows, RetrainHistory
 from tasks.moments import moment_in
+from tasks.paging import every
 from tasks.progress import report_progress
 from tasks.stage import stage_task
 
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 RETRAIN_FLOW = "retrain"
 ALERT_FLOW = "retrain-on-alert"
-_PAGE = 200
 _HORIZON_DAYS = 400.0
 """Retrains older than this are as good as none: beyond the longest cool-down (365 days)."""
 _OPEN = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
@@ -82,19 +82,15 @@ def decide_retrain(
 
 def _runs_of(client: SyncPrefectClient, flow: str, since: dt.datetime, until: dt.datetime) -> Iterator[FlowRun]:
     """A flow's runs that were to start between two times, newest first, through all pages."""
-    offset = 0
-    while True:
-        page = client.read_flow_runs(
+    return every(
+        lambda limit, offset: client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
             flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(after_=since, before_=until)),
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-            limit=_PAGE,
+            limit=limit,
             offset=offset,
         )
-        yield from page
-        if len(page) < _PAGE:
-            return
-        offset += _PAGE
+    )
 
 
 def _section(run: FlowRun, name: str) -> dict[str, Any]:

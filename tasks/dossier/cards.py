@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tasks.addresses import without_secrets
 from tasks.contracts import RunEvidence
 from tasks.dossier.blocks import Bullets, Cell, Chain, Code, Details, Facts, Row, Section, Table
 from tasks.dossier.config import DossierConfig
@@ -54,12 +55,12 @@ def installed_versions() -> dict[str, str]:
 
 
 def public_settings(settings: Any) -> Any:
-    """The settings without what must not be shown: deny-listed terms, and values of keys that name a credential."""
+    """The settings without what must not be shown: deny-listed terms, credentials by their keys and within addresses."""
     if isinstance(settings, Mapping):
         return {str(name): _public_value(str(name), value) for name, value in settings.items()}
     if isinstance(settings, list | tuple):
         return [public_settings(item) for item in settings]
-    return settings
+    return without_secrets(settings) if isinstance(settings, str) else settings
 
 
 def _public_value(name: str, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tasks.addresses import without_secrets
 from tasks.contracts import RunEvidence
 from tasks.dossier.blocks import Page, Section, Tile
 from tasks.dossier.business import business_section
@@ -68,7 +69,7 @@ def compose_page(
         verdict=verdict_of(evidence),
         tiles=_tiles(evidence),
         sections=[section for section in sections if section is not None],
-        links=[("Run in Prefect", evidence.flow_run_url)] if evidence.flow_run_url else [],
+        links=[("Run in Prefect", without_secrets(evidence.flow_run_url))] if evidence.flow_run_url else [],
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.context import TaskRunContext
 
+from tasks.addresses import without_secrets
 from tasks.contracts import DatasetRef, Dossier, DriftReport, FileRef, RunEvidence, WindowCheck
 from tasks.dossier.config import DossierConfig
 from tasks.errors import IntegrityError
@@ -68,7 +69,7 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = T
                 run.log_artifact_bytes("dossier/dossier.html", html)
                 run.log_artifact_bytes("dossier/dossier.json", record)
         progress.finish(f"{len(html) // 1000} kB at {page_uri}")
-    logger.info("dossier: %d kB at %s", len(html) // 1000, page_uri)
+    logger.info("dossier: %d kB at %s", len(html) // 1000, without_secrets(page_uri))
     if TaskRunContext.get() is not None:
         _publish(evidence, page_uri, run_page(run_id) if run_id else None)
     return Dossier(run_name=evidence.run_name, mlflow_run_id=run_id, **files)

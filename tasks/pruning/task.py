@@ -17,8 +17,10 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.context import TaskRunContext
 
+from tasks.addresses import without_secrets
 from tasks.contracts import OldVersions, PruneReport
 from tasks.errors import PerennialError
+from tasks.paging import every
 from tasks.progress import report_progress
 from tasks.pruning.config import PruningConfig
 from tasks.stage import stage_task
@@ -70,7 +72,7 @@ def remove_prunable(store_uri: str, found: PruneReport) -> PruneReport:
             store.remove(one.name)
             progress(number + 1)
         progress.finish(f"{len(items)} removed")
-    logger.info("pruning: removed %d things of %s", len(items), store.uri)
+    logger.info("pruning: removed %d things of %s", len(items), without_secrets(store.uri))
     report = found.model_copy(update={"removed": True})
     _publish(report)
     return report
@@ -85,7 +87,8 @@ def _refuse_while_runs_are_open() -> None:
     )
     own = {runtime.flow_run.id, runtime.flow_run.root_flow_run_id}
     with get_client(sync_client=True) as client:
-        open_runs = [run.name for run in client.read_flow_runs(flow_run_filter=wanted) if str(run.id) not in own]
+        runs = every(lambda limit, offset: client.read_flow_runs(flow_run_filter=wanted, limit=limit, offset=offset))
+        open_runs = [run.name for run in runs if str(run.id) not in own]
     if open_runs:
         raise PerennialError(
             "pruning",

@@ -19,7 +19,8 @@ from tasks.contracts import Approval, ChampionEvent, PromotionDecision, Promotio
 from tasks.errors import InputError, RegistryError
 from tasks.registry.approval import APPROVAL, Answer, Terms, approval_in, describe_approval, fault_of_answer, question
 from tasks.registry.rollout import ROLLOUT
-from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, aliases_of, describe
+from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, aliases_of, describe, model_tags_of, tags_of
+from tasks.texts import check_text, cut
 from tasks.tracking import registry_errors
 
 logger = logging.getLogger(__name__)
@@ -154,8 +155,10 @@ def roll_back(client: Any, name: str, reason: str, now: str) -> PromotionRecord:
     The version rolled back is marked: no later run promotes it again by itself.
 
     Raises:
+        InputError: The reason is empty, too long for the record, or holds control characters.
         RegistryError: There is no previous champion, or MLflow refuses.
     """
+    reason = check_text(reason, "the reason of the rollback")
     with registry_errors(f"registered model {name}"):
         settle(client, name)
         aliases = aliases_of(client, name)
@@ -174,28 +177,45 @@ def roll_back(client: Any, name: str, reason: str, now: str) -> PromotionRecord:
 
 
 def settle(client: Any, name: str) -> None:
-    """Finishes a change of champion that was begun and not ended, if there is one; every step may be repeated."""
+    """Finishes a change of champion that was begun and not ended, if there is one; every step may be repeated.
+
+    A version that was deleted in between is passed over: without the one it replaced the new champion begins alone, and a
+    change to one that is gone is given up.
+    """
     tag = _tags_of(client, name).get(_INTENT)
     if not tag:
         return
     intent = _Intent.model_validate_json(tag)
     event = intent.event
-    if event.replaced is not None:
-        client.set_registered_model_alias(name, PREVIOUS, event.replaced)
+    if tags_of(client, name, event.version) is None:
+        what = f"its {event.action}, begun at {event.at}, is given up"
+        logger.error("registry: %s: version %s is gone; %s", name, event.version, what)
+        client.delete_registered_model_tag(name, _INTENT)
+        return
+    replaced = event.replaced
+    if replaced is not None and tags_of(client, name, replaced) is None:
+        logger.warning("registry: %s: version %s, which version %s replaces, is gone", name, replaced, event.version)
+        replaced = None
+    if replaced is not None:
+        client.set_registered_model_alias(name, PREVIOUS, replaced)
+    elif aliases_of(client, name).get(PREVIOUS) == event.version:
+        client.delete_registered_model_alias(name, PREVIOUS)
     if event.action == "rollback":
         # Who returns has all the traffic; a rollout that the version once had is over.
         client.delete_model_version_tag(name, event.version, ROLLOUT)
     client.set_registered_model_alias(name, CHAMPION, event.version)
     if aliases_of(client, name).get(CHALLENGER) == event.version:
         client.delete_registered_model_alias(name, CHALLENGER)
-    if event.action == "rollback" and event.replaced is not None:
-        client.set_model_version_tag(name, event.replaced, _ROLLED_BACK, f"{event.at}: {event.reason}")
+    reason = cut(event.reason)  # an intent of an older version may hold what a database refuses
+    if event.action == "rollback" and replaced is not None:
+        client.set_model_version_tag(name, replaced, _ROLLED_BACK, f"{event.at}: {reason}")
     client.delete_model_version_tag(name, event.version, _ROLLED_BACK)
     if event.by is not None:
         _keep_approval(client, name, event)
-    by = f", approved by {event.by}: {event.reason}" if event.by else ""
+    by = f", approved by {cut(event.by)}: {reason}" if event.by else ""
     client.set_model_version_tag(name, event.version, _PROMOTION, f"champion since {event.at}{by}")
-    client.set_registered_model_tag(name, f"{_EVENT}{intent.number:06d}", event.model_dump_json())
+    kept = event.model_copy(update={"reason": reason})
+    client.set_registered_model_tag(name, f"{_EVENT}{intent.number:06d}", kept.model_dump_json())
     client.delete_registered_model_tag(name, _INTENT)
     logger.info("registry: %s, %s: version %s replaces %s", name, event.action, event.version, _told(event.replaced))
 
@@ -203,9 +223,7 @@ def settle(client: Any, name: str) -> None:
 def history(client: Any, name: str) -> tuple[ChampionEvent, ...]:
     """Every change of champion, oldest first; empty when there was none."""
     with registry_errors(f"registered model {name}"):
-        if not aliases_of(client, name):
-            return ()
-        tags = _tags_of(client, name)
+        tags = model_tags_of(client, name) or {}
         return tuple(ChampionEvent.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(_EVENT))
 
 
@@ -225,7 +243,10 @@ def _keep_approval(client: Any, name: str, event: ChampionEvent) -> None:
 
 
 def _begin(client: Any, name: str, event: ChampionEvent) -> None:
-    number = sum(key.startswith(_EVENT) for key in _tags_of(client, name)) + 1
+    # One more than the last, not than their number: a tag may have been removed by hand.
+    numbers = [int(key.removeprefix(_EVENT)) for key in _tags_of(client, name) if key.startswith(_EVENT)]
+    number = max(numbers, default=0) + 1
+    event = event.model_copy(update={"reason": cut(event.reason)})  # a registered model's tag holds 5,000 characters
     client.set_registered_model_tag(name, _INTENT, _Intent(number=number, event=event).model_dump_json())
 
 

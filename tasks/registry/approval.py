@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.contracts import Approval, PromotionDecision
+from tasks.texts import Name, Reason
 
 APPROVAL = "perennial.approval"
 
@@ -42,8 +43,8 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     verdict: Verdict = Field(description="Whether the candidate becomes champion.")
-    name: str = Field(min_length=1, max_length=100, description="Who decides.")
-    reason: str = Field(min_length=1, max_length=1000, description="Why; kept with the version.")
+    name: Name = Field(description="Who decides.")
+    reason: Reason = Field(description="Why; kept with the version.")
 
     def to(self, asked: Approval, now: str) -> Approval:
         """The question with this answer."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.contracts import ChampionEvent
+from tasks.paging import every_token
 from tasks.registry.aliases import history
 from tasks.tracking import registry_errors
 
@@ -74,7 +75,9 @@ def chronicle(client: Any, name: str) -> tuple[Reign, ...]:
     if not events:
         return ()
     with registry_errors(f"registered model {name}"):
-        tags = {str(found.version): dict(found.tags) for found in client.search_model_versions(f"name = '{name}'")}
+        own = f"name = '{name}'"
+        found = every_token(lambda size, token: client.search_model_versions(own, max_results=size, page_token=token))
+        tags = {str(one.version): dict(one.tags) for one in found}
     return reigns(events, tags)
 
 

@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from tasks.contracts import OldVersions, Prunable
+from tasks.paging import every_token
 from tasks.registry.approval import approval_in
 from tasks.registry.rollout import ROLLOUT, Rollout
 from tasks.storage import digests_in
 from tasks.tracking import registry_errors
 
 logger = logging.getLogger(__name__)
-
-_PAGE = 200
 
 
 def old_versions(client: Any, name: str, keep_versions: int, keep_days: float, now: dt.datetime) -> OldVersions:
@@ -108,10 +107,4 @@ def _is_asked_about(version: Any) -> bool:
 def _pages(client: Any, kind: str) -> Any:
     """Every registered model, or every version, through all pages."""
     search = client.search_registered_models if kind == "models" else client.search_model_versions
-    token = None
-    while True:
-        page = search(max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return every_token(lambda size, token: search(max_results=size, page_token=token))

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.errors import InputError, RolloutError
 from tasks.registry.config import AbortCondition, RolloutConfig, RolloutStep
+from tasks.texts import cut
 
 ROLLOUT = "perennial.rollout"
 
@@ -148,7 +149,7 @@ def abort(present: Rollout | None, reason: str, now: str) -> Rollout:
     Raises:
         RolloutError: There is no rollout on its way.
     """
-    return _changed(_under_way(present), "aborted", 0, f"aborted: {reason}"[:500], now)
+    return _changed(_under_way(present), "aborted", 0, cut(f"aborted: {reason}", 500), now)
 
 
 def violations(conditions: Sequence[AbortCondition], metrics: Mapping[str, float]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 
+from tasks.addresses import without_secrets
 from tasks.contracts import (
     BaseLanguageModel,
     BenchmarkReport,
@@ -35,6 +36,7 @@ from tasks.contracts import (
     TrainingResult,
 )
 from tasks.errors import RegistryError
+from tasks.paging import every_token
 from tasks.registry.card import model_card
 from tasks.scratch import scratch_folder
 from tasks.storage import run_store, sha256_of_json
@@ -210,13 +212,30 @@ def needed_references(client: Any, name: str) -> list[tuple[str, FolderRef]]:
 
 def aliases_of(client: Any, name: str) -> dict[str, str]:
     """Versions by alias; empty when there is no such registered model."""
+    found = _there(client.get_registered_model, name)
+    return {str(alias): str(version) for alias, version in found.aliases.items()} if found else {}
+
+
+def model_tags_of(client: Any, name: str) -> dict[str, str] | None:
+    """The tags of a registered model, or None where there is none."""
+    found = _there(client.get_registered_model, name)
+    return dict(found.tags) if found else None
+
+
+def tags_of(client: Any, name: str, version: str) -> dict[str, str] | None:
+    """The tags of a version, or None where it was deleted."""
+    found = _there(client.get_model_version, name, version)
+    return dict(found.tags) if found else None
+
+
+def _there(ask: Callable[..., Any], *arguments: str) -> Any:
+    """MLflow's answer, or None where it has no such thing."""
     try:
-        found = client.get_registered_model(name).aliases
+        return ask(*arguments)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return {}
+            return None
         raise
-    return {str(alias): str(version) for alias, version in found.items()}
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:
@@ -228,8 +247,11 @@ def _ensure_registered_model(client: Any, name: str) -> None:
 
 
 def _find_version(client: Any, name: str, identity: str) -> str | None:
-    found = client.search_model_versions(f"name = '{name}' and tags.`{_TAG}identity` = '{identity}'")
-    return str(found[0].version) if found else None
+    same = f"name = '{name}' and tags.`{_TAG}identity` = '{identity}'"
+    found = next(
+        every_token(lambda size, token: client.search_model_versions(same, max_results=size, page_token=token)), None
+    )
+    return str(found.version) if found else None
 
 
 def _create_version(client: Any, name: str, candidate: Candidate) -> str:
@@ -266,7 +288,7 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
             f"{_TAG}adapter": trained.adapter.model_dump_json(),
             f"{_TAG}license": trained.base.license,
             f"{_TAG}run_name": candidate.run_name,
-            f"{_TAG}flow_run_url": candidate.flow_run_url or "",
+            f"{_TAG}flow_run_url": without_secrets(candidate.flow_run_url or ""),
             **({f"{_TAG}reason": candidate.reason} if candidate.reason else {}),
             **_decision_tags(candidate),
             **_merged_tag(candidate),

@@ -13,6 +13,7 @@ from typing import Literal
 from tasks.contracts import BudgetRequest, TrainingPlan
 from tasks.errors import BudgetError, InputError
 from tasks.storage import Store
+from tasks.texts import NAME_CHARACTERS, check_text
 from tasks.training.config import BudgetConfig
 from tasks.training.planning import Spent, amount
 
@@ -90,8 +91,11 @@ def answer(
     """Records a person's answer; a later one replaces it, until the training has begun.
 
     Raises:
-        InputError: Nobody has asked, or name or reason is missing.
+        InputError: Nobody has asked, or name or reason is missing or cannot be kept.
     """
+    if not by.strip() or not reason.strip():
+        raise InputError("--name and --reason", "an empty one", "who decides and why", "State both.")
+    by, reason = check_text(by, "--name", NAME_CHARACTERS), check_text(reason, "--reason")
     word = {"verdict": verdict, "by": by, "reason": reason, "answered_at": _now()}
 
     def answered(request: BudgetRequest | None) -> BudgetRequest:
@@ -100,8 +104,6 @@ def answer(
             raise InputError(
                 f"training {training}", "no question about its budget", f"one that was asked ({known})", "Check its name."
             )
-        if not by.strip() or not reason.strip():
-            raise InputError("--name and --reason", "an empty one", "who decides and why", "State both.")
         return request.model_copy(update=word)
 
     return store.update_record(_name(model, training), BudgetRequest, answered)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-from collections.abc import Callable
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, VariableCreate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentCreate, DeploymentScheduleCreate, DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
 from typer.testing import CliRunner
 
 from flows import doctor
 from flows.cli import app
 from flows.config import RetrainConfig
-from flows.deploying import DEPLOYED, code_version
+from flows.deploying import SCHEDULES, code_version
 from flows.doctor import Finding, examine
+from tasks import paging
 from tasks.alerts.queue import AlertQueue
 from tasks.contracts import Alert
 from tests.hostile import ordinary_lines
@@ -123,35 +128,100 @@ def test_a_pool_without_a_worker_and_a_paused_deployment_are_found() -> None:
     assert ("clock", "ok") in found
 
 
-@pytest.mark.usefixtures("embedded_home")
-def test_a_schedule_that_was_deployed_off_is_no_fault_and_one_turned_off_since_is() -> None:
-    async def plant(*active: str) -> None:
-        async with get_client() as client:
-            flow_id = await client.create_flow_from_name("scheduled-for-doctor")
+@pytest.fixture
+def deployed(embedded_home: Path) -> Iterator[Callable[..., Any]]:
+    """Makes deployments as `perennial deploy` would, on the session's server; they are gone afterwards."""
+    made = []
+    with get_client(sync_client=True) as client:
+
+        def make(name: str, *, active: bool, as_deployed: bool, version: str | None = None) -> Any:
             cron = CronSchedule(cron="20 * * * *", timezone="UTC")
-            for name in ("check-production", "every-quarter"):
-                schedule = DeploymentScheduleCreate(slug="hourly", schedule=cron, active=name in active)
-                await client.create_deployment(flow_id, name=name, schedules=[schedule])
-            told = {"version": code_version(), "profile": "local", "off": ["check-production/hourly"]}
-            if await client.read_variable_by_name(DEPLOYED) is None:
-                await client.create_variable(VariableCreate(name=DEPLOYED, value=told))
+            body = DeploymentCreate(
+                flow_id=client.create_flow_from_name("scheduled-for-doctor"),
+                name=name,
+                version=version or code_version(),
+                schedules=[DeploymentScheduleCreate(slug="hourly", schedule=cron, active=active)],
+                labels={SCHEDULES: json.dumps({"hourly": as_deployed})},
+            )
+            client.request("POST", "/deployments/", json=body.model_dump(mode="json", exclude_unset=True))
+            made.append(f"scheduled-for-doctor/{name}")
+            return client.read_deployment_by_name(made[-1])
 
-    def schedules() -> dict[str, Finding]:
-        return {one.found.split()[0].strip(":"): one for one in examine(None) if one.check == "schedule"}
+        yield make
+        for name in made:
+            client.delete_deployment(client.read_deployment_by_name(name).id)
 
-    asyncio.run(plant("every-quarter"))
+
+def schedules() -> dict[str, Finding]:
+    return {one.found.split()[0].strip(":"): one for one in examine(None) if one.check == "schedule"}
+
+
+def test_a_schedule_that_was_deployed_off_is_no_fault_and_one_turned_off_since_is(deployed: Callable[..., Any]) -> None:
+    deployed("check-production", active=False, as_deployed=False)
+    deployed("every-quarter", active=True, as_deployed=True)
+    deployed("every-month", active=False, as_deployed=True)
     found = schedules()
     assert found["check-production"].status == "note"
     assert "off on purpose" in found["check-production"].found
     assert "name its production log and set `active: true`" in found["check-production"].todo
     assert found["every-quarter"].status == "ok"
+    assert found["every-month"].status == "fault", "nobody deployed it like that"
 
-    asyncio.run(plant("check-production"))
-    found = schedules()
-    assert found["check-production"].status == "ok"
-    assert found["every-quarter"].status == "fault", "nobody deployed it like that"
+
+def test_more_deployments_than_one_page_are_all_looked_at(
+    deployed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "PAGE", 3)
+    for number in range(8):
+        deployed(f"of-many-{number}", active=number != 7, as_deployed=True)
+    found = {name: one.status for name, one in schedules().items() if name.startswith("of-many")}
+    assert found == {f"of-many-{number}": "ok" if number != 7 else "fault" for number in range(8)}
+
+
+def test_what_it_says_to_do_about_a_paused_deployment_helps(deployed: Callable[..., Any]) -> None:
+    made = deployed("halted", active=True, as_deployed=True)
     with get_client(sync_client=True) as client:
-        client.delete_variable_by_name(DEPLOYED)
+        client.update_deployment(made.id, DeploymentUpdate(paused=True))
+        fault = schedules()["halted"]
+        assert (fault.status, fault.todo.split()[:2]) == ("fault", ["prefect", "api"])
+        client.request(*fault.todo.split()[2:4])
+        assert schedules()["halted"].status == "ok"
+
+
+@pytest.mark.slow
+def test_the_commands_that_it_names_are_commands_that_help(deployed: Callable[..., Any]) -> None:
+    halted = deployed("halted", active=True, as_deployed=True)
+    silent = deployed("silent", active=False, as_deployed=True)
+    with get_client(sync_client=True) as client:
+        client.update_deployment(halted.id, DeploymentUpdate(paused=True))
+        for one in (halted, silent):
+            command = schedules()[one.name].todo
+            subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True, timeout=300)
+            assert schedules()[one.name].status == "ok"
+
+
+SECRET = "s3cr3t/w+rd"
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("MLFLOW_TRACKING_URI", f"http://mlflow:{SECRET}@127.0.0.1:9"),
+        ("MLFLOW_TRACKING_URI", f"postgresql+psycopg2://mlflow:{SECRET}@127.0.0.1:9/mlflow?sslpassword={SECRET}"),
+        ("MLFLOW_TRACKING_URI", f"nonsense://mlflow:{SECRET}@host/db"),
+        ("PREFECT_API_URL", f"http://prefect:{SECRET}@127.0.0.1:9/api"),
+        ("PREFECT_API_URL", f"http://127.0.0.1:9/api?token={SECRET}"),
+    ],
+)
+def test_no_password_of_an_address_is_shown(
+    settings: Callable[..., RetrainConfig], monkeypatch: pytest.MonkeyPatch, variable: str, address: str
+) -> None:
+    monkeypatch.setenv(variable, address)
+    found = list(examine(settings()))
+    check = "MLflow" if variable.startswith("MLFLOW") else "Prefect"
+    assert [one.status for one in found if one.check == check] == ["fault"]
+    assert SECRET not in str(found)
+    assert "w+rd" not in str(found)
 
 
 def test_the_command_says_what_to_do_and_fails(workplace: Path) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from pydantic import ValidationError
 
 from flows.config import RetrainConfig
-from flows.deploying import _ensure_deployment, _ensure_variable, _form_of
+from flows.deploying import _ensure_deployment, _form_of, _Plan
+from flows.deployment_file import Deployment, read_deployments
 from flows.request import RunRequest, as_requested, reason_of
 from flows.retrain import retrain
 from tasks.errors import ConfigError
@@ -30,10 +30,11 @@ def config_of(**training: Any) -> RetrainConfig:
     return RetrainConfig.model_validate({**base, "training": training})
 
 
-def wanted(name: str) -> dict[str, Any]:
-    deployments = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())["deployments"]
-    found: dict[str, Any] = next(one for one in deployments if one["name"] == name)
-    return found
+DEPLOYMENTS = ROOT / "deployments" / "prefect.yaml"
+
+
+def wanted(name: str) -> Deployment:
+    return next(one for one in read_deployments(DEPLOYMENTS) if one.name == name)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def client(embedded_home: Path) -> Iterator[SyncPrefectClient]:
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name="perennial-cpu", type="process"))
         for name in ("on-demand", "rollback"):
-            _ensure_deployment(client, wanted(name), "local")
+            list(_ensure_deployment(client, _Plan.of(wanted(name), "local", DEPLOYMENTS)))
         yield client
         for name in ("retrain/on-demand", "rollback/rollback"):
             client.delete_deployment(client.read_deployment_by_name(name).id)
@@ -98,12 +99,6 @@ def test_prefect_takes_right_answers_and_the_configuration_stays_the_deployment_
     run = client.create_flow_run_from_deployment(found.id, parameters={"request": answers})
     assert run.parameters["config"]["name"] == "support-desk"
     client.delete_flow_run(run.id)
-
-
-def test_what_is_deployed_is_said_once(client: SyncPrefectClient) -> None:
-    told = [_ensure_variable(client, {"version": version}) for version in ("0.1", "0.1", "0.2")]
-    assert told == ["created", "as it was", "changed"]
-    client.delete_variable_by_name("perennial_deployed")
 
 
 def test_a_rollback_asks_for_a_reason_alone(client: SyncPrefectClient) -> None:

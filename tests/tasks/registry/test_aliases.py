@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
+from tasks import paging
 from tasks.contracts import RegisteredVersion
-from tasks.errors import RegistryError
+from tasks.errors import InputError, RegistryError
 from tasks.registry.aliases import history, promote, roll_back, settle
+from tasks.registry.chronicle import chronicle
 from tasks.storage import Store
 from tests.candidates import decide
 
@@ -167,3 +173,112 @@ def test_a_kill_between_any_two_steps_is_finished_by_whoever_comes_next(client: 
         assert aliases(client, model) == (done[action] if begun else untouched)
         assert "perennial.intent" not in client.get_registered_model(model).tags
     assert death > 7  # each of the seven or more writes was a place to die
+
+
+# ------------------------------------------------------------------------------- what a database refuses, and what is gone
+
+
+class Strict:
+    """The client of a registry on PostgreSQL: no NUL in a text, and a registered model's tag ends at 5,000 characters."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, called: str) -> Any:
+        real = getattr(self._client, called)
+
+        def checked(*arguments: Any, **options: Any) -> Any:
+            texts = [str(one) for one in (*arguments, *options.values())]
+            if any("\x00" in text for text in texts) or (called == "set_registered_model_tag" and len(texts[2]) > 5000):
+                raise MlflowException("(psycopg2.DataError) refused", error_code=INTERNAL_ERROR)
+            return real(*arguments, **options)
+
+        return checked
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["rude\x00replies", "bell \x07", "\u202etsop", "lone \ud800", "", "  ", "x" * 1001],
+    ids=["nul", "bell", "bidi", "surrogate", "empty", "blank", "long"],
+)
+def test_a_reason_that_cannot_be_kept_is_refused_before_anything_moves(
+    client: Any, name: str, versions: list[RegisteredVersion], reason: str
+) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    before = dict(client.get_registered_model(name).tags)
+    with pytest.raises(InputError) as error:
+        roll_back(Strict(client), name, reason, NOW)
+    assert dict(client.get_registered_model(name).tags) == before
+    if reason.strip():
+        assert reason not in str(error.value)
+
+
+def test_a_change_that_an_unkeepable_reason_wedged_is_finished(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    event = {"action": "rollback", "version": "1", "replaced": "2", "reason": "rude\x00" * 2000, "at": NOW}
+    client.set_registered_model_tag(name, "perennial.intent", json.dumps({"number": 3, "event": event}))
+    record = promote(Strict(client), name, versions[2], decide(champion="1"), NOW)
+    assert record.champion_version == "3"
+    assert aliases(client, name) == {"champion": "3", "previous": "1"}
+    told = history(client, name)
+    assert [one.action for one in told] == ["promote", "promote", "rollback", "promote"]
+    assert "\x00" not in told[2].reason
+
+
+def test_reasons_of_a_gate_of_any_length_fit_the_registry(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    wordy = decide().model_copy(update={"reasons": tuple(f"Slice {number} is not worse." for number in range(500))})
+    assert promote(Strict(client), name, versions[0], wordy, NOW).promoted
+
+
+@pytest.mark.parametrize("gone", ["1", "2"])
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+def test_a_version_deleted_within_a_change_wedges_nothing(
+    client: Any, name: str, versions: list[RegisteredVersion], action: str, gone: str
+) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    event = {"action": action, "version": "2", "replaced": "1", "reason": "why", "at": NOW}
+    client.set_registered_model_tag(name, "perennial.intent", json.dumps({"number": 2, "event": event}))
+    client.delete_model_version(name, gone)
+    settle(client, name)
+    champion = "2" if gone == "1" else "1"
+    assert aliases(client, name) == {"champion": champion}
+    record = promote(client, name, versions[2], decide(champion=champion), NOW)
+    assert (record.promoted, record.previous_version) == (True, champion)
+
+
+@pytest.mark.parametrize(("gone", "back"), [(["1"], "2"), (["2"], "1"), (["1", "2"], None)])
+def test_history_tells_of_versions_that_are_gone(
+    client: Any, name: str, versions: list[RegisteredVersion], gone: list[str], back: str | None
+) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    for version in gone:
+        client.delete_model_version(name, version)
+    assert [reign.version for reign in chronicle(client, name)] == ["1", "2"]
+    champion = None if "2" in gone else "2"
+    record = promote(client, name, versions[2], decide(champion=champion), NOW)
+    assert record.champion_version == "3"
+    with pytest.raises(RegistryError, match="nothing to go back to") if back is None else nullcontext():
+        assert roll_back(client, name, "rude replies", NOW).champion_version == back
+
+
+def test_an_event_is_never_written_over_another(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    client.delete_registered_model_tag(name, "perennial.event.000001")
+    roll_back(client, name, "rude replies", NOW)
+    assert [event.action for event in history(client, name)] == ["promote", "rollback"]
+
+
+def test_a_history_of_more_versions_than_a_page_is_whole(
+    client: Any, name: str, versions: list[RegisteredVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "PAGE", 2)
+    for number, version in enumerate(versions):
+        client.set_model_version_tag(name, version.version, "perennial.run_name", f"run-{number}")
+        promote(client, name, version, decide(champion=str(number) if number else None), NOW)
+    assert [reign.run_name for reign in chronicle(client, name)] == ["run-0", "run-1", "run-2"]

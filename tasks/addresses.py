@@ -1,0 +1,38 @@
+"""Addresses as they may be shown: in errors, logs, tags, dossiers and on a terminal.
+
+An address of a server, a database or a bucket may carry a password, as in ``postgresql://name:password@host/db`` or
+``https://host/file?signature=...``. What is left of it here still says which place it is, and a link still leads there.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s'\"<>`]+)")
+_PORT = re.compile(r"[^:]*:\d*")
+_VALUE = re.compile(r"([?&#;][^=&#;\s'\"]*=)[^&#;\s'\"]*")
+_SETTING = re.compile(
+    r"\b((?:[a-z_-]*(?:password|passwd|pwd|secret|token|api_?key|access_?key|credential)s?)\s*=\s*)[^\s&;,'\"]+",
+    re.IGNORECASE,
+)
+
+
+def without_secrets(text: str) -> str:
+    """A text whose addresses have no user, no password and no values in their query, and whose ``password=`` has none.
+
+    Example:
+        >>> without_secrets("cannot open postgresql://mlflow:word@db:5432/mlflow?sslkey=abc")
+        'cannot open postgresql://db:5432/mlflow?sslkey=***'
+    """
+    return _SETTING.sub(r"\1***", _ADDRESS.sub(_shown, text))
+
+
+def _shown(match: re.Match[str]) -> str:
+    scheme, rest = match["scheme"], match["rest"]
+    place = re.split(r"[?#]", rest, maxsplit=1)[0]
+    authority = place.split("/", 1)[0]
+    # A password may hold a slash itself, as keys of buckets do; `host:8080/name@tag` on the other hand is no password.
+    is_whole = "@" in authority or ":" not in authority or (scheme in ("http", "https") and _PORT.fullmatch(authority))
+    end = authority.rfind("@") if is_whole else place.rfind("@")
+    shown = _VALUE.sub(r"\1***", rest[end + 1 :])
+    return f"{scheme}://{shown}"
