@@ -6,18 +6,14 @@ model with its new place, and the run finds what it wrote there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 from tasks.contracts import RunFindings
 from tasks.errors import IntegrityError
+from tasks.paging import every
 from tasks.stage import references_in
 from tasks.storage import Store, open_store
-
-_PAGE = 200
-"""The most deployments that Prefect's server returns at once."""
 
 
 def open_evidence_store(findings: RunFindings, store_uri: str) -> Store:
@@ -50,18 +46,14 @@ def _num_missing(findings: RunFindings, place: str) -> int:
     return sum(not store.holds(ref) for ref in set(references_in(findings)))
 
 
-def _deployed_stores(model_name: str) -> Iterator[str]:
+def _deployed_stores(model_name: str) -> list[str]:
     """The stores that the deployments of a model's retrain name."""
-    offset = 0
+    retrain = FlowFilter(name=FlowFilterName(any_=["retrain"]))
     with get_client(sync_client=True) as client:
-        while True:
-            page = client.read_deployments(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])), limit=_PAGE, offset=offset
-            )
-            for deployment in page:
-                config = deployment.parameters.get("config")
-                if isinstance(config, dict) and config.get("name") == model_name and config.get("store"):
-                    yield str(config["store"])
-            if len(page) < _PAGE:
-                return
-            offset += _PAGE
+        found = every(lambda limit, offset: client.read_deployments(flow_filter=retrain, limit=limit, offset=offset))
+        configs = [deployment.parameters.get("config") for deployment in found]
+    return [
+        str(config["store"])
+        for config in configs
+        if isinstance(config, dict) and config.get("name") == model_name and config.get("store")
+    ]

@@ -14,7 +14,7 @@ from tests.workplace import Workplace, make_workplace
 
 KEPT = "kept from an earlier run"
 CONFIG = ("--config", "config.yaml")
-EXPENSIVE = {"scrub", "audit_labels", "train_sft", "train_dpo", "score_model"}
+EXPENSIVE = {"scrub", "audit_labels", "train_sft", "train_dpo"}
 WORD = ("--name", "Ann Lee", "--reason", "Read twenty replies.")
 
 
