@@ -133,7 +133,7 @@ def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
         RegistryError: MLflow refuses or does not answer.
     """
     with registry_errors(f"registered model {name}"):
-        _ensure_registered_model(client, name)
+        ensure_registered_model(client, name)
         version = _find_version(client, name, candidate.identity)
         if version is None:
             version = _create_version(client, name, candidate)
@@ -202,7 +202,8 @@ def aliases_of(client: Any, name: str) -> dict[str, str]:
     return {str(alias): str(version) for alias, version in found.items()}
 
 
-def _ensure_registered_model(client: Any, name: str) -> None:
+def ensure_registered_model(client: Any, name: str) -> None:
+    """Makes the registered model where it is missing."""
     try:
         client.create_registered_model(name, description="Kept fresh by Perennial: the alias champion is what to serve.")
     except MlflowException as error:

@@ -1,7 +1,7 @@
 """The store of what runs leave behind; see :mod:`tasks.storage.store`."""
 
 from tasks.storage.digests import digests_in, sha256_of, sha256_of_file, sha256_of_files, sha256_of_json
-from tasks.storage.store import MIXED, Store, is_removable
+from tasks.storage.store import MIXED, Store, is_removable, thing_of
 from tasks.storage.writing import write_file_atomically
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "sha256_of_file",
     "sha256_of_files",
     "sha256_of_json",
+    "thing_of",
     "write_file_atomically",
 ]
