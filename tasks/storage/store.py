@@ -428,7 +428,8 @@ class Store:
     def read_named(self, name: str) -> bytes | None:
         """The bytes under a readable name, or None. They carry no hash, so nothing that is trained on is read this way."""
         with store_errors(f"{self.uri}/{name}"):
-            return self._backend.read(name) if self._backend.is_file(_checked(name)) else None
+            found = self._backend.read_marked(_checked(name))
+        return None if found is None else found[0]
 
     def names_in(self, folder: str) -> list[str]:
         """The sorted names of what lies in a folder of the store; empty when there is no such folder."""
