@@ -97,6 +97,7 @@ def _stage_work(stage: str, folder: Path, mode: str) -> Callable[[Any], tuple[An
         return ingest
     if stage == "scrub":
         from tasks import pii
+        from tasks.storage import run_store
 
         settings = pii.PiiConfig.model_validate({"mode": mode, "rows_per_shard": SHARD_ROWS})
 
@@ -104,7 +105,7 @@ def _stage_work(stage: str, folder: Path, mode: str) -> Callable[[Any], tuple[An
             if dataset.num_rows <= SHARD_ROWS:
                 return pii.scrub.fn(dataset, settings).dataset, dataset.num_rows
             cut = pii.cut_shards.fn(dataset, settings)
-            parts = [pii.scrub_shard.fn(shard, cut.common_terms, settings) for shard in cut.shards]
+            parts = [pii.scrub_shard.fn(shard, cut.common_terms, settings, run_store().uri) for shard in cut.shards]
             return pii.join_shards.fn(dataset, cut, parts, settings).dataset, dataset.num_rows
 
         return scrub

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
-from tasks.storage import Store
+from tasks.storage import open_store
 from tasks.training.config import SftConfig
 from tasks.training.hardware import find_hardware
 from tasks.training.specification import SftMethod, TrainerEvent, TrainerSpec
@@ -64,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        store = Store(folder / "store")
+        store = open_store(folder / "store")
         base = resolve(BaseModelConfig(source=str(make_random_model(options.shape, folder / "model"))), store)
         train = store.write_rows(make_rows(options.rows, options.words), kind="messages")
         usual: dict[str, Any] = {"max_length": 2048, "num_train_epochs": 1, "save_interval_seconds": 0}
@@ -86,6 +86,7 @@ def main() -> None:
                 validation=None,
                 method=SftMethod(config=SftConfig(**usual, **changes)),
                 work_dir=str(work),
+                store_uri=store.uri,
             )
             killed: list[int] = []
 

@@ -24,7 +24,7 @@ from tasks.contracts import BaseLanguageModel, DatasetRef, TrainingPlan
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
 from tasks.rows import Row
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig
 from tasks.training.forecasting import forecast, measure_flops
 from tasks.training.hardware import find_hardware
@@ -73,7 +73,7 @@ def compare(name: str, base: BaseLanguageModel, store: Store, folder: Path, adap
     method = DpoMethod(config=config, adapter=adapter) if isinstance(config, DpoConfig) else SftMethod(config=config)
     train, validation = (write(store, part, method.kind) for part in (rows[8:], rows[:8]))
     work = folder / name.replace(" ", "-")
-    spec = TrainerSpec(base=base, train=train, validation=validation, method=method, work_dir=str(work))
+    spec = TrainerSpec(base=base, train=train, validation=validation, method=method, work_dir=str(work), store_uri=store.uri)
     forecasted = forecast(
         store.fetch_folder(base.folder),
         base.num_parameters,
@@ -119,7 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        store = Store(folder / "store")
+        store = open_store(folder / "store")
         base = resolve(BaseModelConfig(source=options.model or BaseModelConfig().source), store)
         print(f"{base.name}, {find_hardware('auto').name}; planned (off by) against what happened")
         print(
@@ -137,6 +137,7 @@ def main() -> None:
                     validation=None,
                     method=SftMethod(config=config),
                     work_dir=str(work),
+                    store_uri=store.uri,
                 )
                 supervise(spec, lambda event: None)
                 adapter = store.add_folder(work / "adapter")

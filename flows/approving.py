@@ -18,6 +18,7 @@ from prefect.flow_runs import resume_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, ValidationError
 
+from flows.evidence_store import open_evidence_store
 from tasks import dossier, registry
 from tasks.contracts import PromotionRecord, RetrainOutcome, RunEvidence, RunFindings
 from tasks.errors import InputError
@@ -37,7 +38,7 @@ class ApprovalForm(RunInput):
 
 
 def hand_over(
-    findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
+    store_uri: str, findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
 ) -> RetrainOutcome | None:
     """Starts the deployment ``promote/promote`` and leaves the rest to it; None where there is no such deployment.
 
@@ -54,6 +55,7 @@ def hand_over(
         PROMOTE_DEPLOYMENT,
         flow_run_name=name,
         parameters={
+            "store_uri": store_uri,
             "findings": findings.model_dump(mode="json"),
             "registration": registration.model_dump(mode="json"),
             "page": page.model_dump(mode="json"),
@@ -128,11 +130,13 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[Promo
 
     Raises:
         InputError: There is no such run, or its question is not open.
+        IntegrityError: The store has lost what the run found; nothing was changed.
         RegistryError: The champion is no longer the one that the candidate was judged against, or MLflow refuses.
     """
     from tasks.dossier.summary import read_record
 
     evidence = RunEvidence.model_validate(read_record(store_uri, run))
+    open_evidence_store(evidence, store_uri)
     registration = registry.RegistryConfig.model_validate(
         {**evidence.settings.get("registry", {}), "model_name": evidence.candidate.name}
     )

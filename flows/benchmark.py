@@ -17,6 +17,7 @@ from tasks.contracts import (
     RedTeamReport,
 )
 from tasks.stage import CONTRACTS
+from tasks.storage import open_store
 
 
 @flow(
@@ -26,6 +27,7 @@ from tasks.stage import CONTRACTS
     flow_run_name="benchmark-{frozen.num_rows}-examples",
 )
 def benchmark_models(
+    store_uri: str,
     base: BaseLanguageModel,
     candidate: FolderRef,
     champion: Champion | None,
@@ -38,6 +40,7 @@ def benchmark_models(
     """Per-example scores of every arm; an arm that was scored before on the same examples is not scored again.
 
     Args:
+        store_uri: The store that every reference is resolved in.
         base: The base model, the first opponent.
         candidate: The adapter to judge.
         champion: The reigning champion, the second opponent, or None.
@@ -47,6 +50,7 @@ def benchmark_models(
         attacks: Settings of the red team.
         fresh: The newest rows, or why there are none.
     """
+    open_store(store_uri)
     newest, on_newest, red_team = fresh.dataset if fresh else None, None, None
     arms: list[tuple[str, BaseLanguageModel, FolderRef | None]] = [("base", base, None), ("candidate", base, candidate)]
     if champion is not None:

@@ -38,6 +38,9 @@ app.add_typer(rollout_app, name="rollout")
 budget_app = typer.Typer(help="A training above its ceiling: the question, and a person's answer.", no_args_is_help=True)
 app.add_typer(budget_app, name="budget")
 
+store_app = typer.Typer(help="Where data sets, models and dossiers lie.", no_args_is_help=True)
+app.add_typer(store_app, name="store")
+
 StoreOption = Annotated[str, typer.Option(help="The store that the run wrote to.")]
 NameOption = Annotated[str, typer.Option(help="Who decides; goes on record as you write it.")]
 TrainingArgument = Annotated[str, typer.Argument(help="The training, as the run named it.")]
@@ -145,7 +148,9 @@ def check(
             with StageLines(console).showing():
                 outcome = check_production(settings, until)
         from tasks.monitoring.telling import cells_of
+        from tasks.storage import Store
 
+        store = Store(settings.store)
         found = outcome.check
         lines: list[tuple[str, ...]] = [cells_of(reading) for reading in found.readings]
         title = f"{found.status}: {found.num_requests} requests until {found.window_end:%Y-%m-%d %H:%M} UTC"
@@ -155,8 +160,8 @@ def check(
         for note in outcome.notes:
             console.print(note, highlight=False)
         if outcome.pairs:
-            console.print(f"{outcome.num_pairs} preference pairs to confirm: {outcome.pairs.uri}", soft_wrap=True)
-        console.print(f"page  {outcome.page.uri}", soft_wrap=True)
+            console.print(f"{outcome.num_pairs} preference pairs to confirm: {store.uri_of(outcome.pairs)}", soft_wrap=True)
+        console.print(f"page  {store.uri_of(outcome.page)}", soft_wrap=True)
         if found.alerted:
             sys.exit(3)
 
@@ -200,17 +205,46 @@ def prune(
         from tasks.pruning.listing import read_items
         from tasks.storage import Store
 
-        items = read_items(Store(settings.store), report)
+        store = Store(settings.store)
+        items = read_items(store, report)
         shown: list[tuple[str, ...]] = [
             (one.kind, one.name, f"{one.age_days:.0f} days", f"{one.size_bytes / 1e6:.1f} MB") for one in items[:20]
         ]
         if shown:
             _print_pairs(f"Largest of {report.num_items}", shown, num_text_columns=2)
-            console.print(f"all   {report.listing.uri}", soft_wrap=True)
+            console.print(f"all   {store.uri_of(report.listing)}", soft_wrap=True)
         if report.note:
             console.print(f"Work folders and unfinished writes alone: {report.note}.", highlight=False, markup=False)
         verb = "Removed" if report.removed else "Would remove"
         console.print(f"{verb} {report.num_items} things, {report.size_bytes / 1e6:.1f} MB in the store.", highlight=False)
+
+
+@store_app.command("verify")
+def verify(config: ConfigOption) -> None:
+    """Reads the whole store back, and checks that it holds what the registry's versions need; exit code 1 if not."""
+    with _explained_errors():
+        settings = _load(config)
+        from flows.terminal import StageLines
+        from tasks.progress import report_progress
+        from tasks.registry.versions import needed_references
+        from tasks.storage import Store
+        from tasks.store_check import verify_store
+        from tasks.tracking import connect
+
+        store = Store(settings.store)
+        with StageLines(console).showing(), report_progress("verify_store", unit="things") as progress:
+            report = verify_store(store, progress, needed_references(connect(), settings.registry.registered_name))
+            progress.finish(", ".join(f"{count} {kind}s" for kind, count in report.counts.items()) or "nothing")
+        signs = {"note": "[yellow]note[/] ", "fault": "[red]fault[/]"}
+        for one in report.findings:
+            console.print(f"{signs[one.severity]} {escape(one.name)}: {escape(one.what)}", highlight=False, soft_wrap=True)
+        if report.faults:
+            console.print(
+                f"{len(report.faults)} faults in {escape(store.uri)}. Restore what is missing or altered from a backup."
+            )
+            raise typer.Exit(1)
+        size = f"{report.size_bytes / 1e6:,.1f} MB"
+        console.print(f"{escape(store.uri)} holds {size}, all of it as it was written.", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from flows.config import RetrainConfig
 from flows.prepare import prepare_dataset
 from tasks import mixing
 from tasks.contracts import Mixture, MixturePart, PreparedDataset
+from tasks.storage import run_store
 
 
 def mix_sources(examples: PreparedDataset, config: RetrainConfig) -> Mixture:
@@ -19,7 +20,7 @@ def mix_sources(examples: PreparedDataset, config: RetrainConfig) -> Mixture:
         return Mixture(dataset=examples.dataset, parts=(leading.model_copy(update={"num_rows": examples.dataset.num_rows}),))
     prepared = tuple(
         prepare_dataset(
-            one.source, config.prepare, config.store, config.name, examples.fresh, series=f"{config.name}/{one.name}"
+            one.source, config.prepare, run_store().uri, config.name, examples.fresh, series=f"{config.name}/{one.name}"
         )
         for one in config.mixture
     )

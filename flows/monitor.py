@@ -15,6 +15,7 @@ from tasks.contracts import CheckOutcome, DatasetRef, LogWindow
 from tasks.errors import ConfigError
 from tasks.moments import aware
 from tasks.stage import CONTRACTS
+from tasks.storage import open_store
 
 
 @flow(name="check-production", flow_run_name=name_when_due("check"), persist_result=True, result_serializer=CONTRACTS)
@@ -25,15 +26,15 @@ def check_production(config: RetrainConfig, until: datetime | None = None) -> Ch
         config: The configuration of the retrain, with its section ``monitoring``.
         until: End of the window; none: the last full hour, less the delay, before the time the run was scheduled for.
     """
-    settings = _monitoring_of(config)
+    settings, store = _monitoring_of(config), open_store(config.store).uri
     start, end = window_of(settings, until or runtime.flow_run.scheduled_start_time)
 
     # 1. Read: figures of every request, and the texts of a sample, which go through the same stages as training rows.
-    window = ingest.take_log(settings.log, start, end, config.store)
+    window = ingest.take_log(settings.log, start, end, store)
     requests = _scrubbed(window, config) if window.dataset.num_rows else None
 
     # 2. Judge: against the limits, and against the rows that the champion learned from.
-    learned = registry.find_champion_rows(config.registry, config.store)
+    learned = registry.find_champion_rows(config.registry, store)
     drift = monitoring.measure_drift(requests, learned, settings.drift)
     check = monitoring.judge_window(config.name, window, drift, settings.signals, settings.alert)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows import approving
+from flows.evidence_store import open_evidence_store
 from tasks import dossier, registry
 from tasks.contracts import RetrainOutcome, RunEvidence, RunFindings
 from tasks.stage import CONTRACTS
@@ -15,17 +16,19 @@ from tasks.stage import CONTRACTS
 
 @flow(name="promote", persist_result=True, result_serializer=CONTRACTS, flow_run_name="promote-{findings.run_name}")
 def promote_candidate(
-    findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
+    store_uri: str, findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
 ) -> RetrainOutcome:
     """The outcome of a run; when the decision says no, that is recorded and no alias moves.
 
     A question to a person stands in the registry and in the dossier before anyone waits for its answer.
 
     Args:
+        store_uri: The store that the run wrote to; where it moved meanwhile, that of its deployment serves.
         findings: Everything that the run found out, the decision included.
         registration: How the version is registered, and when a person is asked.
         page: How the dossier is written.
     """
+    open_evidence_store(findings, store_uri)
     candidate = registry.register_candidate(registration, findings)
     record = registry.promote_champion(registration, candidate, findings.decision)
     evidence = RunEvidence.of(findings, candidate, record)

@@ -22,6 +22,7 @@ from flows.train import train_adapter
 from tasks import groundtruth, promotion, registry, splitting, training
 from tasks.contracts import RetrainOutcome, RunFindings
 from tasks.stage import CONTRACTS
+from tasks.storage import open_store
 
 
 @flow(
@@ -40,11 +41,12 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         request: Why a person starts it, and what is to differ this time.
     """
     config = as_requested(config, request)
+    store = open_store(config.store).uri
 
     # 1. Prepare: raw rows become rows that may be trained on; what is refused is kept, with its reason.
-    examples = prepare_dataset(config.examples, config.prepare, config.store, config.name)
+    examples = prepare_dataset(config.examples, config.prepare, store, config.name)
     asked = config.preferences
-    pairs = prepare_dataset(asked, config.prepare, config.store, config.name, examples.fresh) if asked else None
+    pairs = prepare_dataset(asked, config.prepare, store, config.name, examples.fresh) if asked else None
 
     # 2. Mix in further sources, where there are any, and split: no near-duplicate cluster stands on both sides; the frozen
     #    and fresh test sets are already out of both.
@@ -54,13 +56,13 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
 
     # 3. Fit: would the base model do with a prompt, examples or retrieval? Asked, where the GPUs are, before training is
     #    paid for.
-    base = training.resolve_base_model(config.training.base_model, config.store)
-    ways = (base, rows, examples.frozen, config.fit, config.benchmark)
+    base = training.resolve_base_model(config.training.base_model, store)
+    ways = (store, base, rows, examples.frozen, config.fit, config.benchmark)
     verdict = on_gpu_pool(judge_fit, *ways) if config.fit.enabled else judge_fit(*ways)
 
     # 4. Train: LoRA SFT on the rows, then DPO or KTO on the pairs and GRPO by rewards where asked for, on top of the same
     #    adapter; where the GPUs are.
-    trained = on_gpu_pool(train_adapter, base, mixture, rows, pairs, pair_rows, config.training, config.name)
+    trained = on_gpu_pool(train_adapter, store, base, mixture, rows, pairs, pair_rows, config.training, config.name)
 
     # 5. Judge: the same frozen and fresh examples and attacks for base, candidate and champion; the difference must be
     #    proven.
@@ -68,7 +70,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     fresh = examples.fresh
     found = tuple(source.scrub.findings for source in (examples, *mixture.prepared, pairs) if source)
     arms = (base, trained.adapter, champion)
-    scores = on_gpu_pool(benchmark_models, *arms, examples.frozen, config.benchmark, found, config.redteam, fresh)
+    scores = on_gpu_pool(benchmark_models, store, *arms, examples.frozen, config.benchmark, found, config.redteam, fresh)
     decision = promotion.decide_promotion(scores, config.promotion, champion)
 
     # 6. Measure the stages against planted ground truth, where the configuration names one.
@@ -95,5 +97,5 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         truth=truth,
         flow_run_url=runtime.flow_run.ui_url,
     )
-    handed_over = hand_over(findings, config.registry, config.dossier)
-    return handed_over or promote_candidate(findings, config.registry, config.dossier)
+    handed_over = hand_over(store, findings, config.registry, config.dossier)
+    return handed_over or promote_candidate(store, findings, config.registry, config.dossier)

@@ -11,6 +11,7 @@ from tasks import pii
 from tasks.contracts import DatasetRef, ScrubReport
 from tasks.errors import MissingDependencyError
 from tasks.stage import CONTRACTS
+from tasks.storage import run_store
 
 
 def scrub_dataset(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
@@ -33,7 +34,8 @@ def scrub_in_shards(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport
         settings: Policy, shard size and runner.
     """
     cut = pii.cut_shards(dataset, settings)
-    parts = pii.scrub_shard.map(cut.shards, unmapped(cut.common_terms), unmapped(settings)).result()
+    same = (unmapped(cut.common_terms), unmapped(settings), unmapped(run_store().uri))
+    parts = pii.scrub_shard.map(cut.shards, *same).result()
     return pii.join_shards(dataset, cut, parts, settings)
 
 

@@ -14,6 +14,7 @@ from tasks import splitting, training
 from tasks.contracts import SearchReport
 from tasks.errors import InputError, StoreError
 from tasks.stage import CONTRACTS
+from tasks.storage import open_store
 
 
 @flow(name="search", persist_result=True, result_serializer=CONTRACTS, flow_run_name="search-{config.name}")
@@ -25,10 +26,11 @@ def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchRepo
         num_trials: Trials in all; the same command with more of them goes on.
         study_uri: Database that keeps the study, such as ``sqlite:////srv/perennial/search.db``.
     """
-    examples = prepare_dataset(config.examples, config.prepare, config.store, config.name)
+    store = open_store(config.store).uri
+    examples = prepare_dataset(config.examples, config.prepare, store, config.name)
     mixture = mix_sources(examples, config)
     rows = splitting.split(mixture.dataset, config.prepare.splitting)
-    base = training.resolve_base_model(config.training.base_model, config.store)
+    base = training.resolve_base_model(config.training.base_model, store)
     return training.search_sft(
         base, rows.train, rows.validation, config.training, mixture.snapshots, config.name, study_uri, num_trials
     )

@@ -8,10 +8,12 @@ from flows.gpu import gpu_slot
 from tasks import training
 from tasks.contracts import BaseLanguageModel, Mixture, PreparedDataset, Split, TrainedModel
 from tasks.stage import CONTRACTS
+from tasks.storage import open_store
 
 
 @flow(name="train-adapter", persist_result=True, result_serializer=CONTRACTS, flow_run_name="train-{experiment}")
 def train_adapter(
+    store_uri: str,
     base: BaseLanguageModel,
     mixture: Mixture,
     rows: Split,
@@ -23,6 +25,7 @@ def train_adapter(
     """The trained adapter and how it came about; training refuses rows that do not descend from their snapshots.
 
     Args:
+        store_uri: The store that every reference is resolved in.
         base: The resolved base model.
         mixture: Where the SFT rows come from; its snapshots are what they must descend from.
         rows: SFT rows to train and to validate on.
@@ -31,6 +34,7 @@ def train_adapter(
         settings: The settings of every method, their budget, and whether to merge.
         experiment: MLflow experiment that receives the curves.
     """
+    open_store(store_uri)
     with gpu_slot():
         snapshots = mixture.snapshots
         sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshots, experiment, settings.budget)

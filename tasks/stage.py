@@ -25,7 +25,7 @@ from tasks.contracts import DatasetRef, FileRef, FolderRef, Measurement
 from tasks.errors import IntegrityError
 from tasks.progress import report_progress
 from tasks.sources import sources_sha256
-from tasks.storage import Store, sha256_of_json
+from tasks.storage import Store, open_store, run_store, sha256_of_json
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,13 @@ class ContentCachePolicy(CachePolicy):
         record whose files are gone hands over to a successor, ``…-again1``, ``…-again2``. The progress listeners are told
         here of a stage that will be kept, because its task does not run.
         """
-        kept = {name: value for name, value in sorted(inputs.items()) if not isinstance(value, ChangesNoResult)}
+        if store_uri := inputs.get("store_uri"):
+            open_store(store_uri)
+        kept = {
+            name: value
+            for name, value in sorted(inputs.items())
+            if name != "store_uri" and not isinstance(value, ChangesNoResult)
+        }
         content = {name: content_of(value) for name, value in kept.items()} | _pointed_to(inputs)
         code = sources_sha256(self.module_file)
         first = key = f"{self.stage}-{code[:12]}-{sha256_of_json(content)[:32]}"
@@ -210,7 +216,7 @@ def _pointed_to(inputs: Mapping[str, Any]) -> dict[str, str]:
     datasets = [value for value in inputs.values() if isinstance(value, DatasetRef)]
     if not names or not datasets:
         return {}
-    store = Store.holding(datasets[0])
+    store = run_store()
     return {f"pointer {name}": ref.sha256 if (ref := store.read_pointer(name)) else "" for name in names}
 
 
@@ -230,4 +236,4 @@ def references_in(value: Any) -> Iterator[DatasetRef | FileRef | FolderRef]:
 
 
 def _is_there(ref: DatasetRef | FileRef | FolderRef) -> bool:
-    return Store.holding(ref).holds(ref)
+    return run_store().holds(ref)

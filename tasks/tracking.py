@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tasks.artifact_paths import artifact_root, follow_moved_artifacts
 from tasks.contracts import DatasetRef
 from tasks.errors import ConfigError, MissingDependencyError, RegistryError
 from tasks.outbox import Outbox, Record, claimed, kept_files
@@ -78,6 +79,8 @@ def connect() -> Any:
         raise MissingDependencyError(
             "tasks.tracking", "no package `mlflow`", "it installed", "pip install 'perennial-llm[registry]'"
         ) from error
+    if uri.startswith("sqlite:///"):
+        follow_moved_artifacts(Path(uri.removeprefix("sqlite:///")))
     try:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, OSError) as error:
@@ -378,7 +381,7 @@ def _artifact_location() -> str | None:
     root = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT")
     uri = tracking_uri()
     if root is None and uri.startswith("sqlite:///"):
-        root = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlflow-artifacts").as_uri()
+        root = artifact_root(Path(uri.removeprefix("sqlite:///")))
     return root
 
 

@@ -38,7 +38,7 @@ from tasks.contracts import (
 )
 from tasks.intervals import wilson_interval
 from tasks.safety import RATES
-from tasks.storage import Store
+from tasks.storage import Store, open_store, run_store
 from tests.prepared import Flagged, Masked, prepare_by_hand, ticket
 
 Outcome = Literal["PROMOTE", "HOLD", "NEEDS_HUMAN"]
@@ -55,7 +55,7 @@ def make_evidence(folder: Path, outcome: Outcome = "PROMOTE", *, champion: bool 
         champion: Whether a champion was benchmarked too.
         truth: Whether the stages were measured against planted faults.
     """
-    store = Store(folder)
+    store = open_store(folder)
     examples = _prepare_examples(store)
     preferences = _prepare_pairs(store, examples.frozen)
     rows = store.read_rows(examples.dataset)
@@ -364,7 +364,7 @@ def _truth() -> tuple[Measurement, ...]:
 
 def with_every_section(evidence: RunEvidence) -> RunEvidence:
     """The same run with all that a run may have beside: fresh rows, slices, a judge, a red team, business figures, fit."""
-    benchmark, store = evidence.benchmark, Store.holding(evidence.benchmark.dataset)
+    benchmark, store = evidence.benchmark, run_store()
     slices = [
         {"dimension": kind, "value": value, "metric": "rouge_l", "num_examples": size, "mean": 0.4, "low": low, "high": high}
         for kind, value, size, low, high in (

@@ -19,7 +19,7 @@ from tasks.errors import InputError, LineageError
 from tasks.progress import StageProgress, report_progress
 from tasks.rows import Row, reply
 from tasks.stage import content_of, kept_measurements, stage_task
-from tasks.storage import Store, sha256_of_file, sha256_of_json
+from tasks.storage import Store, run_store, sha256_of_file, sha256_of_json
 
 if TYPE_CHECKING:
     from tasks.modeling.generation import LoadedModel
@@ -57,7 +57,7 @@ def score_model(
     from tasks.benchmark.scoring import aggregate, aggregate_retention, choose_rows, score_answers
     from tasks.benchmark.slices import slice_scores
 
-    store = Store.holding(dataset)
+    store = run_store()
     rows = choose_rows(store.read_rows(dataset), config.max_examples)
     if not rows:
         raise InputError(
@@ -129,7 +129,7 @@ def judge_replies(report: BenchmarkReport, config: BenchmarkConfig) -> tuple[Jud
             "scrubbed examples, because a judge may be elsewhere",
             "Judge the frozen set of `prepare`, or turn benchmark.judge.enabled off.",
         )
-    store = Store.holding(frozen)
+    store = run_store()
     replies = {arm.arm: _replies(store, arm) for arm in report.arms}
     answered = (row for row in store.read_rows(frozen) if row["id"] in replies["candidate"])
     rows = choose_rows(answered, settings.max_examples)
@@ -165,8 +165,8 @@ def _judgement_line(one: Judgement) -> str:
 def _load(base: BaseLanguageModel, adapter: FolderRef | None) -> LoadedModel:
     from tasks.modeling.generation import load_model
 
-    base_folder = Store.holding(base.folder).fetch_folder(base.folder)
-    adapter_folder = Store.holding(adapter).fetch_folder(adapter) if adapter else None
+    base_folder = run_store().fetch_folder(base.folder)
+    adapter_folder = run_store().fetch_folder(adapter) if adapter else None
     return load_model(base_folder, adapter_folder)
 
 

@@ -13,7 +13,7 @@ from tasks.bias.config import BiasConfig
 from tasks.contracts import BiasReport, DatasetRef
 from tasks.progress import report_progress
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def audit_bias(dataset: DatasetRef, config: BiasConfig) -> BiasReport:
     from tasks.bias.comparison import compare_groups
     from tasks.bias.reweighting import row_weights
 
-    store = Store.holding(dataset)
+    store = run_store()
     logger.info("bias: comparing groups in %d rows of %s", dataset.num_rows, dataset.sha256[:12])
     with report_progress("audit_bias", dataset.num_rows) as progress:
         rows = store.read_rows(dataset)

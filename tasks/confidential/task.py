@@ -18,7 +18,7 @@ from tasks.progress import report_progress
 from tasks.reporting import count_reasons
 from tasks.rows import RowTable, TableRows
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
     from tasks.confidential.filtering import FINDINGS_SCHEMA, STAGE, ConfidentialMatcher, Filtered, filter_rows
 
     started, num_done = time.monotonic(), 0
-    store = Store.holding(dataset)
+    store = run_store()
     matcher = ConfidentialMatcher(config, _file_terms(config.denied_terms_file))
     logger.info("confidential: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
     with report_progress("filter_confidential", dataset.num_rows) as progress:

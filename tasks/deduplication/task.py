@@ -14,7 +14,7 @@ from tasks.errors import QualityLimitError
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def deduplicate(dataset: DatasetRef, config: DeduplicationConfig) -> Deduplicati
     from tasks.deduplication.duplicates import STAGE, deduplicate_table
 
     started = time.monotonic()
-    store = Store.holding(dataset)
+    store = run_store()
     logger.info("deduplicate: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
     with report_progress(STAGE, dataset.num_rows) as progress:
         result = deduplicate_table(

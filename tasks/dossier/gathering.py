@@ -13,7 +13,7 @@ from tasks.contracts import ArmScores, BenchmarkReport, DatasetRef, PreparedData
 from tasks.dossier.slices import SliceScores, read_slices
 from tasks.errors import GateError, IntegrityError
 from tasks.rows import prompt_messages, reply
-from tasks.storage import Store
+from tasks.storage import Store, run_store
 
 GATES = ("ingested", "validated", "deduplicated", "confidential_filtered", "scrubbed", "label_audited", "decontaminated")
 Point = tuple[float, float]
@@ -63,7 +63,7 @@ class Gathered:
 
 def gather(evidence: RunEvidence, num_answers: int) -> Gathered:
     """Reads what the page shows, each table checked against its hash."""
-    store = Store.holding(evidence.examples.dataset)
+    store = run_store()
     table = store.read_table(evidence.examples.labels.issues, columns=["kind", "action"])
     actions: dict[str, Counter[str]] = {}
     for issue in table.to_pylist():

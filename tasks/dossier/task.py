@@ -13,7 +13,7 @@ from tasks.contracts import DatasetRef, Dossier, DriftReport, FileRef, RunEviden
 from tasks.dossier.config import DossierConfig
 from tasks.progress import report_progress
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import run_store
 from tasks.tracking import open_run, run_page
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = T
     from tasks.dossier.rendering import render_page
     from tasks.dossier.summary import LATEST, folder_of
 
-    store = Store.holding(evidence.examples.dataset)
+    store = run_store()
     logger.info("dossier: writing the evidence of %s", evidence.run_name)
     evidence = evidence.model_copy(update={"settings": public_settings(evidence.settings)})
     if config.kpi_file is not None:
@@ -82,7 +82,7 @@ def write_check(check: WindowCheck, drift: DriftReport, beside: DatasetRef) -> t
     from tasks.dossier.checking import compose_check
     from tasks.dossier.rendering import render_page
 
-    store = Store.holding(beside)
+    store = run_store()
     with report_progress("write_check", 1, "pages") as progress:
         terms = store.read_table(drift.terms).to_pylist() if drift.terms else []
         html = render_page(compose_check(check, drift, terms))

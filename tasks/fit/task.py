@@ -13,7 +13,7 @@ from tasks.errors import FitVerdictError
 from tasks.fit.config import FitConfig
 from tasks.progress import report_progress
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def prompt_arms(frozen: DatasetRef, train: DatasetRef, config: FitConfig) -> tup
     from tasks.fit.prompting import asked_with_passages, asked_with_prompt, asked_with_shots
     from tasks.fit.retrieval import read_passages
 
-    store = Store.holding(frozen)
+    store = run_store()
     with report_progress("prompt_arms", frozen.num_rows) as progress:
         rows, known = store.read_rows(frozen), store.read_rows(train)
         documents = read_passages(config.documents) if config.documents else []
@@ -105,7 +105,7 @@ def judge_fit(
 
 
 def _scores_by_id(arm: ArmScores, metric: str) -> Any:
-    frame = Store.holding(arm.examples).read_table(arm.examples, columns=["id", metric]).to_pandas()
+    frame = run_store().read_table(arm.examples, columns=["id", metric]).to_pandas()
     return frame.set_index("id")[metric]
 
 

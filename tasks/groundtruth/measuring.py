@@ -14,7 +14,7 @@ from tasks.contracts import DatasetRef, Measurement, PreparedDataset, StageRepor
 from tasks.groundtruth.planted import PlantedFault
 from tasks.intervals import wilson_interval
 from tasks.rows import Row, iter_texts
-from tasks.storage import Store
+from tasks.storage import run_store
 
 Span = tuple[int, int]
 Place = tuple[str, str]
@@ -140,7 +140,7 @@ def _measure_confidential(prepared: PreparedDataset, by_kind: Mapping[str, list[
 
 
 def _measure_labels(prepared: PreparedDataset, by_kind: Mapping[str, list[PlantedFault]], tally: Tally) -> None:
-    store = Store.holding(prepared.labels.dataset)
+    store = run_store()
     came_in = _ids(prepared.scrub.dataset)
     issues = store.read_table(prepared.labels.issues).to_pylist()
     mislabelled = _row_ids(by_kind, "wrong_label") & came_in
@@ -162,7 +162,7 @@ def _measure_labels(prepared: PreparedDataset, by_kind: Mapping[str, list[Plante
 
 
 def _measure_personal_data(prepared: PreparedDataset, faults: Sequence[PlantedFault], tally: Tally) -> None:
-    store = Store.holding(prepared.scrub.dataset)
+    store = run_store()
     before = {str(row["id"]): row for row in store.read_rows(prepared.confidential.dataset)}
     after = {str(row["id"]): row for row in store.read_rows(prepared.scrub.dataset)}
     masked = _spans_by_place(store.read_table(prepared.scrub.findings).to_pylist())
@@ -218,18 +218,18 @@ def _row_ids(by_kind: Mapping[str, list[PlantedFault]], *kinds: str) -> set[str]
 
 
 def _ids(ref: DatasetRef) -> set[str]:
-    return set(Store.holding(ref).read_table(ref, columns=["id"])["id"].to_pylist())
+    return set(run_store().read_table(ref, columns=["id"])["id"].to_pylist())
 
 
 def _split_groups(ref: DatasetRef) -> dict[str, str | None]:
-    table = Store.holding(ref).read_table(ref, columns=["id", "split_group"])
+    table = run_store().read_table(ref, columns=["id", "split_group"])
     return dict(zip(table["id"].to_pylist(), table["split_group"].to_pylist(), strict=True))
 
 
 def _refused_reasons(report: StageReport, *dispositions: str) -> dict[str, str]:
     if report.quarantine is None:
         return {}
-    refused = Store.holding(report.quarantine).read_table(report.quarantine, columns=["id", "reason", "disposition"])
+    refused = run_store().read_table(report.quarantine, columns=["id", "reason", "disposition"])
     return {str(row["id"]): str(row["reason"]) for row in refused.to_pylist() if row["disposition"] in dispositions}
 
 

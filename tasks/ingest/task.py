@@ -14,7 +14,7 @@ from tasks.ingest.config import LogConfig, SourceConfig
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import open_store, run_store
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
     from tasks.ingest.snapshot import STAGE, make_snapshot
 
     started = time.monotonic()
-    store = Store(store_uri)
+    store = open_store(store_uri)
     logger.info("ingest: reading %s", source.path)
     with report_progress("take_snapshot") as progress:
         raw = read_source(
@@ -91,7 +91,7 @@ def take_log(log: LogConfig, window_start: datetime, window_end: datetime, store
     from tasks.ingest.window import Window
 
     started = time.monotonic()
-    store = Store(store_uri)
+    store = open_store(store_uri)
     with report_progress("take_log") as progress:
         raw = read_source(log.path, encoding=log.encoding, hub_split=log.hub_split, hub_revision=log.hub_revision)
         found = read_log(raw, log, Window(window_start, window_end))
@@ -142,11 +142,11 @@ def remember_snapshot(snapshot: Snapshot, passed: DatasetRef, name: str) -> None
             return history
         return SnapshotHistory(snapshot_sha256=newest, passed=passed, before=history.passed if history else None)
 
-    Store.holding(passed).update_record(f"snapshots/{name}/{passed.kind}", SnapshotHistory, with_this)
+    run_store().update_record(f"snapshots/{name}/{passed.kind}", SnapshotHistory, with_this)
 
 
 def _history(dataset: DatasetRef, name: str) -> SnapshotHistory | None:
-    return Store.holding(dataset).read_record(f"snapshots/{name}/{dataset.kind}", SnapshotHistory)
+    return run_store().read_record(f"snapshots/{name}/{dataset.kind}", SnapshotHistory)
 
 
 @stage_task("count_new_rows", cached=False)

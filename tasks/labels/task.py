@@ -17,7 +17,7 @@ from tasks.labels.config import LabelAuditConfig
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def await_review(dataset: DatasetRef, audited: LabelAuditReport, config: LabelAu
 
     if config.review_name is None:
         return audited
-    store = Store.holding(dataset)
+    store = run_store()
     queue = publish_queue(store, config.review_name, dataset.kind, audited.review_queue)
     if queue is None or (config.review_wait_hours == 0 and config.unanswered != "stop"):
         return audited
@@ -92,7 +92,7 @@ def _audit(dataset: DatasetRef, config: LabelAuditConfig) -> LabelAuditReport:
     from tasks.labels.vectors import choose_vectorizer
 
     started = time.monotonic()
-    store = Store.holding(dataset)
+    store = run_store()
     rows = store.read_rows(dataset)
     logger.info("audit_labels: auditing %d rows of %s", len(rows), dataset.sha256[:12])
     with report_progress("audit_labels", len(rows)) as progress:

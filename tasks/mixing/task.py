@@ -8,7 +8,7 @@ from tasks.contracts import Mixture, MixturePart
 from tasks.errors import InputError
 from tasks.progress import report_progress
 from tasks.stage import stage_task
-from tasks.storage import MIXED, Store
+from tasks.storage import MIXED, run_store
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ def mix(parts: tuple[MixturePart, ...], seed: int) -> Mixture:
             raise InputError(
                 f"mixture.{part.name}", f"rows of kind {part.dataset.kind}", kind, "Mix sources of one kind only."
             )
-    store = Store.holding(parts[0].dataset)
+    store = run_store()
     with report_progress("mix", sum(part.dataset.num_rows for part in parts)) as progress:
-        sources = [(part.name, part.weight, Store.holding(part.dataset).read_rows(part.dataset)) for part in parts]
+        sources = [(part.name, part.weight, run_store().read_rows(part.dataset)) for part in parts]
         rows, counts = mix_rows(sources, seed=seed)
         for part, (num_rows, num_duplicates) in zip(parts, counts, strict=True):
             if not num_rows:

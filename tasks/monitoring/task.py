@@ -23,7 +23,7 @@ from tasks.contracts import (
 from tasks.monitoring.config import AlertRuleConfig, DriftConfig, SignalConfig
 from tasks.progress import report_progress
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import Store, run_store
 from tasks.tracking import open_run
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def measure_drift(requests: DatasetRef | None, reference: DatasetRef | None, con
     if requests is None or reference is None:
         why = "no champion reigns: nothing to compare with" if reference is None else "no request can be read"
         return DriftReport(readings=not_judged(why, 0), reference=reference)
-    store = Store.holding(requests)
+    store = run_store()
     with report_progress("measure_drift", requests.num_rows) as progress:
         found = compare_requests(store.read_rows(reference), store.read_rows(requests), config, on_progress=progress)
         progress.finish(found.readings[0].note or f"{found.num_requests} different requests compared")
@@ -64,7 +64,7 @@ def judge_window(
     from tasks.monitoring.rule import check_window
     from tasks.monitoring.signals import read_signals
 
-    store = Store.holding(window.lines)
+    store = run_store()
     with report_progress("judge_window", window.lines.num_rows, "requests") as progress:
         readings: Sequence[Reading] = [*read_signals(store.read_table(window.lines), signals), *drift.readings]
         times = (window.window_start, window.window_end)
@@ -79,7 +79,7 @@ def collect_pairs(requests: DatasetRef, threshold: float) -> tuple[FileRef, int]
     """Preference-pair candidates of the window as a review queue, and their number; None when there are none."""
     from tasks.monitoring.pairs import as_queue, pair_candidates
 
-    store = Store.holding(requests)
+    store = run_store()
     with report_progress("collect_pairs", requests.num_rows) as progress:
         candidates = pair_candidates(store.read_rows(requests), threshold)
         progress.finish(f"{len(candidates)} candidates")
@@ -99,7 +99,7 @@ def remember_check(outcome: CheckOutcome, rule: AlertRuleConfig) -> None:
     from tasks.monitoring.telling import check_table, latest_json, metrics_of, prometheus_lines
 
     check = outcome.check
-    store = Store.holding(outcome.page)
+    store = run_store()
     with report_progress("remember_check", 1, "windows") as progress:
         hours = int(check.window_end.timestamp() // 3600)
         with open_run(check.model, f"check-{check.window_end:%Y%m%d-%H%M}", {"perennial.stage": "check"}) as run:

@@ -31,7 +31,7 @@ from tasks.progress import StageProgress, report_progress
 from tasks.reporting import count_reasons
 from tasks.rows import SCHEMAS, RowTable, TableRows
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import Store, run_store
 
 if TYPE_CHECKING:
     from tasks.pii.policy import Policy
@@ -52,7 +52,7 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
     from tasks.pii.rows import FINDINGS_SCHEMA, find_common_terms, refuse_known_values
 
     started = time.monotonic()
-    rows = Store.holding(dataset).read_rows(dataset)
+    rows = run_store().read_rows(dataset)
     policy = Policy(config, load_key(config), find_common_terms(rows, config.common_term_share))
     logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
     with report_progress("scrub", dataset.num_rows) as progress:
@@ -68,7 +68,7 @@ def cut_shards(dataset: DatasetRef, config: PiiConfig) -> ScrubShards:
     """The data set in consecutive shards of ``rows_per_shard`` rows, for :func:`scrub_shard`."""
     from tasks.pii.rows import find_common_terms
 
-    store = Store.holding(dataset)
+    store = run_store()
     table, size = store.read_table(dataset), config.rows_per_shard
     with report_progress("cut_shards", table.num_rows) as progress:
         common_terms = sorted(find_common_terms(TableRows(table), config.common_term_share))
@@ -81,12 +81,19 @@ def cut_shards(dataset: DatasetRef, config: PiiConfig) -> ScrubShards:
 
 
 @stage_task("scrub_shard")
-def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig) -> ScrubbedShard:
-    """One shard with personal data replaced; the same wherever and beside whatever else it runs."""
+def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig, store_uri: str) -> ScrubbedShard:
+    """One shard with personal data replaced; the same wherever and beside whatever else it runs.
+
+    Args:
+        shard: The rows.
+        common_terms: The product names of the whole data set.
+        config: Settings of the scrubber.
+        store_uri: The run's store, which a task runner's other processes have not opened.
+    """
     from tasks.pii.policy import Policy
     from tasks.pii.rows import FINDINGS_SCHEMA
 
-    store = Store.holding(shard)
+    store = run_store()
     policy = Policy(config, load_key(config), frozenset(json.loads(store.read_bytes(common_terms))))
     num_workers = 1 if config.runner == "ray" else config.num_workers
     with report_progress("scrub_shard", shard.num_rows) as progress:
@@ -116,7 +123,7 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
     from tasks.pii.rows import FINDINGS_SCHEMA, distinctive_values, refuse_known_values
 
     started, num_done = time.monotonic(), 0
-    store = Store.holding(dataset)
+    store = run_store()
     policy = Policy(config, load_key(config), frozenset(json.loads(store.read_bytes(cut.common_terms))))
     for number, part in enumerate(parts, start=1):
         if part.policy_sha256 != policy.sha256:
@@ -189,7 +196,7 @@ def _settled(dataset: DatasetRef, result: _Joined, policy: Policy, progress: Sta
     """The report of rows that were checked against the values found in all others."""
     from tasks.pii.rows import STAGE
 
-    store, config = Store.holding(dataset), policy.config
+    store, config = run_store(), policy.config
     progress.finish(f"{dataset.num_rows - len(result.refused)} rows scrubbed, {len(result.refused)} quarantined")
     if dataset.num_rows and len(result.refused) / dataset.num_rows > config.max_quarantined_share:
         raise QualityLimitError(
@@ -240,7 +247,7 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
     from tasks.pii.rows import output_spans
     from tasks.pii.verification import find_leaks, measure_canaries, sample_rows
 
-    store = Store.holding(scrubbed.dataset)
+    store = run_store()
     rules = config.verification
     with report_progress("verify_scrub", scrubbed.dataset.num_rows) as progress:
         recall, by_entity = measure_canaries(Policy(config, load_key(config)), rules.num_canaries, rules.seed)

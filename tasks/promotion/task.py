@@ -12,7 +12,7 @@ from tasks.contracts import BenchmarkReport, Champion, DatasetRef, PromotionDeci
 from tasks.progress import report_progress
 from tasks.promotion.config import PromotionConfig
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import run_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,13 +62,13 @@ def _failures(report: RedTeamReport) -> dict[str, dict[str, dict[str, bool]]]:
     attacks: dict[str, dict[str, dict[str, bool]]] = {}
     for arm in report.arms:
         rates = attacks.setdefault(arm.arm, {})
-        for row in Store.holding(arm.probes).read_rows(arm.probes):
+        for row in run_store().read_rows(arm.probes):
             rates.setdefault(row["rate"], {})[row["id"]] = bool(row["failed"])
     return attacks
 
 
 def _by_id(table: DatasetRef) -> pd.DataFrame:
-    frame: pd.DataFrame = Store.holding(table).read_table(table).to_pandas().set_index("id")
+    frame: pd.DataFrame = run_store().read_table(table).to_pandas().set_index("id")
     return frame
 
 

@@ -22,7 +22,7 @@ from tasks.errors import PerennialError
 from tasks.progress import report_progress
 from tasks.pruning.config import PruningConfig
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def find_prunable(store_uri: str, versions: OldVersions | None, config: PruningC
     from tasks.pruning.listing import list_items, totals_of
     from tasks.pruning.sweep import leftovers, reachable, roots, sweep
 
-    store, now = Store(store_uri), dt.datetime.now(dt.UTC)
+    store, now = open_store(store_uri), dt.datetime.now(dt.UTC)
     with report_progress("find_prunable", unit="things") as progress:
         if versions is None:
             items = tuple(leftovers(store, config, now))
@@ -68,7 +68,7 @@ def remove_prunable(store_uri: str, found: PruneReport) -> PruneReport:
     from tasks.pruning.listing import read_items
 
     _refuse_while_runs_are_open()
-    store = Store(store_uri)
+    store = open_store(store_uri)
     items = [one for one in read_items(store, found) if one.kind != "model version"]
     with report_progress("remove_prunable", len(items), "things") as progress:
         for number, one in enumerate(items):

@@ -19,7 +19,7 @@ from tasks.redteam.config import RedTeamConfig
 from tasks.safety import RATES
 from tasks.sources import sources_sha256
 from tasks.stage import content_of, kept_measurements, stage_task
-from tasks.storage import Store, sha256_of_json
+from tasks.storage import Store, run_store, sha256_of_json
 
 if TYPE_CHECKING:
     from tasks.modeling.generation import LoadedModel
@@ -56,7 +56,7 @@ def probe_model(
     from tasks.redteam.memory import canary_probes, found_value_probes
     from tasks.redteam.probing import outcomes_table, probe_behaviour, probe_memory, summarise
 
-    store = Store.holding(findings[0])
+    store = run_store()
     sources = [_rows_before_scrubbing(store, found) for found in findings]
     options = {"num_decoys": config.num_decoys, "seed": config.seed}
     values = canary_probes((row for rows in sources for row in rows), count=config.num_canaries, **options)
@@ -67,8 +67,8 @@ def probe_model(
     model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
     logger.info("red team: %s model %s, %d personal values", arm, model_sha256[:12], len(values))
     with report_progress("probe_model", unit="probes") as progress:
-        base_folder = Store.holding(base.folder).fetch_folder(base.folder)
-        loaded = load_model(base_folder, Store.holding(adapter).fetch_folder(adapter) if adapter else None)
+        base_folder = run_store().fetch_folder(base.folder)
+        loaded = load_model(base_folder, run_store().fetch_folder(adapter) if adapter else None)
         memory = outcomes_table(probe_memory(loaded, values, config, progress))
         name = f"redteam/{_behaviour_key(model_sha256, config)}"
         behaviour = store.read_pointer(name)

@@ -31,7 +31,7 @@ from tasks.registry.approval import Answer, Terms
 from tasks.registry.config import RegistryConfig
 from tasks.registry.rollout import Rollout
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import open_store, run_store
 from tasks.tracking import connect, registry_errors
 
 logger = logging.getLogger(__name__)
@@ -39,16 +39,22 @@ logger = logging.getLogger(__name__)
 
 @stage_task("find_champion", cached=False)
 def find_champion(config: RegistryConfig) -> Champion | None:
-    """The reigning champion with what is needed to benchmark it again; None while none reigns.
+    """The champion with what is needed to benchmark it again, brought into the run's store; None while there is none.
 
     Raises:
         RegistryError: MLflow does not answer, or the alias points to a version that Perennial did not register.
+        IntegrityError: Neither store nor registry has the champion's files as they were judged.
     """
+    from tasks.registry.recovery import recover_champion
     from tasks.registry.versions import champion_of
 
     with report_progress("find_champion", 1, "models") as progress:
         champion = champion_of(connect(), config.registered_name)
-        progress.finish(f"version {champion.version.version} reigns" if champion else "none reigns yet")
+        if champion is None:
+            progress.finish("none yet")
+            return None
+        fetched = recover_champion(connect(), champion, run_store())
+        progress.finish(f"version {champion.version.version}" + (", fetched from the registry" if fetched else ""))
     return champion
 
 
@@ -63,7 +69,7 @@ def find_champion_rows(config: RegistryConfig, store_uri: str) -> DatasetRef | N
 
     with report_progress("find_champion_rows", 1, "models") as progress:
         sha256 = training_rows_of(connect(), config.registered_name)
-        rows = Store(store_uri).find_dataset(sha256) if sha256 else None
+        rows = open_store(store_uri).find_dataset(sha256) if sha256 else None
         progress.finish(f"{rows.num_rows} rows" if rows else "none")
     return rows
 
@@ -83,7 +89,7 @@ def register_candidate(config: RegistryConfig, findings: RunFindings) -> Registe
         client = connect()
         with registry_errors(f"registered model {name}"):
             ensure_registered_model(client, name)
-        remember_registry(client, name, Store.holding(findings.examples.dataset))
+        remember_registry(client, name, run_store())
         version = register(client, name, Candidate.of(findings))
         progress.finish(f"{name} version {version.version}")
     logger.info("registry: candidate of %s is %s version %s", findings.run_name, name, version.version)
@@ -166,7 +172,7 @@ def check_registry(store_uri: str) -> str:
     from tasks.registry.belonging import why_unknown
 
     with report_progress("check_registry", 1, "registries") as progress:
-        reason = why_unknown(connect(), Store(store_uri))
+        reason = why_unknown(connect(), open_store(store_uri))
         progress.finish(reason or "the store's own")
     return reason
 

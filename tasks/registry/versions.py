@@ -37,7 +37,7 @@ from tasks.contracts import (
 )
 from tasks.errors import RegistryError
 from tasks.registry.card import model_card
-from tasks.storage import Store, sha256_of_json
+from tasks.storage import run_store, sha256_of_json
 from tasks.tracking import TrackingRun, open_run, registry_errors
 
 logger = logging.getLogger(__name__)
@@ -191,6 +191,23 @@ def training_rows_of(client: Any, name: str) -> str | None:
     return tags.get(f"{_TAG}train_sha256")
 
 
+def needed_references(client: Any, name: str) -> list[tuple[str, FolderRef]]:
+    """What the versions with an alias need of the store, each with who needs it; nothing without such a model.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    needed: list[tuple[str, FolderRef]] = []
+    with registry_errors(f"registered model {name}"):
+        for alias, version in sorted(aliases_of(client, name).items()):
+            tags, owner = client.get_model_version(name, version).tags, f"{name} version {version} ({alias})"
+            if f"{_TAG}base" in tags:
+                needed.append((owner, BaseLanguageModel.model_validate_json(tags[f"{_TAG}base"]).folder))
+            folders = (tags[f"{_TAG}{part}"] for part in ("adapter", "merged") if f"{_TAG}{part}" in tags)
+            needed += [(owner, FolderRef.model_validate_json(folder)) for folder in folders]
+    return needed
+
+
 def aliases_of(client: Any, name: str) -> dict[str, str]:
     """Versions by alias; empty when there is no such registered model."""
     try:
@@ -285,7 +302,8 @@ def _decision_tags(candidate: Candidate) -> dict[str, str]:
 def _write_model(folder: Path, candidate: Candidate) -> None:
     """Writes the version's files: adapter, serving code, signature, requirements, model card."""
     trained = candidate.trained
-    adapter = Store.holding(trained.adapter).fetch_folder(trained.adapter)
+    store = run_store()
+    adapter = store.fetch_folder(trained.adapter)
     packages = ("torch", "transformers", "peft", "safetensors", "pandas")
     with warnings.catch_warnings(record=True):  # it urges annotations, for a signature that it is given
         mlflow.pyfunc.save_model(
@@ -295,7 +313,7 @@ def _write_model(folder: Path, candidate: Candidate) -> None:
             signature=_SIGNATURE,
             input_example=(_EXAMPLE, {"max_new_tokens": 64}),
             pip_requirements=["mlflow", *(f"{package}=={importlib.metadata.version(package)}" for package in packages)],
-            model_config={"base_model": trained.base.folder.uri, "base_model_sha256": trained.base.folder.sha256},
+            model_config={"base_model": store.uri_of(trained.base.folder), "base_model_sha256": trained.base.folder.sha256},
         )
     (folder / "MODEL_CARD.md").write_text(
         model_card(candidate.run_name, trained, candidate.scores, candidate.decision, candidate.lineage), encoding="utf-8"

@@ -13,7 +13,7 @@ from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
 from tasks.splitting.config import SplitConfig
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def freeze_test_set(dataset: DatasetRef, config: SplitConfig, name: str) -> Data
     """
     from tasks.splitting.groups import FREEZE, choose_groups, groups_of
 
-    store = Store.holding(dataset)
+    store = run_store()
     pointer = f"benchmarks/{name}"
     with report_progress(FREEZE, dataset.num_rows) as progress:
         frozen = store.read_pointer(pointer)
@@ -72,7 +72,7 @@ def hold_out_fresh(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig)
 
     if not config.fresh_share:
         return FreshSet(reason="prepare.splitting.fresh_share is 0")
-    store = Store.holding(dataset)
+    store = run_store()
     with report_progress("hold_out_fresh", dataset.num_rows) as progress:
         chosen = choose_fresh(
             store.read_rows(dataset),
@@ -103,7 +103,7 @@ def decontaminate(
 
     held_out = [frozen, *([fresh.dataset] if fresh and fresh.dataset else [])]
     started = time.monotonic()
-    store = Store.holding(dataset)
+    store = run_store()
     logger.info("decontaminate: %d rows against %d frozen ones", dataset.num_rows, frozen.num_rows)
     with report_progress(DECONTAMINATE, dataset.num_rows) as progress:
         result = decontaminate_rows(
@@ -152,7 +152,7 @@ def split(dataset: DatasetRef, config: SplitConfig) -> Split:
     """
     from tasks.splitting.groups import SPLIT, choose_groups, groups_of
 
-    store = Store.holding(dataset)
+    store = run_store()
     with report_progress(SPLIT, dataset.num_rows) as progress:
         rows = store.read_rows(dataset)
         groups = groups_of(rows, config.near_duplicate_threshold)

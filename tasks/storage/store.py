@@ -10,8 +10,10 @@ A store is a folder, local or in S3-compatible storage::
 
 The name of a thing is the SHA-256 of its bytes, so writing it again is a no-op and a changed byte is found on reading.
 A local write goes to a unique name in the same folder, is flushed, then renamed; object stores put whole objects, and the
-manifest of a folder last. A pointer is changed on condition that it still is what the change was worked out from
-(:meth:`Store.update_record`), so that of several runs none erases what another has written.
+manifest of a folder last. References and pointers hold a name and no place: a run opens its store (:func:`open_store`) and
+every reference of the run is resolved there, so that a copied store serves all that refers to it. A pointer is changed on
+condition that it still is what the change was worked out from (:meth:`Store.update_record`), so that of several runs none
+erases what another has written.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,11 +77,6 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self._backend = open_backend(str(root))
 
-    @classmethod
-    def holding(cls, ref: DatasetRef | FileRef | FolderRef) -> Store:
-        """The store that a reference points into, so that a stage writes its output beside its input."""
-        return cls(ref.uri.rsplit("/", 3)[0])
-
     @property
     def uri(self) -> str:
         """The root as a URL."""
@@ -121,10 +119,8 @@ class Store:
         pq.write_table(table, buffer, compression="zstd")
         data = buffer.getvalue()
         sha256 = sha256_of(data)
-        name = f"objects/{sha256[:2]}/{sha256}.parquet"
-        self._keep(name, data)
+        self._keep(f"objects/{sha256[:2]}/{sha256}.parquet", data)
         ref = DatasetRef(
-            uri=f"{self.uri}/{name}",
             sha256=sha256,
             num_rows=table.num_rows,
             kind=kind,
@@ -185,7 +181,6 @@ class Store:
         file = pq.ParquetFile(io.BytesIO(self._read_verified(name, sha256)))
         try:
             return DatasetRef(
-                uri=f"{self.uri}/{name}",
                 sha256=sha256,
                 num_rows=file.metadata.num_rows,
                 **_lineage_in(file.schema_arrow),
@@ -256,10 +251,9 @@ class Store:
 
     def write_bytes(self, data: bytes, suffix: str) -> FileRef:
         """Writes one file, named by its hash plus ``suffix`` (such as ``.html``)."""
-        sha256 = sha256_of(data)
-        name = f"files/{sha256[:2]}/{sha256}{suffix}"
-        self._keep(name, data)
-        return FileRef(uri=f"{self.uri}/{name}", sha256=sha256, size_bytes=len(data))
+        ref = FileRef(sha256=sha256_of(data), size_bytes=len(data), suffix=suffix)
+        self._keep(_name_of(ref), data)
+        return ref
 
     def read_bytes(self, ref: FileRef) -> bytes:
         """Reads a file whose bytes are checked against its hash.
@@ -289,7 +283,7 @@ class Store:
         name = f"folders/{sha256[:2]}/{sha256}"
         with store_errors(f"{self.uri}/{name}"):
             self._backend.add_folder(name, folder, digests, follow_links=follow_links)
-        return FolderRef(uri=f"{self.uri}/{name}", sha256=sha256, num_files=len(digests), size_bytes=size_bytes)
+        return FolderRef(sha256=sha256, num_files=len(digests), size_bytes=size_bytes)
 
     def fetch_folder(self, ref: FolderRef, cache: Path | None = None) -> Path:
         """A local path that holds exactly the folder: the store's own when it is local, else a verified copy.
@@ -483,7 +477,7 @@ class Store:
             return self._backend.is_file(name)
 
     def uri_of(self, ref: DatasetRef | FileRef | FolderRef) -> str:
-        """Where the referenced thing lies in this store, for a person or a program outside."""
+        """Where the referenced thing lies in this store, for a person or a program outside; a reference never holds it."""
         return f"{self.uri}/{_name_of(ref)}"
 
     def _keep(self, name: str, data: bytes) -> None:
@@ -510,6 +504,37 @@ class Store:
                 "Delete the file and run again to make it anew.",
             )
         return data
+
+
+_RUN_STORE: ContextVar[Store] = ContextVar("run_store")
+
+
+def open_store(root: str | Path) -> Store:
+    """The store under ``root``, which from here on is this run's own: the one that its references are resolved in.
+
+    A process works for one run, so the last store opened counts; threads that Prefect starts for tasks see it too.
+
+    Raises:
+        StoreError: See :class:`Store`.
+        MissingDependencyError: See :class:`Store`.
+    """
+    store = Store(root)
+    _RUN_STORE.set(store)
+    return store
+
+
+def run_store() -> Store:
+    """The store of this run, as :func:`open_store` opened it.
+
+    Raises:
+        StoreError: No store was opened in this run.
+    """
+    store = _RUN_STORE.get(None)
+    if store is None:
+        raise StoreError(
+            "this run", "no open store", "a flow that opens its store first", "Call open_store before its stages."
+        )
+    return store
 
 
 def is_removable(name: str) -> bool:
@@ -541,8 +566,7 @@ def _name_of(ref: DatasetRef | FileRef | FolderRef) -> str:
         return f"objects/{ref.sha256[:2]}/{ref.sha256}.parquet"
     if isinstance(ref, FolderRef):
         return f"folders/{ref.sha256[:2]}/{ref.sha256}"
-    suffix = ref.uri.rpartition("/")[2][64:]
-    return f"files/{ref.sha256[:2]}/{ref.sha256}{suffix}"
+    return f"files/{ref.sha256[:2]}/{ref.sha256}{ref.suffix}"
 
 
 def _checked(name: str) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingPlan, TrainingResult
 from tasks.errors import BudgetError, InputError
 from tasks.rows import prompt_messages
-from tasks.storage import Store, sha256_of_json, write_file_atomically
+from tasks.storage import Store, run_store, sha256_of_json, write_file_atomically
 from tasks.tracking import TrackingRun, open_run
 from tasks.training import allowance, supervisor
 from tasks.training.config import BudgetConfig
@@ -82,7 +82,7 @@ def train(
         InputError: There are no rows, or of the wrong kind.
         TrainingError: The trainer failed after all its attempts.
     """
-    store = Store.holding(rows)
+    store = run_store()
     check_rows(rows, validation, method, snapshots)
     work, spent = work_folder(store, base, rows, validation, method), spent or Spent()
     budget, allowed = allowance.with_allowance(store, experiment, work.name, budget or BudgetConfig(), spent)
@@ -92,6 +92,7 @@ def train(
         validation=validation if validation.num_rows else None,
         method=method,
         work_dir=str(work),
+        store_uri=store.uri,
         budget=budget,
         spent=spent,
     )
@@ -145,8 +146,8 @@ def merge(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
     """
     from tasks.training import merging
 
-    store = Store.holding(trained.adapter)
-    prompts = [prompt_messages(row) for row in Store.holding(rows).read_rows(rows)[:_NUM_MERGE_PROMPTS]]
+    store = run_store()
+    prompts = [prompt_messages(row) for row in store.read_rows(rows)[:_NUM_MERGE_PROMPTS]]
     base, adapter = store.fetch_folder(trained.base.folder), store.fetch_folder(trained.adapter)
     place = None if store.local_path is None else store.local_path / "work"
     if place is not None:
@@ -176,7 +177,7 @@ def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapsho
             f"at least one row of kind {kind}",
             "Look at the earlier stages' reports: they say which rows they removed and why.",
         )
-    store = Store.holding(rows)
+    store = run_store()
     for ref in (rows, validation) if validation.num_rows else (rows,):
         store.verify_lineage(ref, descends_from=snapshots, passed=REQUIRED_GATES)
 

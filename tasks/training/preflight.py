@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 from tasks.contracts import TrainingPlan
 from tasks.errors import ConfigError, InputError, ModelNotFoundError, OutOfMemoryError, QualityLimitError, StoreError
 from tasks.rows import Row
-from tasks.storage import Store
+from tasks.storage import run_store
 from tasks.training import planning
 from tasks.training.config import GrpoConfig, LoraSettings
 from tasks.training.hardware import find_hardware
@@ -72,8 +72,8 @@ def render_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) 
     stops = stop_token_ids(tokenizer, GenerationConfig.from_pretrained(base) if path.is_file() else None)
     kind = spec.method.kind
     num_new_tokens = config.max_completion_length if isinstance(config, GrpoConfig) else 0
-    train = Store.holding(spec.train).read_rows(spec.train)
-    held_out = [] if spec.validation is None else Store.holding(spec.validation).read_rows(spec.validation)
+    train = run_store().read_rows(spec.train)
+    held_out = [] if spec.validation is None else run_store().read_rows(spec.validation)
     if len(held_out) > config.max_eval_rows:
         held_out = random.Random(config.seed).sample(held_out, config.max_eval_rows)
 
@@ -240,7 +240,7 @@ def _sequence_length(row: Rendered | Prompt) -> int:
 def _lora_of(spec: TrainerSpec) -> LoraSettings | None:
     if isinstance(spec.method, SftMethod):
         return spec.method.config.lora
-    folder = Store.holding(spec.method.adapter).fetch_folder(spec.method.adapter)
+    folder = run_store().fetch_folder(spec.method.adapter)
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     modules = settings["target_modules"]
     if not isinstance(modules, str):

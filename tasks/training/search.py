@@ -18,7 +18,7 @@ from typing import Any
 
 from tasks.contracts import BaseLanguageModel, DatasetRef, SearchReport, SearchTrial
 from tasks.errors import BudgetError, InputError, MissingDependencyError, TrainingError
-from tasks.storage import Store, sha256_of_json
+from tasks.storage import run_store, sha256_of_json
 from tasks.tracking import RunStopped, TrackingRun, open_run
 from tasks.training import execution, supervisor
 from tasks.training.config import BudgetConfig, SearchConfig, SftConfig, TrainingConfig
@@ -137,7 +137,7 @@ class _Trainer:
                 tags={"mlflow.parentRunId": self.parent_run_id, "trial": str(number)},
             )
         except RunStopped:
-            work = execution.work_folder(Store.holding(self.rows), self.base, self.rows, self.validation, method)
+            work = execution.work_folder(run_store(), self.base, self.rows, self.validation, method)
             plan, seconds = supervisor.read_plan(work), time.monotonic() - began
             supervisor.discard(work)
             return (

@@ -62,6 +62,7 @@ class TrainerSpec(Contract):
     validation: DatasetRef | None
     method: Method
     work_dir: str
+    store_uri: str
     plan: TrainingPlan | None = None
     plan_only: bool = False
     budget: BudgetConfig = BudgetConfig()

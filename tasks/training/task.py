@@ -24,9 +24,9 @@ def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageM
     Not cached by Prefect: its source lies outside the store and may change; finding it again takes a moment.
     """
     from tasks.modeling.resolution import resolve
-    from tasks.storage import Store
+    from tasks.storage import open_store
 
-    return resolve(config, Store(store_uri))
+    return resolve(config, open_store(store_uri))
 
 
 @stage_task("train_sft")

@@ -38,7 +38,7 @@ from tasks.contracts import Measurement, TrainingPlan
 from tasks.errors import BudgetError, PerennialError, StoreError
 from tasks.modeling.loading import load_tokenizer
 from tasks.processes import die_with_parent
-from tasks.storage import Store, write_file_atomically
+from tasks.storage import open_store, run_store, write_file_atomically
 from tasks.training import trainers
 from tasks.training.adapter import write_adapter
 from tasks.training.callbacks import BestKeeper, ProgressFile, StepCallback
@@ -83,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     spec = TrainerSpec.model_validate_json(Path(arguments[0]).read_bytes())
     work = Path(spec.work_dir)
+    open_store(spec.store_uri)
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
@@ -112,7 +113,7 @@ def _run(spec: TrainerSpec, work: Path) -> TrainerReport:
         torch.set_num_threads(config.num_threads or available_cores())
     progress = ProgressFile(work / "progress.jsonl", silent=not _is_main())
     progress.phase("read rows")
-    base = Store.holding(spec.base.folder).fetch_folder(spec.base.folder)
+    base = run_store().fetch_folder(spec.base.folder)
     tokenizer = load_tokenizer(base)
     length = spec.plan.max_length_tokens if spec.plan else config.max_length
     rows = render_rows(spec, base, tokenizer, length)
@@ -164,7 +165,7 @@ def _trainer(
     method, checkpoints = spec.method, work / "checkpoints"
     if isinstance(method, SftMethod):
         return trainers.sft_trainer(base, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
-    adapter = Store.holding(method.adapter).fetch_folder(method.adapter)
+    adapter = run_store().fetch_folder(method.adapter)
     if isinstance(method, KtoMethod):
         return trainers.kto_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
     if isinstance(method, GrpoMethod):

@@ -15,7 +15,7 @@ from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
 from tasks.rows import TableRows
 from tasks.stage import stage_task
-from tasks.storage import Store
+from tasks.storage import run_store
 from tasks.validation.config import ValidationConfig
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def validate(dataset: DatasetRef, config: ValidationConfig, previous: DatasetRef
     from tasks.validation.checking import STAGE, check_rows, results_document
 
     started = time.monotonic()
-    store = Store.holding(dataset)
+    store = run_store()
     logger.info("validate: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
     with report_progress(STAGE, dataset.num_rows) as progress:
         table = store.read_table(dataset)
@@ -57,7 +57,7 @@ def validate(dataset: DatasetRef, config: ValidationConfig, previous: DatasetRef
             f"{len(checked.refused)} of {dataset.num_rows} rows failing ({counts})"
             + (f", and failed expectations: {', '.join(failed)}" if failed else ""),
             f"at most {config.max_quarantine_share:.0%} failing, at least {config.min_rows} rows, and no failed expectation",
-            f"Look at the rows in {quarantine.uri if quarantine else dataset.uri}; then mend the source, or relax "
+            f"Look at the rows in {store.uri_of(quarantine or dataset)}; then mend the source, or relax "
             "the setting under `validation` that the reason names.",
         )
     report = ValidationReport(

@@ -23,7 +23,7 @@ from tasks.benchmark.scoring import answer_rows
 from tasks.contracts import BaseLanguageModel, FreshSet
 from tasks.redteam import RedTeamConfig
 from tasks.redteam.memory import canary_probes
-from tasks.storage import Store
+from tasks.storage import open_store
 from tests.scripted_judge import scripted_judge
 from tests.tiny_model import desk_row
 
@@ -50,7 +50,7 @@ def taken_slots(embedded_home: Path) -> Iterator[Callable[[], int]]:
 def test_every_model_is_scored_attacked_and_judged_and_no_gpu_waits_for_the_judge(
     tmp_path: Path, tiny_model_dir: Path, taken_slots: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
     rows = [dict(desk_row(number)) for number in range(4)]
     frozen = store.write_rows(rows, kind="messages", passed=["scrubbed"])
@@ -77,9 +77,11 @@ def test_every_model_is_scored_attacked_and_judged_and_no_gpu_waits_for_the_judg
         settings = BenchmarkConfig(
             max_new_tokens=8, num_resamples=100, judge=JudgeConfig(enabled=True, base_url=judge.url, max_examples=1)
         )
-        report = benchmark_models(base, base.folder, None, frozen, settings, (findings,), attacks, FreshSet(dataset=newest))
+        report = benchmark_models(
+            store.uri, base, base.folder, None, frozen, settings, (findings,), attacks, FreshSet(dataset=newest)
+        )
         quiet = benchmark_models(
-            base, base.folder, None, frozen, settings, (findings,), attacks.model_copy(update={"enabled": False})
+            store.uri, base, base.folder, None, frozen, settings, (findings,), attacks.model_copy(update={"enabled": False})
         )
 
     assert taken == {"answering": {1}, "judging": {0}}

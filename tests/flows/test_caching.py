@@ -15,7 +15,7 @@ from tasks.contracts import DatasetRef, Measurement, SearchTrial
 from tasks.errors import IntegrityError
 from tasks.pii.config import PiiConfig
 from tasks.stage import CONTRACTS, content_of, kept_measurements, references_in, stage_task
-from tasks.storage import Store
+from tasks.storage import open_store, run_store
 
 calls: list[str] = []
 
@@ -32,7 +32,7 @@ class Ceiling(BaseModel):
 @stage_task("copy-for-test")
 def copy(dataset: DatasetRef, settings: Settings, ceiling: Ceiling) -> DatasetRef:
     calls.append(dataset.sha256)
-    store = Store.holding(dataset)
+    store = run_store()
     return store.write_rows(store.read_rows(dataset), kind="messages", parents=[dataset], passed=["copied"])
 
 
@@ -44,7 +44,7 @@ def copy_flow(dataset: DatasetRef, settings: Settings, max_cost: float = 1) -> D
 @pytest.fixture
 def dataset(tmp_path: Path) -> DatasetRef:
     row = {"id": str(tmp_path), "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
-    return Store(tmp_path / "store").write_rows([row], kind="messages")
+    return open_store(tmp_path / "store").write_rows([row], kind="messages")
 
 
 @pytest.mark.usefixtures("embedded_home")
@@ -63,7 +63,7 @@ def test_the_same_content_is_worked_on_once_and_changed_settings_again(dataset: 
 def test_a_kept_result_whose_file_is_gone_is_made_again(dataset: DatasetRef) -> None:
     calls.clear()
     first = copy_flow(dataset, Settings())
-    Path(first.uri.removeprefix("file://")).unlink()
+    Path(run_store().uri_of(first).removeprefix("file://")).unlink()
     assert copy_flow(dataset, Settings()) == first
     assert len(calls) == 2
     assert copy_flow(dataset, Settings()) == first
@@ -96,13 +96,14 @@ def test_a_rotated_key_changes_what_the_scrubber_is_asked(monkeypatch: pytest.Mo
 
 
 def test_content_is_hashes_not_places(dataset: DatasetRef) -> None:
-    moved = dataset.model_copy(update={"uri": "file:///elsewhere"})
-    assert content_of({"a": [dataset]}) == content_of({"a": [moved]})
-    assert list(references_in({"a": [dataset, {"b": moved}]})) == [dataset, moved]
+    earlier = DatasetRef.model_validate({**dataset.model_dump(), "uri": "file:///elsewhere"})
+    assert earlier == dataset, "a record of an earlier release held a place"
+    assert content_of({"a": [dataset]}) == {"a": [dataset.sha256]}
+    assert list(references_in({"a": [dataset, {"b": earlier}]})) == [dataset, earlier]
 
 
 def test_what_was_measured_of_the_same_content_is_not_measured_again(tmp_path: Path) -> None:
-    store, asked = Store(tmp_path / "store"), []
+    store, asked = open_store(tmp_path / "store"), []
 
     def measure() -> tuple[Measurement, ...]:
         asked.append(len(asked))
@@ -110,7 +111,7 @@ def test_what_was_measured_of_the_same_content_is_not_measured_again(tmp_path: P
 
     content = {"version": 1, "model": "f" * 64}
     first = kept_measurements(store, "probes", content, measure)
-    assert kept_measurements(Store(tmp_path / "store"), "probes", dict(reversed(content.items())), measure) == first
+    assert kept_measurements(open_store(tmp_path / "store"), "probes", dict(reversed(content.items())), measure) == first
     assert asked == [0]
     for folder, other in (("probes", {**content, "version": 2}), ("tasks", content)):
         assert kept_measurements(store, folder, other, measure) == first

@@ -19,7 +19,7 @@ from tasks.benchmark import BenchmarkConfig
 from tasks.contracts import BaseLanguageModel, Split
 from tasks.fit import FitConfig
 from tasks.processes import start_guarded, stop_group
-from tasks.storage import Store
+from tasks.storage import open_store
 from tests.flows.standin import parent, stage
 from tests.tiny_model import desk_row
 
@@ -43,11 +43,12 @@ def test_without_a_pool_the_stage_runs_in_this_process(tmp_path: Path) -> None:
 
 
 def test_what_a_fit_verdict_is_asked_with_survives_the_way_to_another_pool(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     rows = store.write_rows([desk_row(0)], kind="messages")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     asked: dict[str, Any] = {
+        "store_uri": store.uri,
         "base": BaseLanguageModel(name="tiny", folder=store.add_folder(tmp_path / "model"), license="mit", num_parameters=1),
         "rows": Split(train=rows, validation=rows, num_groups=1),
         "frozen": rows,

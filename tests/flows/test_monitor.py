@@ -16,7 +16,7 @@ from flows.config import RetrainConfig
 from flows.monitor import check_production, window_of
 from flows.on_alert import retrain_on_alert
 from tasks.contracts import DatasetRef
-from tasks.storage import Store
+from tasks.storage import open_store
 
 END = datetime(2026, 11, 3, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
@@ -73,12 +73,12 @@ def test_two_bad_days_ask_for_one_retrain(tmp_path: Path, monkeypatch: pytest.Mo
         run = client.read_flow_run(second.runs["feedback"])
     assert run.parameters["alert"]["window_end"] == "2026-11-03T00:00:00Z"
     assert run.parameters["alert"]["sender"] == "check"
-    latest = json.loads(Store(config.store).read_named("monitoring/watched/latest.json") or b"")
+    latest = json.loads(open_store(config.store).read_named("monitoring/watched/latest.json") or b"")
     assert (latest["status"], latest["runs"]) == ("violated", second.runs)
     drift = next(reading for reading in second.check.readings if reading.name == "drift_mmd")
     assert "no champion" in drift.note
 
-    store = Store(config.store)
+    store = open_store(config.store)
     page = store.read_bytes(second.page).decode()
     assert "Violated" in page
     texts = json.dumps([store.read_rows(ref) for ref in scrubbed])

@@ -67,7 +67,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
     with embedded.prefect_api(print) as api:
         first = findings_of(make_evidence(store, "NEEDS_HUMAN"))
         first = first.model_copy(update={"settings": {**first.settings, "registry": registration.model_dump(mode="json")}})
-        assert hand_over(first, registration, page) is None, "nothing is deployed yet"
+        assert hand_over(str(store), first, registration, page) is None, "nothing is deployed yet"
         deploy(api)
         worker = start_guarded(
             "prefect",
@@ -78,10 +78,10 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
         )
         try:
             # A run that nobody promotes by itself asks, and the page says so while it waits.
-            handed = hand_over(first, registration, page)
+            handed = hand_over(str(store), first, registration, page)
             assert handed is not None
             assert (handed.promotion, handed.dossier) == (None, None)
-            assert hand_over(first, registration, page) == handed, "handed over twice is handed over once"
+            assert hand_over(str(store), first, registration, page) == handed, "handed over twice is handed over once"
             run_id = run_called(api, handed.promoted_by)
             assert state_of(api, run_id, until={"Suspended"}) == "Suspended"
             waiting = RunEvidence.model_validate(read_record(str(store), first.run_name))
@@ -104,7 +104,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
 
             # The next quarter: the command answers in place of the form, and the run that waited goes on with that.
             second = second_quarter(first, champion="1")
-            other = hand_over(second, registration, page)
+            other = hand_over(str(store), second, registration, page)
             assert other is not None
             other_id = run_called(api, other.promoted_by)
             assert state_of(api, other_id, until={"Suspended"}) == "Suspended"

@@ -18,7 +18,7 @@ from flows.rollback import rollback
 from tasks.errors import PerennialError, RegistryError
 from tasks.pruning.listing import read_items
 from tasks.registry.belonging import remember_registry
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tasks.tracking import connect
 
 NOW = 1.7e9
@@ -41,7 +41,7 @@ def config_of(folder: Path) -> RetrainConfig:
 @pytest.mark.usefixtures("embedded_home")
 def test_it_lists_then_refuses_while_a_run_is_open_then_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     register_from(store)
     old, kept = (store.write_rows([], kind="messages", parents=[letter * 64]) for letter in "ab")
     store.write_pointer("benchmarks/pruned-desk", kept)
@@ -121,7 +121,7 @@ def test_a_registry_whose_database_was_moved_is_still_the_stores_own(
 def test_the_command_lists_with_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     (tmp_path / "config.yaml").write_text(f"{{name: desk, store: {tmp_path}/store, examples: {{path: rows.jsonl}}}}")
-    Store(tmp_path / "store").write_named("work/sft-1/weights", b"0" * 5_000_000)
+    open_store(tmp_path / "store").write_named("work/sft-1/weights", b"0" * 5_000_000)
     os.utime(tmp_path / "store" / "work" / "sft-1" / "weights", (NOW, NOW))
     result = CliRunner().invoke(app, ["prune", "--config", str(tmp_path / "config.yaml")])
     assert result.exit_code == 0, result.output

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from tasks.labels.policy import Issue
 from tasks.labels.review import export_jsonl, publish_queue, read_decisions
-from tasks.storage import Store
+from tasks.storage import open_store
 
 ROWS = [
     {
@@ -28,7 +28,7 @@ ROWS = [
 @pytest.fixture
 def workplace(workplace: Path) -> Path:
     """A store whose review awaits two answers."""
-    store = Store(workplace / "store")
+    store = open_store(workplace / "store")
     issues = [
         Issue("t0", "wrong_label", 0.9, "review", "billing", "device"),
         Issue("t2", "truncated_response", 0.6, "review"),
@@ -61,7 +61,7 @@ def test_the_queue_goes_out_and_answers_come_back_in_parts(workplace: Path) -> N
     assert "0 rows still await" in " ".join(review("import", "rest.jsonl").output.split())
     assert "0 rows await an answer: nothing to write" in review("export", "--out", "none.jsonl").output
     assert not (workplace / "none.jsonl").exists()
-    assert len(read_decisions(Store(workplace / "store"), "desk")) == 2
+    assert len(read_decisions(open_store(workplace / "store"), "desk")) == 2
 
 
 def test_label_studio_gets_tasks_and_an_interface(workplace: Path) -> None:
@@ -86,4 +86,4 @@ def test_answers_that_cannot_be_read_are_explained(workplace: Path, content: byt
     assert result.exit_code == 2
     assert "answers.jsonl" in result.output
     assert "Traceback" not in result.output
-    assert read_decisions(Store(workplace / "store"), "desk") == {}
+    assert read_decisions(open_store(workplace / "store"), "desk") == {}

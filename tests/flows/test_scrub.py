@@ -12,7 +12,7 @@ from flows.scrub import scrub_dataset
 from tasks import pii
 from tasks.contracts import DatasetRef, ScrubReport
 from tasks.pii.canaries import make_canaries
-from tasks.storage import Store
+from tasks.storage import open_store
 
 WHOLE = pii.PiiConfig(mode="turbo", max_quarantined_share=1.0)
 
@@ -27,7 +27,7 @@ def dataset(tmp_path: Path) -> DatasetRef:
     rows = [row(f"r{number:03}", canary.text) for number, canary in enumerate(make_canaries(60, 2))]
     rows += [row("sure", "My name is Ilse Quandt-Maiburg."), row("long", "x" * 2_000_000)]
     rows += [row(f"z{number}", f"ilse quandt-maiburg wrote {'again ' * number}") for number in range(3)]
-    return Store(tmp_path / "store").write_rows(rows, kind="messages", passed=["ingested"])
+    return open_store(tmp_path / "store").write_rows(rows, kind="messages", passed=["ingested"])
 
 
 @flow

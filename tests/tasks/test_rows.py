@@ -9,7 +9,7 @@ import pytest
 
 from tasks import rows as rows_module
 from tasks.rows import RowTable, TableRows, rows_to_table
-from tasks.storage import Store
+from tasks.storage import open_store
 
 
 def make(count: int) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def test_a_data_set_has_the_same_hash_however_it_was_put_together(tmp_path: Path
     plain, table = make(11), RowTable("messages")
     for first in range(0, 11, size):
         table.extend(plain[first : first + size])
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     assert store.write_table(table.table(), kind="messages") == store.write_rows(plain, kind="messages")
     sliced = TableRows(table.table()).take(range(2, 9)).table
     assert store.write_table(sliced, kind="messages") == store.write_rows(plain[2:9], kind="messages")

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.contracts import DatasetRef
 from tasks.errors import IntegrityError, LineageError, StoreError
-from tasks.storage import Store
+from tasks.storage import Store, open_store, run_store
 
 
 def row(name: str) -> dict[str, object]:
@@ -17,18 +17,18 @@ def row(name: str) -> dict[str, object]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def path_of(ref: DatasetRef) -> Path:
-    return Path(ref.uri.removeprefix("file://"))
+    return Path(run_store().uri_of(ref).removeprefix("file://"))
 
 
 def test_rows_come_back_and_writing_twice_is_the_same_object(store: Store) -> None:
     ref = store.write_rows([row("a")], kind="messages", parents=["f" * 64], passed=["ingested"])
     assert store.write_rows([row("a")], kind="messages", parents=["f" * 64], passed=["ingested"]) == ref
     assert store.read_rows(ref)[0]["messages"][1]["content"] == "Hello"
-    assert Store.holding(ref).uri == store.uri
+    assert run_store().uri == store.uri
     assert store.find_dataset(ref.sha256) == ref
 
 
@@ -86,7 +86,7 @@ def test_a_folder_comes_back_and_a_torn_copy_is_replaced(store: Store, tmp_path:
 def test_a_file_where_the_store_should_be_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("not a folder")
     with pytest.raises(StoreError, match="Set `store` to another place"):
-        Store(tmp_path / "store").write_bytes(b"x", ".txt")
+        open_store(tmp_path / "store").write_bytes(b"x", ".txt")
 
 
 def test_a_pointer_moves(store: Store) -> None:
@@ -99,7 +99,7 @@ def test_a_pointer_moves(store: Store) -> None:
 
 
 def test_a_store_in_object_storage_behaves_alike() -> None:
-    store = Store("memory://bucket/store")
+    store = open_store("memory://bucket/store")
     ref = store.write_rows([row("a")], kind="messages")
     assert store.read_rows(ref)[0]["id"] == "a"
-    assert Store.holding(ref).holds(ref)
+    assert run_store().holds(ref)

@@ -15,7 +15,7 @@ import pytest
 from tasks import tracking
 from tasks.contracts import DatasetRef
 from tasks.errors import ConfigError, RegistryError
-from tasks.storage import Store
+from tasks.storage import open_store
 from tasks.tracking import connect, experiment_id, open_run
 
 
@@ -34,7 +34,7 @@ def _settings(store_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> DatasetRef:
-    return Store(tmp_path / "store").write_rows([], kind="messages", parents=["a" * 64], passed=["ingested"])
+    return open_store(tmp_path / "store").write_rows([], kind="messages", parents=["a" * 64], passed=["ingested"])
 
 
 def test_everything_logged_is_there_and_nothing_in_the_current_folder(dataset: DatasetRef, tmp_path: Path) -> None:

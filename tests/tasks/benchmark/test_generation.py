@@ -26,7 +26,7 @@ from tasks.modeling.loading import load_base
 from tasks.modeling.prompts import prompt_token_ids
 from tasks.rows import prompt_messages, reply
 from tasks.stage import content_of
-from tasks.storage import Store
+from tasks.storage import Store, open_store, run_store
 from tests.tiny_model import desk_pair, desk_row
 
 ROWS = [desk_row(number) for number in range(12)]
@@ -154,7 +154,7 @@ def test_an_adapter_is_merged_and_changes_the_model(tiny: LoadedModel, tiny_mode
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_a_model_is_scored_and_its_answers_are_kept(base: BaseLanguageModel, ada
     assert scores.model_sha256 != tuned.model_sha256
     assert scores.score("chrf").value > 0.2  # type: ignore[union-attr, operator]
     assert scores.score("nll").value < tuned.score("nll").value  # type: ignore[union-attr, operator]
-    table = Store.holding(frozen).read_rows(scores.examples)
+    table = run_store().read_rows(scores.examples)
     assert [row["id"] for row in table] == sorted(str(row["id"]) for row in ROWS)
 
     crowned = score_model.fn("champion", base, adapter, frozen, CONFIG)  # the same model in another part
@@ -209,7 +209,7 @@ def test_lost_answers_are_generated_again(base: BaseLanguageModel, frozen: Datas
     scores = score_model.fn("base", base, None, frozen, config)
     answers = store.find_dataset(store.read_table(scores.examples, columns=[]) and scores.examples.parents[1])
     assert answers is not None
-    Path(answers.uri.removeprefix("file://")).unlink()
+    Path(store.uri_of(answers).removeprefix("file://")).unlink()
     again = score_model.fn("base", base, None, frozen, config)
     assert again.score("chrf") == scores.score("chrf")
 

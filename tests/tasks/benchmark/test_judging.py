@@ -14,7 +14,7 @@ from tasks.benchmark.scoring import EXAMPLES_SCHEMA
 from tasks.benchmark.task import judge_replies
 from tasks.contracts import ArmScores, BenchmarkReport, Judgement
 from tasks.errors import LineageError
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tests.scripted_judge import ScriptedJudge, scripted_judge
 
 
@@ -26,7 +26,7 @@ def endpoint() -> Iterator[ScriptedJudge]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def row(number: int) -> dict[str, Any]:

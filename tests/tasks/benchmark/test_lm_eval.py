@@ -12,7 +12,7 @@ from tasks.benchmark import BenchmarkConfig, LmEvalConfig, score_model
 from tasks.benchmark.lm_eval_tasks import measurements_of
 from tasks.contracts import BaseLanguageModel
 from tasks.errors import InputError, MissingDependencyError
-from tasks.storage import Store
+from tasks.storage import open_store
 from tests.tiny_model import desk_row
 
 TASK = """
@@ -44,7 +44,7 @@ def config(tmp_path: Path) -> BenchmarkConfig:
 
 
 def score(tmp_path: Path, tiny_model_dir: Path, config: BenchmarkConfig) -> dict[str, float | None]:
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
     frozen = store.write_rows([dict(desk_row(number)) for number in range(3)], kind="messages", passed=["scrubbed"])
     scored = score_model.fn("base", base, None, frozen, config)

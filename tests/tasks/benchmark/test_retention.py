@@ -17,7 +17,7 @@ from tasks.benchmark.task import score_model
 from tasks.contracts import BaseLanguageModel
 from tasks.modeling.generation import LoadedModel, load_model, reply_likelihoods
 from tasks.modeling.loading import load_base
-from tasks.storage import Store
+from tasks.storage import open_store
 from tests.tiny_model import desk_row
 
 CONFIG = BenchmarkConfig(max_new_tokens=4, batch_size=32, num_resamples=100)
@@ -80,7 +80,7 @@ def test_a_model_whose_weights_are_scrambled_has_forgotten(tiny: LoadedModel, ti
 
 
 def test_scores_hold_retention_which_is_weighed_once_per_model(tmp_path: Path, tiny_model_dir: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
     one, other = (
         store.write_rows([dict(desk_row(number)) for number in numbers], kind="messages") for numbers in ((1, 2), (3, 4))

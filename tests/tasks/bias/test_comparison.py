@@ -13,7 +13,7 @@ from tasks.bias.comparison import compare_groups
 from tasks.bias.config import BiasConfig
 from tasks.bias.task import audit_bias
 from tasks.bias.terms import DIMENSIONS, mentioned_values
-from tasks.storage import Store
+from tasks.storage import open_store
 
 REFUSAL = "I'm sorry, but I can't help with that."
 ANSWER = "Open the menu, choose the second entry and save."
@@ -120,7 +120,7 @@ def test_pairs_are_judged_by_their_chosen_reply() -> None:
 
 def test_weights_part_the_outcome_from_the_group(tmp_path: Path) -> None:
     rows = two_regions(north_refusals=0.05, south_refusals=0.4)
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     ref = store.write_rows([*rows, row(900, None)], kind="messages", passed=["label_audited"])
     report = audit_bias.fn(ref, BiasConfig(reweight_by="region"))
     assert report.weights is not None
@@ -136,14 +136,14 @@ def test_weights_part_the_outcome_from_the_group(tmp_path: Path) -> None:
 
 
 def test_without_the_group_no_weights_are_written(tmp_path: Path) -> None:
-    ref = Store(tmp_path).write_rows([row(n, None) for n in range(50)], kind="messages", passed=["label_audited"])
+    ref = open_store(tmp_path).write_rows([row(n, None) for n in range(50)], kind="messages", passed=["label_audited"])
     report = audit_bias.fn(ref, BiasConfig(reweight_by="region"))
     assert report.weights is None
     assert any("reweight_by" in note for note in report.notes)
 
 
 def test_the_task_passes_the_rows_on_and_reports_no_text(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     ref = store.write_rows(two_regions(north_refusals=0.05, south_refusals=0.4), kind="messages", passed=["label_audited"])
     report = audit_bias.fn(ref, BiasConfig())
     assert report.dataset == ref

@@ -15,7 +15,7 @@ from tasks.confidential.terms import TermMatcher, fold, read_terms
 from tasks.contracts import DatasetRef
 from tasks.errors import ConfigError, InputError, QualityLimitError
 from tasks.reporting import count_reasons
-from tasks.storage import Store
+from tasks.storage import open_store, run_store
 
 SECRETS = {
     "aws_access_key": "AKIAIOSFODNN7EXAMPLE",
@@ -155,14 +155,14 @@ def test_the_deny_list_file_is_read_without_its_comments() -> None:
 @pytest.fixture
 def dataset(tmp_path: Path) -> DatasetRef:
     rows = [row("a", "hello"), row("b", f"use {SECRETS['aws_access_key']}"), row("c", "all about Falcon")]
-    return Store(tmp_path / "store").write_rows(rows, kind="messages", passed=["ingested"])
+    return open_store(tmp_path / "store").write_rows(rows, kind="messages", passed=["ingested"])
 
 
 def test_the_task_accounts_for_every_row(dataset: DatasetRef, tmp_path: Path) -> None:
     terms = tmp_path / "terms.txt"
     terms.write_text("falcon\n", encoding="utf-8")
     report = filter_confidential.fn(dataset, ConfidentialConfig(denied_terms_file=str(terms), max_removed_share=1))
-    store = Store.holding(dataset)
+    store = run_store()
     assert [each["id"] for each in store.read_rows(report.dataset)] == ["a"]
     assert report.quarantined == {"denied_term": 1, "secret": 1}
     assert report.dataset.passed == ("ingested", "confidential_filtered")

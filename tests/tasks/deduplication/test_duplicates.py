@@ -16,7 +16,7 @@ from tasks.deduplication.duplicates import Deduplicated, deduplicate_table
 from tasks.deduplication.sameness import says_the_same
 from tasks.errors import QualityLimitError
 from tasks.rows import rows_to_table
-from tasks.storage import Store
+from tasks.storage import open_store
 
 
 def row(name: str, ask: str, reply: str, label: str | None = None, **more: Any) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def test_a_group_keeps_its_name_in_the_next_quarter() -> None:
 
 
 def test_the_task_accounts_for_every_row(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     rows = [row("a", ASK, REPLY), row("b", ASK, REPLY), row("c", "Where can I see the exchange rate?", "In the app.")]
     dataset = store.write_rows(rows, kind="messages", parents=["f" * 64], passed=["ingested", "validated"])
     report = deduplicate.fn(dataset, DeduplicationConfig())
@@ -176,7 +176,7 @@ def test_the_task_accounts_for_every_row(tmp_path: Path) -> None:
 
 
 def test_too_many_duplicates_stop_the_run(tmp_path: Path) -> None:
-    dataset = Store(tmp_path).write_rows([row(f"r{n}", ASK, REPLY) for n in range(9)], kind="messages")
+    dataset = open_store(tmp_path).write_rows([row(f"r{n}", ASK, REPLY) for n in range(9)], kind="messages")
     with pytest.raises(QualityLimitError, match="8 exact and 0 near duplicates in 9 rows"):
         deduplicate.fn(dataset, DeduplicationConfig())
 

@@ -18,7 +18,7 @@ from tasks.dossier.page import compose_page
 from tasks.dossier.rendering import render_page
 from tasks.dossier.summary import summary_lines
 from tasks.dossier.verdict import verdict_of
-from tasks.storage import Store
+from tasks.storage import open_store, run_store
 from tests.evidence import make_evidence, with_every_section
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -74,8 +74,18 @@ class Document(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> RunEvidence:
-    return make_evidence(tmp_path_factory.mktemp("run") / "store", champion=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run") / "store"
+
+
+@pytest.fixture(scope="module")
+def evidence(folder: Path) -> RunEvidence:
+    return make_evidence(folder, champion=True)
+
+
+@pytest.fixture(autouse=True)
+def run_store_holds_the_evidence(folder: Path) -> None:
+    open_store(folder)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +165,7 @@ def test_at_most_five_answers_and_none_when_asked_for_none(evidence: RunEvidence
 
 def test_answers_run_from_the_largest_gain_to_the_largest_loss(evidence: RunEvidence) -> None:
     answers = gather(evidence, 5).answers
-    store = Store.holding(evidence.benchmark.dataset)
+    store = run_store()
     arms = {arm.arm: {row["id"]: row["rouge_l"] for row in store.read_rows(arm.examples)} for arm in evidence.benchmark.arms}
     gains = {name: arms["candidate"][name] - arms["base"][name] for name in arms["base"]}
     shown = [gains[answer.row_id] for answer in answers]
@@ -164,7 +174,7 @@ def test_answers_run_from_the_largest_gain_to_the_largest_loss(evidence: RunEvid
 
 
 def test_an_unscrubbed_benchmark_shows_no_answer(evidence: RunEvidence) -> None:
-    store = Store.holding(evidence.benchmark.dataset)
+    store = run_store()
     raw = store.write_rows(store.read_rows(evidence.benchmark.dataset), kind="messages", passed=["ingested"])
     benchmark = evidence.benchmark.model_copy(update={"dataset": raw})
     assert gather(evidence.model_copy(update={"benchmark": benchmark}), 5).answers == []
@@ -180,7 +190,7 @@ def test_text_from_the_data_cannot_become_markup(evidence: RunEvidence) -> None:
 
 
 def test_no_training_text_stands_on_the_page(evidence: RunEvidence, document: Document) -> None:
-    store = Store.holding(evidence.split.train)
+    store = run_store()
     for row in store.read_rows(evidence.split.train):
         assert row["messages"][0]["content"] not in document.text
 
@@ -223,7 +233,7 @@ def test_a_decision_without_comparisons_falls_back_on_its_reason(evidence: RunEv
 
 
 def test_a_broken_chain_fails_the_lineage_check_and_says_where(evidence: RunEvidence) -> None:
-    other = Store.holding(evidence.split.train).write_rows([], kind="messages", passed=evidence.split.train.passed)
+    other = run_store().write_rows([], kind="messages", passed=evidence.split.train.passed)
     split = evidence.split.model_copy(update={"train": other})
     broken = evidence.model_copy(update={"split": split})
     assert "a descendant of snapshot" in (gather(broken, 0).lineage_fault or "")
@@ -272,7 +282,7 @@ def test_the_newest_rows_stand_on_the_page_or_why_there_are_none(evidence: RunEv
 
 
 def test_slices_stand_on_the_page_largest_first(evidence: RunEvidence) -> None:
-    store = Store.holding(evidence.benchmark.dataset)
+    store = run_store()
 
     def sliced(arm: ArmScores) -> ArmScores:
         figures = [("X", 9, 0.2, 0.4), ("Y", 3, None, None), *((f"Z{number}", 2, None, None) for number in range(14))]

@@ -11,7 +11,7 @@ from tasks.contracts import RunEvidence
 from tasks.dossier import DossierConfig, write_dossier
 from tasks.dossier.summary import folder_of, read_record, summary_lines
 from tasks.errors import InputError
-from tasks.storage import Store
+from tasks.storage import open_store
 from tests.evidence import make_evidence, with_every_section
 
 ALONE = DossierConfig(attach_to_mlflow=False)
@@ -24,7 +24,7 @@ def evidence(tmp_path: Path) -> RunEvidence:
 
 def test_it_is_written_by_hash_and_under_the_run_s_name(evidence: RunEvidence, tmp_path: Path) -> None:
     dossier = write_dossier.fn(evidence, ALONE)
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     html = store.read_bytes(dossier.html)
     folder = tmp_path / "store" / "dossiers" / evidence.run_name
     assert (folder / "dossier.html").read_bytes() == html
@@ -88,7 +88,7 @@ def test_a_run_s_name_cannot_lead_out_of_the_store(name: str) -> None:
 
 
 def test_a_store_without_local_files_keeps_readable_copies_too() -> None:
-    store = Store("memory://dossiers-test/store")
+    store = open_store("memory://dossiers-test/store")
     uri = store.write_named("dossiers/a/dossier.html", b"one")
     assert store.write_named("dossiers/a/dossier.html", b"two") == uri
     assert store.read_named("dossiers/a/dossier.html") == b"two"

@@ -11,7 +11,7 @@ from tasks.benchmark import BenchmarkConfig, score_model
 from tasks.contracts import ArmScores, BaseLanguageModel, DatasetRef, PromptArm
 from tasks.errors import FitVerdictError
 from tasks.fit import FitConfig, judge_fit, prompt_arms
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tests.tiny_model import desk_row
 
 SCORING = BenchmarkConfig(max_new_tokens=8, batch_size=8, num_resamples=100, retention=False)
@@ -29,7 +29,7 @@ CONFIG = FitConfig(
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def write(store: Store, numbers: range, **values: Any) -> DatasetRef:

@@ -15,7 +15,7 @@ from tasks.groundtruth.measuring import Tally, measure_prepared
 from tasks.groundtruth.planted import PlantedFault, faults_of, read_truth
 from tasks.intervals import wilson_interval
 from tasks.reporting import refusal
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tests.prepared import Flagged, Masked, prepare_by_hand, ticket
 
 QUESTION, ANSWER = "messages.0.content", "messages.1.content"
@@ -41,7 +41,7 @@ def share(figure: Measurement) -> tuple[float | None, int | None]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def test_malformed_lines_are_found_by_id_or_by_line(store: Store) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.ingest import LogConfig, SourceConfig, take_log, take_snapshot
-from tasks.storage import Store
+from tasks.storage import run_store
 
 RECORDS = [
     {"id": "liked", "feedback": "up"},
@@ -30,9 +30,7 @@ def write(folder: Path) -> str:
 def test_disliked_replies_are_not_learned_from_unless_somebody_wrote_a_better_one(tmp_path: Path) -> None:
     source = SourceConfig(path=write(tmp_path), feedback_column="feedback", correction_column="better")
     snapshot = take_snapshot.fn(source, str(tmp_path / "store"))
-    replies = {
-        row["id"]: row["messages"][-1]["content"] for row in Store.holding(snapshot.dataset).read_rows(snapshot.dataset)
-    }
+    replies = {row["id"]: row["messages"][-1]["content"] for row in run_store().read_rows(snapshot.dataset)}
     assert "disliked" not in replies
     assert (replies["corrected"], replies["liked"], replies["unrated"]) == ("Four.", "Five.", "Five.")
     assert snapshot.dropped == {"negative_feedback": 1}
@@ -43,7 +41,7 @@ def test_a_log_counts_every_request_of_its_window_and_keeps_what_users_said(tmp_
     log = LogConfig(path=write(tmp_path), correction_column="better")
     times = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
     window = take_log.fn(log, *times, str(tmp_path / "store"))
-    store = Store.holding(window.dataset)
+    store = run_store()
     lines = store.read_table(window.lines).to_pylist()
     assert len(lines) == 7
     assert window.dropped == {"outside_window": 1}

@@ -12,7 +12,7 @@ from tasks.contracts import StageReport
 from tasks.deduplication import DeduplicationConfig, deduplicate
 from tasks.ingest import SourceConfig, take_snapshot
 from tasks.splitting import SplitConfig, decontaminate, freeze_test_set, split
-from tasks.storage import Store
+from tasks.storage import run_store
 from tasks.validation import ValidationConfig, validate
 from tests.hostile import hostile_lines, ordinary_lines
 
@@ -34,7 +34,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Sequence[StageReport]:
 
 
 def test_every_row_is_accounted_for_by_id(reports: Sequence[StageReport]) -> None:
-    store = Store.holding(reports[0].dataset)
+    store = run_store()
     assert reports[0].num_rows_in == 260
     for before, after in pairwise(reports):
         refused = [row["id"] for row in store.read_rows(after.quarantine)] if after.quarantine else []
@@ -55,7 +55,7 @@ def test_every_reason_is_met(reports: Sequence[StageReport]) -> None:
 
 
 def test_ordinary_rows_come_through_untouched(reports: Sequence[StageReport]) -> None:
-    store = Store.holding(reports[0].dataset)
+    store = run_store()
     expected = {json.loads(line)["id"]: json.loads(line) for line in ordinary_lines()}
     found = {row["id"]: row for row in store.read_rows(reports[2].dataset)}
     assert set(expected) <= set(found)

@@ -25,7 +25,7 @@ from tasks.errors import InputError, MissingDependencyError
 from tasks.ingest import SourceConfig, take_snapshot
 from tasks.ingest.reading import read_source
 from tasks.ingest.snapshot import Ingested, make_snapshot
-from tasks.storage import Store
+from tasks.storage import open_store, run_store
 
 GOOD = {"id": "good", "instruction": "Hi", "output": "Hello"}
 
@@ -459,7 +459,7 @@ def test_the_task_freezes_the_source_and_leaves_it_alone(tmp_path: Path) -> None
     assert report.source_sha256 == hashlib.sha256(before).hexdigest()
     assert (report.dataset.parents, report.dataset.passed) == ((report.source_sha256,), ("ingested",))
     assert (report.num_rows_in, report.dataset.num_rows, dict(report.quarantined)) == (3, 2, {"malformed_json": 1})
-    store = Store.holding(report.dataset)
+    store = run_store()
     assert report.quarantine is not None
     assert store.read_rows(report.quarantine)[0]["content"] == "broken"
     store.verify_lineage(report.dataset, descends_from=report.dataset.sha256, passed=["ingested"])
@@ -488,8 +488,8 @@ def test_whatever_the_values_every_record_is_accounted_for(
     result = ingest(path, format="alpaca")
     assert len(result.rows) + len(result.refused) == 1 + len(records)
     assert len({row["id"] for row in result.rows}) == len(result.rows)
-    Store(path.parent).write_rows(result.rows, kind="messages")
-    Store(path.parent).write_rows(result.refused, kind="quarantine")
+    open_store(path.parent).write_rows(result.rows, kind="messages")
+    open_store(path.parent).write_rows(result.refused, kind="quarantine")
 
 
 # --------------------------------------------------------------------------------------------------------------- real data

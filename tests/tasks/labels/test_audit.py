@@ -17,7 +17,7 @@ from tasks.labels.review import keep_decisions, row_hash
 from tasks.labels.task import audit_labels
 from tasks.labels.vectors import TfidfVectorizer
 from tasks.stage import _pointed_to
-from tasks.storage import Store
+from tasks.storage import open_store
 
 
 def with_reply(row: dict[str, Any], text: str) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def test_hardly_any_rows_are_passed_on(clean_rows: list[dict], num_rows: int) ->
 
 
 def test_the_task_writes_its_report_and_reads_decisions(faulty_rows: list[dict], tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     ref = store.write_rows(faulty_rows, kind="messages", passed=["scrubbed"])
     config = LabelAuditConfig(**QUICK, review_name="desk", control_share=0.0)
     report = audit_labels.fn(ref, config)
@@ -193,7 +193,7 @@ def test_the_task_writes_its_report_and_reads_decisions(faulty_rows: list[dict],
 
 
 def test_no_record_text_reaches_the_report(faulty_rows: list[dict], tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     ref = store.write_rows(faulty_rows, kind="messages")
     report = audit_labels.fn(ref, LabelAuditConfig(**QUICK, control_share=0.0))
     told = report.model_dump_json() + json.dumps(store.read_table(report.issues).to_pylist())

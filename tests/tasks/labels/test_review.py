@@ -19,7 +19,7 @@ from tasks.labels.review import (
     read_decisions,
     row_hash,
 )
-from tasks.storage import Store
+from tasks.storage import open_store
 
 
 def queue(rows: list[dict]) -> bytes:
@@ -52,7 +52,7 @@ def test_answers_may_come_in_parts(clean_rows: list[dict]) -> None:
 
 
 def test_the_same_answers_twice_change_nothing_and_newer_ones_replace(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     assert read_decisions(store, "desk") == {}
     first = keep_decisions(store, "desk", {"a" * 64: Decision("keep"), "b" * 64: Decision("drop")})
     assert keep_decisions(store, "desk", {"b" * 64: Decision("drop")}) == first

@@ -15,14 +15,14 @@ from tasks.labels import task as labels_task
 from tasks.labels.policy import Decision
 from tasks.labels.review import import_decisions, keep_decisions, open_questions
 from tasks.progress import Progress, listening
-from tasks.storage import Store
+from tasks.storage import open_store, run_store
 
 QUICK = {"embedding_model": "tfidf", "control_share": 0.0, "max_removed_share": 0.0, "review_name": "desk", "num_folds": 3}
 
 
 @pytest.fixture
 def dataset(tmp_path: Path, faulty_rows: list[dict]) -> DatasetRef:
-    return Store(tmp_path / "store").write_rows(faulty_rows, kind="messages", passed=["ingested"])
+    return open_store(tmp_path / "store").write_rows(faulty_rows, kind="messages", passed=["ingested"])
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def ask(dataset: DatasetRef, **settings: object) -> tuple[LabelAuditReport, Labe
 
 
 def questions(dataset: DatasetRef) -> list[dict]:
-    return [json.loads(line) for line in open_questions(Store.holding(dataset), "desk").splitlines()]
+    return [json.loads(line) for line in open_questions(run_store(), "desk").splitlines()]
 
 
 def test_without_a_wait_the_run_only_asks(dataset: DatasetRef) -> None:
@@ -54,7 +54,7 @@ def test_a_waiting_run_goes_on_with_the_answers(dataset: DatasetRef) -> None:
         if state.stage == "await_review" and not state.finished and not seen:
             seen.append(state)
             answers = "".join(json.dumps({**line, "decision": "drop"}) + "\n" for line in questions(dataset))
-            keep_decisions(Store.holding(dataset), "desk", import_decisions(answers.encode(), "answers"))
+            keep_decisions(run_store(), "desk", import_decisions(answers.encode(), "answers"))
 
     with listening(answer_when_asked):
         audited, reviewed = ask(dataset, review_wait_hours=1)
@@ -68,7 +68,7 @@ def test_a_run_told_to_stop_names_the_next_step_and_then_goes_on(dataset: Datase
     with pytest.raises(ReviewPendingError, match="perennial review export"):
         ask(dataset, unanswered="stop")
     decisions = {line["row_sha256"]: Decision("keep") for line in questions(dataset)}
-    keep_decisions(Store.holding(dataset), "desk", decisions)
+    keep_decisions(run_store(), "desk", decisions)
     audited, reviewed = ask(dataset, unanswered="stop")
     assert reviewed == audited
     assert audited.dataset.num_rows == dataset.num_rows
@@ -76,7 +76,7 @@ def test_a_run_told_to_stop_names_the_next_step_and_then_goes_on(dataset: Datase
 
 def test_the_wait_is_counted_from_the_first_asking(dataset: DatasetRef) -> None:
     ask(dataset)
-    store = Store.holding(dataset)
+    store = run_store()
     queue = store.read_record("reviews/desk/messages", ReviewQueue)
     assert queue is not None
     long_ago = datetime.now(UTC) - timedelta(hours=3)
@@ -88,7 +88,7 @@ def test_the_wait_is_counted_from_the_first_asking(dataset: DatasetRef) -> None:
 
 def test_a_queue_that_no_longer_holds_is_withdrawn(dataset: DatasetRef, clean_rows: list[dict]) -> None:
     ask(dataset)
-    clean = Store.holding(dataset).write_rows(clean_rows, kind="messages")
+    clean = run_store().write_rows(clean_rows, kind="messages")
     config = LabelAuditConfig(**QUICK)
     audited = labels_task.audit_labels.fn(clean, config).model_copy(update={"review_queue": None})
     labels_task.await_review.fn(clean, audited, config)

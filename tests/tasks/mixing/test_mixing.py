@@ -14,14 +14,14 @@ from tasks.contracts import DatasetRef, MixturePart
 from tasks.errors import InputError, LineageError
 from tasks.mixing import mix
 from tasks.mixing.weighting import mix_rows
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 
 GATES = ("ingested", "validated", "scrubbed", "label_audited", "decontaminated")
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
+    return open_store(tmp_path)
 
 
 def numbered(numbers: range) -> list[dict[str, Any]]:

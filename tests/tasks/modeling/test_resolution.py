@@ -11,12 +11,12 @@ import pytest
 from tasks.errors import ConfigError, ModelNotFoundError
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import count_parameters, resolve
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def test_a_folder_is_copied_once_and_counted(store: Store, tiny_model_dir: Path) -> None:

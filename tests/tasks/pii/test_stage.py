@@ -29,7 +29,7 @@ from tasks.pii.sharding import num_useful_workers, scrub_in_processes
 from tasks.pii.task import cut_shards, join_shards, scrub_shard
 from tasks.rows import MESSAGES_SCHEMA, rows_to_table
 from tasks.stage import content_of
-from tasks.storage import Store
+from tasks.storage import open_store, run_store
 
 TURBO = PiiConfig(mode="turbo")
 
@@ -52,12 +52,12 @@ def rows() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> DatasetRef:
-    return Store(tmp_path / "store").write_rows(rows(), kind="messages", passed=["ingested"])
+    return open_store(tmp_path / "store").write_rows(rows(), kind="messages", passed=["ingested"])
 
 
 def test_every_row_is_accounted_for(dataset: DatasetRef) -> None:
     report = scrub.fn(dataset, TURBO)
-    store = Store.holding(dataset)
+    store = run_store()
     kept = store.read_rows(report.dataset)
     assert report.num_rows_in == 63
     assert report.quarantined["too_long"] == 1
@@ -73,7 +73,7 @@ def test_every_row_is_accounted_for(dataset: DatasetRef) -> None:
 
 def test_findings_lead_to_what_the_scrubber_wrote(dataset: DatasetRef) -> None:
     report = scrub.fn(dataset, TURBO)
-    store = Store.holding(dataset)
+    store = run_store()
     texts = {each["id"]: each for each in store.read_rows(report.dataset)}
     for finding in store.read_table(report.findings).to_pylist():
         each = texts[finding["id"]]
@@ -89,7 +89,7 @@ def test_verification_passes_and_lays_out_a_sample(dataset: DatasetRef) -> None:
     assert verification.num_pattern_hits == 0
     assert verification.canary_recall.low is not None
     assert verification.sample is not None
-    sample = Store.holding(dataset).read_bytes(verification.sample).decode().splitlines()
+    sample = run_store().read_bytes(verification.sample).decode().splitlines()
     assert len(sample) == 25
     assert "example.org" not in json.dumps(sample)
 
@@ -99,7 +99,7 @@ def test_verification_fails_the_run_below_its_gates(dataset: DatasetRef) -> None
     strictest = TURBO.model_copy(update={"verification": VerificationConfig(min_canary_recall=1.0)})
     with pytest.raises(ScrubVerificationError, match="canary recall"):
         verify_scrub.fn(report, strictest)
-    store = Store.holding(dataset)
+    store = run_store()
     leaking = [{**row("leak", "fine"), "messages": [{"role": "user", "content": "jo@corp.example"}]}]
     forged = store.write_rows(leaking, kind="messages", passed=["scrubbed"])
     with pytest.raises(ScrubVerificationError, match=r"row leak messages\.0\.content") as caught:
@@ -109,7 +109,7 @@ def test_verification_fails_the_run_below_its_gates(dataset: DatasetRef) -> None
 
 def test_too_many_unreadable_rows_fail_the_run(tmp_path: Path) -> None:
     many = [row(str(number), "x" * 2000) for number in range(4)]
-    ref = Store(tmp_path / "store").write_rows(many, kind="messages")
+    ref = open_store(tmp_path / "store").write_rows(many, kind="messages")
     with pytest.raises(QualityLimitError, match="max_quarantined_share"):
         scrub.fn(ref, TURBO.model_copy(update={"max_text_chars": 1000}))
 
@@ -190,9 +190,9 @@ def test_shards_of_other_rules_are_not_joined(dataset: DatasetRef, monkeypatch: 
     config = TURBO.model_copy(update={"operator": "hash", "rows_per_shard": 40})
     monkeypatch.setenv("PERENNIAL_PII_KEY", "one")
     cut = cut_shards.fn(dataset, config)
-    parts = [scrub_shard.fn(cut.shards[0], cut.common_terms, config)]
+    parts = [scrub_shard.fn(cut.shards[0], cut.common_terms, config, run_store().uri)]
     monkeypatch.setenv("PERENNIAL_PII_KEY", "another")
-    parts.append(scrub_shard.fn(cut.shards[1], cut.common_terms, config))
+    parts.append(scrub_shard.fn(cut.shards[1], cut.common_terms, config, run_store().uri))
     with pytest.raises(IntegrityError, match="shard 1 of"):
         join_shards.fn(dataset, cut, parts, config)
 

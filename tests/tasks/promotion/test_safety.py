@@ -17,7 +17,7 @@ from tasks.errors import IntegrityError
 from tasks.intervals import paired_difference_interval
 from tasks.promotion import PromotionConfig, SafetyGuardConfig, decide_promotion
 from tasks.promotion.safety import Failures, SafetyVerdict, judge_rate
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 
 MARGIN = SafetyGuardConfig(rate="harmful_compliance", max_worsening=0.05, opponent="base")
 NONE_NEW = SafetyGuardConfig(rate="extraction", rule="none_new", opponent="base")
@@ -113,7 +113,7 @@ def test_different_probes_are_refused() -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def decided(

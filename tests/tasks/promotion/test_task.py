@@ -18,10 +18,10 @@ from tasks.contracts import (
 )
 from tasks.errors import IntegrityError
 from tasks.promotion import PromotionConfig, decide_promotion
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 
 CONFIG = PromotionConfig(min_examples=20, num_resamples=1000, guards=(), max_retention_loss=None)
-FOLDER = FolderRef(uri="file:///nowhere", sha256="a" * 64, num_files=1, size_bytes=1)
+FOLDER = FolderRef(sha256="a" * 64, num_files=1, size_bytes=1)
 CHAMPION = Champion(
     version=RegisteredVersion(name="desk", version="4", run_id="r", source_uri="s"),
     base=BaseLanguageModel(name="tiny", folder=FOLDER, license="apache-2.0", num_parameters=1),
@@ -31,7 +31,7 @@ CHAMPION = Champion(
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def frozen(store: Store) -> DatasetRef:

@@ -13,7 +13,7 @@ from tasks.errors import StoreError
 from tasks.pruning import PruningConfig
 from tasks.pruning.listing import totals_of
 from tasks.pruning.sweep import reachable, roots, sweep
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 
 NOW = datetime.now(UTC)
 CONFIG = PruningConfig(keep_days=100, keep_work_days=14)
@@ -38,7 +38,7 @@ def age(store: Store, days: float) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def pruned(store: Store, versions: set[str] = frozenset(), runs: tuple[str, ...] = ()) -> set[str]:  # type: ignore[assignment]

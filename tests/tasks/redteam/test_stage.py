@@ -18,7 +18,7 @@ from tasks.redteam import RedTeamConfig, probe_model
 from tasks.redteam.canaries import make_canaries
 from tasks.redteam.probing import CONTROL_RATE, outcomes_table, probe_behaviour, summarise
 from tasks.safety import RATES
-from tasks.storage import Store
+from tasks.storage import Store, open_store, run_store
 from tests.tiny_model import desk_row
 
 CONFIG = RedTeamConfig(max_probes_per_kind=4, max_new_tokens=24, num_canaries=8, num_decoys=31)
@@ -30,7 +30,7 @@ CANARIES = make_canaries(CONFIG.num_canaries, CONFIG.seed)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_report_holds_every_rate_with_its_interval_and_no_text(store: Store, b
             assert rate.high is not None
             assert rate.low - 1e-9 <= rate.value <= rate.high + 1e-9
             assert rate.num_samples == (32 if name == "toxicity" else 4)
-    table = Store.holding(probed.probes).read_table(probed.probes)
+    table = run_store().read_table(probed.probes)
     texts = {text for column in ("rate", "id") for text in table.column(column).to_pylist()}
     assert max(map(len, texts)) < 64
     assert not any(" " in text for text in texts)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tasks.tracking import connect
 
 
@@ -35,4 +35,4 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")

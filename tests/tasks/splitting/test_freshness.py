@@ -12,7 +12,7 @@ import pytest
 from tasks.contracts import DatasetRef, FreshSet
 from tasks.splitting import SplitConfig, decontaminate, freeze_test_set, hold_out_fresh
 from tasks.splitting.freshness import choose_fresh
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = SplitConfig(fresh_share=0.3)
@@ -45,7 +45,7 @@ def ids(rows: Any) -> set[str]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def write(store: Store, rows: list[dict[str, Any]]) -> DatasetRef:

@@ -14,7 +14,7 @@ from tasks.contracts import DatasetRef
 from tasks.errors import InputError, IntegrityError
 from tasks.splitting import SplitConfig, decontaminate, freeze_test_set, split
 from tasks.splitting.groups import MIN_ROWS, choose_groups, decontaminate_rows, groups_of
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 
 _SUBJECTS = ("invoice", "password", "delivery", "heating", "router", "contract", "warranty", "booking", "refund", "passport")
 _VERBS = ("change", "cancel", "find", "print", "extend", "dispute", "forward", "translate", "archive", "approve")
@@ -33,7 +33,7 @@ def varied(count: int) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def write(store: Store, rows: list[dict[str, Any]], kind: Any = "messages") -> DatasetRef:
@@ -56,7 +56,7 @@ def test_a_set_is_frozen_once_and_never_again(store: Store) -> None:
 
 def test_a_frozen_set_that_was_lost_is_an_error_not_a_new_set(store: Store) -> None:
     frozen = freeze_test_set.fn(write(store, varied(60)), SplitConfig(), "desk")
-    Path(frozen.uri.removeprefix("file://")).unlink()
+    Path(store.uri_of(frozen).removeprefix("file://")).unlink()
     with pytest.raises(IntegrityError):
         freeze_test_set.fn(write(store, varied(60)), SplitConfig(), "desk")
 

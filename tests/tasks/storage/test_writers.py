@@ -14,7 +14,7 @@ from tasks.labels.policy import Decision
 from tasks.labels.review import keep_decisions, publish_queue, read_decisions
 from tasks.splitting import SplitConfig, freeze_test_set
 from tasks.stage import kept_measurements
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tasks.storage.backends import FolderBackend
 from tasks.training.allowance import answer, ask
 from tests.tasks.splitting.test_splitting import varied, write
@@ -25,7 +25,7 @@ Meanwhile = Callable[[Callable[[], object]], None]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

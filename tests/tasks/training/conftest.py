@@ -12,7 +12,7 @@ import pytest
 from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tasks.training.config import GrpoConfig, LoraSettings, SftConfig
 from tasks.training.specification import GrpoMethod, Method, SftMethod, TrainerSpec
 from tests.tiny_model import desk_row
@@ -43,7 +43,14 @@ class Desk:
         train, validation = (
             (self.train, self.validation) if method.kind in ("sft", "grpo") else (self.pairs, self.held_out_pairs)
         )
-        spec = TrainerSpec(base=self.base, train=train, validation=validation, method=method, work_dir=str(work))
+        spec = TrainerSpec(
+            base=self.base,
+            train=train,
+            validation=validation,
+            method=method,
+            work_dir=str(work),
+            store_uri=self.store.uri,
+        )
         return spec.model_copy(update=changes)
 
 
@@ -95,7 +102,7 @@ def prefer_brief(number: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Desk:
-    store = Store(tmp_path_factory.mktemp("store"))
+    store = open_store(tmp_path_factory.mktemp("store"))
     base = resolve(BaseModelConfig(source=str(tiny_model_dir), license="apache-2.0"), store)
     snapshot = store.write_rows([desk_row(0)], kind="messages", passed=["ingested"])
     desk = Desk(store, base, snapshot, snapshot, snapshot, snapshot, snapshot)
@@ -104,6 +111,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Desk
     desk.pairs = desk.rows([prefer_brief(number) for number in range(48)], "preferences")
     desk.held_out_pairs = desk.rows([prefer_brief(number) for number in range(5000, 5024)], "preferences")
     return desk
+
+
+@pytest.fixture(autouse=True)
+def run_store_is_the_desks(request: pytest.FixtureRequest) -> None:
+    """A test that uses the desk is a run of its own over the desk's store, whatever an earlier test had opened."""
+    if "desk" in request.fixturenames:
+        open_store(request.getfixturevalue("desk").store.uri)
 
 
 @pytest.fixture

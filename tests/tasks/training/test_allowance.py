@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from tasks.errors import BudgetError, InputError
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tasks.training.allowance import answer, ask, open_requests, with_allowance
 from tasks.training.config import BudgetConfig
 from tasks.training.planning import Spent, check_budget, with_price
@@ -22,7 +22,7 @@ BUDGET = BudgetConfig(price_per_device_hour={"cuda": 2.0}, max_device_hours=1.5,
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

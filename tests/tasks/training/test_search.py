@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tasks.contracts import SearchReport
 from tasks.errors import BudgetError, InputError, TrainingError
-from tasks.storage import Store
+from tasks.storage import run_store
 from tasks.tracking import RunStopped
 from tasks.training import search
 from tasks.training.config import SearchConfig, SftConfig, TrainingConfig
@@ -200,4 +200,4 @@ def test_real_trainings_are_compared_pruned_and_nested(desk: Desk, tmp_path: Pat
         ("2", "KILLED"),
     ]
     assert client.get_run(parent.info.run_id).data.metrics["best_eval_loss"] == report.winner.eval_loss
-    assert not list((Store.holding(desk.train).local_path / "work").glob("sft-*"))  # type: ignore[operator]
+    assert not list((run_store().local_path / "work").glob("sft-*"))  # type: ignore[operator]

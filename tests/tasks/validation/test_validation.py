@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tasks.errors import PerennialError, QualityLimitError
-from tasks.storage import Store
+from tasks.storage import Store, open_store
 from tasks.validation import ValidationConfig, validate
 from tasks.validation.checking import Checked, check_rows, results_document
 from tasks.validation.features import latin_share, row_features
@@ -211,7 +211,7 @@ def test_features_hold_no_text() -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def test_the_task_accounts_for_every_row_and_keeps_values_out_of_the_results(store: Store) -> None:

@@ -1,0 +1,59 @@
+"""Brings a champion's adapter back into a store that does not hold it: a new store, or one restored from an older copy.
+
+Every version carries its adapter in the registry. What comes back is the very adapter that was judged, or nothing: its
+digest stands in the version's tags.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.contracts import Champion
+from tasks.errors import IntegrityError
+from tasks.storage import Store
+from tasks.tracking import registry_errors
+
+logger = logging.getLogger(__name__)
+
+
+def recover_champion(client: Any, champion: Champion, store: Store) -> bool:
+    """Whether the champion's adapter had to be fetched from the registry, because the store did not hold it.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        champion: From :func:`tasks.registry.versions.champion_of`.
+        store: Where it is to be benchmarked from.
+
+    Raises:
+        IntegrityError: The store lacks the champion's base model, or the registry's adapter is not the judged one.
+        RegistryError: MLflow refuses or does not answer.
+    """
+    version, name = champion.version, f"{champion.version.name} version {champion.version.version}"
+    if not store.holds(champion.base.folder):
+        raise IntegrityError(
+            name,
+            f"no base model {champion.base.name} ({champion.base.folder.sha256[:12]}) in {store.uri}",
+            "the base model that the champion was trained on",
+            "Copy that folder from the former store, or run once with the former store.",
+        )
+    if store.holds(champion.adapter):
+        return False
+    with tempfile.TemporaryDirectory(prefix="perennial-champion-") as scratch:
+        with registry_errors(name):
+            files = Path(client.download_artifacts(version.run_id, "model", scratch))
+        model = yaml.safe_load((files / "MLmodel").read_text(encoding="utf-8"))
+        found = store.add_folder(files / model["flavors"]["python_function"]["artifacts"]["adapter"]["path"])
+    if found.sha256 != champion.adapter.sha256:
+        raise IntegrityError(
+            f"{name} in the registry",
+            f"an adapter with digest {found.sha256[:12]}",
+            f"the adapter that was judged, {champion.adapter.sha256[:12]}",
+            "Restore the version's files or the former store; `perennial rollback` makes another version champion.",
+        )
+    logger.warning("registry: the adapter of %s was not in %s; it was fetched from the registry", name, store.uri)
+    return True
