@@ -220,6 +220,8 @@ def prune(
         if shown:
             _print_pairs(f"Largest of {report.num_items}", shown, num_text_columns=2)
             console.print(f"all   {without_secrets(store.uri_of(report.listing))}", soft_wrap=True)
+        if report.note:
+            console.print(f"Work folders and unfinished writes alone: {report.note}.", highlight=False, markup=False)
         verb = "Removed" if report.removed else "Would remove"
         console.print(f"{verb} {report.num_items} things, {report.size_bytes / 1e6:.1f} MB in the store.", highlight=False)
 

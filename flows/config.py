@@ -92,7 +92,7 @@ class RetrainConfig(Section):
         description="Name of the model: its registered model, its frozen benchmark and its MLflow experiment.",
     )
     store: str = Field(
-        ".perennial/store", description="Where data sets, models and dossiers are kept: a folder or an fsspec URL."
+        ".perennial/store", description="Where data sets, models and dossiers are kept: a folder, or s3:// storage."
     )
     examples: SourceConfig = Field(description="The rows to learn from.")
     mixture: tuple[MixedSource, ...] = Field((), description="Further data sets for supervised training, with weights.")

@@ -8,6 +8,7 @@ from flows.config import RetrainConfig
 from flows.naming import name_when_due
 from tasks import pruning, registry
 from tasks.contracts import PruneReport
+from tasks.errors import RegistryError
 from tasks.stage import CONTRACTS
 
 
@@ -18,8 +19,21 @@ def prune(config: RetrainConfig, remove: bool = False) -> PruneReport:
     Args:
         config: The configuration of the retrain; its section `pruning` says what is kept.
         remove: False only lists, with sizes.
+
+    Raises:
+        RegistryError: It is to remove, and the registry is not the one that the store belongs to.
     """
     settings = config.pruning
+    unknown = registry.check_registry(config.store)
+    if unknown and remove:
+        raise RegistryError(
+            "pruning",
+            f"a registry that cannot say what the store is needed for: {unknown}",
+            "the registry whose versions need what lies in this store",
+            "Set MLFLOW_TRACKING_URI to it. Where a registry or a model is gone for good, remove its note from the store.",
+        )
+    if unknown:
+        return pruning.find_prunable(config.store, None, settings, unknown)
     old = registry.find_old_versions(config.registry, settings.keep_versions, settings.keep_days)
     if remove:
         # Versions first, each looked at again: what one that stays after all needs is then not looked for in the store.

@@ -903,10 +903,20 @@ class CheckOutcome(Contract):
 class Prunable(Contract):
     """One thing that may go: a model version (``<model>/<version>``), or what lies under a name of the store."""
 
-    kind: Literal["model version", "data set", "file", "folder", "work folder"]
+    kind: Literal["model version", "data set", "file", "folder", "work folder", "unfinished write"]
     name: str
     size_bytes: int = Field(ge=0)
     age_days: float
+
+
+class RegistryMark(Contract):
+    """The registries that versions of a model were registered in from a store, by when each made the model.
+
+    The time, in milliseconds since 1970, is the registry's own: it outlives a move of its database to another place, and
+    differs in every other registry.
+    """
+
+    created_at_ms: tuple[int, ...]
 
 
 class OldVersions(Contract):
@@ -918,9 +928,13 @@ class OldVersions(Contract):
 
 
 class PruneReport(Contract):
-    """What may go or has gone: totals here as ``(kind, number, bytes)``, each thing in ``listing``."""
+    """What may go or has gone: totals here as ``(kind, number, bytes)``, each thing in ``listing``.
+
+    ``note`` says why the list leaves out what only the registry could say is not needed.
+    """
 
     removed: bool = False
+    note: str = ""
     totals: tuple[tuple[str, int, int], ...] = ()
     listing: FileRef
 

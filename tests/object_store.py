@@ -10,15 +10,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
-def object_store() -> Iterator[dict[str, str]]:
-    """The environment in which ``s3://bucket/...`` lies on a server that lives as long as the block."""
+def object_store(*, deaf: bool = False) -> Iterator[dict[str, str]]:
+    """The environment in which ``s3://bucket/...`` lies on a server that lives as long as the block.
+
+    Args:
+        deaf: The server ignores conditions, as some do.
+    """
     import boto3
 
     process = subprocess.Popen(
-        [sys.executable, __file__], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": ""}
+        [sys.executable, __file__, *(["deaf"] if deaf else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": ""},
     )
     try:
         assert process.stdout is not None
@@ -48,7 +56,13 @@ def main() -> None:
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
-    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
+    application = DomainDispatcherApplication(create_backend_app)
+
+    def without_conditions(environ: dict[str, Any], start_response: Any) -> Any:
+        return application({key: environ[key] for key in environ if not key.startswith("HTTP_IF_")}, start_response)
+
+    served = without_conditions if sys.argv[1:] == ["deaf"] else application
+    server = make_server("127.0.0.1", 0, served, threaded=False)
     print(server.port, flush=True)
     server.serve_forever()
 

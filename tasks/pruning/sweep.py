@@ -7,14 +7,16 @@ and are never removed themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Literal
 
 from tasks.contracts import Prunable
 from tasks.pruning.config import PruningConfig
-from tasks.storage import Store, digests_in
+from tasks.storage import Store, digests_in, thing_of
 
-_KINDS = {"objects": "data set", "files": "file", "folders": "folder"}
+_KINDS: Mapping[str, Literal["data set", "file", "folder"]] = {"objects": "data set", "files": "file", "folders": "folder"}
+_LONGEST_WRITE = timedelta(days=1)
 
 
 def reachable(store: Store, named: Iterable[str]) -> set[str]:
@@ -60,36 +62,48 @@ def _named_in(store: Store, name: str) -> set[str]:
 
 
 def sweep(store: Store, kept: set[str], config: PruningConfig, now: datetime) -> list[Prunable]:
-    """What may go, largest first: old stored data that is not kept, and work folders that nobody touched for long."""
+    """What may go, largest first: old stored data that is not kept, and :func:`leftovers`.
+
+    Only what has, in full, a name that the store gives is looked at. Whatever else lies there (a file manager's or a network
+    filesystem's own, an editor's copy) is not this program's to remove.
+    """
     found = [
-        Prunable(kind=kind, name=f"{folder}/{key}", size_bytes=size, age_days=_days(now - modified))
+        Prunable(kind=kind, name=thing, size_bytes=size, age_days=_days(now - modified))
         for folder, kind in _KINDS.items()
-        for key, (size, modified) in _grouped(store, folder, depth=2).items()
-        if _digest_of(key) not in kept and now - modified > timedelta(days=config.keep_days)
+        for thing, (size, modified) in _things(store, folder).items()
+        if thing.rpartition("/")[2] not in kept and now - modified > timedelta(days=config.keep_days)
     ]
-    found += [
-        Prunable(kind="work folder", name=f"work/{key}", size_bytes=size, age_days=_days(now - modified))
-        for key, (size, modified) in _grouped(store, "work", depth=1).items()
+    return sorted([*found, *leftovers(store, config, now)], key=_largest_first)
+
+
+def leftovers(store: Store, config: PruningConfig, now: datetime) -> list[Prunable]:
+    """What no version can need, largest first: work folders that nobody touched for long, and writes that a kill cut off."""
+    found = [
+        Prunable(kind="work folder", name=thing, size_bytes=size, age_days=_days(now - modified))
+        for thing, (size, modified) in _things(store, "work").items()
         if now - modified > timedelta(days=config.keep_work_days)
     ]
-    return sorted(found, key=lambda one: (-one.size_bytes, one.name))
+    found += [
+        Prunable(kind="unfinished write", name=name, size_bytes=size, age_days=_days(now - modified))
+        for name, size, modified in store.unfinished()
+        if now - modified > _LONGEST_WRITE
+    ]
+    return sorted(found, key=_largest_first)
 
 
-def _grouped(store: Store, folder: str, depth: int) -> dict[str, tuple[int, datetime]]:
+def _things(store: Store, folder: str) -> dict[str, tuple[int, datetime]]:
     """Size and newest change of each thing in a folder: a file with its manifest, or a folder with all that lies in it."""
     things: dict[str, tuple[int, datetime]] = {}
     for name, size, modified in store.walk(folder):
-        parts = name.split("/")[1 : depth + 1]
-        if depth == 2:  # <two digits>/<digest>[.<suffix>]: the data set and its manifest are one thing
-            parts[-1] = parts[-1].partition(".")[0]
-        key = "/".join(parts)
-        before = things.get(key, (0, modified))
-        things[key] = (before[0] + size, max(before[1], modified))
+        thing = thing_of(name)
+        if thing is not None:
+            before = things.get(thing, (0, modified))
+            things[thing] = (before[0] + size, max(before[1], modified))
     return things
 
 
-def _digest_of(key: str) -> str:
-    return key.rpartition("/")[2]
+def _largest_first(one: Prunable) -> tuple[int, str]:
+    return -one.size_bytes, one.name
 
 
 def _days(age: timedelta) -> float:

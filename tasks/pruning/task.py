@@ -33,23 +33,28 @@ _LONGEST_RUN_DAYS = 30
 
 
 @stage_task("find_prunable", cached=False)
-def find_prunable(store_uri: str, versions: OldVersions, config: PruningConfig) -> PruneReport:
+def find_prunable(store_uri: str, versions: OldVersions | None, config: PruningConfig, note: str = "") -> PruneReport:
     """What may go from the store, beside the model versions found before; nothing is removed.
 
     Args:
         store_uri: The store.
-        versions: The versions that may go, and what the others need.
+        versions: The versions that may go, and what the others need; None where nobody can say, which leaves out all that
+            a version might need.
         config: What is kept.
+        note: Why nobody can say.
     """
     from tasks.pruning.listing import list_items, totals_of
-    from tasks.pruning.sweep import reachable, roots, sweep
+    from tasks.pruning.sweep import leftovers, reachable, roots, sweep
 
     store, now = open_store(store_uri), dt.datetime.now(dt.UTC)
     with report_progress("find_prunable", unit="things") as progress:
-        kept = reachable(store, roots(store, versions.needed, versions.runs, config, now))
-        items = (*versions.removable, *sweep(store, kept, config, now))
+        if versions is None:
+            items = tuple(leftovers(store, config, now))
+        else:
+            kept = reachable(store, roots(store, versions.needed, versions.runs, config, now))
+            items = (*versions.removable, *sweep(store, kept, config, now))
         listing = store.write_bytes(list_items(items), ".json")
-        report = PruneReport(totals=totals_of(items), listing=listing)
+        report = PruneReport(totals=totals_of(items), listing=listing, note=note)
         progress.finish(f"{report.num_items} may go, {report.size_bytes / 1e9:.2f} GB")
     _publish(report)
     return report

@@ -82,11 +82,16 @@ def register_candidate(config: RegistryConfig, findings: RunFindings) -> Registe
     Raises:
         RegistryError: MLflow refuses or does not answer.
     """
-    from tasks.registry.versions import Candidate, register
+    from tasks.registry.belonging import remember_registry
+    from tasks.registry.versions import Candidate, ensure_registered_model, register
 
     name = config.registered_name
     with report_progress("register_candidate", 1, "models") as progress, _lock(config):
-        version = register(connect(), name, Candidate.of(findings))
+        client = connect()
+        with registry_errors(f"registered model {name}"):
+            ensure_registered_model(client, name)
+        remember_registry(client, name, run_store())
+        version = register(client, name, Candidate.of(findings))
         progress.finish(f"{name} version {version.version}")
     logger.info("registry: candidate of %s is %s version %s", findings.run_name, name, version.version)
     return version
@@ -156,6 +161,21 @@ def rollback_champion(config: RegistryConfig, reason: str) -> PromotionRecord:
         progress.finish(f"version {record.champion_version} is champion again")
     _publish(record)
     return record
+
+
+@stage_task("check_registry", cached=False)
+def check_registry(store_uri: str) -> str:
+    """Why this registry cannot say what the store is needed for; empty where it can.
+
+    Raises:
+        RegistryError: MLflow refuses or does not answer.
+    """
+    from tasks.registry.belonging import why_unknown
+
+    with report_progress("check_registry", 1, "registries") as progress:
+        reason = why_unknown(connect(), open_store(store_uri))
+        progress.finish(reason or "the store's own")
+    return reason
 
 
 @stage_task("find_old_versions", cached=False)

@@ -135,7 +135,7 @@ def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
         RegistryError: MLflow refuses or does not answer.
     """
     with registry_errors(f"registered model {name}"):
-        _ensure_registered_model(client, name)
+        ensure_registered_model(client, name)
         version = _find_version(client, name, candidate.identity)
         if version is None:
             version = _create_version(client, name, candidate)
@@ -238,7 +238,8 @@ def _there(ask: Callable[..., Any], *arguments: str) -> Any:
         raise
 
 
-def _ensure_registered_model(client: Any, name: str) -> None:
+def ensure_registered_model(client: Any, name: str) -> None:
+    """Makes the registered model where it is missing."""
     try:
         client.create_registered_model(name, description="Kept fresh by Perennial: the alias champion is what to serve.")
     except MlflowException as error:

@@ -1,7 +1,7 @@
 """The store of what runs leave behind; see :mod:`tasks.storage.store`."""
 
 from tasks.storage.digests import digests_in, sha256_of, sha256_of_file, sha256_of_files, sha256_of_json
-from tasks.storage.store import MIXED, Store, is_removable, open_store, run_store
+from tasks.storage.store import MIXED, Store, is_removable, open_store, run_store, thing_of
 from tasks.storage.writing import write_file_atomically
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "sha256_of_file",
     "sha256_of_files",
     "sha256_of_json",
+    "thing_of",
     "write_file_atomically",
 ]

@@ -300,6 +300,10 @@ class MemoryBackend(RemoteBackend):
         with self._lock:
             super().put(name, data)
 
+    def fetch(self, name: str, path: Path) -> None:
+        """The like of :meth:`RemoteBackend.fetch`; a file of fsspec's memory has one place for all who read it by blocks."""
+        path.write_bytes(self.read(name))
+
     @override
     def create(self, name: str, data: bytes) -> bool:
         with self._lock:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from tasks.errors import StoreError
 from tasks.storage.backends import RemoteBackend
 
-_PROBE = "pointers/.conditional"
+_PROBE = ".conditional"
 _WRITE = "perennial-write"
 _CONFLICTS = (409, 412)
 """HTTP: another conditional write is under way; the condition does not hold."""

@@ -56,7 +56,7 @@ ContractT = TypeVar("ContractT", bound=Contract)
 _LINEAGE_KEY = b"perennial.lineage"
 _MAX_ATTEMPTS = 200
 _STORED = re.compile(r"(objects|files|folders)/(?P<shard>[0-9a-f]{2})/(?P<sha256>(?P=shard)[0-9a-f]{62})")
-_WORK = re.compile(r"work/(sft|dpo|kto|grpo)-[0-9a-f]{1,64}")
+_WORK = re.compile(r"work/((sft|dpo|kto|grpo)-[0-9a-f]{1,64}|merge-[a-z0-9_]{8})")
 _SUFFIX = re.compile(r"(\.[a-z0-9]+)*")
 
 MIXED = "mixed"
@@ -422,7 +422,8 @@ class Store:
     def read_named(self, name: str) -> bytes | None:
         """The bytes under a readable name, or None. They carry no hash, so nothing that is trained on is read this way."""
         with store_errors(f"{self.uri}/{name}"):
-            return self._backend.read(name) if self._backend.is_file(_checked(name)) else None
+            found = self._backend.read_marked(_checked(name))
+        return None if found is None else found[0]
 
     def names_in(self, folder: str) -> list[str]:
         """The sorted names of what lies in a folder of the store; empty when there is no such folder."""
@@ -464,7 +465,7 @@ class Store:
                 self._backend.remove(name)
                 return
             for found in self._backend.children(folder):
-                if found.startswith(last) and _SUFFIX.fullmatch(found[len(last) :]):
+                if thing_of(f"{folder}/{found}") == name:
                     self._backend.remove(f"{folder}/{found}")
 
     # -- whole objects
@@ -542,6 +543,21 @@ def is_removable(name: str) -> bool:
         return True
     *folders, last = name.split("/")
     return bool(UNFINISHED.fullmatch(last)) and folders[:1] != ["work"] and not {"", ".", ".."} & set(folders)
+
+
+def thing_of(name: str) -> str | None:
+    """What a file within a store belongs to, by the name that :meth:`Store.remove` knows; None where the store wrote none.
+
+    Args:
+        name: As :meth:`Store.walk` tells it.
+    """
+    if (found := _WORK.match(name)) is not None:
+        return found.group() if name[found.end() : found.end() + 1] == "/" else None
+    if (found := _STORED.match(name)) is None:
+        return None
+    rest = name[found.end() :]
+    whole = {"objects": rest in (".parquet", ".json"), "folders": rest.startswith("/")}
+    return found.group() if whole.get(found.group(1), _SUFFIX.fullmatch(rest) is not None) else None
 
 
 def _name_of(ref: DatasetRef | FileRef | FolderRef) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts import DatasetRef
+from tasks.errors import StoreError
 from tasks.pruning import PruningConfig
 from tasks.pruning.listing import totals_of
 from tasks.pruning.sweep import reachable, roots, sweep
@@ -66,6 +67,82 @@ def test_what_is_young_stays_and_recent_runs_keep_what_they_used_again(store: St
     age(store, 200)
     store.write_named("dossiers/recent-run/dossier.json", used_again[-1].model_dump_json().encode())
     chain(store, "young")
+    assert pruned(store) == set()
+
+
+@pytest.mark.parametrize("left", [".writing-0a1b2c3d", ".DS_Store", ".nfs0000000000000001", "backup~", "lost+found/x"])
+@pytest.mark.parametrize("folder", ["objects", "objects/{shard}", "files", "folders", "folders/{shard}", "work", "pointers"])
+def test_what_lies_beside_makes_nothing_else_a_candidate(store: Store, folder: str, left: str) -> None:
+    """A file of that kind in a shard made the whole shard one thing without a digest, frozen set included."""
+    frozen = store.write_rows([], kind="messages", parents=["a" * 64])
+    store.write_pointer("benchmarks/desk", frozen)
+    place = Path(str(store.local_path), folder.format(shard=frozen.sha256[:2]), left)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"1234")
+    age(store, 400)
+    found = sweep(store, reachable(store, roots(store, (), (), CONFIG, NOW)), CONFIG, NOW)
+    is_unfinished = left.startswith(".writing-") and folder != "work"
+    assert [(one.kind, one.size_bytes) for one in found] == ([("unfinished write", 4)] if is_unfinished else [])
+    for one in found:
+        store.remove(one.name)
+    assert store.holds(frozen)
+    assert place.exists() is not is_unfinished
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "objects",
+            "objects/",
+            "objects/{shard}",
+            "objects/{shard}/",
+            "objects/{shard}/{sha256}.parquet",
+            "pointers/x.json",
+        ),
+        *("objects/{shard}/{short}", "objects/00/{sha256}", "objects/{shard}/{sha256}/..", "objects/*/{sha256}", "", "."),
+        *("files/{shard}/", "folders/{shard}", "work", "work/", "work/..", "work/sft-", "work/sft-1/..", "dossiers/run"),
+        *("../.writing-0a1b2c3d", "work/sft-1/.writing-0a1b2c3d", ".writing-", "objects/{shard}/.writing-0a1b2c3d.parquet"),
+    ],
+)
+def test_removal_refuses_prefixes_and_names_that_the_store_does_not_give(store: Store, name: str) -> None:
+    ref = store.write_rows([], kind="messages")
+    name = name.format(shard=ref.sha256[:2], sha256=ref.sha256, short=ref.sha256[:63])
+    before = sorted(Path(str(store.local_path)).rglob("*"))
+    with pytest.raises(StoreError, match="a name that the store does not write"):
+        store.remove(name)
+    assert sorted(Path(str(store.local_path)).rglob("*")) == before
+
+
+def test_a_forged_manifest_does_not_make_an_ancestor_a_candidate(store: Store) -> None:
+    refs = chain(store, "kept")
+    store.write_pointer("benchmarks/desk", refs[-1])
+    manifest = next(Path(str(store.local_path)).rglob(f"{refs[-1].sha256}.json"))
+    manifest.chmod(0o600)
+    manifest.write_text(refs[-1].model_copy(update={"parents": ()}).model_dump_json())
+    age(store, 200)
+    assert pruned(store) == set()
+
+
+def test_an_unfinished_folder_is_one_thing_and_a_young_one_stays(store: Store) -> None:
+    root = Path(str(store.local_path))
+    for name in (".writing-00000000", ".writing-11111111"):
+        (root / "folders" / "ab" / name / "deep").mkdir(parents=True)
+        (root / "folders" / "ab" / name / "deep" / "weights").write_bytes(b"12345")
+    for path in (root / "folders" / "ab" / ".writing-00000000", *(root / "folders" / "ab" / ".writing-00000000").rglob("*")):
+        moment = (NOW - timedelta(days=2)).timestamp()
+        os.utime(path, (moment, moment))
+    (one,) = sweep(store, set(), CONFIG, NOW)
+    assert (one.kind, one.name, one.size_bytes) == ("unfinished write", "folders/ab/.writing-00000000", 5)
+    store.remove(one.name)
+    assert [path.name for path in (root / "folders" / "ab").iterdir()] == [".writing-11111111"]
+
+
+def test_what_is_written_again_is_young_again(store: Store) -> None:
+    """A run that comes to rows which an old one had relies on them, before any dossier names them."""
+    store.write_rows([{"id": "a", "messages": []}], kind="messages")
+    age(store, 200)
+    store.write_rows([{"id": "a", "messages": []}], kind="messages")
     assert pruned(store) == set()
 
 

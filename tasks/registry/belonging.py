@@ -1,0 +1,77 @@
+"""Which registry a store belongs to: the one whose versions need what lies in it.
+
+A store that is pruned by another registry, such as an empty one that was started by mistake, would lose what its champion is
+made of. So a store remembers each model that was registered from it, by the time at which its registry made the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from tasks.contracts import RegistryMark
+from tasks.storage import Store
+from tasks.tracking import registry_errors
+
+_FOLDER = "registries"
+
+
+def remember_registry(client: Any, name: str, store: Store) -> None:
+    """Notes in the store that a registered model's versions need what lies there; before the first of them is made.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        name: The registered model, which exists.
+        store: The store that its versions are made from.
+
+    Raises:
+        RegistryError: MLflow refuses or does not answer.
+    """
+    created_at_ms = _created_at_ms(client, name)
+    assert created_at_ms is not None
+
+    def with_this(known: RegistryMark | None) -> RegistryMark:
+        times = known.created_at_ms if known is not None else ()
+        return RegistryMark(created_at_ms=tuple(sorted({*times, created_at_ms})))
+
+    store.update_record(f"{_FOLDER}/{name}", RegistryMark, with_this)
+
+
+def why_unknown(client: Any, store: Store) -> str:
+    """Why a registry cannot say what the store is needed for; empty where it can.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        store: What is to be pruned.
+
+    Raises:
+        RegistryError: MLflow refuses or does not answer.
+    """
+    prefix = f"pointers/{_FOLDER}/"
+    names = [path.removeprefix(prefix)[:-5] for path, _, _ in store.walk(prefix.rstrip("/")) if path.endswith(".json")]
+    if not names:
+        return "no version was registered from this store yet, or by an earlier release; the next registration notes where"
+    for name in names:
+        mark = store.read_record(f"{_FOLDER}/{name}", RegistryMark)
+        if mark is None:
+            continue
+        note = f"pointers/{_FOLDER}/{name}.json in the store"
+        if len(mark.created_at_ms) > 1:
+            return f"{name} was registered from this store in {len(mark.created_at_ms)} registries (see {note})"
+        if _created_at_ms(client, name) not in mark.created_at_ms:
+            return (
+                f"this registry has no model {name}, or another one of that name than was registered from here (see {note})"
+            )
+    return ""
+
+
+def _created_at_ms(client: Any, name: str) -> int | None:
+    """When the registry made a model; None where it has none of that name."""
+    with registry_errors(f"registered model {name}"):
+        try:
+            return int(client.get_registered_model(name).creation_timestamp)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
