@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tasks.contracts import Measurement
 from tasks.labels.annotators import AnnotatorFindings, judge_annotations, majority_label
@@ -63,6 +64,8 @@ class _Findings:
     """Labels that annotators agreed on, for rows that came without one, by row id."""
 
 
+# A matrix product sums in another order on another number of threads, and its last digits stand in the issues' scores.
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def audit_rows(
     rows: Sequence[Row],
     kind: str,

@@ -7,12 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tasks.benchmark.config import BenchmarkConfig
 from tasks.benchmark.task import score_model
-from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef
+from tasks.contracts import (
+    BaseLanguageModel,
+    BenchmarkReport,
+    Champion,
+    DatasetRef,
+    FolderRef,
+    RegisteredVersion,
+)
 from tasks.errors import InputError
 from tasks.modeling.generation import (
     LoadedModel,
@@ -23,6 +31,7 @@ from tasks.modeling.generation import (
 )
 from tasks.modeling.loading import load_base
 from tasks.modeling.prompts import prompt_token_ids
+from tasks.promotion import PromotionConfig, decide_promotion
 from tasks.rows import prompt_messages, reply
 from tasks.stage import content_of
 from tasks.storage import Store, open_store, run_store
@@ -211,3 +220,36 @@ def test_preference_pairs_are_scored_on_their_chosen_reply(base: BaseLanguageMod
 def test_no_examples_are_an_error_and_not_a_score(base: BaseLanguageModel, store: Store) -> None:
     with pytest.raises(InputError, match="no rows"):
         score_model.fn("base", base, None, store.write_rows([], kind="messages"), CONFIG)
+
+
+def test_no_clock_has_a_part_in_scores_or_decision(
+    tmp_path: Path, tiny_model_dir: Path, adapter_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same models and rows on machines of any speed: equal tables, and one decision."""
+    config = CONFIG.model_copy(update={"price_per_device_hour": {"cpu": 1.0}, "max_examples": 10})
+    gate = PromotionConfig(min_examples=10, num_resamples=1000)
+    generator = np.random.default_rng(5)
+    tables, decisions, latencies = set(), [], set()
+    for number in range(3):
+        now = [0.0]
+
+        def tick(now: list[float] = now) -> float:
+            now[0] += float(generator.lognormal(0, 3))
+            return now[0]
+
+        monkeypatch.setattr("tasks.modeling.generation.time.perf_counter", tick)
+        store = Store(tmp_path / f"store-{number}")
+        base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="mit", num_parameters=1)
+        adapter = store.add_folder(adapter_dir)
+        frozen = store.write_rows([dict(row) for row in ROWS], kind="messages", passed=["scrubbed"])
+        champion = Champion(
+            version=RegisteredVersion(name="desk", version="4", run_id="r", source_uri="s"), base=base, adapter=adapter
+        )
+        arms = (("base", None), ("candidate", adapter), ("champion", None))
+        scored = tuple(score_model.fn(name, base, one, frozen, config) for name, one in arms)
+        tables.add(tuple(ref.sha256 for arm in scored for ref in (arm.examples, arm.slices, arm.general) if ref))
+        latencies.add(scored[0].score("latency_p95_seconds").value)  # type: ignore[union-attr]
+        decisions.append(decide_promotion.fn(BenchmarkReport(dataset=frozen, arms=scored), gate, champion))
+    assert len(latencies) == 3, "the clocks did differ"
+    assert len(tables) == 1
+    assert decisions[1:] == decisions[:-1]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -299,6 +300,18 @@ def test_a_failing_record_is_found_by_halving_and_takes_no_other_along(
     assert [index for index, text in enumerate(result.texts) if text is None] == [5]
     assert result.quarantine[0].reason == "scrub_error:RuntimeError"
     assert "John" not in caplog.text
+
+
+def test_a_slow_machine_refuses_no_text(turbo: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the clock says between two looks at it, the same texts are let through."""
+    texts = [canary.text for canary in make_canaries(40, 3)]
+    expected = scrub_batch(texts, turbo)
+    detector_for(turbo).forget()
+    hours = count()
+    for name in ("monotonic", "perf_counter", "time"):
+        monkeypatch.setattr(time, name, lambda: 3600.0 * next(hours))
+    slow = scrub_batch(texts, turbo)
+    assert (slow.texts, slow.quarantine) == (expected.texts, expected.quarantine)
 
 
 def test_a_recognizer_that_gives_up_refuses_the_record(turbo: Policy) -> None:
