@@ -1,13 +1,15 @@
 """Three quarters of a support desk in one command: a first champion, a better one, a bad candidate, and the way back.
 
-1. The first quarter's tickets: nothing reigns yet, so the candidate has to beat the base model.
+1. The first quarter's tickets: there is no champion yet, so the candidate has to beat the base model.
 2. Half a year's tickets: the candidate has to beat the champion of the first quarter on the same frozen examples. So few
    general questions rarely settle how much the model forgot; then the gate asks a person, and the demo answers for one.
 3. An export whose replies are garbled, every one alike: no audit of single rows can see it, the benchmark has to say no.
 4. A rollback to the first champion, with its reason on record.
 
-Every step is a command that a user would type, printed before it is run; they share one Prefect server. A step that was
-done in this folder is shown again from its dossier, and one that was interrupted goes on from its last finished stage.
+That is what usually happens. Whatever a quarter's outcome, the demo says what it means and goes on; it fails only where a
+command is broken. Every step is a command that a user would type, printed before it is run; they share one Prefect server.
+A step that was done in this folder is shown again from its dossier, and one that was interrupted goes on from its last
+finished stage.
 
 Usage::
 
@@ -24,7 +26,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -37,6 +39,12 @@ import generate
 CONFIG = Path("examples/support_desk.yaml")
 DESK = Path(".perennial/support_desk")
 ROLLBACK_REASON = "demo: the way back, tried while nothing depends on it"
+OPENING = (
+    "Three times, tickets of a support desk become a judged, registered model: a first one, a better one, a bad one.",
+    "Then the champion before comes back. Everything happens on this machine, in the folder .perennial.",
+    "It takes about ten minutes on two idle cores. Stop it at any time: the same command goes on where it stopped.",
+)
+_GATE_STOPPED, _QUESTION_CLOSED, _FAILED = 3, 2, 1
 console = Console(highlight=False)
 
 
@@ -47,25 +55,34 @@ class Quarter:
     Attributes:
         title: What happens, for the reader.
         folder: Where its export lies.
-        export: What `generate` is told besides the folder and sizes.
-        consent: Why the demo approves the candidate, should the gate ask a person; without it nobody answers.
+        export: Arguments of `generate` besides the folder and sizes.
+        answer: What the demo answers, should the gate ask a person.
+        reason: Why.
     """
 
     title: str
     folder: Path
     export: dict[str, Any]
-    consent: str | None = None
+    answer: Literal["approve", "reject"]
+    reason: str
 
 
 QUARTERS = (
-    Quarter("First quarter: a first champion", DESK, {}, "demo: nothing reigns yet"),
+    Quarter("First quarter: a first champion", DESK, {}, "approve", "demo: there is no champion yet"),
     Quarter(
         "Second quarter: half a year of tickets",
         DESK / "quarter_2",
         {"quarter": 2, "with_earlier": True},
+        "approve",
         "demo: a support desk can do with less general knowledge",
     ),
-    Quarter("Third quarter: garbled replies", DESK / "quarter_3", {"seed": 11, "garbled": True}),
+    Quarter(
+        "Third quarter: garbled replies",
+        DESK / "quarter_3",
+        {"seed": 11, "garbled": True},
+        "reject",
+        "demo: its replies are garbled",
+    ),
 )
 
 
@@ -76,22 +93,31 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=180, help="tickets a quarter (default 180)")
     parser.add_argument("--pairs", type=int, default=60, help="preference pairs a quarter (default 60)")
     options = parser.parse_args()
+    for line in OPENING:
+        console.print(line, soft_wrap=True)
 
     from flows import embedded
 
     embedded.prepare_environment()
     from flows.config import load_config
 
-    store, diary = load_config(options.config).store, Diary(DESK / "demo.json")
+    settings = load_config(options.config)
+    registry = Registry(settings.registry.registered_name)
+    diary = Diary(DESK / "demo.json")
     started = time.monotonic()
     with embedded.prefect_api(lambda line: console.print(f"[dim]{escape(line)} ...[/]")):
-        for number, quarter in enumerate(QUARTERS, start=1):
-            _headline(f"{number}. {quarter.title}")
-            _retrain(quarter, options, store, diary)
-        _headline("4. Rollback: the champion before it reigns again")
-        _roll_back(options.config, diary)
-    _print_story(options.config, store, diary)
+        tell_story(options, settings.store, diary, registry)
     console.print(f"\n{time.monotonic() - started:.0f} s. `make server` shows every run in Prefect's and MLflow's pages.")
+
+
+def tell_story(options: argparse.Namespace, store: str, diary: Diary, registry: Registry) -> None:
+    """All steps, with what each of them means, and the last screen."""
+    for number, quarter in enumerate(QUARTERS, start=1):
+        _headline(f"{number}. {quarter.title}")
+        _retrain(quarter, options, store, diary, registry)
+    _headline("4. Rollback: the champion before comes back")
+    _roll_back(options.config, diary, registry)
+    _print_story(options.config, store, diary, registry)
 
 
 class Diary:
@@ -117,28 +143,97 @@ class Diary:
         self._path.write_text(json.dumps(self._steps, indent=2), encoding="utf-8")
 
 
-def _retrain(quarter: Quarter, options: argparse.Namespace, store: str, diary: Diary) -> None:
+class Registry:
+    """Which version is champion, as MLflow's registry says.
+
+    Args:
+        name: The registered model.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def champion(self) -> str | None:
+        """The champion's version, or None."""
+        return self._holds("champion")
+
+    def previous(self) -> str | None:
+        """The version that a rollback would bring back, or None."""
+        return self._holds("previous")
+
+    def _holds(self, alias: str) -> str | None:
+        from tasks.registry.versions import aliases_of
+        from tasks.tracking import connect
+
+        version: str | None = aliases_of(connect(), self._name).get(alias)
+        return version
+
+
+# ----------------------------------------------------------------------------------------------------------------- steps
+
+
+def _retrain(quarter: Quarter, options: argparse.Namespace, store: str, diary: Diary, registry: Registry) -> None:
     from tasks.dossier.summary import read_record
 
     settings = options.config.read_bytes() + f"{options.rows} {options.pairs}".encode()
     inputs = hashlib.sha256(settings).hexdigest()
     if run := diary.outcome(quarter.title, inputs):
         perennial("show", run, "--store", store)
+        _explain(meaning_of(read_record(store, run)))
         return
     generate.generate(quarter.folder, num_rows=options.rows, num_pairs=options.pairs, **quarter.export)
-    perennial("retrain", "--config", str(config_of(quarter, options.config)))
+    try:
+        perennial("retrain", "--config", str(config_of(quarter, options.config)))
+    except SystemExit as ending:
+        if ending.code != _GATE_STOPPED:
+            raise
+        _explain(
+            "A gate stopped the run before it had a candidate, for the reason above. That is an answer too: nothing moved."
+        )
+        return
     record = read_record(store)
-    if record["decision"]["outcome"] == "NEEDS_HUMAN" and quarter.consent:
-        perennial("approve", record["run_name"], "--name", "demo", "--reason", quarter.consent, "--store", store)
+    if is_open(record):
+        _explain("The figures alone do not settle it, so the gate asks a person. The demo answers for one.")
+        _answer(quarter, record, store, registry)
+        record = read_record(store, record["run_name"])
+    _explain(meaning_of(record))
     diary.note(quarter.title, inputs, record["run_name"])
 
 
-def _roll_back(config: Path, diary: Diary) -> None:
+def _answer(quarter: Quarter, record: dict[str, Any], store: str, registry: Registry) -> None:
+    """Answers the open question of a run; one that is closed by now stays as it is, and the demo says so.
+
+    Raises:
+        SystemExit: The answer failed for another reason.
+    """
+    run, judged_against = record["run_name"], record["decision"]["champion_version"]
+    try:
+        perennial(quarter.answer, run, "--name", "demo", "--reason", quarter.reason, "--store", store)
+    except SystemExit as ending:
+        outdated = ending.code == _FAILED and registry.champion() != judged_against
+        if ending.code != _QUESTION_CLOSED and not outdated:
+            raise
+        _explain(
+            "The question is closed: somebody answered first, it expired, or another champion came. The answer above stands."
+        )
+
+
+def _roll_back(config: Path, diary: Diary, registry: Registry) -> None:
     runs = " ".join(str(diary.outcome(quarter.title)) for quarter in QUARTERS)
     if done := diary.outcome("rollback", runs):
         console.print(f"Done in this folder on {done}.")
         return
+    champion, previous = registry.champion(), registry.previous()
+    if champion is None:
+        _explain("There is nothing to go back to: no candidate became champion.")
+        return
+    if previous is None:
+        _explain(f"There is nothing to go back to: version {champion} is the first champion.")
+        return
     perennial("rollback", "--config", str(config), "--reason", ROLLBACK_REASON)
+    _explain(
+        f"Version {registry.champion()} is champion again, version {champion} stays registered; the reason is on record."
+    )
     diary.note("rollback", runs, time.strftime("%Y-%m-%d at %H:%M"))
 
 
@@ -164,23 +259,97 @@ def perennial(*arguments: str) -> None:
     app(list(arguments), standalone_mode=False)
 
 
+# -------------------------------------------------------------------------------------------------------------- telling
+
+
+def is_open(record: dict[str, Any]) -> bool:
+    """Whether a run asked a person and nobody has answered."""
+    approval = record["promotion"]["approval"]
+    return approval is not None and approval["verdict"] is None
+
+
+def meaning_of(record: dict[str, Any]) -> str:
+    """What a run's outcome means, in a sentence or two."""
+    outcome, promotion = record["decision"]["outcome"], record["promotion"]
+    version, champion = record["candidate"]["version"], promotion["champion_version"]
+    stays = f"version {champion} stays champion" if champion else "there is still no champion"
+    approval = promotion["approval"]
+    if promotion["promoted"]:
+        by = (
+            f"{approval['by']} approved it" if approval and approval["verdict"] == "approve" else "the gate proved it better"
+        )
+        return f"Promoted: {by}, and version {version} is the champion now."
+    if approval and approval["verdict"] == "reject":
+        return f"Rejected by {approval['by']}: {stays}. The candidate stays registered as version {version}."
+    if is_open(record):
+        return f"Open: a person still has to answer (`perennial approve` or `reject`). Until then, {stays}."
+    if outcome == "HOLD":
+        return f"Held: it is not proven better, or it broke a guard; the reasons stand above. Nothing moved: {stays}."
+    return f"Not promoted ({promotion['reason'].rstrip('.')}): {stays}."
+
+
+def _explain(text: str) -> None:
+    console.print(f"\n[green]>[/] {escape(text)}", soft_wrap=True)
+
+
 def _headline(text: str) -> None:
     console.rule(escape(text), align="left")
 
 
-def _print_story(config: Path, store: str, diary: Diary) -> None:
-    """One line a retrain: what it scored against what reigned, and what was decided."""
-    from tasks.dossier.summary import read_record
+def _print_story(config: Path, store: str, diary: Diary, registry: Registry) -> None:
+    """One line a retrain, the champions over time, and one answer before and after."""
+    from tasks.dossier.summary import folder_of, read_record
 
     _headline("What came of it: the primary metric of each")
     table = Table(box=None, pad_edge=False)
     for column in ("", "outcome", "version", "base", "champion", "candidate"):
         table.add_column(column, justify="left" if column in ("", "outcome") else "right")
+    records = {}
     for quarter in QUARTERS:
-        record = read_record(store, str(diary.outcome(quarter.title)))
-        table.add_row(quarter.title, *story_cells(record))
+        run = diary.outcome(quarter.title)
+        if run is not None:
+            records[quarter.title] = read_record(store, run)
+        table.add_row(quarter.title, *(story_cells(records[quarter.title]) if run is not None else ("Stopped by a gate",)))
     console.print(table)
     perennial("history", "--config", str(config))
+    if not records:
+        return
+    champion = registry.champion()
+    own = [record for record in records.values() if record["candidate"]["version"] == champion]
+    record = own[0] if own else next(iter(records.values()))
+    _headline("One answer, before and after")
+    after = f"the champion, version {champion}" if own else f"the candidate, version {record['candidate']['version']}"
+    for title, text in zip(("Customer", "Base model", after.capitalize()), typical_answers(record, store), strict=True):
+        console.print(f"[bold]{title}[/]\n{escape(text)}\n", soft_wrap=True)
+    console.print(
+        f"It is the example on which that model's ROUGE-L is in the middle. Its dossier: {_page(store, folder_of, record)}",
+        soft_wrap=True,
+    )
+
+
+def _page(store: str, folder_of: Any, record: dict[str, Any]) -> str:
+    from tasks.storage import Store
+
+    place = Store(store)
+    return f"{place.local_path or place.uri}/{folder_of(record['run_name'])}/dossier.html"
+
+
+def typical_answers(record: dict[str, Any], store_uri: str) -> tuple[str, str, str]:
+    """Prompt, the base model's reply and the candidate's: of the frozen example with the candidate's median ROUGE-L."""
+    from tasks.contracts import RunEvidence
+    from tasks.rows import prompt_messages
+    from tasks.storage import Store
+
+    evidence, store = RunEvidence.model_validate(record), Store(store_uri)
+    base, candidate = evidence.benchmark.arm("base"), evidence.benchmark.arm("candidate")
+    assert base is not None
+    assert candidate is not None
+    scored = store.read_table(candidate.examples, columns=["id", "reply", "rouge_l"]).to_pylist()
+    ranked = sorted(scored, key=lambda row: (row["rouge_l"] or 0.0, row["id"]))
+    chosen = ranked[len(ranked) // 2]
+    before = {row["id"]: row["reply"] for row in store.read_table(base.examples, columns=["id", "reply"]).to_pylist()}
+    asked = next(row for row in store.read_rows(evidence.benchmark.dataset) if row["id"] == chosen["id"])
+    return str(prompt_messages(asked)[-1]["content"]), before[chosen["id"]], chosen["reply"]
 
 
 def story_cells(record: dict[str, Any]) -> tuple[str, ...]:

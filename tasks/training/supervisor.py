@@ -24,7 +24,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tasks import errors
+from tasks import WAITING_THREADS, errors
 from tasks.contracts import TrainingPlan
 from tasks.errors import OutOfMemoryError, PerennialError, TrainingError
 from tasks.processes import start_guarded, stop_group
@@ -43,8 +43,8 @@ _STOP_GRACE_SECONDS = 5.0
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
-    # Threads that spin while they wait starve each other when cores are shared (3.5 times slower, measured on two).
-    "OMP_WAIT_POLICY": "PASSIVE",
+    # The launcher of several processes loads PyTorch before this project.
+    **WAITING_THREADS,
     # glibc gives large blocks back to the kernel after every use, which then has to hand out zeroed pages again.
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
