@@ -2,18 +2,41 @@
 
 A version number raised by hand is forgotten sooner or later, and a mended scrubber then goes on handing out the rows of the
 faulty one. What counts is the stage's module and every module of the project that it imports, however late or indirectly,
-with the data files in their packages. Comments count too: working once more is cheaper than working out what matters.
+or names as the program of another process, with the data files in their packages; and the versions of the libraries that
+all these import (:mod:`tasks.libraries`). Comments count too: working once more is cheaper than working out what matters.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from tasks.libraries import versions_behind
+
 _PACKAGE = Path(__file__).resolve().parent
+_BY_SETTING = "LIBRARIES_BY_SETTING"
+"""A module's constant that names the libraries which it imports for some setting alone. They are no part of the code's
+hash: the settings tell their versions where they want them (``outside_content``, see :mod:`tasks.stage`)."""
+_PROGRAM = re.compile(r"tasks(\.[a-z_]+)+")
+
+
+@cache
+def code_sha256(module_file: Path) -> str:
+    """The hash of the sources behind a module and of the versions of the libraries that they import; hexadecimal."""
+    code = [sources_sha256(module_file), libraries_of(module_file)]
+    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def libraries_of(module_file: Path) -> Mapping[str, str]:
+    """The version of each library that decides what a module gives, by distribution."""
+    return versions_behind({name for path in _closure(module_file) if path.suffix == ".py" for name in _foreign(path)})
 
 
 @cache
@@ -24,6 +47,11 @@ def sources_sha256(module_file: Path) -> str:
         name = path.relative_to(_PACKAGE) if path.is_relative_to(_PACKAGE) else path.name
         digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def file_of(module: str) -> Path:
+    """The file of one of the project's modules (``tasks.modeling.generation``), which is not imported for it."""
+    return _PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
 def _closure(module_file: Path) -> set[Path]:
@@ -42,18 +70,35 @@ def _closure(module_file: Path) -> set[Path]:
 
 
 def _imported(path: Path) -> Iterator[Path]:
-    """The project's files that a file imports; ``from tasks.pii import rows`` may name a module or a thing in one."""
+    """The project's files that a file imports, or starts as programs under their modules' names."""
+    for name in _names_in(path):
+        root, *parts = name.split(".")
+        if root == _PACKAGE.name:
+            yield from (file for file in _files_of(parts) if file.is_file())
+
+
+def _foreign(path: Path) -> set[str]:
+    """The top-level names of the libraries that a file imports, without those that a setting decides on."""
+    roots = {name.split(".")[0] for name in _names_in(path)}
+    return {root for root in roots if root not in sys.stdlib_module_names} - {_PACKAGE.name, "flows", "__future__"}
+
+
+@cache
+def _names_in(path: Path) -> frozenset[str]:
+    """What a file imports for all settings; ``from tasks.pii import rows`` may name a module or a thing in one."""
+    names: set[str] = set()
+    by_setting: set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            root, *parts = name.split(".")
-            if root == _PACKAGE.name:
-                yield from (file for file in _files_of(parts) if file.is_file())
+        match node:
+            case ast.Import():
+                names.update(alias.name for alias in node.names)
+            case ast.ImportFrom(module=str(module), level=0):
+                names.update((module, *(f"{module}.{alias.name}" for alias in node.names)))
+            case ast.Constant(value=str(text)) if _PROGRAM.fullmatch(text):
+                names.add(text)
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == _BY_SETTING:
+                by_setting.update(ast.literal_eval(value))
+    return frozenset(name for name in names if name.split(".")[0] not in by_setting)
 
 
 def _files_of(parts: list[str]) -> Iterator[Path]:

@@ -1,9 +1,9 @@
 """How a pure function becomes a Prefect task: named, retried, cached by content, its progress and summary shown.
 
-The cache key of a stage is a hash of what its output depends on, and nothing else: the stage's name, its code, and its
-parameters with every data set reduced to its hash. The same work is therefore found again after a crash, in another run,
-or next quarter, and never after its code changed. A recorded result whose files are gone is passed over, so that the stage
-runs again instead of handing on a dangling reference.
+The cache key of a stage is a hash of what its output depends on, and nothing else: the stage's name, its code with the
+versions of the libraries that do its work, and its parameters with every data set reduced to its hash. The same work is
+therefore found again after a crash, in another run, or next quarter, and never after its code changed. A recorded result
+whose files are gone is passed over, so that the stage runs again instead of handing on a dangling reference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks import contracts
 from tasks.contracts import Contract, DatasetRef, FileRef, FolderRef, Measurement
 from tasks.errors import IntegrityError
 from tasks.progress import report_progress
-from tasks.sources import sources_sha256
+from tasks.sources import code_sha256
 from tasks.storage import Store, open_store, run_store, sha256_of_json
 
 logger = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ class ContentCachePolicy(CachePolicy):
 
     Args:
         stage: The stage's name.
-        module_file: Where the stage's function stands; see :func:`tasks.sources.sources_sha256`.
+        module_file: Where the stage's function stands; see :func:`tasks.sources.code_sha256`.
     """
 
     stage: str = ""
@@ -198,7 +198,7 @@ class ContentCachePolicy(CachePolicy):
             if name != "store_uri" and not isinstance(value, ChangesNoResult)
         }
         content = {name: content_of(value) for name, value in kept.items()} | _pointed_to(inputs)
-        code = sources_sha256(self.module_file)
+        code = code_sha256(self.module_file)
         first = key = f"{self.stage}-{code[:12]}-{sha256_of_json(content)[:32]}"
         store, attempt = task_ctx.result_store, 0
         while store.exists(key) and not all(_is_there(ref) for ref in references_in(store.read(key).result)):

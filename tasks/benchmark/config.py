@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tasks.libraries import versions_behind
 from tasks.modeling.devices import answering_device
 from tasks.prices import PriceTable
 from tasks.storage import sha256_of_files
@@ -74,8 +75,8 @@ class LmEvalConfig(BaseModel):
         return self
 
     def outside_content(self) -> Mapping[str, str]:
-        """The digest of every file of the folder, so that a changed task is a changed setting."""
-        return sha256_of_files(Path(self.folder))
+        """The digest of every file of the folder and the harness's version, so that a changed task is a changed setting."""
+        return {**sha256_of_files(Path(self.folder)), **versions_behind(["lm_eval"])}
 
 
 class TokenPrices(BaseModel):

@@ -17,6 +17,8 @@ from tasks.errors import InputError, MissingDependencyError
 from tasks.intervals import Z_95
 from tasks.modeling.generation import LoadedModel
 
+LIBRARIES_BY_SETTING = ("lm_eval",)
+
 
 def measure_tasks(loaded: LoadedModel, config: LmEvalConfig, *, batch_size: int) -> tuple[Measurement, ...]:
     """Every metric of every task as ``lm_eval.<task>.<metric>``, with the harness's standard error as a 95 % interval.

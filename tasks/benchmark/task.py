@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from tasks.errors import InputError, LineageError
 from tasks.modeling.devices import answering_device
 from tasks.progress import StageProgress, report_progress
 from tasks.rows import Row, prompt_messages, reply
+from tasks.sources import file_of, libraries_of
 from tasks.stage import content_of, kept_measurements, stage_task
 from tasks.storage import Store, run_store, sha256_of_file, sha256_of_json
 
@@ -240,7 +241,8 @@ def _weigh_general(
     """The model's scores on the general questions, kept in the store under the model and the questions."""
     from tasks.benchmark.retention import ITEMS_FILE, general_items, score_retention
 
-    key = {"version": _RETENTION_VERSION, "model": model_sha256, "items": sha256_of_file(ITEMS_FILE)}
+    items = sha256_of_file(ITEMS_FILE)
+    key = {"version": _RETENTION_VERSION, "model": model_sha256, "items": items, "libraries": _libraries()}
     name = f"retention/{sha256_of_json(key)}"
     kept = store.read_pointer(name)
     if kept is None or not store.holds(kept):
@@ -263,8 +265,13 @@ def _measure_lm_eval(
         logger.info("benchmark: model %s on %d tasks of lm-eval", model_sha256[:12], len(settings.tasks))
         return measure_tasks(loaded(), settings, batch_size=config.batch_size)
 
-    key = {"version": _LM_EVAL_VERSION, "model": model_sha256, "tasks": content_of(settings)}
+    key = {"version": _LM_EVAL_VERSION, "model": model_sha256, "tasks": content_of(settings), "libraries": _libraries()}
     return kept_measurements(store, "lm-eval", key, measure)
+
+
+def _libraries() -> Mapping[str, str]:
+    """The versions of what makes a model answer: other kernels or another tokenizer may give other replies."""
+    return libraries_of(file_of("tasks.modeling.generation"))
 
 
 def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig) -> str:
@@ -273,6 +280,7 @@ def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig
     return sha256_of_json(
         {
             "version": _ANSWERS_VERSION,
+            "libraries": _libraries(),
             "model": model_sha256,
             "rows": dataset.sha256,
             "generation": generation,

@@ -91,9 +91,7 @@ class LabelAuditConfig(BaseModel):
         return (f"reviews/{self.review_name}",) if self.review_name else ()
 
     def outside_content(self) -> Mapping[str, str]:
-        """What ``auto`` means here (see :mod:`tasks.stage`): a wheel installed later changes the audit."""
-        if self.embedding_model != "auto":
-            return {}
-        from tasks.modeling.embedding import has_wheel
+        """What the model's name means here (see :mod:`tasks.stage`): a wheel installed later changes the audit."""
+        from tasks.modeling.embedding import source_content
 
-        return {"embedding_model": "minilm" if has_wheel() else "tfidf"}
+        return source_content(self.embedding_model)

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import MissingDependencyError, ModelNotFoundError
+from tasks.libraries import version_of
 from tasks.scratch import scratch_folder
+from tasks.storage import sha256_of_files, sha256_of_json
 from tasks.weights import local_folder
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,21 @@ def has_wheel() -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+def source_content(source: str) -> Mapping[str, str]:
+    """What the name of a model stands for on this machine, for a cache key: a version, or the digest of a folder.
+
+    Args:
+        source: ``auto``, ``minilm``, ``tfidf``, a folder, or a hub id, which is known by its name alone.
+    """
+    if source == "auto":
+        source = "minilm" if has_wheel() else "tfidf"
+    if source == "minilm":
+        return {"embedding_model": f"minilm {version_of(WHEEL)}"}
+    if source != "tfidf" and Path(source).is_dir():
+        return {"embedding_model": sha256_of_json(sha256_of_files(Path(source)))}
+    return {"embedding_model": source}
 
 
 class SentenceEmbedder:

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from tasks.contracts import BaseLanguageModel
 from tasks.errors import ConfigError, ModelNotFoundError
+from tasks.libraries import version_of
 from tasks.modeling.config import BaseModelConfig
 from tasks.scratch import scratch_folder
+from tasks.sources import code_sha256, file_of
 from tasks.storage import Store, sha256_of_file, sha256_of_json
 
 logger = logging.getLogger(__name__)
@@ -30,8 +32,6 @@ CHATML_TEMPLATE = (
 """ChatML as OpenAI published it: no system message of its own."""
 
 _UNKNOWN_LICENSE = "unknown"
-# Raised when the conversion would give other bytes for the same GGUF file.
-_CONVERSION_VERSION = 1
 # What a model folder may bring into the store: no code, no pickle, no training state.
 _KEPT_FILES = (
     "config.json",
@@ -177,7 +177,8 @@ def _hub_snapshot(config: BaseModelConfig) -> Path:
 
 
 def _from_gguf(path: Path, stated: str | None, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
-    digest = sha256_of_json([sha256_of_file(path), config.chat_template, _CONVERSION_VERSION])
+    made_by = [code_sha256(file_of("tasks.modeling.conversion")), version_of("gguf")]
+    digest = sha256_of_json([sha256_of_file(path), config.chat_template, made_by])
     known = store.read_record(f"models/{digest}", BaseLanguageModel)
     if known is None or not store.holds(known.folder):
         from tasks.modeling.conversion import convert_gguf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -44,6 +45,12 @@ class DriftConfig(BaseModel):
     )
     min_term_requests: int = Field(5, ge=2, description="A new word is listed when so many different requests hold it.")
     seed: int = Field(0, ge=0, description="Seed of sampling and permutations.")
+
+    def outside_content(self) -> Mapping[str, str]:
+        """What the vectors' name means here (see :mod:`tasks.stage`)."""
+        from tasks.modeling.embedding import source_content
+
+        return source_content(self.vectors)
 
     @model_validator(mode="after")
     def _can_judge(self) -> Self:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from tasks.libraries import version_of, versions_behind
 from tasks.pii.entities import ENTITIES
 from tasks.pii.keys import id_of_key
 from tasks.storage import sha256_of_files, sha256_of_json
@@ -38,12 +37,15 @@ class NerConfig(_Section):
     batch_size: int = Field(64, ge=1, le=1024, description="Segments per call of the model; above 64 measured no faster.")
 
     def outside_content(self) -> Mapping[str, str]:
-        """The digest of the model's folder, or the version of its package; a model of the hub is known by its name alone."""
+        """The digest of the model's folder, or the version of its package, and of its engine's libraries.
+
+        A model of the hub is known by its name alone. spaCy is always there, so that its version is in the code's hash.
+        """
+        engines = {"spacy": (), "transformers": ("transformers", "torch"), "gliner": ("gliner", "transformers", "torch")}
+        libraries = versions_behind(engines[self.engine]) if engines[self.engine] else {}
         if Path(self.model).is_dir():
-            return {"ner_model": sha256_of_json(sha256_of_files(Path(self.model)))}
-        with suppress(PackageNotFoundError):
-            return {"ner_model": version(self.model)}
-        return {}
+            return {"ner_model": sha256_of_json(sha256_of_files(Path(self.model))), **libraries}
+        return {"ner_model": version_of(self.model), **libraries}
 
 
 class VerificationConfig(_Section):

@@ -18,6 +18,7 @@ from tasks.errors import MissingDependencyError, ModelNotFoundError
 from tasks.pii.config import NerConfig
 from tasks.weights import local_folder
 
+LIBRARIES_BY_SETTING = ("transformers", "gliner")
 _SETTING = "pii.ner.model"
 Entities = tuple[tuple[int, int, str, float], ...]
 """Start, end, entity and score of each name in one segment."""

@@ -11,10 +11,9 @@ from tasks.errors import ConfigError
 from tasks.pii.config import OperatorName, PiiConfig
 from tasks.pii.keys import id_of_key
 from tasks.pii.lexicon import lists_sha256
+from tasks.sources import code_sha256, file_of
 from tasks.storage import sha256_of_json
 
-CODE_VERSION = 5
-"""Raised when the detectors or operators change, so that the policy's hash does too."""
 _EXECUTION_FIELDS = {
     "batch_size",
     "num_workers",
@@ -75,7 +74,7 @@ class Policy:
         rules = self.config.model_dump(mode="json", exclude=_EXECUTION_FIELDS)
         return sha256_of_json(
             {
-                "code": CODE_VERSION,
+                "code": code_sha256(file_of("tasks.pii.rows")),
                 "lists": lists_sha256(),
                 "rules": rules,
                 "outside": dict(self.config.ner.outside_content()),

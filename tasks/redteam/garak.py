@@ -45,7 +45,7 @@ def probe_with_garak(loaded: LoadedModel, config: GarakConfig, *, max_new_tokens
         MissingDependencyError: The named interpreter has no garak of at least version 0.17.
         PerennialError: garak ended without a report, or not in time.
     """
-    _check_version(config)
+    garak_version(config)
     token = secrets.token_urlsafe(32)
     with scratch_folder("garak") as folder, _endpoint(loaded, max_new_tokens, token) as url:
         options = folder / "options.json"
@@ -87,7 +87,12 @@ def rates_in(lines: Iterable[str], probes: Iterable[str]) -> tuple[Measurement, 
     return tuple(rates)
 
 
-def _check_version(config: GarakConfig) -> None:
+def garak_version(config: GarakConfig) -> str:
+    """The version of garak in the configured environment.
+
+    Raises:
+        MissingDependencyError: There is none, or one below 0.17.
+    """
     ask = "import importlib.metadata as m; print(m.version('garak'))"
     try:
         done = subprocess.run([config.python, "-I", "-c", ask], capture_output=True, text=True, timeout=60, check=False)
@@ -101,6 +106,7 @@ def _check_version(config: GarakConfig) -> None:
             "an environment of its own with garak 0.17 or newer: its pins exclude the transformers that training needs",
             "python3 -m venv garak-env && garak-env/bin/pip install 'garak>=0.17.1', and name garak-env/bin/python.",
         )
+    return found
 
 
 def _rest_options(url: str, token: str) -> dict[str, object]:

@@ -17,7 +17,7 @@ from tasks.errors import IntegrityError
 from tasks.progress import report_progress
 from tasks.redteam.config import RedTeamConfig
 from tasks.safety import RATES
-from tasks.sources import sources_sha256
+from tasks.sources import code_sha256, file_of, libraries_of
 from tasks.stage import content_of, kept_measurements, stage_task
 from tasks.storage import Store, run_store, sha256_of_json
 
@@ -106,7 +106,7 @@ def _probe_with_garak(
     store: Store, model_sha256: str, loaded: LoadedModel, config: RedTeamConfig
 ) -> tuple[Measurement, ...]:
     """What garak found, kept in the store under the model and the settings: it takes long."""
-    from tasks.redteam.garak import probe_with_garak
+    from tasks.redteam.garak import garak_version, probe_with_garak
 
     settings = config.garak
     assert settings is not None
@@ -116,13 +116,14 @@ def _probe_with_garak(
         logger.info("red team: model %s under %s of garak", model_sha256[:12], ", ".join(settings.probes))
         return probe_with_garak(loaded, settings, **options)
 
-    key = {"version": _GARAK_VERSION, "model": model_sha256, "probes": settings.probes, **options}
+    versions = {"garak": garak_version(settings), **libraries_of(file_of("tasks.redteam.garak"))}
+    key = {"version": _GARAK_VERSION, "model": model_sha256, "probes": settings.probes, "libraries": versions, **options}
     return kept_measurements(store, "garak", key, probe)
 
 
 def _behaviour_key(model_sha256: str, config: RedTeamConfig) -> str:
     """What the replies and their judgement depend on, hashed: model, settings, own probe files, and the code."""
-    code = sources_sha256(Path(__file__))
+    code = code_sha256(Path(__file__))
     own = config.model_copy(update={"garak": None})
     return sha256_of_json({"model": model_sha256, "config": content_of(own), "code": code})
 

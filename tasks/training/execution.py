@@ -15,6 +15,7 @@ from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, Training
 from tasks.errors import BudgetError, InputError
 from tasks.rows import prompt_messages
 from tasks.scratch import own_folder, private_folder
+from tasks.sources import code_sha256, file_of
 from tasks.storage import Store, run_store, sha256_of_json, write_file_atomically
 from tasks.tracking import TrackingRun, open_run
 from tasks.training import allowance, supervisor
@@ -184,10 +185,15 @@ def check_rows(rows: DatasetRef, validation: DatasetRef, method: Method, snapsho
 
 
 def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validation: DatasetRef, method: Method) -> Path:
-    """Where checkpoints lie: the same folder for the same training, whichever process asks for it."""
+    """Where checkpoints lie: the same folder for the same training, whichever process asks for it.
+
+    Another trainer, or one on other libraries, begins anew: a checkpoint is half of a result, and the other half would be
+    made by other code.
+    """
     settings = method.config.model_dump(mode="json", exclude={"scratch_dir"})
     continued = method.adapter.sha256 if isinstance(method, ContinuingMethod) else None
-    content = [base.folder.sha256, rows.sha256, validation.sha256, continued, settings]
+    code = code_sha256(file_of("tasks.training.worker"))
+    content = [base.folder.sha256, rows.sha256, validation.sha256, continued, settings, code]
     name = f"{method.kind}-{sha256_of_json(content)[:16]}"
     if method.config.scratch_dir is not None:
         return Path(method.config.scratch_dir).expanduser().resolve() / name

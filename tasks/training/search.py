@@ -18,6 +18,7 @@ from typing import Any
 
 from tasks.contracts import BaseLanguageModel, DatasetRef, SearchReport, SearchTrial
 from tasks.errors import BudgetError, InputError, MissingDependencyError, TrainingError
+from tasks.sources import code_sha256, file_of
 from tasks.storage import run_store, sha256_of_json
 from tasks.tracking import RunStopped, TrackingRun, open_run
 from tasks.training import execution, supervisor
@@ -89,7 +90,8 @@ def search(
     budget = config.budget.model_copy(update={"on_exceeded": "stop"})
     fixed = config.sft.model_dump(mode="json", exclude={"learning_rate", "num_train_epochs", "scratch_dir"})
     (fixed["lora"] or {}).pop("r", None)
-    content = [base.folder.sha256, rows.sha256, validation.sha256, fixed, config.search.model_dump(mode="json")]
+    code = code_sha256(file_of("tasks.training.worker"))
+    content = [base.folder.sha256, rows.sha256, validation.sha256, fixed, config.search.model_dump(mode="json"), code]
     name = f"{experiment}-{sha256_of_json(content)[:12]}"
     tags = {"stage": "search", "train_sha256": rows.sha256, "base_model": base.name}
     with _alone(study_uri):

@@ -35,6 +35,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _hash(package: Path) -> str:
     sources_sha256.cache_clear()
+    sources._names_in.cache_clear()
     return sources_sha256(package / "pii" / "task.py")
 
 
@@ -42,6 +43,16 @@ def _hash(package: Path) -> str:
 def test_a_change_in_what_a_stage_uses_changes_its_hash(package: Path, name: str) -> None:
     before = _hash(package)
     (package / name).write_text((package / name).read_text() + "\n# mended")
+    assert _hash(package) != before
+
+
+def test_a_program_that_a_stage_starts_is_behind_it_too(package: Path) -> None:
+    before = _hash(package)
+    (package / "bias" / "task.py").write_text("# mended")
+    assert _hash(package) == before
+    (package / "pii" / "rows.py").write_text('PROGRAM = "tasks.bias.task"')
+    before = _hash(package)
+    (package / "bias" / "task.py").write_text("# mended again")
     assert _hash(package) != before
 
 

@@ -67,10 +67,13 @@ def test_what_it_found_of_a_model_is_kept_and_it_is_not_asked_again(tmp_path: Pa
     store, config = open_store(tmp_path / "store"), RedTeamConfig(garak=stand_in(tmp_path), max_new_tokens=8)
     loaded = load_model(tiny_model_dir, None)
     first = _probe_with_garak(store, "a" * 64, loaded, config)
-    (tmp_path / "python").unlink()
+    stand_in(tmp_path, mood="broken")
     assert _probe_with_garak(store, "a" * 64, loaded, config) == first
-    with pytest.raises(MissingDependencyError):
+    with pytest.raises(PerennialError, match="a report"):
         _probe_with_garak(store, "b" * 64, loaded, config)
+    stand_in(tmp_path, version="0.18.2", mood="broken")
+    with pytest.raises(PerennialError, match="a report"):
+        _probe_with_garak(store, "a" * 64, loaded, config)
 
 
 @pytest.mark.parametrize(("version", "found"), [("0.9.0.1", "garak 0.9.0.1"), ("", "no garak")])
