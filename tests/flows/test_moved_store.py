@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from tasks.registry.aliases import promote
+from tasks.registry.versions import describe
+from tasks.tracking import connect
+from tests.candidates import decide
 from tests.object_store import object_store
 from tests.workplace import Workplace, make_workplace
 
@@ -37,7 +41,7 @@ def worked(summaries: dict[str, str]) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_every_command_works_where_the_store_was_moved_to(moved: Workplace) -> None:
+def test_every_command_works_where_the_store_was_moved_to(moved: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = moved.record()
     assert "all of it as it was written" in moved.run("store", "verify", *CONFIG)
     assert asked["run_name"] in moved.run("show", "latest", "--store", "store")
@@ -54,7 +58,9 @@ def test_every_command_works_where_the_store_was_moved_to(moved: Workplace) -> N
     sft = {**moved.settings["training"]["sft"], "learning_rate": 0.002}
     moved.write_config(registry={"approval": "always"}, training={**moved.settings["training"], "sft": sft})
     assert "train_sft" in worked(moved.retrain())
-    moved.run("approve", moved.record()["run_name"], "--store", "store", *WORD)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved.folder / 'home' / 'mlflow' / 'mlflow.db'}")
+    newer = describe(connect(), "desk", "2")
+    assert promote(connect(), "desk", newer, decide(champion="1"), "2026-07-01T00:00:00+00:00").promoted
     assert "version 1" in moved.run("rollback", *CONFIG, "--reason", "as an exercise")
     assert "Would remove" in moved.run("prune", *CONFIG)
     assert "all of it as it was written" in moved.run("store", "verify", *CONFIG)
