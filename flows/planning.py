@@ -178,7 +178,13 @@ def _read(name: str, source: SourceConfig) -> tuple[list[Row], Block]:
     from tasks.ingest.reading import read_source
     from tasks.ingest.snapshot import make_snapshot
 
-    raw = read_source(source.path, encoding=source.encoding, hub_split=source.hub_split, hub_revision=source.hub_revision)
+    raw = read_source(
+        source.path,
+        encoding=source.encoding,
+        hub_split=source.hub_split,
+        hub_revision=source.hub_revision,
+        ceilings=source.ceilings,
+    )
     result = make_snapshot(raw, source, on_progress=lambda done, total: None)
     reasons = sorted({str(row["reason"]) for row in result.refused})
     lines = [

@@ -58,6 +58,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 }
 ROWS_AT_A_TIME = 8_192
 """Rows that are dictionaries at one moment, about 20 MB."""
+_CHARACTERS_AT_A_TIME = 32 << 20
+"""Text that is in dictionaries at one moment, where rows are long."""
 _CONVERSATIONS = ("messages", "prompt", "chosen", "rejected")
 
 
@@ -163,3 +165,46 @@ class RowTable:
     def table(self) -> pa.Table:
         """All rows so far."""
         return pa.concat_tables(self._parts) if self._parts else rows_to_table([], self._kind)
+
+
+class Rows(Sequence[Row]):
+    """Rows of one kind that are added one at a time, in Arrow but for the last few.
+
+    Args:
+        kind: Of the rows.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._done = RowTable(kind)
+        self._last: list[dict[str, Any]] = []
+        self._size = self._count = 0
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds a row, which need not be kept by the caller."""
+        self._last.append(row)
+        self._count += 1
+        self._size += len(row.get("content") or "") + sum(len(text) for _, text in iter_texts(row))
+        if len(self._last) == ROWS_AT_A_TIME or self._size > _CHARACTERS_AT_A_TIME:
+            self._flush()
+
+    def table(self) -> pa.Table:
+        """All rows so far."""
+        self._flush()
+        return self._done.table()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(TableRows(self.table()))
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> TableRows: ...
+    def __getitem__(self, index: int | slice) -> Row | TableRows:
+        return TableRows(self.table())[index]
+
+    def _flush(self) -> None:
+        self._done.extend(self._last)
+        self._last, self._size = [], 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Self
 
@@ -15,6 +16,21 @@ ColumnRole = Literal[
     "id", "instruction", "input", "output", "prompt", "completion", "messages", "text", "subject", "body", "reply",
     "chosen", "rejected",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """How much of a source is read, at most; what is above is an error, since a part of a source is another source.
+
+    Args:
+        max_bytes: Bytes, unpacked.
+        max_records: Records.
+        max_record_characters: Characters of one record.
+    """
+
+    max_bytes: int = 4 << 30
+    max_records: int = 2_000_000
+    max_record_characters: int = 8 << 20
 
 
 class SourceConfig(BaseModel):
@@ -72,8 +88,25 @@ class SourceConfig(BaseModel):
     encoding: str = Field("utf-8", description="Text encoding of JSONL, JSON and CSV files.")
     hub_split: str = Field("train", description="Split of a hub data set or of a saved `DatasetDict`.")
     hub_revision: str | None = Field(None, description="Commit of a hub data set, so that the same rows are read again.")
+    max_bytes: int = Field(
+        4 << 30, ge=1, description="Largest source in bytes, unpacked; a larger one is an error. Rows take up to twice that."
+    )
+    max_records: int = Field(
+        2_000_000, ge=1, description="Most records in the source, before any sample; with more it is an error."
+    )
+    max_record_characters: int = Field(
+        8 << 20,
+        ge=1,
+        le=1 << 30,
+        description="Longest record, such as a line; a longer one is an error: a line end is missing.",
+    )
     max_rows: int | None = Field(None, ge=1, description="Keep a random sample of at most so many rows; none: all.")
     seed: int = Field(0, ge=0, description="Another seed draws another sample.")
+
+    @property
+    def ceilings(self) -> Ceilings:
+        """How much of the source is read, at most."""
+        return Ceilings(self.max_bytes, self.max_records, self.max_record_characters)
 
     @field_validator("created_after", "created_before")
     @classmethod

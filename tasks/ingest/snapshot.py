@@ -6,7 +6,7 @@ import hashlib
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked,
 from tasks.ingest.reading import Record, Source
 from tasks.ingest.window import Window
 from tasks.reporting import count_reasons, refusal
-from tasks.rows import ROWS_AT_A_TIME, RowTable, TableRows
+from tasks.rows import Rows, TableRows
 from tasks.storage import sha256_of_json
 
 STAGE = "ingest"
@@ -30,7 +30,7 @@ class Ingested:
 
     input_format: InputFormat
     rows: TableRows
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    refused: Rows = field(default_factory=lambda: Rows("quarantine"))
     notes: list[str] = field(default_factory=list)
 
 
@@ -43,7 +43,10 @@ def make_snapshot(
         InputError: No record has the expected columns, or every record is faulty.
     """
     if all(record.fault is not None for record in source.records):
-        raise _nothing_left(source, [refuse_record(record, config, record.fault or "") for record in source.records])
+        refused = Rows("quarantine")
+        for record in source.records:
+            refused.append(refuse_record(record, config, record.fault or ""))
+        raise _nothing_left(source, refused)
     readable = (record.fields for record in source.records if record.fault is None)
     collected = Collected(find_format(readable, config, source.name))
     for number, record in enumerate(source.records):
@@ -75,9 +78,8 @@ class Collected:
 
     def __init__(self, input_format: InputFormat) -> None:
         self.input_format = input_format
-        self.refused: list[dict[str, Any]] = []
-        self._done = RowTable(kind_of(input_format))
-        self._waiting: list[dict[str, Any]] = []
+        self.refused = Rows("quarantine")
+        self._rows = Rows(kind_of(input_format))
         self._ids: list[str] = []
         self._records = array("q")
         self._occurrences: Counter[str] = Counter()
@@ -97,10 +99,7 @@ class Collected:
             self._num_replaced += 1
         self._ids.append(row["id"])
         self._records.append(record)
-        self._waiting.append(row)
-        if len(self._waiting) == ROWS_AT_A_TIME:
-            self._done.extend(self._waiting)
-            self._waiting = []
+        self._rows.append(row)
 
     def settle(self, source: Source, max_rows: int | None, seed: int, window: Window | None = None) -> Ingested:
         """The rows under distinct ids, made inside the window, at most ``max_rows`` of them.
@@ -111,19 +110,15 @@ class Collected:
             seed: Seed of the draw.
             window: Rows made outside are dropped; one whose time cannot be told goes to quarantine. None keeps all.
         """
-        self._done.extend(self._waiting)
-        self._waiting = []
-        rows = TableRows(self._done.table())
+        rows = TableRows(self._rows.table())
         kept = self._without_repeated_ids(rows, source)
         if window is not None and not window.is_open:
             kept = self._inside(rows, kept, window)
         if max_rows is not None and len(kept) > max_rows:
             drawn = draw_sample([self._ids[place] for place in kept], max_rows, seed)
-            self.refused += [
-                refusal(STAGE, self._ids[place], "not_sampled", "", disposition="dropped")
-                for place in kept
-                if self._ids[place] not in drawn
-            ]
+            for place in kept:
+                if self._ids[place] not in drawn:
+                    self.refused.append(refusal(STAGE, self._ids[place], "not_sampled", "", disposition="dropped"))
             kept = [place for place in kept if self._ids[place] in drawn]
         notes = []
         if self._num_replaced:
@@ -206,7 +201,7 @@ def _name_of(record: Record, config: SourceConfig) -> str:
     return given if _PLAIN_ID.fullmatch(given) else _hashed_id(given)
 
 
-def _nothing_left(source: Source, refused: Sequence[dict[str, Any]]) -> InputError:
+def _nothing_left(source: Source, refused: Rows) -> InputError:
     counts = count_reasons(refused, "quarantined") | count_reasons(refused, "dropped")
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
     places = ", ".join(row["id"] for row in refused[:3])

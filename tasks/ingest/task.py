@@ -13,6 +13,7 @@ from tasks.contracts import DatasetRef, LogWindow, NewRows, Snapshot, SnapshotHi
 from tasks.ingest.config import LogConfig, SourceConfig
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
+from tasks.rows import Rows
 from tasks.stage import stage_task
 from tasks.storage import open_store, run_store
 
@@ -38,7 +39,11 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
     logger.info("ingest: reading %s", source.path)
     with report_progress("take_snapshot") as progress:
         raw = read_source(
-            source.path, encoding=source.encoding, hub_split=source.hub_split, hub_revision=source.hub_revision
+            source.path,
+            encoding=source.encoding,
+            hub_split=source.hub_split,
+            hub_revision=source.hub_revision,
+            ceilings=source.ceilings,
         )
         result = make_snapshot(raw, source, on_progress=progress)
         left_out = count_reasons(result.refused, "dropped").get("not_sampled", 0)
@@ -51,7 +56,7 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
         stage=STAGE,
         dataset=store.write_table(result.rows.table, kind=kind, parents=[raw.sha256], passed=("ingested",)),
         num_rows_in=len(raw.records),
-        quarantine=store.write_refused(result.refused, parents=[raw.sha256]),
+        quarantine=_write_refused(store, result.refused, raw.sha256),
         quarantined=count_reasons(result.refused, "quarantined"),
         dropped=count_reasons(result.refused, "dropped"),
         notes=tuple(result.notes),
@@ -93,7 +98,9 @@ def take_log(log: LogConfig, window_start: datetime, window_end: datetime, store
     started = time.monotonic()
     store = open_store(store_uri)
     with report_progress("take_log") as progress:
-        raw = read_source(log.path, encoding=log.encoding, hub_split=log.hub_split, hub_revision=log.hub_revision)
+        raw = read_source(
+            log.path, encoding=log.encoding, hub_split=log.hub_split, hub_revision=log.hub_revision, ceilings=log.ceilings
+        )
         found = read_log(raw, log, Window(window_start, window_end))
         progress.finish(f"{len(found.lines)} requests in the window, {found.num_outside} outside")
     rows, refused = found.ingested.rows, found.ingested.refused
@@ -109,7 +116,7 @@ def take_log(log: LogConfig, window_start: datetime, window_end: datetime, store
         window_start=window_start,
         window_end=window_end,
         num_rows_in=len(raw.records),
-        quarantine=store.write_refused(refused, parents=[raw.sha256]),
+        quarantine=_write_refused(store, refused, raw.sha256),
         quarantined=count_reasons(refused, "quarantined"),
         dropped=count_reasons(refused, "dropped") | outside,
         notes=tuple(found.ingested.notes),
@@ -118,6 +125,10 @@ def take_log(log: LogConfig, window_start: datetime, window_end: datetime, store
         source_sha256=raw.sha256,
         input_format=found.ingested.input_format,
     )
+
+
+def _write_refused(store: Store, refused: Rows, source_sha256: str) -> DatasetRef | None:
+    return store.write_table(refused.table(), kind="quarantine", parents=[source_sha256]) if len(refused) else None
 
 
 @stage_task("find_previous_snapshot", cached=False)
@@ -166,7 +177,11 @@ def count_new_rows(source: SourceConfig, since: datetime | None, until: datetime
     everything = source.model_copy(update={"max_rows": None, "created_after": None, "created_before": None})
     with report_progress("count_new_rows") as progress:
         raw = read_source(
-            source.path, encoding=source.encoding, hub_split=source.hub_split, hub_revision=source.hub_revision
+            source.path,
+            encoding=source.encoding,
+            hub_split=source.hub_split,
+            hub_revision=source.hub_revision,
+            ceilings=source.ceilings,
         )
         result = make_snapshot(raw, everything, on_progress=progress)
         num_rows = count_rows(result.rows, Window(since, until))
