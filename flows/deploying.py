@@ -33,6 +33,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from flows.gpu import GPU_SLOTS
+from flows.parameters import check_parameters
 from tasks.errors import ConfigError
 
 HEARTBEAT_SECONDS = 30
@@ -65,6 +66,9 @@ def deploy(file: Path, profile: Profile, num_gpus: int) -> Iterator[Change]:
         wanted = yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(str(file), type(error).__name__, "a file of Prefect deployments", "Correct the path.") from error
+    for one in wanted:
+        flow: Flow[..., Any] = load_flow_from_entrypoint(one["entrypoint"])
+        check_parameters(flow.fn, one.get("parameters", {}), f"{file}: {one['name']}.parameters")
     with get_client(sync_client=True) as client:
         for pool in sorted({one["work_pool"]["name"] for one in wanted}):
             yield _ensure_pool(client, pool, profile, file.parent / "pools"), f"work pool {pool}"

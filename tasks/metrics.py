@@ -85,7 +85,7 @@ def known_metric(name: str) -> str:
         ValueError: It is not one of :data:`COMPARABLE`, all of which the message names.
     """
     if name not in COMPARABLE:
-        raise ValueError(f"{name!r} cannot be compared example by example; choose one of {', '.join(COMPARABLE)}")
+        raise ValueError(f"no metric that is compared example by example; choose one of {', '.join(COMPARABLE)}")
     return name
 
 
@@ -96,5 +96,5 @@ def guardable_metric(name: str) -> str:
         ValueError: It is not one of :data:`GUARDABLE`, all of which the message names.
     """
     if name not in GUARDABLE:
-        raise ValueError(f"{name!r} cannot be compared example by example; choose one of {', '.join(GUARDABLE)}")
+        raise ValueError(f"no metric that is compared example by example; choose one of {', '.join(GUARDABLE)}")
     return name
