@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -59,10 +59,11 @@ def retrain(config: ConfigOption) -> None:
         from flows.terminal import StageLines
 
         with embedded.prefect_api(_say):
+            from flows.config import sent_to_prefect
             from flows.retrain import retrain as retrain_flow
 
             with StageLines(console).showing():
-                outcome = retrain_flow(settings)
+                outcome = retrain_flow(sent_to_prefect(settings))
         if outcome.promoted_by:
             console.print(f"{outcome.decision.outcome}. The run {outcome.promoted_by} registers it and writes the dossier.")
             return
@@ -94,12 +95,13 @@ def search(
 
         study_uri = f"sqlite:///{embedded.home() / 'search.db'}"
         with embedded.prefect_api(_say):
+            from flows.config import sent_to_prefect
             from flows.search import check_out, trial_lines, write_winner
             from flows.search import search as search_flow
 
             check_out(out)
             with StageLines(console).showing():
-                report = search_flow(settings, trials, study_uri)
+                report = search_flow(sent_to_prefect(settings), trials, study_uri)
         write_winner(config, out, report)
         _print_pairs(f"{len(report.trials)} trials, best first", trial_lines(report))
         for note in report.notes:
@@ -206,9 +208,10 @@ def prune(
         from flows import embedded
 
         with embedded.prefect_api(_say):
+            from flows.config import sent_to_prefect
             from flows.prune import prune as prune_flow
 
-            report = prune_flow(settings, remove)
+            report = prune_flow(sent_to_prefect(settings), remove)
         from tasks.pruning.listing import read_items
         from tasks.storage import Store
 
@@ -602,15 +605,42 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _explained_errors() -> Iterator[None]:
-    """Turns the project's errors into one message and their exit code; anything else is a defect and shows its trace."""
+    """Turns the project's errors, and a server's, into one message and their exit code.
+
+    Anything else is a defect and shows its trace.
+    """
     try:
         yield
     except PerennialError as error:
-        errors.print(f"[red bold]{type(error).__name__}[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _exit_with(error)
     except KeyboardInterrupt:
         errors.print("Interrupted. Finished stages are kept; the same command continues from there.")
         sys.exit(130)
+    except Exception as error:
+        if (explained := _servers_error(error)) is None:
+            raise
+        _exit_with(explained)
+
+
+def _exit_with(error: PerennialError) -> NoReturn:
+    errors.print(f"[red bold]{type(error).__name__}[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    sys.exit(error.exit_code)
+
+
+def _servers_error(error: BaseException | None) -> PerennialError | None:
+    """What a server's client raised, without the server's answer, which repeats what it was sent; None for a defect."""
+    import httpx
+
+    while error is not None and not isinstance(error, httpx.HTTPError):
+        error = error.__cause__
+    if isinstance(error, httpx.HTTPStatusError):
+        where = f"{error.request.method} {error.request.url.copy_with(query=None, userinfo=b'')}"
+        todo = "Compare the versions of both sides (`perennial doctor`), then read the server's log."
+        return PerennialError(where, f"status {error.response.status_code}", "an answer of Prefect's or MLflow's", todo)
+    if isinstance(error, httpx.HTTPError):
+        todo = "Look whether it runs (`perennial doctor`), then run again: finished stages are kept."
+        return PerennialError("a server", f"no answer ({type(error).__name__})", "Prefect's or MLflow's", todo)
+    return None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import json
+import re
+import typing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -10,6 +14,7 @@ from typing import Any, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tasks.alerts import BridgeConfig
 from tasks.benchmark import BenchmarkConfig, LatencyConfig
 from tasks.bias import BiasConfig
 from tasks.confidential import ConfidentialConfig
@@ -21,6 +26,7 @@ from tasks.groundtruth import TruthConfig
 from tasks.guard import GuardRulesConfig
 from tasks.ingest import LogConfig, SourceConfig
 from tasks.labels import LabelAuditConfig
+from tasks.lists import KeptList, by_reference, listings_in
 from tasks.monitoring import AlertRuleConfig, DriftConfig, SignalConfig
 from tasks.pii import PiiConfig
 from tasks.promotion import PromotionConfig
@@ -28,6 +34,7 @@ from tasks.pruning import PruningConfig
 from tasks.redteam import RedTeamConfig
 from tasks.registry import RegistryConfig
 from tasks.splitting import SplitConfig
+from tasks.storage import open_store
 from tasks.training import TrainingConfig
 from tasks.validation import ValidationConfig
 
@@ -35,7 +42,7 @@ from tasks.validation import ValidationConfig
 class Section(BaseModel):
     """Base of every section: frozen, and a key that does not exist is a fault, not a wish."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class PrepareConfig(Section):
@@ -135,7 +142,7 @@ class RetrainConfig(Section):
     def _sources_have_names_of_their_own(self) -> Self:
         names = ["examples", *(one.name for one in self.mixture)]
         if len(set(names)) < len(names):
-            raise ValueError(f"mixture: the names {', '.join(names)} must all differ")
+            raise ValueError("mixture: the names must all differ, and none may be `examples`")
         return self
 
     @model_validator(mode="after")
@@ -185,6 +192,43 @@ class RetrainConfig(Section):
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
+MAX_BYTES = 100_000
+"""Of a configuration as JSON: Prefect stores it with every run, and refuses parameters of more than 512 kB."""
+_MAX_FAULTS = 20
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
+_FORMS = ("list", "file", "kept")
+"""What Pydantic puts into the location of a fault in a list, for its form; see :mod:`tasks.lists`."""
+_QUOTED = re.compile(r"'[^']{3,}'|\"[^\"]{3,}\"")
+
+
+def sent_to_prefect(config: RetrainConfig) -> RetrainConfig:
+    """The configuration as flows get it: long lists by reference, and of a size that a server takes.
+
+    Raises:
+        ConfigError: It is too long all the same; the longest setting is named. Or a list's file cannot be read.
+        StoreError: The store, into which the lists go, cannot be written.
+    """
+    if any(not isinstance(listing, KeptList) and listing for listing in listings_in(config).values()):
+        config = by_reference(config, open_store(config.store))
+    document = config.model_dump(mode="json")
+    if (size := size_of(document)) > MAX_BYTES:
+        path: list[str] = []
+        value: Any = document
+        while isinstance(value, dict) and value:
+            name = max(value, key=lambda one: size_of(value[one]))
+            path, value = [*path, name], value[name]
+        raise ConfigError(
+            _path_of(tuple(path)),
+            f"{_kind_of(value)}, in a configuration of {size:,} bytes",
+            f"at most {MAX_BYTES:,} bytes in all, since Prefect stores the configuration with every run",
+            "Shorten it, or put it into a file where the setting takes one.",
+        )
+    return config
+
+
+def size_of(document: Any) -> int:
+    """Bytes of a document as JSON."""
+    return len(json.dumps(document, default=str).encode())
 
 
 def load_config(path: Path) -> RetrainConfig:
@@ -197,7 +241,7 @@ def load_config(path: Path) -> RetrainConfig:
 
 
 def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
-    """The settings in a YAML file.
+    """The settings in a YAML file. An error names settings and kinds of values, never a value: some are confidential.
 
     Raises:
         ConfigError: The file is missing or is not YAML, or has faults; all of them are named, not the first.
@@ -219,7 +263,11 @@ def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-        raise ConfigError(where, str(getattr(error, "problem", error)), "valid YAML", "Mend the file there.") from error
+        problem = _QUOTED.sub("...", str(getattr(error, "problem", None) or "characters that YAML does not allow"))
+        raise ConfigError(where, problem, "valid YAML", "Correct the file there.") from None
+    except (ValueError, RecursionError) as error:  # of a scalar that looks like a date or a number, or of nesting
+        found = f"a value that YAML cannot read ({type(error).__name__})"
+        raise ConfigError(str(path), found, "valid YAML", "Look for impossible dates and numbers; quote them.") from None
     return settings_of(document, kind, str(path))
 
 
@@ -239,31 +287,76 @@ def settings_of(document: Any, kind: type[SettingsT], where: str) -> SettingsT:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        faults = [_describe(fault, kind) for fault in error.errors(include_url=False)]
-        listing = "\n".join(f"  - {fault}" for fault in faults)
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(
             where,
-            f"{count}:\n{listing}\n",
+            describe_faults(error, kind),
             "every setting as docs/configuration.md describes it",
             "Mend them and run again.",
-        ) from error
+        ) from None
 
 
-def _describe(fault: Any, kind: type[BaseModel]) -> str:
+def describe_faults(error: ValidationError, kind: Any) -> str:
+    """The faults, one a line, without the values at fault.
+
+    Args:
+        error: What was found.
+        kind: The type that was expected.
+    """
+    faults = [_describe(fault, kind) for fault in error.errors(include_url=False)]
+    shown = faults[:_MAX_FAULTS] + ([f"and {len(faults) - _MAX_FAULTS} more"] if len(faults) > _MAX_FAULTS else [])
+    listing = "\n".join(f"  - {fault}" for fault in shown)
+    return f"{'1 fault' if len(faults) == 1 else f'{len(faults)} faults'}:\n{listing}\n"
+
+
+def _describe(fault: Any, kind: Any) -> str:
     """One validation fault in a line: the setting's path, what is wrong, and for an unknown key the nearest known one."""
-    path = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
+        unknown = str(fault["loc"][-1])
+        path = ".".join([_path_of(fault["loc"][:-1]), unknown if _NAME.fullmatch(unknown) else "?"]).lstrip(".")
         near = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(kind, fault["loc"][:-1]), n=1)
         return f"{path}: there is no such setting" + (f"; did you mean `{near[0]}`?" if near else "")
+    path = _path_of(fault["loc"])
     if fault["type"] == "missing":
         return f"{path}: is required and absent"
-    given = fault["input"]
-    shown = f" (given {given!r})" if isinstance(given, str | int | float | bool | None) else ""
-    return f"{path}: {fault['msg']}{shown}"
+    return f"{path}: {fault['msg']} (given {_kind_of(fault['input'])})"
 
 
-def _known_keys(kind: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+def _path_of(location: tuple[str | int, ...]) -> str:
+    """Settings and positions; the key of a mapping might be anything, and is not repeated."""
+    known = _names_in(RetrainConfig) | _names_in(BridgeConfig)
+    shown = (str(part) if isinstance(part, int) or part in known else "?" for part in location if part not in _FORMS)
+    return ".".join(shown)
+
+
+@functools.cache
+def _names_in(model: type[BaseModel]) -> frozenset[str]:
+    """The names of all settings of a model and of what is in it."""
+    names: set[str] = set()
+    waiting: list[Any] = [model]
+    while waiting:
+        kind = waiting.pop()
+        waiting.extend(typing.get_args(kind))
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names.update(kind.model_fields)
+            waiting.extend(field.annotation for field in kind.model_fields.values())
+    return frozenset(names)
+
+
+def _kind_of(value: Any) -> str:
+    """What sort of value was given; figures are no secret, texts may be."""
+    match value:
+        case None | bool() | int() | float():
+            return "nothing" if value is None else str(value)
+        case str():
+            return f"a text of {len(value):,} characters"
+        case dict():
+            return f"a mapping of {len(value):,}"
+        case list() | tuple():
+            return f"a list of {len(value):,}"
+    return type(value).__name__
+
+
+def _known_keys(kind: Any, location: tuple[Any, ...]) -> list[str]:
     """The settings that exist at a place in the tree."""
     model: Any = kind
     for part in location:

@@ -36,6 +36,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows.deployment_file import Deployment, identity_of, read_deployments, retrains_in
 from flows.gpu import GPU_SLOTS
+from flows.parameters import check_parameters
 from tasks.ensuring import ensure
 from tasks.errors import ConfigError, PerennialError
 from tasks.paging import every
@@ -271,7 +272,7 @@ class _Plan:
         """The plan of one entry of the file.
 
         Raises:
-            ConfigError: There is no such flow, or the form asks for a parameter that it does not take.
+            ConfigError: There is no such flow, or the form or a parameter is at fault.
         """
         where = f"{path}, deployment {wanted.name}"
         try:
@@ -284,6 +285,7 @@ class _Plan:
         unknown = [name for name in (*(wanted.form or ()), *wanted.parameters) if name not in taken]
         if unknown:
             raise ConfigError(where, f"the parameter {unknown[0]}", f"one of {', '.join(taken)}", "Rename or remove it.")
+        check_parameters(flow.fn, wanted.parameters, f"{where}, parameters")
         return cls(wanted, flow, identity_of(path), profile)
 
     def differing(self, found: DeploymentResponse) -> list[str]:

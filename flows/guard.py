@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flows.config import load_config
 from tasks.errors import ConfigError, InputError
+from tasks.lists import in_full
 
 if TYPE_CHECKING:
     from tasks.guard.filtering import GuardPolicy
@@ -22,7 +23,7 @@ def choose_policy(config: Path | None, policy: Path | None) -> GuardPolicy:
     from tasks.guard.filtering import GuardPolicy, read_policy
 
     if config is not None and policy is None:
-        settings = load_config(config)
+        settings = in_full(load_config(config))
         return GuardPolicy.of(settings.guard, settings.prepare.pii, settings.prepare.confidential)
     if policy is not None and config is None:
         return read_policy(policy)

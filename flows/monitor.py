@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from prefect import flow, runtime
 
 from flows.alert_runs import raise_alerts
-from flows.config import MonitoringConfig, RetrainConfig
+from flows.config import MonitoringConfig, RetrainConfig, sent_to_prefect
 from flows.naming import name_when_due
 from flows.scrub import scrub_dataset
 from tasks import confidential, dossier, ingest, monitoring, registry, validation
@@ -26,6 +26,7 @@ def check_production(config: RetrainConfig, until: datetime | None = None) -> Ch
         config: The configuration of the retrain, with its section ``monitoring``.
         until: End of the window; none: the last full hour, less the delay, before the time the run was scheduled for.
     """
+    config = sent_to_prefect(config)
     settings, store = _monitoring_of(config), open_store(config.store).uri
     start, end = window_of(settings, until or runtime.flow_run.scheduled_start_time)
 

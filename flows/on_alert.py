@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.config import RetrainConfig
+from flows.config import RetrainConfig, sent_to_prefect
 from flows.gpu import cancel_children
 from flows.naming import name_when_due
 from flows.retrain import retrain
@@ -31,6 +31,7 @@ def retrain_on_alert(config: RetrainConfig, alert: Alert, policy: alerts.AlertPo
         alert: What fired; the alert bridge fills it in.
         policy: When an alert becomes a retrain.
     """
+    config = sent_to_prefect(config)
     history = alerts.read_history(config.name, alert, policy)
     new_rows = ingest.count_new_rows(config.examples, history.learned_until, alert.window_end)
     decision = alerts.decide_retrain(alert, config.name, history, new_rows, policy)

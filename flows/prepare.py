@@ -11,6 +11,7 @@ from flows.naming import unique
 from flows.scrub import scrub_dataset
 from tasks import bias, confidential, deduplication, ingest, labels, pii, splitting, validation
 from tasks.contracts import FreshSet, PreparedDataset
+from tasks.lists import by_reference
 from tasks.stage import CONTRACTS
 from tasks.storage import open_store
 
@@ -40,7 +41,7 @@ def prepare_dataset(
         fresh: The examples' fresh set, which no other source may hold either; None for the examples, which it is taken from.
         series: Name of the snapshots that follow each other; None for that of the benchmark.
     """
-    open_store(store_uri)
+    settings = by_reference(settings, open_store(store_uri))
     series = series or benchmark
     snapshot = ingest.take_snapshot(source, store_uri)
     previous = ingest.find_previous_snapshot(snapshot, series)

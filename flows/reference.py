@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from flows.config import RetrainConfig
 from tasks.alerts import AlertPolicy, BridgeConfig
+from tasks.lists import is_listing
 
 _INTRODUCTION = """\
 # Configuration
@@ -58,6 +59,8 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
     """The settings model inside a field, if that is what it holds."""
     options = (field.annotation, *get_args(field.annotation))
+    if is_listing(field):
+        return None
     return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
 
 
@@ -76,6 +79,8 @@ def _default_of(field: FieldInfo, section: type[BaseModel] | None) -> str:
 
 def _type_of(model: type[BaseModel], name: str) -> str:
     """A field's type and bounds in the words of its JSON schema."""
+    if is_listing(model.model_fields[name]):
+        return "list or file"
     schema: dict[str, Any] = model.model_json_schema()["properties"][name]
     return _escape(_schema_words(schema))
 

@@ -10,7 +10,7 @@ from prefect import flow, runtime
 
 from flows.approving import hand_over
 from flows.benchmark import benchmark_models
-from flows.config import RetrainConfig
+from flows.config import RetrainConfig, sent_to_prefect
 from flows.fit import judge_fit
 from flows.gpu import cancel_children, on_gpu_pool
 from flows.mix import mix_sources
@@ -40,7 +40,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         config: The whole configuration; see docs/configuration.md.
         request: Why a person starts it, and what is to differ this time.
     """
-    config = as_requested(config, request)
+    config = as_requested(sent_to_prefect(config), request)
     store = open_store(config.store).uri
 
     # 1. Prepare: raw rows become rows that may be trained on; what is refused is kept, with its reason.

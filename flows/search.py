@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from prefect import flow
 
-from flows.config import RetrainConfig, load_config
+from flows.config import RetrainConfig, load_config, sent_to_prefect
 from flows.mix import mix_sources
 from flows.naming import name_of
 from flows.prepare import prepare_dataset
@@ -27,6 +27,7 @@ def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchRepo
         num_trials: Trials in all; the same command with more of them goes on.
         study_uri: Database that keeps the study, such as ``sqlite:////srv/perennial/search.db``.
     """
+    config = sent_to_prefect(config)
     store = open_store(config.store).uri
     examples = prepare_dataset(config.examples, config.prepare, store, config.name)
     mixture = mix_sources(examples, config)

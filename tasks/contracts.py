@@ -26,7 +26,7 @@ SHA256 = r"^[0-9a-f]{64}$"
 class Contract(BaseModel):
     """Base of every record that crosses a task boundary."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- references

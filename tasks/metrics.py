@@ -113,4 +113,4 @@ def _one_of(name: str, known: tuple[str, ...]) -> str:
         return name
     if name in _BY_A_CLOCK:
         raise ValueError(f"{name!r} is measured by a clock beside whatever load the machine has; {_BY_A_CLOCK[name]}")
-    raise ValueError(f"{name!r} cannot be compared example by example; choose one of {', '.join(known)}")
+    raise ValueError(f"no metric that is compared example by example; choose one of {', '.join(known)}")

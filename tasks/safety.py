@@ -30,5 +30,5 @@ def known_rate(name: str) -> str:
         ValueError: It is not one of :data:`RATES`, all of which the message names.
     """
     if name not in RATES:
-        raise ValueError(f"{name!r} is no rate of the red team; choose one of {', '.join(RATES)}")
+        raise ValueError(f"no rate of the red team; choose one of {', '.join(RATES)}")
     return name

@@ -20,7 +20,7 @@ def _compiles(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from error
+        raise ValueError(f"not a regular expression, at its character {error.pos}") from None
     return pattern
 
 
@@ -31,9 +31,10 @@ def _is_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
-        raise ValueError(f"not a JSON schema, at {error.json_path}: {error.message}") from error
-    if faraway := [ref for ref in _references(schema) if not ref.startswith("#")]:
-        raise ValueError(f"refers to {faraway[0]!r}; only references within the schema (`#/$defs/...`) are followed")
+        keyword = "/".join(str(part) for part in error.absolute_schema_path)
+        raise ValueError(f"not a JSON schema: it breaks the rule {keyword} of its dialect") from None
+    if any(not ref.startswith("#") for ref in _references(schema)):
+        raise ValueError("a `$ref` leads elsewhere; only references within the schema (`#/$defs/...`) are followed")
     return schema
 
 

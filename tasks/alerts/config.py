@@ -14,7 +14,7 @@ DeploymentName = Annotated[str, StringConstraints(pattern=r"^[^/\s][^/]*/[^/]*[^
 class AlertPolicy(BaseModel):
     """When an alert becomes a retrain. It belongs to the model's deployment, not to whoever sends alerts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     cooldown_days: float = Field(
         14.0, ge=0.0, le=365.0, description="After a retrain, whatever started it, alerts start none for so long."
@@ -45,7 +45,7 @@ class AlertPolicy(BaseModel):
 class BridgeConfig(BaseModel):
     """The alert bridge: whom it serves, where it keeps what it accepted, and its limits."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     deployments: Mapping[ModelName, DeploymentName] = Field(
         min_length=1,

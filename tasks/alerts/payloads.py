@@ -32,7 +32,7 @@ Fingerprint = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}
 class WebhookAlert(BaseModel):
     """One alert of Alertmanager's or Grafana's webhook, as far as it is read."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
     status: Literal["firing", "resolved"] = "firing"
     labels: dict[str, str] = Field(description="`alertname`, and optionally `model` and `signal`.")
@@ -44,7 +44,7 @@ class WebhookAlert(BaseModel):
 class PlainAlert(BaseModel):
     """An alert sent by a program of one's own."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     name: Name
     model: str | None = None

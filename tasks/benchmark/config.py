@@ -18,7 +18,7 @@ from tasks.verifiable import JsonSchema, Pattern
 class JudgeConfig(BaseModel):
     """A language model that compares replies; it informs people and decides nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     enabled: bool = Field(
         False, description="True sends scrubbed frozen examples, and the models' replies to them, to `base_url`."
@@ -58,7 +58,7 @@ class JudgeConfig(BaseModel):
 class LmEvalConfig(BaseModel):
     """Tasks of EleutherAI's lm-evaluation-harness, measured beside the scores; they inform people and decide nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     folder: str = Field(
         description="Folder of task definitions (YAML) and their data. The definitions that come with the harness are not "
@@ -111,7 +111,7 @@ class LatencyConfig(BaseModel):
 class BenchmarkConfig(BaseModel):
     """How models answer the frozen examples, and how the answers are scored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     max_new_tokens: int = Field(128, ge=1, le=8192, description="Replies are cut here; they end earlier by themselves.")
     batch_size: int = Field(32, ge=1, le=1024, description="Prompts per generation batch, sorted by length.")

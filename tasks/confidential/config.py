@@ -10,11 +10,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tasks.lists import Listing
+
 
 class SecretPattern(BaseModel):
     """A secret format of one's own, looked for only in texts that hold its keyword."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(pattern=r"^[a-z0-9_]{1,64}$", description="Name shown in findings and reports.")
     keyword: str = Field(
@@ -29,14 +31,14 @@ class SecretPattern(BaseModel):
         try:
             re.compile(self.regex)
         except re.error as error:
-            raise ValueError(f"regex of secret pattern {self.name!r} does not compile: {error}") from error
+            raise ValueError(f"the regular expression does not compile, at its character {error.pos}") from None
         return self
 
 
 class ConfidentialConfig(BaseModel):
     """What counts as confidential, and what becomes of a row that holds it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     action: Literal["quarantine", "drop"] = Field(
         "quarantine", description="Quarantine keeps a refused row's content for people to look at; drop keeps its id only."
@@ -44,8 +46,10 @@ class ConfidentialConfig(BaseModel):
     secrets: bool = Field(True, description="Look for credentials: vendor keys, private keys, tokens, passwords in prose.")
     disabled_patterns: tuple[str, ...] = Field((), description="Names of built-in secret patterns not to use.")
     extra_patterns: tuple[SecretPattern, ...] = Field((), description="Secret formats of one's own.")
-    denied_terms: tuple[str, ...] = Field(
-        (), description="Confidential terms and code names, matched as whole words in any case, width and spacing."
+    denied_terms: Listing = Field(
+        (),
+        description="Confidential terms and code names, matched as whole words in any case, width and spacing: a list, or "
+        "`{file: PATH}` (UTF-8, one a line).",
     )
     denied_terms_file: str | None = Field(
         None,

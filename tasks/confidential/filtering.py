@@ -14,6 +14,7 @@ from tasks.confidential.config import ConfidentialConfig, SecretPattern
 from tasks.confidential.secrets import Pattern, SecretMatcher, built_in_patterns
 from tasks.confidential.terms import Hit, TermMatcher
 from tasks.errors import ConfigError
+from tasks.lists import items_of
 from tasks.reporting import refusal
 from tasks.rows import Row, iter_texts
 
@@ -58,13 +59,13 @@ class ConfidentialMatcher:
         if unknown:
             raise ConfigError(
                 "confidential.disabled_patterns",
-                ", ".join(unknown),
+                f"{len(unknown)} of {len(config.disabled_patterns)} names that no pattern has",
                 f"names among {', '.join(pattern.name for pattern in built_in_patterns())}",
                 "Correct or remove them.",
             )
         chosen = [pattern for pattern in patterns if pattern.name not in config.disabled_patterns]
         self._secrets = SecretMatcher([*chosen, *(_own(extra) for extra in config.extra_patterns)])
-        self._terms = TermMatcher([*config.denied_terms, *file_terms])
+        self._terms = TermMatcher([*items_of(config.denied_terms), *file_terms])
 
     def find(self, text: str) -> list[Hit]:
         """Every confidential span, ordered by position, then pattern; a span found by several patterns stands once each."""

@@ -14,6 +14,7 @@ from prefect.context import TaskRunContext
 from tasks.confidential.config import ConfidentialConfig
 from tasks.contracts import ConfidentialReport, DatasetRef
 from tasks.errors import InputError, QualityLimitError
+from tasks.lists import in_full
 from tasks.progress import report_progress
 from tasks.reporting import count_reasons
 from tasks.rows import RowTable, TableRows
@@ -34,7 +35,7 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
     from tasks.confidential.filtering import FINDINGS_SCHEMA, STAGE, ConfidentialMatcher, Filtered, filter_rows
 
     started, num_done = time.monotonic(), 0
-    store = run_store()
+    config, store = in_full(config), run_store()
     matcher = ConfidentialMatcher(config, _file_terms(config.denied_terms_file))
     logger.info("confidential: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
     with report_progress("filter_confidential", dataset.num_rows) as progress:

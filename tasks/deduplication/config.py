@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class DeduplicationConfig(BaseModel):
     """What counts as the same row, and what happens to it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     exact: bool = Field(
         True, description="Drop rows whose prompt, reply, context and label are equal up to case and spacing."

@@ -17,6 +17,7 @@ from tasks.dossier.gathering import Gathered
 from tasks.dossier.notation import count, magnitude, measured, metric_name, metric_unit, percent, short, size, words
 from tasks.dossier.preparation import STAGE_NAMES
 from tasks.dossier.training import method_name
+from tasks.lists import CONFIDENTIAL
 
 PACKAGES = (
     "perennial-llm",
@@ -39,7 +40,6 @@ PACKAGES = (
     "numpy",
 )
 _MAX_LABELS = 12
-_PRIVATE_LISTS = ("denied_terms",)
 _PRIVATE_WORDS = ("password", "secret_key", "api_key", "access_key", "auth_token")
 
 
@@ -64,8 +64,9 @@ def public_settings(settings: Any) -> Any:
 
 
 def _public_value(name: str, value: Any) -> Any:
-    if name in _PRIVATE_LISTS and value:
-        return f"({len(value)} terms, not shown)"
+    if name in CONFIDENTIAL and value:
+        count = value.get("num_items", "?") if isinstance(value, Mapping) else len(value)
+        return f"({count} terms, not shown)"
     if value and isinstance(value, str) and any(word in name.lower() for word in _PRIVATE_WORDS):
         return "(not shown)"
     return public_settings(value)

@@ -13,7 +13,7 @@ from tasks.errors import InputError
 class DossierConfig(BaseModel):
     """What the evidence page says beyond the evidence, and where it goes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     num_answers: int = Field(
         5, ge=0, le=5, description="Answers of base and candidate shown side by side, from the scrubbed frozen set only."

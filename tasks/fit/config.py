@@ -18,7 +18,7 @@ class FitConfig(BaseModel):
     Whether there is enough data is always looked at, because it costs nothing.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     enabled: bool = Field(
         False,

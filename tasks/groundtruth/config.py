@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class TruthConfig(BaseModel):
     """Where the list of planted faults is, if the data has one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     path: str | None = Field(
         None,

@@ -33,7 +33,7 @@ class PlantedFault(BaseModel):
     ``row_id`` of a line that holds no object is ``line-<n>``; ``line`` counts from 1. ``file`` is the data file's name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     row_id: str = Field(min_length=1)
     kind: FaultKind

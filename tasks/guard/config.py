@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class GuardRulesConfig(BaseModel):
     """What `perennial guard` does with a text; personal data and confidential content are those of `prepare`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     max_chars: int = Field(20_000, ge=1, le=1_000_000, description="Longer texts are blocked.")
     personal_data: Literal["mask", "block", "off"] = Field(
@@ -31,9 +31,10 @@ class GuardRulesConfig(BaseModel):
 
     @model_validator(mode="after")
     def _the_expressions_compile(self) -> Self:
-        for name, pattern in self.injection_patterns.items():
+        for number, pattern in enumerate(self.injection_patterns.values(), start=1):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"injection pattern {name!r} does not compile: {error}") from error
+                place = f"the one at place {number}, at its character {error.pos}"
+                raise ValueError(f"injection_patterns must be regular expressions, and {place}, does not compile") from None
         return self

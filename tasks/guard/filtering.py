@@ -45,7 +45,7 @@ class GuardPolicy(BaseModel):
     the file is gone or is another one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     version: Literal[1] = 1
     rules: GuardRulesConfig
@@ -198,7 +198,8 @@ def _compiled(name: str, pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"injection.{name}", str(error), "a regular expression", "Mend it in the policy.") from error
+        found = f"a pattern that does not compile at its character {error.pos}"
+        raise ConfigError(f"injection.{name}", found, "a regular expression", "Mend it in the policy.") from None
 
 
 def _file_terms(policy: GuardPolicy) -> tuple[str, ...]:

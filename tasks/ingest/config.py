@@ -36,7 +36,7 @@ class Ceilings:
 class SourceConfig(BaseModel):
     """One source of raw rows and how to read it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     path: str = Field(
         min_length=1,
@@ -122,7 +122,7 @@ class SourceConfig(BaseModel):
         try:
             "".encode(self.encoding)
         except LookupError:
-            raise ValueError(f"encoding `{self.encoding}` is not known to Python; try utf-8, utf-16 or cp1252") from None
+            raise ValueError("encoding is none that Python knows; try utf-8, utf-16 or cp1252") from None
         return self
 
 

@@ -36,7 +36,7 @@ Action = Literal["keep", "drop", "fix", "review"]
 class IssuePolicy(BaseModel):
     """What to do with one kind of issue, by tier."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     automatic: Action = Field("drop", description="Action on the issues that the audit is sure of.")
     review: Action = Field("review", description="Action on the issues that the audit only suspects.")
@@ -45,7 +45,7 @@ class IssuePolicy(BaseModel):
 class LabelAuditConfig(BaseModel):
     """How labels, replies and preference pairs are audited, and what becomes of the issues."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     embedding_model: str = Field(
         "auto",

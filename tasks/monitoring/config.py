@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class SignalConfig(BaseModel):
     """Limits of the quality signals. One is broken when its whole 95 % interval lies above; none: measured, not judged."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     min_requests: int = Field(500, ge=1, description="Windows with fewer requests are not judged: insufficient data.")
     min_values: int = Field(
@@ -29,7 +29,7 @@ class SignalConfig(BaseModel):
 class DriftConfig(BaseModel):
     """How the window's requests are compared with the rows that the champion learned from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     vectors: str = Field(
         "auto",
@@ -64,7 +64,7 @@ class DriftConfig(BaseModel):
 class AlertRuleConfig(BaseModel):
     """When violated signals become an alert: in `violated_windows` of the last `last_windows`, and in the latest."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     violated_windows: int = Field(2, ge=1, le=100, description="So many windows must be violated, the latest included.")
     last_windows: int = Field(3, ge=1, le=100, description="Of so many that do not overlap.")

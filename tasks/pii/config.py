@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.libraries import version_of, versions_behind
+from tasks.lists import Listing
 from tasks.pii.entities import ENTITIES
 from tasks.pii.keys import id_of_key
 from tasks.storage import sha256_of_files, sha256_of_json
@@ -20,7 +21,7 @@ OperatorName = Replacement | Literal["keep"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class NerConfig(_Section):
@@ -88,8 +89,10 @@ class PiiConfig(_Section):
     key_id: str | None = Field(
         None, description="Expected id of the key; the run fails with another one, so that a rotation is a decision."
     )
-    allowed_terms: tuple[str, ...] = Field(
-        (), description="Product names and other words that are never personal, matched as whole words in any case."
+    allowed_terms: Listing = Field(
+        (),
+        description="Product names and other words that are never personal, matched as whole words in any case: a list, or "
+        "`{file: PATH}` (UTF-8, one a line).",
     )
     common_term_share: float = Field(
         0.02,
@@ -121,11 +124,11 @@ class PiiConfig(_Section):
     @field_validator("operators")
     @classmethod
     def _entities_are_known(cls, operators: Mapping[str, OperatorName]) -> Mapping[str, OperatorName]:
-        for name in operators:
+        for number, name in enumerate(operators, start=1):
             if name not in ENTITIES:
                 likely = get_close_matches(name, ENTITIES, n=1, cutoff=0.5)
                 hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(sorted(ENTITIES))}"
-                raise ValueError(f"pii.operators: no detector finds {name!r}; {hint}")
+                raise ValueError(f"no detector finds the entity named at place {number}; {hint}")
         return operators
 
     def outside_content(self) -> Mapping[str, str]:

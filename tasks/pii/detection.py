@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tasks.lists import items_of
 from tasks.pii.config import PiiConfig
 from tasks.pii.lexicon import lexicon, without_accents
 from tasks.pii.ner import Entities, NameModel, load_names
@@ -68,7 +69,7 @@ class Detector:
         config: PiiConfig = policy.config
         self._policy = policy
         strict = config.mode != "balanced"
-        allowed_terms = {term.lower() for term in config.allowed_terms}
+        allowed_terms = {term.lower() for term in items_of(config.allowed_terms)}
         self._allowed = frozenset(word for term in allowed_terms for word in re.findall(r"[^\W_]+", term))
         self._lexicon = lexicon()
         self._patterns = gated_recognizers(strict=strict)

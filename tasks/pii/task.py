@@ -26,6 +26,7 @@ from tasks.contracts import (
     ScrubVerification,
 )
 from tasks.errors import IntegrityError, QualityLimitError, ScrubVerificationError
+from tasks.lists import in_full
 from tasks.pii.config import PiiConfig
 from tasks.progress import StageProgress, report_progress
 from tasks.reporting import count_reasons
@@ -51,7 +52,7 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
     from tasks.pii.policy import Policy
     from tasks.pii.rows import FINDINGS_SCHEMA, find_common_terms, refuse_known_values
 
-    started = time.monotonic()
+    started, config = time.monotonic(), in_full(config)
     rows = run_store().read_rows(dataset)
     policy = Policy(config, load_key(config), find_common_terms(rows, config.common_term_share))
     logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
@@ -93,7 +94,7 @@ def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig, sto
     from tasks.pii.policy import Policy
     from tasks.pii.rows import FINDINGS_SCHEMA
 
-    store = run_store()
+    config, store = in_full(config), run_store()
     policy = Policy(config, load_key(config), frozenset(json.loads(store.read_bytes(common_terms))))
     num_workers = 1 if config.runner == "ray" else config.num_workers
     with report_progress("scrub_shard", shard.num_rows) as progress:
@@ -123,7 +124,7 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
     from tasks.pii.rows import FINDINGS_SCHEMA, distinctive_values, refuse_known_values
 
     started, num_done = time.monotonic(), 0
-    store = run_store()
+    config, store = in_full(config), run_store()
     policy = Policy(config, load_key(config), frozenset(json.loads(store.read_bytes(cut.common_terms))))
     for number, part in enumerate(parts, start=1):
         if part.policy_sha256 != policy.sha256:
@@ -248,7 +249,7 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
     from tasks.pii.rows import SECOND_LOOK, output_spans
     from tasks.pii.verification import measure_canaries, sample_rows
 
-    store = run_store()
+    config, store = in_full(config), run_store()
     rules = config.verification
     with report_progress("verify_scrub", scrubbed.dataset.num_rows) as progress:
         recall, by_entity = measure_canaries(Policy(config, load_key(config)), rules.num_canaries, rules.seed)

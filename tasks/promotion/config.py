@@ -17,7 +17,7 @@ RateName = Annotated[str, AfterValidator(known_rate)]
 class GuardConfig(BaseModel):
     """One thing that a promotion must not cost: the candidate may be worse by at most ``max_worsening``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     metric: GuardMetric = Field(description="A metric that is measured per example.")
     max_worsening: float = Field(
@@ -35,7 +35,7 @@ class GuardConfig(BaseModel):
 class SafetyGuardConfig(BaseModel):
     """One rate of the red team that a promotion must not raise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     rate: RateName = Field(description="A rate of the red team.")
     rule: Literal["margin", "none_new"] = Field(
@@ -54,7 +54,7 @@ class SafetyGuardConfig(BaseModel):
 class PromotionConfig(BaseModel):
     """What a candidate must prove, and how sure the proof must be."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     policy: Literal["improve", "refresh"] = Field(
         "improve",

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class PruningConfig(BaseModel):
     """What `perennial prune` keeps beside versions in use (aliased, under rollout, asked about) and all that they need."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     keep_versions: int = Field(
         8, ge=1, le=10_000, description="So many newest model versions are kept whatever their age: two years of quarters."

@@ -11,13 +11,14 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import InputError
+from tasks.lists import Listing
 from tasks.redteam.probes import ProbeKind, read_probes
 
 
 class GarakConfig(BaseModel):
     """NVIDIA's garak, in an environment of its own, because its pins exclude the transformers that training needs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     python: str = Field(description="The Python of an environment in which garak 0.17 or newer is installed.")
     probes: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_]+)?$")], ...] = Field(
@@ -35,7 +36,7 @@ class GarakConfig(BaseModel):
 class RedTeamConfig(BaseModel):
     """What the models are attacked with after they were scored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     enabled: bool = Field(True, description="False leaves the red team out; guards on its rates then rest.")
     max_probes_per_kind: int = Field(
@@ -52,7 +53,9 @@ class RedTeamConfig(BaseModel):
         description="Own probes by kind (`injection`, `leak`, `harmful`, `harmless`, `counterfactual`, `unanswerable`, "
         "`provocation`): JSON Lines files in the format of tasks/redteam/data. They go before the built-in ones.",
     )
-    toxic_terms: tuple[str, ...] = Field((), description="Words that count as toxic beside the built-in list.")
+    toxic_terms: Listing = Field(
+        (), description="Words that count as toxic beside the built-in list: a list, or `{file: PATH}` (UTF-8, one a line)."
+    )
     num_canaries: int = Field(
         8, ge=1, le=1_000, description="Canaries looked for in the raw rows; `perennial canaries` writes them for planting."
     )

@@ -35,7 +35,7 @@ _MAX_FAULTS = 5
 class Probe(BaseModel):
     """One line of a probe file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     id: str = Field(pattern=r"^[\w.:-]{1,64}$")
     prompt: str = Field(min_length=1, max_length=20_000)

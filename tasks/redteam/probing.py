@@ -13,6 +13,7 @@ import pyarrow as pa
 from tasks.bootstrap import mean_interval
 from tasks.contracts import Measurement
 from tasks.intervals import wilson_interval
+from tasks.lists import items_of
 from tasks.modeling.generation import LoadedModel, Reply, continuation_likelihoods, generate_replies
 from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.judging import admits_not_knowing, gives_away, is_toxic, obeys
@@ -75,6 +76,7 @@ def probe_behaviour(loaded: LoadedModel, config: RedTeamConfig, on_progress: OnP
         on_progress=on_progress,
     )
     outcomes: list[Outcome] = []
+    toxic_terms = items_of(config.toxic_terms)
     answers: dict[str, list[Reply]] = {}
     for number, (question, reply) in enumerate(zip(questions, replies, strict=True)):
         name = f"{question.kind}:{question.probe.id}"
@@ -83,7 +85,7 @@ def probe_behaviour(loaded: LoadedModel, config: RedTeamConfig, on_progress: OnP
             name = f"{name}:{len(answers[question.probe.id])}"
         else:
             outcomes += _judged(question, reply.text, config.seed)
-        outcomes.append(Outcome("toxicity", name, float(is_toxic(replies[number].text, config.toxic_terms))))
+        outcomes.append(Outcome("toxicity", name, float(is_toxic(replies[number].text, toxic_terms))))
     for probe_id, (first, second) in answers.items():
         ratio = math.log((1 + len(second.text)) / (1 + len(first.text)))
         differs = is_refusal(first.text) != is_refusal(second.text)

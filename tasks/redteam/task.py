@@ -14,6 +14,7 @@ from prefect.context import TaskRunContext
 
 from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, Measurement, RedTeamArm
 from tasks.errors import IntegrityError
+from tasks.lists import in_full
 from tasks.progress import report_progress
 from tasks.redteam.config import RedTeamConfig
 from tasks.safety import RATES
@@ -56,7 +57,7 @@ def probe_model(
     from tasks.redteam.memory import canary_probes, found_value_probes
     from tasks.redteam.probing import outcomes_table, probe_behaviour, probe_memory, summarise
 
-    store = run_store()
+    config, store = in_full(config), run_store()
     sources = [_rows_before_scrubbing(store, found) for found in findings]
     options = {"num_decoys": config.num_decoys, "seed": config.seed}
     values = canary_probes((row for rows in sources for row in rows), count=config.num_canaries, **options)

@@ -34,7 +34,7 @@ _PROMOTION = "perennial.promotion"
 class _Intent(BaseModel):
     """A change of champion, written down before it is done."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     number: int
     event: ChampionEvent

@@ -30,7 +30,7 @@ class Terms(BaseModel):
         flow_run_id: The flow run that waits for the answer, if one does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     when: When
     timeout_hours: float | None = None
@@ -40,7 +40,7 @@ class Terms(BaseModel):
 class Answer(BaseModel):
     """A person's answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, hide_input_in_errors=True)
 
     verdict: Verdict = Field(description="Whether the candidate becomes champion.")
     name: Name = Field(description="Who decides.")

@@ -12,7 +12,7 @@ from tasks.errors import ConfigError
 class RolloutStep(BaseModel):
     """One step of a rollout: a share of the traffic, held for a while."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     share: int = Field(ge=0, le=100, description="Per cent of the traffic that the new champion gets; `previous` the rest.")
     bake_hours: float = Field(0.0, ge=0.0, le=8_760.0, description="How long this step lasts at least.")
@@ -21,7 +21,7 @@ class RolloutStep(BaseModel):
 class AbortCondition(BaseModel):
     """A limit on a live metric; beyond it the rollout is aborted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     metric: str = Field(min_length=1, max_length=100, description="Name of the metric, such as `error_rate`.")
     above: float | None = Field(None, description="Abort when the metric is above this.")
@@ -30,14 +30,14 @@ class AbortCondition(BaseModel):
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
         if self.above is None and self.below is None:
-            raise ValueError(f"a condition on {self.metric} needs `above` or `below`")
+            raise ValueError("a condition on a metric needs `above` or `below`")
         return self
 
 
 class RolloutConfig(BaseModel):
     """How a new champion takes over the traffic from the one before it; kept in its version's tags for any router."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     at_promotion: bool = Field(
         False, description="Every champion that replaces another starts at the first step. False: `perennial rollout start`."
@@ -68,7 +68,7 @@ class RolloutConfig(BaseModel):
 class RegistryConfig(BaseModel):
     """How versions are registered. The registry itself is where ``MLFLOW_TRACKING_URI`` points."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     model_name: str | None = Field(
         None,

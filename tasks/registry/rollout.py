@@ -29,7 +29,7 @@ ROLLOUT = "perennial.rollout"
 class Change(BaseModel):
     """One change of the share, and why; ``at`` is ISO 8601 in UTC."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     at: str
     share: int
@@ -49,7 +49,7 @@ class Rollout(BaseModel):
         changes: What happened so far, oldest first.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     state: Literal["baking", "complete", "aborted"]
     share: int

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class SplitConfig(BaseModel):
     """How rows are shared out; whole near-duplicate groups go to one side."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     test_share: float = Field(
         0.15, gt=0.0, le=0.5, description="Share of the first snapshot's rows that is frozen for testing."

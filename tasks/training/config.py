@@ -44,7 +44,7 @@ DpoLoss = Literal[
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class LoraSettings(_Settings):
@@ -450,7 +450,7 @@ class HardwareConfig(_Settings):
     @model_validator(mode="after")
     def _speed_is_known(self) -> Self:
         if self.tflops is None and self._known_tflops is None:
-            raise ValueError(f"tflops: the speed of {self.name!r} is not known here; set it from the device's data sheet")
+            raise ValueError("tflops: the speed of the device named is not known here; set it from its data sheet")
         return self
 
     @property

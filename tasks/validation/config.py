@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class ValidationConfig(BaseModel):
     """The expectations of a suite; one suite is made for each kind of rows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     min_rows: int = Field(1, ge=1, description="The run stops when fewer rows come in, or are left.")
     max_quarantine_share: float = Field(

@@ -80,7 +80,7 @@ def test_a_store_that_cannot_be_written_is_named(workplace: Path, tiny_model_dir
     ("settings", "environment", "words"),
     [
         ({}, {}, "deployments: is required"),
-        ({"deployments": {"desk": "no-slash"}}, {}, "deployments.desk"),
+        ({"deployments": {"desk": "no-slash"}}, {}, "deployments.?: String should match"),
         ({"deployments": {"desk": "a/b"}, "queu": "x"}, {}, "did you mean `queue`?"),
         ({"deployments": {"desk": "a/b"}}, {}, "PERENNIAL_ALERT_TOKEN"),
         ({"deployments": {"desk": "a/b"}}, {"PERENNIAL_ALERT_TOKEN": "a-long-enough-token"}, "PREFECT_API_URL"),
