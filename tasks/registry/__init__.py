@@ -5,6 +5,7 @@ from tasks.registry.config import RegistryConfig
 from tasks.registry.task import (
     answer_approval,
     champion_history,
+    claim_names,
     find_champion,
     find_champion_rows,
     find_old_versions,
@@ -19,6 +20,7 @@ __all__ = [
     "RegistryConfig",
     "answer_approval",
     "champion_history",
+    "claim_names",
     "find_champion",
     "find_champion_rows",
     "find_old_versions",
