@@ -446,6 +446,22 @@ def canaries(
 
 
 @app.command()
+def fetch(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make; `mlflow models serve -m` takes it.")],
+    alias: Annotated[str, typer.Option(help="Which version.")] = "champion",
+) -> None:
+    """Fetches a version's files for serving; each must be the one that was registered, code included."""
+    with _explained_errors():
+        settings = _load(config)
+        from tasks.registry.fetching import fetch_version
+        from tasks.tracking import connect
+
+        version = fetch_version(connect(), settings.registry.registered_name, out, alias)
+        console.print(f"Version {version} of {settings.registry.registered_name} is in {out}.", soft_wrap=True)
+
+
+@app.command()
 def guard(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration; see examples/.")] = None,
     policy: Annotated[Path | None, typer.Option(help="An exported policy, in place of a configuration.")] = None,
@@ -528,18 +544,24 @@ def deploy(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="This file replaces another that has deployments of the same names.")
     ] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Experiments and registered models that exist already are this installation's.")
+    ] = False,
 ) -> None:
     """Brings the Prefect server to the deployments of a file, with their pools, limit and automation; other files' stay."""
     with _explained_errors():
         from flows import embedded
 
+        # Servers of other machines have an MLflow that must be named; here it is the embedded one.
+        claims = profile == "local" or bool(os.environ.get("MLFLOW_TRACKING_URI", "").strip())
         embedded.prepare_environment()
         embedded.use_running_server()
         if not os.environ.get("PREFECT_API_URL"):
             raise ConfigError("PREFECT_API_URL", "no server", "a Prefect server", "Set it, or start `perennial server`.")
         from flows.deploying import deploy as deploy_all
 
-        for word, what in deploy_all(file, profile, gpus, prune=prune, take_over=take_over):
+        options = {"prune": prune, "take_over": take_over, "adopt": adopt, "claims": claims}
+        for word, what in deploy_all(file, profile, gpus, **options):
             console.print(f"{word:<9} {what}", highlight=False, soft_wrap=True)
 
 

@@ -34,12 +34,14 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectExcep
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
+from flows.config import RetrainConfig
 from flows.deployment_file import Deployment, identity_of, read_deployments, retrains_in
 from flows.gpu import GPU_SLOTS
 from flows.parameters import check_parameters
 from tasks.ensuring import ensure
 from tasks.errors import ConfigError, PerennialError
 from tasks.paging import every
+from tasks.registry.task import claim_for
 
 T = TypeVar("T")
 
@@ -62,7 +64,14 @@ Change = tuple[str, str]
 
 
 def deploy(
-    path: Path, profile: Profile, num_gpus: int | None = None, *, prune: bool = False, take_over: bool = False
+    path: Path,
+    profile: Profile,
+    num_gpus: int | None = None,
+    *,
+    prune: bool = False,
+    take_over: bool = False,
+    adopt: bool = False,
+    claims: bool = True,
 ) -> Iterator[Change]:
     """Brings the server to what the file says, one line a thing.
 
@@ -72,13 +81,16 @@ def deploy(
         num_gpus: How many runs may hold a GPU at a time; None leaves the limit as it is, at first 1.
         prune: Remove the deployments that came from this file and are no longer in it; else they are named.
         take_over: Write deployments of the same name anew that another file deployed differently.
+        adopt: Mark experiments and registered models as this installation's that it did not make.
+        claims: Make the experiment and the registered model of every configuration in MLflow; False only names them.
 
     Raises:
         ConfigError: The file or an entrypoint cannot be read as deployments, or another file has deployments of these names.
-        PerennialError: The server does not answer, or refuses.
+        PerennialError: A server does not answer, or refuses.
+        RegistryError: An experiment or a registered model is somebody else's.
     """
     wanted = read_deployments(path)
-    retrains_in(wanted, path)
+    retrains = retrains_in(wanted, path)
     planned = [_Plan.of(one, profile, path) for one in wanted]
     with prefect_errors("the Prefect server"), get_client(sync_client=True) as client:
         present = {plan.name: _read(client.read_deployment_by_name, plan.name) for plan in planned}
@@ -92,6 +104,8 @@ def deploy(
         for automation in (zombie_automation(),):
             with prefect_errors(f"automation {automation.name}"):
                 yield from _ensure_automation(client, automation)
+        for settings in retrains:
+            yield from _claim(settings, adopt=adopt, claims=claims)
         for plan in planned:
             with prefect_errors(f"deployment {plan.name}"):
                 yield from _ensure_deployment(client, plan)
@@ -229,6 +243,16 @@ def _comparable(automation: AutomationCore) -> Any:
         told[key] = sorted(told[key])
     actions = [action.model_dump(mode="json") for action in automation.actions]
     return automation.description, told, actions
+
+
+def _claim(settings: RetrainConfig, *, adopt: bool, claims: bool) -> Iterator[Change]:
+    """Makes a model's experiment and registered model, so that nobody else makes and owns them before the first retrain."""
+    if not claims:
+        todo = "set MLFLOW_TRACKING_URI (and its account), so that nobody else makes them before the first retrain"
+        yield "not made", f"experiment {settings.name!r} and registered model {settings.registry.registered_name!r}: {todo}"
+        return
+    for what, is_new in claim_for(settings.registry, settings.name, adopt=adopt).items():
+        yield "created" if is_new else "as it was", what
 
 
 # ------------------------------------------------------------------------------------------------------------- deployments

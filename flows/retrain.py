@@ -60,8 +60,9 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     ways = (store, base, rows, examples.frozen, config.fit, config.benchmark)
     verdict = on_gpu_pool(judge_fit, *ways) if config.fit.enabled else judge_fit(*ways)
 
-    # 4. Train: LoRA SFT on the rows, then DPO or KTO on the pairs and GRPO by rewards where asked for, on top of the same
-    #    adapter; where the GPUs are.
+    # 4. Train, once it is sure that experiment and registered model are nobody else's: LoRA SFT on the rows, then DPO or KTO
+    #    on the pairs and GRPO by rewards where asked for, on top of the same adapter; where the GPUs are.
+    registry.claim_names(config.registry, config.name)
     trained = on_gpu_pool(train_adapter, store, base, mixture, rows, pairs, pair_rows, config.training, config.name)
 
     # 5. Judge: the same frozen and fresh examples and attacks for base, candidate and champion; the difference must be

@@ -11,7 +11,7 @@ from flows.config import RetrainConfig, load_config, sent_to_prefect
 from flows.mix import mix_sources
 from flows.naming import name_of
 from flows.prepare import prepare_dataset
-from tasks import splitting, training
+from tasks import registry, splitting, training
 from tasks.contracts import SearchReport
 from tasks.errors import InputError, StoreError
 from tasks.stage import CONTRACTS
@@ -33,6 +33,7 @@ def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchRepo
     mixture = mix_sources(examples, config)
     rows = splitting.split(mixture.dataset, config.prepare.splitting)
     base = training.resolve_base_model(config.training.base_model, store)
+    registry.claim_names(config.registry, config.name)
     return training.search_sft(
         base, rows.train, rows.validation, config.training, mixture.snapshots, config.name, study_uri, num_trials
     )

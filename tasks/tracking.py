@@ -24,6 +24,7 @@ from typing import Any
 from tasks.addresses import without_secrets
 from tasks.artifact_paths import artifact_root, follow_moved_artifacts
 from tasks.contracts import DatasetRef
+from tasks.ensuring import AlreadyThereError, ensure
 from tasks.errors import ConfigError, MissingDependencyError, RegistryError
 from tasks.outbox import Outbox, Record, claimed, kept_files
 from tasks.scratch import scratch_folder
@@ -362,19 +363,37 @@ def run_page(run_id: str) -> str | None:
     return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
 
-def experiment_id(client: Any, name: str) -> str:
-    """The id of the experiment called ``name``, created when absent (also when two processes do so at once)."""
+def is_served() -> bool:
+    """Whether MLflow is a server, which may have accounts, and not a bare database."""
+    return tracking_uri().startswith(("http://", "https://"))
+
+
+@contextmanager
+def already_there() -> Iterator[None]:
+    """Turns MLflow's answer that a thing exists into the exception that :func:`tasks.ensuring.ensure` knows."""
     from mlflow.exceptions import MlflowException
 
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            return str(client.create_experiment(name, artifact_location=_artifact_location()))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            experiment = client.get_experiment_by_name(name)
-    return str(experiment.experiment_id)
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_ALREADY_EXISTS":
+            raise AlreadyThereError from error
+        raise
+
+
+def ensure_experiment(client: Any, name: str, tags: Mapping[str, str] | None = None) -> tuple[Any, bool]:
+    """The experiment called ``name``, and whether it was made now, with ``tags``; also when two processes do so at once."""
+
+    def make() -> None:
+        with already_there():
+            client.create_experiment(name, artifact_location=_artifact_location(), tags=dict(tags or {}))
+
+    return ensure(f"MLflow experiment {name!r}", lambda: client.get_experiment_by_name(name), make)
+
+
+def experiment_id(client: Any, name: str) -> str:
+    """The id of the experiment called ``name``, which is made when absent."""
+    return str(ensure_experiment(client, name)[0].experiment_id)
 
 
 def _artifact_location() -> str | None:

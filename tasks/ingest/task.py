@@ -15,7 +15,7 @@ from tasks.progress import report_progress
 from tasks.reporting import count_reasons, report_table
 from tasks.rows import Rows
 from tasks.stage import stage_task
-from tasks.storage import open_store, run_store
+from tasks.storage import Store, open_store, run_store
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from tasks.contracts import (
     ScrubVerification,
 )
 from tasks.errors import IntegrityError, QualityLimitError, ScrubVerificationError
-from tasks.lists import in_full
+from tasks.lists import in_full, items_of
 from tasks.pii.config import PiiConfig
 from tasks.progress import StageProgress, report_progress
 from tasks.reporting import count_reasons
@@ -256,7 +256,7 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
         rows = TableRows(store.read_table(scrubbed.dataset))
         kept = [entity for entity, operator in config.operators.items() if operator == "keep"]
         spans = output_spans(store.read_table(scrubbed.findings).to_pylist())
-        leaks = [leak for leak in find_leaks(rows, spans, config.allowed_terms) if leak.entity not in kept]
+        leaks = [leak for leak in find_leaks(rows, spans, items_of(config.allowed_terms)) if leak.entity not in kept]
         progress.finish(f"{recall.value:.1%} of {rules.num_canaries} canaries caught, {len(leaks)} values found open")
     sample = sample_rows(rows, rules.sample_size, rules.seed)
     sample_ref = store.write_bytes("".join(json.dumps(row, sort_keys=True) + "\n" for row in sample).encode(), ".jsonl")

@@ -75,6 +75,12 @@ class RegistryConfig(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name of the registered model. None: the name of the retrain.",
     )
+    accounts: tuple[str, ...] = Field(
+        (),
+        max_length=100,
+        description="Accounts of an MLflow server that may edit the registered model and the experiment, beside "
+        "administrators and the account of the workers. Where another one may, nothing is registered.",
+    )
     lock_timeout_seconds: float = Field(
         300.0, ge=1.0, le=86_400.0, description="How long to wait for another promotion of the same model to end."
     )

@@ -2,12 +2,17 @@
 
 It is copied into the version ("models from code"), so it imports nothing of this project and no pickle is involved. The
 adapter travels with the version; the base model, thirty times its size, is read from where it lay when the version was
-registered, or from ``PERENNIAL_BASE_MODEL`` (a folder or a hub id) on another machine.
+registered, or from ``PERENNIAL_BASE_MODEL`` (a folder or a hub id) on another machine. Of both only the files are read that
+were registered, and only with the bytes that they had then. That this file is what was registered it cannot say of itself:
+`perennial fetch` compares every file of a version with the registry first.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -17,15 +22,23 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Replies to conversations, greedily: input column ``messages``, parameter ``max_new_tokens``."""
 
     def load_context(self, context: Any) -> None:
-        """Loads base model and adapter."""
+        """Loads base model and adapter.
+
+        Raises:
+            RuntimeError: A file of theirs is missing, or is not the one that was registered.
+        """
         from peft import PeftModel
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        base = os.environ.get("PERENNIAL_BASE_MODEL") or context.model_config["base_model"].removeprefix("file://")
-        self._tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
-        adapter = PeftModel.from_pretrained(model, context.artifacts["adapter"], use_safetensors=True)
-        self._model = adapter.merge_and_unload(safe_merge=True).eval()
+        config = context.model_config
+        source = os.environ.get("PERENNIAL_BASE_MODEL") or config["base_model"].removeprefix("file://")
+        with tempfile.TemporaryDirectory(prefix="perennial-serving-") as name:
+            base = _checked(_local(source, list(config["base_files"])), config["base_files"], Path(name) / "base")
+            files = _checked(Path(context.artifacts["adapter"]), config["adapter_files"], Path(name) / "adapter")
+            self._tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
+            adapter = PeftModel.from_pretrained(model, str(files), use_safetensors=True)
+            self._model = adapter.merge_and_unload(safe_merge=True).eval()
 
     # Without annotations: from them MLflow would derive a signature of its own, and run the model to check it.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -42,6 +55,33 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             output = self._model.generate(**inputs, do_sample=False, max_new_tokens=params.get("max_new_tokens", 256))
         reply: str = self._tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return reply.strip()
+
+
+def _local(source: str, names: list[str]) -> Path:
+    """The folder of a base model; of a hub id, that of its files in the hub's cache, fetched where that is allowed."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source, allow_patterns=names))
+
+
+def _checked(folder: Path, digests: dict[str, str], into: Path) -> Path:
+    """A folder of links to the named files alone, each compared with its SHA-256."""
+    for name, digest in digests.items():
+        path = (folder / name).resolve()
+        if not path.is_file():
+            raise RuntimeError(f"{folder / name}: found no file; expected the one that was registered. Restore the folder.")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            raise RuntimeError(
+                f"{folder / name}: found SHA-256 {found[:12]}; expected {digest[:12]}, the file that was registered. "
+                "Restore it, or name the right base model in PERENNIAL_BASE_MODEL."
+            )
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        (into / name).symlink_to(path)
+    return into
 
 
 mlflow.models.set_model(AdapterOnBase())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, VariableCreate
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
@@ -25,6 +27,7 @@ from tasks.contracts import (
     RegisteredVersion,
     RunFindings,
 )
+from tasks.ensuring import AlreadyThereError, ensure
 from tasks.errors import RegistryError
 from tasks.progress import report_progress
 from tasks.registry.approval import Answer, Terms
@@ -33,9 +36,45 @@ from tasks.registry.rollout import Rollout
 from tasks.reporting import artifact_key
 from tasks.stage import stage_task
 from tasks.storage import open_store, run_store
-from tasks.tracking import connect, registry_errors
+from tasks.tracking import connect, is_served, registry_errors
 
 logger = logging.getLogger(__name__)
+
+INSTALLATION = "perennial_installation"
+"""Prefect variable with the secret of :func:`installation_key`."""
+
+
+@stage_task("claim_names", cached=False)
+def claim_names(config: RegistryConfig, experiment: str) -> None:
+    """Makes sure, before anything is spent, that experiment and registered model are this installation's.
+
+    Raises:
+        RegistryError: Somebody else made one, or may edit it; or MLflow does not answer.
+    """
+    with report_progress("claim_names", 1, "names") as progress:
+        if is_served():
+            claim_for(config, experiment)
+        progress.finish(f"{config.registered_name} is this installation's")
+
+
+def claim_for(config: RegistryConfig, experiment: str, *, adopt: bool = False) -> dict[str, bool]:
+    """Whether experiment and registered model were made now (:func:`tasks.registry.ownership.claim`). A plain function."""
+    from tasks.registry.ownership import Names, claim
+
+    names = Names(experiment, config.registered_name, config.accounts)
+    return claim(connect(), names, installation_key(), adopt=adopt)
+
+
+def installation_key() -> str:
+    """The secret that this installation's marks are made with: a variable on its Prefect server, which all runs share."""
+    with get_client(sync_client=True) as client:
+        variable, _ = ensure(
+            f"variable {INSTALLATION}",
+            lambda: client.read_variable_by_name(INSTALLATION),
+            lambda: client.create_variable(VariableCreate(name=INSTALLATION, value=secrets.token_hex(16))),
+            ObjectAlreadyExists,
+        )
+    return str(variable.value)
 
 
 @stage_task("find_champion", cached=False)
@@ -83,13 +122,15 @@ def register_candidate(config: RegistryConfig, findings: RunFindings) -> Registe
         RegistryError: MLflow refuses or does not answer.
     """
     from tasks.registry.belonging import remember_registry
-    from tasks.registry.versions import Candidate, ensure_registered_model, register
+    from tasks.registry.versions import Candidate, register
 
     name = config.registered_name
     with report_progress("register_candidate", 1, "models") as progress, _lock(config):
         client = connect()
-        with registry_errors(f"registered model {name}"):
-            ensure_registered_model(client, name)
+        if is_served():
+            claim_for(config, findings.model_name)
+        with registry_errors(f"registered model {name}"), suppress(AlreadyThereError):
+            make_registered_model(client, name)
         remember_registry(client, name, run_store())
         version = register(client, name, Candidate.of(findings))
         progress.finish(f"{name} version {version.version}")
@@ -247,18 +288,24 @@ def change_rollout(config: RegistryConfig, change: Callable[[Rollout | None, str
 def _lock(config: RegistryConfig) -> Iterator[None]:
     """Holds the model's lock across processes and machines: a Prefect concurrency limit of one, made when absent.
 
-    It keeps apart all that share one Prefect API. A holder that is killed frees it when its lease runs out.
+    It keeps apart all that share one Prefect API, and no others may write: the model must be this installation's. A holder
+    that is killed frees it when its lease runs out.
 
     Raises:
-        RegistryError: Another holder did not end in time.
+        RegistryError: Another holder did not end in time, or the registered model is somebody else's.
     """
     name = f"promote-{config.registered_name}"
     with get_client(sync_client=True) as client:
-        try:  # read first: a server writes a long error into its log when it is asked to make what exists
-            client.read_global_concurrency_limit_by_name(name)
-        except ObjectNotFound:
-            with suppress(ObjectAlreadyExists):
-                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
+
+        def look() -> Any:
+            with suppress(ObjectNotFound):
+                return client.read_global_concurrency_limit_by_name(name)
+            return None
+
+        make = GlobalConcurrencyLimitCreate(name=name, limit=1)
+        ensure(f"lock {name}", look, lambda: client.create_global_concurrency_limit(make), ObjectAlreadyExists)
+    from tasks.registry.ownership import check_model
+
     with ExitStack() as held:
         try:
             lease = concurrency(
@@ -276,6 +323,8 @@ def _lock(config: RegistryConfig) -> Iterator[None]:
                 "a free lock",
                 "Wait for it, or raise registry.lock_timeout_seconds.",
             ) from error
+        if is_served():
+            check_model(connect(), config.registered_name, installation_key())
         yield
 
 

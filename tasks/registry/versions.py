@@ -9,9 +9,11 @@ larger.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -35,17 +37,20 @@ from tasks.contracts import (
     RunFindings,
     TrainingResult,
 )
+from tasks.ensuring import AlreadyThereError
 from tasks.errors import RegistryError
 from tasks.paging import every_token
 from tasks.registry.card import model_card
 from tasks.scratch import scratch_folder
-from tasks.storage import run_store, sha256_of_json
-from tasks.tracking import TrackingRun, open_run, registry_errors
+from tasks.storage import run_store, sha256_of_files, sha256_of_json
+from tasks.tracking import TrackingRun, already_there, open_run, registry_errors
 
 logger = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _TAG = "perennial."
+FILES = "perennial.files"
+"""Tag of a version: the SHA-256 of each of its files, code included, by name. It lies in the registry, not beside them."""
 _MESSAGES = Array(Object([Property("role", DataType.string), Property("content", DataType.string)]))
 _SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(_MESSAGES, "messages")]),
@@ -135,7 +140,8 @@ def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
         RegistryError: MLflow refuses or does not answer.
     """
     with registry_errors(f"registered model {name}"):
-        ensure_registered_model(client, name)
+        with suppress(AlreadyThereError):
+            make_registered_model(client, name)
         version = _find_version(client, name, candidate.identity)
         if version is None:
             version = _create_version(client, name, candidate)
@@ -238,13 +244,15 @@ def _there(ask: Callable[..., Any], *arguments: str) -> Any:
         raise
 
 
-def ensure_registered_model(client: Any, name: str) -> None:
-    """Makes the registered model where it is missing."""
-    try:
-        client.create_registered_model(name, description="Kept fresh by Perennial: the alias champion is what to serve.")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+def make_registered_model(client: Any, name: str, tags: Mapping[str, str] | None = None) -> None:
+    """Makes the registered model, with ``tags`` in the same step.
+
+    Raises:
+        AlreadyThereError: It exists.
+    """
+    with already_there():
+        told = "Kept fresh by Perennial: the alias champion is what to serve."
+        client.create_registered_model(name, tags=dict(tags or {}), description=told)
 
 
 def _find_version(client: Any, name: str, identity: str) -> str | None:
@@ -277,6 +285,7 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
         run.log_dataset(trained.dataset, "training")
         with scratch_folder("version") as folder:
             _write_model(folder / "model", candidate)
+            files = sha256_of_files(folder / "model")
             client.log_artifacts(run.run_id, str(folder / "model"), "model")
     source = f"{client.get_run(run.run_id).info.artifact_uri}/model"
     version = client.create_model_version(
@@ -287,6 +296,7 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
             **tags,
             f"{_TAG}base": trained.base.model_dump_json(),
             f"{_TAG}adapter": trained.adapter.model_dump_json(),
+            FILES: json.dumps(files, sort_keys=True),
             f"{_TAG}license": trained.base.license,
             f"{_TAG}run_name": candidate.run_name,
             f"{_TAG}flow_run_url": without_secrets(candidate.flow_run_url or ""),
@@ -335,7 +345,11 @@ def _write_model(folder: Path, candidate: Candidate) -> None:
             signature=_SIGNATURE,
             input_example=(_EXAMPLE, {"max_new_tokens": 64}),
             pip_requirements=["mlflow", *(f"{package}=={importlib.metadata.version(package)}" for package in packages)],
-            model_config={"base_model": store.uri_of(trained.base.folder), "base_model_sha256": trained.base.folder.sha256},
+            model_config={
+                "base_model": store.uri_of(trained.base.folder),
+                "base_files": store.digests_of(trained.base.folder),
+                "adapter_files": store.digests_of(trained.adapter),
+            },
         )
     (folder / "MODEL_CARD.md").write_text(
         model_card(candidate.run_name, trained, candidate.scores, candidate.decision, candidate.lineage), encoding="utf-8"

@@ -302,16 +302,9 @@ class Store:
                 verify_folder(self.local_path / name, ref.sha256, uri)
             return self.local_path / name
         assert isinstance(self._backend, RemoteBackend)
-        backend = self._backend
+        backend, digests = self._backend, self.digests_of(ref)
         private = private_folder(cache or Path(os.environ.get("PERENNIAL_HOME", ".perennial")).absolute() / "folders")
         with store_errors(uri):
-            try:
-                manifest = backend.read(f"{name}/{MANIFEST}")
-            except FileNotFoundError as error:
-                raise IntegrityError(
-                    uri, "no manifest", "a complete folder", "Run again; the stage that made it re-runs."
-                ) from error
-            digests = read_manifest(manifest, ref.sha256, uri)
             found = {path.removeprefix(f"{name}/") for path, _, _ in backend.walk(name)}
             check_exactly(found - {MANIFEST}, digests, uri)
             return fetch_into_place(
@@ -321,6 +314,20 @@ class Store:
                 [*digests, MANIFEST],
                 lambda file, path: backend.fetch(f"{name}/{file}", path),
             )
+
+    def digests_of(self, ref: FolderRef) -> dict[str, str]:
+        """The SHA-256 of each file of a folder by its name, from the manifest that the folder's hash is of.
+
+        Raises:
+            IntegrityError: The store does not hold the folder, or its manifest was altered.
+        """
+        uri = self.uri_of(ref)
+        with store_errors(uri):
+            try:
+                return read_manifest(self._backend.read(f"{_name_of(ref)}/{MANIFEST}"), ref.sha256, uri)
+            except FileNotFoundError as error:
+                todo = "Run again; the stage that made it re-runs."
+                raise IntegrityError(uri, "no manifest", "a complete folder", todo) from error
 
     # -- pointers: the only names in the store that may come to mean something else
 

@@ -177,7 +177,7 @@ class TrainerConfig(_Settings):
     scratch_dir: str | None = Field(
         default=None,
         description="Folder for checkpoints; must outlive the process for training to resume. None: `work/` in a local "
-        "store, else the temporary folder.",
+        "store, else in the embedded folder.",
     )
     report_to: tuple[str, ...] = Field(
         default=(), description="More of transformers' trackers, such as `wandb`; MLflow is always logged to, by the parent."

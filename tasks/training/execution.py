@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import pyarrow as pa
 from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingPlan, TrainingResult
 from tasks.errors import BudgetError, InputError
 from tasks.rows import prompt_messages
-from tasks.scratch import own_folder, private_folder
+from tasks.scratch import own_folder
 from tasks.sources import code_sha256, file_of
 from tasks.storage import Store, run_store, sha256_of_json, write_file_atomically
 from tasks.tracking import TrackingRun, open_run
@@ -151,9 +152,8 @@ def merge(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
     store = run_store()
     prompts = [prompt_messages(row) for row in store.read_rows(rows)[:_NUM_MERGE_PROMPTS]]
     base, adapter = store.fetch_folder(trained.base.folder), store.fetch_folder(trained.adapter)
-    place = None if store.local_path is None else store.local_path / "work"
-    if place is not None:
-        place.mkdir(parents=True, exist_ok=True)
+    place = _place(store)
+    place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place, prefix="merge-") as name:
         folder = Path(name)
         merging.check_room(folder, trained.base.num_parameters)
@@ -197,9 +197,12 @@ def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validat
     name = f"{method.kind}-{sha256_of_json(content)[:16]}"
     if method.config.scratch_dir is not None:
         return Path(method.config.scratch_dir).expanduser().resolve() / name
-    if store.local_path is not None:
-        return store.local_path / "work" / name
-    return private_folder("work") / name
+    return _place(store) / name
+
+
+def _place(store: Store) -> Path:
+    """Where work folders lie: in a local store, else in the embedded folder, which in a container is on a volume."""
+    return (store.local_path or Path(os.environ.get("PERENNIAL_HOME", ".perennial")).absolute()) / "work"
 
 
 # -------------------------------------------------------------------------------------------------------------- tracking

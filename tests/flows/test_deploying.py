@@ -29,6 +29,8 @@ from flows.config import RetrainConfig
 from flows.deploying import DEAD_AFTER, HEARTBEAT_SECONDS, deploy, zombie_automation
 from flows.gpu import GPU_SLOTS
 from tasks.errors import ConfigError, PerennialError
+from tasks.registry.ownership import MARK
+from tasks.tracking import connect
 
 POOLS = Path(__file__).parents[2] / "deployments" / "pools"
 
@@ -373,3 +375,17 @@ def test_a_server_that_refuses_or_talks_nonsense_is_one_explained_error(
 def test_a_server_that_is_away_is_one_explained_error(write: Callable[..., Path]) -> None:
     with temporary_settings(NOBODY), pytest.raises(PerennialError, match="Start the server"):
         lines(write(entry("unheard")))
+
+
+def test_deploying_makes_the_models_experiment_and_registered_model(
+    client: SyncPrefectClient, write: Callable[..., Path]
+) -> None:
+    document = {"name": "of-deploying", "examples": {"path": "rows.jsonl"}, "registry": {"model_name": "of-deploying-too"}}
+    retrain = {"entrypoint": "flows/retrain.py:retrain", "parameters": {"config": document}}
+    path = write({**entry("quarterly-of-deploying"), **retrain})
+    made = "MLflow experiment 'of-deploying'", "registered model 'of-deploying-too'"
+    for claims, words in ((False, {"not made"}), (True, {"created"}), (True, {"as it was"})):
+        said = lines(path, claims=claims)
+        assert {word for what, word in said.items() if "of-deploying" in what and "retrain/" not in what} == words
+    assert connect().get_experiment_by_name("of-deploying").tags[MARK]
+    assert set(made) <= set(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -203,3 +204,114 @@ def test_every_service_that_is_called_has_a_policy_that_lets_somebody_in() -> No
     assert set(policies) == services
     for name, policy in policies.items():
         assert policy["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
+
+
+# ------------------------------------------------------------------------- what must outlive a container, and who is reached
+
+
+def networks_of(compose: dict[str, Any], name: str) -> set[str]:
+    """The networks on which a service is reached; one that shares another's interfaces is where that one is."""
+    service = compose["services"][name]
+    mode = str(service.get("network_mode", ""))
+    if mode.startswith("service:"):
+        return networks_of(compose, mode.removeprefix("service:"))
+    return set() if mode == "none" else set(service.get("networks", ["default"]))
+
+
+def test_who_asks_nobody_who_he_is_is_reached_by_those_who_need_him_alone() -> None:
+    compose = yaml.safe_load(COMPOSE.read_text())
+    places = {name: networks_of(compose, name) for name in compose["services"]}
+    assert "default" not in set().union(*places.values())
+    for guarded, friends in (
+        ("postgres", {"prefect", "prefect-services", "mlflow", "redis"}),
+        ("redis", {"prefect", "prefect-services", "mlflow", "postgres"}),
+        ("objects", {"objects-data", "mlflow", "bucket"}),
+    ):
+        assert {name for name, nets in places.items() if nets & places[guarded]} - {guarded} == friends
+        assert all(compose["networks"][net]["internal"] for net in places[guarded])
+
+
+def test_the_object_store_answers_others_only_where_it_asks_for_a_key() -> None:
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    data, gateway = services["objects-data"]["command"], services["objects"]["command"]
+    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1"} <= set(data)
+    assert not any(part.startswith(("-s3", "-iam", "-webdav")) for part in data)
+    assert gateway[0] == "s3"
+    assert "-config=/run/secrets/bucket.json" in gateway
+    for name in ("objects", "objects-data"):
+        assert "ports" not in services[name]
+
+
+def is_below(path: str, folders: set[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def test_nothing_that_must_outlive_a_worker_lies_in_its_memory() -> None:
+    image = dict(re.findall(r"(\w+)=(\S+)", (ROOT / "docker" / "cpu.Dockerfile").read_text()))
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    for name in ("worker-cpu", "worker-gpu"):
+        service = services[name]
+        assert service["tmpfs"] == []
+        named = {volume.split(":")[1] for volume in service["volumes"] if ":" in volume}
+        assert is_below(image["PERENNIAL_HOME"], named)  # checkpoints, fetched models, what MLflow did not take
+        assert is_below(service["environment"]["PREFECT_LOCAL_STORAGE_PATH"], named)
+    for pool in sorted((ROOT / "deployments" / "pools").glob("*.json")):
+        pod = json.loads(pool.read_text())["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+        claimed = {volume["name"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume}
+        mounts = {one["mountPath"] for one in pod["containers"][0]["volumeMounts"] if one["name"] in claimed}
+        assert is_below(image["PERENNIAL_HOME"], mounts)
+        memory = {volume["name"] for volume in pod["volumes"] if volume.get("emptyDir", {}).get("medium") == "Memory"}
+        assert memory == {"shared-memory"}
+
+
+# ------------------------------------------------------------------------------------------------------- servers of systemd
+
+UNITS = sorted((ROOT / "deployments" / "systemd").glob("*.service"))
+
+
+def settings_in(unit: Path) -> list[tuple[str, str]]:
+    lines = [line for line in unit.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_unit_is_one_that_systemd_takes_and_has_few_rights(unit: Path, tmp_path: Path) -> None:
+    if not (analyze := shutil.which("systemd-analyze")):
+        pytest.skip("systemd-analyze is not installed")
+    # The commands are where an installation has them, not here.
+    (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/perennial/app/docker/entrypoint.sh", "/bin/sh"))
+    name = unit.name.replace("@.", "@perennial-cpu.")
+    if name != unit.name:
+        (tmp_path / name).symlink_to(tmp_path / unit.name)
+    checked = subprocess.run([analyze, "verify", str(tmp_path / name)], capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    command = [analyze, "security", "--offline=yes", "--threshold=25", str(tmp_path / name)]
+    rated = subprocess.run(command, capture_output=True, text=True)
+    assert rated.returncode == 0, rated.stdout[-200:]
+
+
+def test_units_run_what_there_is_and_name_secrets_that_are_made(secrets: Path) -> None:
+    made = {path.name for path in secrets.iterdir()}
+    assert {unit.name for unit in UNITS} == {
+        "perennial-prefect.service",
+        "perennial-mlflow.service",
+        "perennial-worker@.service",
+        "perennial-alert-bridge.service",
+    }
+    for unit in UNITS:
+        settings = settings_in(unit)
+        loaded = dict(value.split(":", 1) for name, value in settings if name == "LoadCredential")
+        assert {key for key in loaded if key != "bridge.yaml"} <= made, unit.name
+        text = unit.read_text()
+        assert set(re.findall(r"%d/([\w.-]+)|CREDENTIALS_DIRECTORY}/([\w.-]+)", text)) == {
+            (key, "") if key != "bridge.yaml" else ("", key) for key in loaded
+        }, unit.name
+        (start,) = [value for name, value in settings if name == "ExecStart"]
+        entrypoint, program = start.split()[:2]
+        assert (ROOT / entrypoint.removeprefix("/opt/perennial/app/")).stat().st_mode & 0o111
+        assert Path(program).name in ("prefect", "mlflow", "perennial")
+        assert "0.0.0.0" not in start
+        users = {name: value for name, value in settings if name in ("User", "DynamicUser")}
+        assert users == ({"User": "perennial"} if "@" in unit.name else {"DynamicUser": "yes"})
+    shared = (ROOT / "deployments" / "systemd" / "perennial.env").read_text()
+    assert not re.search(r"PASSWORD=|TOKEN=|SECRET|AUTH_STRING=|://[^/\s]*@", shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, FreshScores
-from tasks.errors import RegistryError
+from tasks.errors import InputError, IntegrityError, RegistryError
 from tasks.modeling.loading import load_base
+from tasks.registry.fetching import fetch_version
 from tasks.registry.versions import champion_of, describe, register
 from tasks.storage import Store
 from tests.candidates import decide, make_candidate, make_from
@@ -130,3 +132,91 @@ def test_a_merged_model_is_reached_from_its_version(client: Any, name: str, stor
     merged = candidate.trained.base.folder
     register(client, name, replace(candidate, merged=merged))
     assert FolderRef.model_validate_json(client.get_model_version(name, "1").tags["perennial.merged"]) == merged
+
+
+# ----------------------------------------------------------------------------------------- what is served is what was judged
+
+
+@pytest.fixture
+def served(client: Any, name: str, store: Store, tmp_path: Path, tiny_model_dir: Path) -> Path:
+    """A fetched champion of a tiny model, with the base model that it names."""
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(load_base(tiny_model_dir), lora).save_pretrained(tmp_path / "trained")
+    base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
+    made = make_candidate(store, tmp_path)
+    candidate = make_from(store.add_folder(tmp_path / "trained"), base, made.scores.dataset, made.trained.curves, decide())
+    client.set_registered_model_alias(name, "champion", register(client, name, candidate).version)
+    assert fetch_version(client, name, tmp_path / "fetched") == "1"
+    return tmp_path / "fetched"
+
+
+def reply(model: Path) -> str:
+    import mlflow
+
+    question = pd.DataFrame({"messages": [[{"role": "user", "content": "Hello"}]]})
+    [answer] = mlflow.pyfunc.load_model(str(model)).predict(question, params={"max_new_tokens": 4})
+    return str(answer)
+
+
+def test_a_fetched_version_serves_the_registered_bytes_and_no_others(
+    served: Path, tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = reply(served)
+    shutil.copytree(tiny_model_dir, tmp_path / "elsewhere")
+    monkeypatch.setenv("PERENNIAL_BASE_MODEL", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere" / "README.md").write_text("what a hub adds is not read")
+    (tmp_path / "elsewhere" / "adapter_config.json").write_text("{}")
+    assert reply(served) == before
+    for name in ("config.json", "tokenizer_config.json", "model.safetensors"):
+        path = tmp_path / "elsewhere" / name
+        whole = path.read_bytes()
+        path.write_bytes(whole + b" ")
+        with pytest.raises(Exception, match=f"{name}: found SHA-256"):
+            reply(served)
+        path.unlink()
+        with pytest.raises(Exception, match=f"{name}: found no file"):
+            reply(served)
+        path.write_bytes(whole)
+    adapter = next(served.rglob("adapter_model.safetensors"))
+    adapter.write_bytes(adapter.read_bytes() + b"x")
+    with pytest.raises(Exception, match=r"adapter_model\.safetensors: found SHA-256"):
+        reply(served)
+
+
+@pytest.mark.parametrize("change", ["code", "signature", "adapter", "added", "link", "missing"])
+def test_a_version_whose_files_were_changed_where_they_lie_is_not_fetched(
+    client: Any, name: str, store: Store, tmp_path: Path, change: str
+) -> None:
+    version = register(client, name, make_candidate(store, tmp_path))
+    client.set_registered_model_alias(name, "champion", version.version)
+    files = Path(version.source_uri.removeprefix("file://"))
+    target = {
+        "code": next(files.glob("*.py")),
+        "signature": files / "MLmodel",
+        "adapter": next(files.rglob("adapter_config.json")),
+        "added": files / "sitecustomize.py",
+        "link": files / "conda.yaml",
+        "missing": files / "MODEL_CARD.md",
+    }[change]
+    if change in ("link", "missing"):
+        target.unlink()
+    if change == "link":
+        target.symlink_to(files / "MLmodel")
+    elif change != "missing":
+        target.write_bytes((target.read_bytes() if target.exists() else b"") + b"\n# planted\n")
+    with pytest.raises(IntegrityError, match=target.name):
+        fetch_version(client, name, tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_nothing_is_fetched_without_digests_or_over_a_folder(client: Any, name: str, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no champion"):
+        fetch_version(client, name, tmp_path / "fetched")
+    version = register(client, name, make_candidate(store, tmp_path)).version
+    client.set_registered_model_alias(name, "champion", version)
+    with pytest.raises(InputError, match="a folder that exists"):
+        fetch_version(client, name, tmp_path)
+    client.delete_model_version_tag(name, version, "perennial.files")
+    with pytest.raises(IntegrityError, match=r"no tag perennial\.files"):
+        fetch_version(client, name, tmp_path / "fetched")

@@ -10,6 +10,7 @@ import pytest
 
 from tasks.contracts import DatasetRef, TrainingResult
 from tasks.errors import InputError, LineageError
+from tasks.storage import Store
 from tasks.training import execution
 from tasks.training.config import BudgetConfig, DpoConfig
 from tasks.training.reporting import training_table
@@ -116,3 +117,12 @@ def test_the_work_folder_is_named_by_what_is_trained(desk: Any, tmp_path: Path) 
     assert folder(scratch_dir=str(tmp_path)).name == folder().name
     assert folder(scratch_dir=str(tmp_path)).parent == tmp_path
     assert folder().parent == desk.store.local_path / "work"
+
+
+def test_checkpoints_of_a_store_in_a_bucket_lie_where_they_outlive_the_container(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
+    bucket = Store(f"memory://bucket-{tmp_path.name}")
+    folder = execution.work_folder(bucket, desk.base, desk.train, desk.validation, SftMethod(config=quick_sft()))
+    assert folder.parent == tmp_path / "home" / "work"

@@ -1,0 +1,162 @@
+"""Whose the experiment and the registered model are: made by this installation, and changed by nobody else.
+
+In MLflow's accounts whoever may read may also create, and who creates a thing owns it. Somebody who makes the registered
+model before the first retrain could therefore move ``champion`` and put code of their own under it. So both are made early
+(`perennial deploy`), with a mark in the same step that only this installation can write: a keyed digest of the name. What
+exists without that mark, or may be edited by accounts that nobody named, is refused.
+
+A bare database is opened by whoever has its password, and knows no accounts: there the things are made and not checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.ensuring import ensure
+from tasks.errors import RegistryError
+from tasks.registry.versions import make_registered_model, model_tags_of
+from tasks.tracking import ensure_experiment, is_served, registry_errors, tracking_uri
+
+MARK = "perennial.installation"
+"""Tag of an experiment and of a registered model: who made it."""
+_EDITING = ("EDIT", "MANAGE")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What one retrained model has in MLflow.
+
+    Attributes:
+        experiment: Receives the runs.
+        model: The registered model.
+        accounts: Accounts that may edit both, beside administrators and this one.
+    """
+
+    experiment: str
+    model: str
+    accounts: tuple[str, ...] = ()
+
+
+def claim(client: Any, names: Names, key: str, *, adopt: bool = False) -> dict[str, bool]:
+    """Makes what is absent, with the mark, and refuses what is somebody else's.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        names: What is to be this installation's.
+        key: The installation's secret.
+        adopt: Mark what exists without a mark, or with another's: an administrator says that it is ours.
+
+    Returns:
+        Whether each thing was made now, by what it is called.
+
+    Raises:
+        RegistryError: One of them is not this installation's, or accounts may edit it that are not named; or MLflow refuses.
+    """
+    experiment, model = f"MLflow experiment {names.experiment!r}", f"registered model {names.model!r}"
+    marks = {"experiment": mark_of(key, "experiment", names.experiment), "model": mark_of(key, "model", names.model)}
+    with registry_errors(experiment):
+        found, new_experiment = ensure_experiment(client, names.experiment, {MARK: marks["experiment"]})
+    with registry_errors(model):
+        tags, new_model = ensure(
+            model,
+            lambda: model_tags_of(client, names.model),
+            lambda: make_registered_model(client, names.model, {MARK: marks["model"]}),
+        )
+    made = {experiment: new_experiment, model: new_model}
+    if not is_served():
+        return made
+    _refuse_editors(names, str(found.experiment_id))
+    if adopt:
+        with registry_errors(experiment):
+            client.set_experiment_tag(found.experiment_id, MARK, marks["experiment"])
+        with registry_errors(model):
+            client.set_registered_model_tag(names.model, MARK, marks["model"])
+        return made
+    _refuse_unmarked(experiment, found.tags, marks["experiment"])
+    _refuse_unmarked(model, tags, marks["model"])
+    return made
+
+
+def check_model(client: Any, name: str, key: str) -> None:
+    """Refuses a registered model that is not this installation's; one that does not exist yet is nobody's.
+
+    Raises:
+        RegistryError: It is somebody else's, or MLflow refuses.
+    """
+    if not is_served():
+        return
+    with registry_errors(f"registered model {name!r}"):
+        tags = model_tags_of(client, name)
+    if tags is not None:
+        _refuse_unmarked(f"registered model {name!r}", tags, mark_of(key, "model", name))
+
+
+def mark_of(key: str, kind: str, name: str) -> str:
+    """The mark of a thing; without the key nobody makes it for another name out of the marks that can be seen."""
+    return hmac.new(key.encode(), f"{kind}:{name}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _refuse_unmarked(what: str, tags: dict[str, str], mark: str) -> None:
+    found = tags.get(MARK, "")
+    if not hmac.compare_digest(found.encode(), mark.encode()):
+        raise RegistryError(
+            what,
+            "one that another installation made" if found else "one that this installation did not make",
+            "one with this installation's mark, which `perennial deploy` makes before the first retrain",
+            "Choose another name; or, once you have looked who made it, `perennial deploy --adopt`.",
+        )
+
+
+def _refuse_editors(names: Names, experiment_id: str) -> None:
+    """Refuses what an account may edit for itself that is neither this one, nor an administrator's, nor named."""
+    trusted = {*names.accounts}
+    places = {("experiment", experiment_id), ("registered_model", names.model)}
+    editors = sorted(
+        {(user, place[0].replace("_", " ")) for user, place in _grants() if user not in trusted and place in places}
+    )
+    if editors:
+        user, kind = editors[0]
+        raise RegistryError(
+            f"{kind} {names.model if kind == 'registered model' else names.experiment!r}",
+            f"the account {user}, which may edit it" + (f" (and {len(editors) - 1} more)" if len(editors) > 1 else ""),
+            "no account beside administrators and this one",
+            "Take the permission away in MLflow, name the account in registry.accounts, or choose another name.",
+        )
+
+
+def _grants() -> Iterator[tuple[str, tuple[str, str]]]:
+    """Who may edit which thing by a grant of its own, as far as this account is shown; nothing on a server without accounts.
+
+    An administrator sees all. A role over everything was given by one, and is no grant of this kind.
+    """
+    own = _answer("/api/2.0/mlflow/users/current").get("user", {}).get("username")
+    if own is None:
+        return
+    for user in _answer("/api/2.0/mlflow/users/list").get("users", []):
+        if user["is_admin"] or user["username"] == own:
+            continue
+        for role in user.get("roles", []):
+            for grant in role.get("permissions", []):
+                if grant["permission"] in _EDITING:
+                    yield user["username"], (grant["resource_type"], str(grant["resource_pattern"]))
+
+
+def _answer(path: str) -> dict[str, Any]:
+    """MLflow's answer to a GET; empty where the server has no accounts, or does not show them to this one."""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    with registry_errors("MLflow's accounts"):
+        response = http_request(get_default_host_creds(tracking_uri()), path, "GET", raise_on_status=False)
+    if response.status_code in (403, 404):
+        return {}
+    if response.status_code != 200:
+        raise RegistryError(
+            "MLflow's accounts", f"status {response.status_code}", "the list of who may edit what", "Run again."
+        )
+    answer: dict[str, Any] = response.json()
+    return answer
