@@ -122,7 +122,7 @@ def register_candidate(config: RegistryConfig, findings: RunFindings) -> Registe
         RegistryError: MLflow refuses or does not answer.
     """
     from tasks.registry.belonging import remember_registry
-    from tasks.registry.versions import Candidate, register
+    from tasks.registry.versions import Candidate, make_registered_model, register
 
     name = config.registered_name
     with report_progress("register_candidate", 1, "models") as progress, _lock(config):
