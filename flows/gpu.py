@@ -8,15 +8,22 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import httpx
 from prefect import Flow, State, get_run_logger, runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterIdempotencyKey,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.concurrency.sync import concurrency
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
@@ -25,6 +32,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from tasks.errors import HandOverError
 from tasks.paging import every
+from tasks.stage import before_work
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +50,7 @@ def on_gpu_pool(stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """The stage's result, from the deployment ``<stage>/<stage>`` where there is one, else from this process.
 
     The child's parameters and its result are contracts as JSON, so both pools must reach the same store and results. The
-    same run, restarted by its worker, finds the child it had started; a retry of it starts another.
+    same run, started again, finds the child that it had started while that works; a child that crashed is started once more.
 
     Raises:
         HandOverError: The child did not complete; in its own words.
@@ -52,13 +60,19 @@ def on_gpu_pool(stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return stage(*args, **kwargs)
     bound = inspect.signature(stage.fn).bind(*args, **kwargs)
     parameters = {key: _as_json(value) for key, value in bound.arguments.items()}
-    key = f"{runtime.flow_run.id}-{runtime.flow_run.run_count}-{stage.name}"
     waiting = f"{stage.name}-{runtime.flow_run.name}"  # its name until it starts and names itself
-    child = run_deployment(name, flow_run_name=waiting, parameters=parameters, idempotency_key=key, timeout=0)
-    assert isinstance(child, FlowRun)
-    get_run_logger().info("Handed %s over to the run %s of %s", stage.name, child.name, child.work_pool_name)
-    ended = _await_end(child.id)
-    state = ended.state
+    for again in (False, True):
+        key = _key(stage.name, runtime.flow_run.run_count, again)
+        child = _at_work(stage.name, parameters) or run_deployment(
+            name, flow_run_name=waiting, parameters=parameters, idempotency_key=key, timeout=0
+        )
+        assert isinstance(child, FlowRun)
+        get_run_logger().info("Handed %s over to the run %s of %s", stage.name, child.name, child.work_pool_name)
+        ended = _await_end(child.id)
+        state = ended.state
+        if state is None or not state.is_crashed():
+            break
+        get_run_logger().warning("The run %s crashed: %s", ended.name, state.message)
     assert state is not None
     if not state.is_completed():
         raise HandOverError(
@@ -73,10 +87,28 @@ def on_gpu_pool(stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 @contextmanager
 def gpu_slot() -> Iterator[None]:
-    """Holds one of the server's GPU slots for the block, after a line in the log where it has to wait for it.
+    """Holds one of the server's GPU slots from the first stage of the block that works to the block's end.
 
-    Without the limit there is nothing to wait for: one machine, one run.
+    A block whose stages are all kept from before waits for no slot. Without the limit there is nothing to wait for: one
+    machine, one run.
     """
+    with ExitStack() as held:
+        taken, own = False, copy_context()
+
+        def take() -> None:
+            nonlocal taken
+            if not taken:
+                # In the flow's own context: Prefect gives back what was taken inside a task when that task ends.
+                own.run(held.enter_context, _taken_slot())
+                taken = True
+
+        with before_work(take):
+            yield
+
+
+@contextmanager
+def _taken_slot() -> Iterator[None]:
+    """A slot, after a line in the log where it has to be waited for."""
     try:
         with get_client(sync_client=True) as client:
             limit = client.read_global_concurrency_limit_by_name(GPU_SLOTS)
@@ -117,6 +149,22 @@ def _is_elsewhere(deployment: str) -> bool:
             return False
         own = client.read_flow_run(UUID(str(runtime.flow_run.root_flow_run_id))).work_pool_name
     return target is not None and target != own
+
+
+def _key(stage: str, attempt: int, again: bool) -> str:
+    """What names a child of this run, so that asking for it twice starts it once."""
+    return f"{runtime.flow_run.id}-{attempt}-{stage}" + ("-again" if again else "")
+
+
+def _at_work(stage: str, parameters: dict[str, Any]) -> FlowRun | None:
+    """A child that an earlier attempt of this run started for the same work, and that has not ended."""
+    earlier = [_key(stage, attempt, again) for attempt in range(1, runtime.flow_run.run_count) for again in (False, True)]
+    if not earlier:
+        return None
+    alive = FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
+    wanted = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=earlier), state=FlowRunFilterState(type=alive))
+    with get_client(sync_client=True) as client:
+        return next((one for one in client.read_flow_runs(flow_run_filter=wanted) if one.parameters == parameters), None)
 
 
 def _await_end(flow_run_id: UUID) -> FlowRun:

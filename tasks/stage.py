@@ -8,9 +8,12 @@ whose files are gone is passed over, so that the stage runs again instead of han
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, runtime_checkable
@@ -211,6 +214,28 @@ class ContentCachePolicy(CachePolicy):
         return key
 
 
+_before_work: ContextVar[Callable[[], None] | None] = ContextVar("before_work", default=None)
+
+
+@contextmanager
+def before_work(act: Callable[[], None]) -> Iterator[None]:
+    """Has ``act`` called whenever a stage inside the block begins to work; a stage whose result is kept does not.
+
+    What work alone needs, such as a GPU, is thus taken after the look at the kept results.
+    """
+    token = _before_work.set(act)
+    try:
+        yield
+    finally:
+        _before_work.reset(token)
+
+
+def _begin_work() -> None:
+    act = _before_work.get()
+    if act is not None:
+        act()
+
+
 def stage_task(
     name: str, *, retries: int = 0, retry_delay_seconds: float = 10.0, cached: bool = True
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -225,8 +250,14 @@ def stage_task(
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         policy = ContentCachePolicy(stage=name, module_file=Path(function.__code__.co_filename))
+
+        @functools.wraps(function)
+        def work(*args: P.args, **kwargs: P.kwargs) -> R:
+            _begin_work()
+            return function(*args, **kwargs)
+
         return Task(
-            fn=function,
+            fn=work,
             name=name,
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,

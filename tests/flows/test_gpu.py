@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,17 +15,18 @@ import pytest
 
 from flows import embedded
 from flows.fit import judge_fit
-from flows.gpu import _as_json
+from flows.gpu import POLL_SECONDS, _as_json, gpu_slot
 from tasks.benchmark import BenchmarkConfig
 from tasks.contracts import BaseLanguageModel, Split
 from tasks.fit import FitConfig
 from tasks.processes import start_guarded, stop_group
+from tasks.stage import stage_task
 from tasks.storage import open_store
 from tests.flows.standin import parent, stage
 from tests.tiny_model import desk_row
 
 ROOT = Path(__file__).parents[2]
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = 420
 
 
 def is_alive(pid: int) -> bool:
@@ -40,6 +42,46 @@ def test_without_a_pool_the_stage_runs_in_this_process(tmp_path: Path) -> None:
     parent(str(tmp_path), "calm")
     assert (tmp_path / "calm.pid").read_text() == str(os.getpid())
     assert '"learning_rate":0.5' in (tmp_path / "calm.json").read_text()
+
+
+@pytest.mark.usefixtures("embedded_home")
+def test_what_is_kept_waits_for_no_gpu(tmp_path: Path) -> None:
+    """The only slot is taken: a block whose stages are all kept goes on, one that has work left waits for the slot."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.concurrency.sync import concurrency
+
+    worked: list[int] = []
+
+    @stage_task("train_a_little")
+    def train_a_little(number: int) -> int:
+        with get_client(sync_client=True) as client:
+            worked.append(client.read_global_concurrency_limit_by_name("gpu-slots").active_slots)
+        return number
+
+    @flow(flow_run_name="trained")
+    def trained(*numbers: int) -> int:
+        with gpu_slot():
+            return sum(train_a_little(number) for number in numbers)
+
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu-slots", limit=1))
+        try:
+            assert trained(1, 2) == 3
+            assert worked == [1, 1], "one slot for the block"
+            assert client.read_global_concurrency_limit_by_name("gpu-slots").active_slots == 0
+            with concurrency("gpu-slots", occupy=1, strict=True):
+                assert trained(1, 2) == 3
+                waiting = threading.Thread(target=trained, args=(1, 2, 3), daemon=True)
+                waiting.start()
+                waiting.join(timeout=8)
+                assert waiting.is_alive(), "a stage that has to work waits"
+                assert len(worked) == 2
+            waiting.join(timeout=120)
+            assert len(worked) == 3
+        finally:
+            client.delete_global_concurrency_limit_by_name("gpu-slots")
 
 
 def test_what_a_fit_verdict_is_asked_with_survives_the_way_to_another_pool(tmp_path: Path) -> None:
@@ -64,7 +106,7 @@ def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(own_home: Path) 
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
     from prefect.deployments import run_deployment
-    from prefect.states import Cancelling
+    from prefect.states import AwaitingRetry, Cancelling, Crashed
     from prefect.utilities.callables import parameter_schema
 
     with ExitStack() as stack:
@@ -107,11 +149,16 @@ def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(own_home: Path) 
         assert end_of(start("calm"))[0] == "COMPLETED"
         assert '"learning_rate":0.5' in (own_home / "calm.json").read_text()
 
+        assert end_of(start("shot"))[0] == "COMPLETED", "a child that crashed is started once more"
+        moods = [one.parameters.get("mood") for one in client.read_flow_runs() if one.name.startswith("stage-")]
+        assert sorted(moods) == ["calm", "shot", "shot"]
+
         kind, words = end_of(start("dear"))
         assert kind == "FAILED"
         assert "9 hours; expected at most 3" in words
         assert "flow run stage-dear of stand-in-stage" in words, "the name that Prefect's page shows"
 
+        # A parent that is killed and started again goes on with the child that works.
         run = start("endless")
         note = own_home / "endless.pid"
         for _ in range(LIMIT_SECONDS):
@@ -120,6 +167,14 @@ def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(own_home: Path) 
             time.sleep(1)
         pid = int(note.read_text())
         assert client.read_global_concurrency_limit_by_name("gpu-slots").active_slots == 1
+        client.set_flow_run_state(run, Crashed(), force=True)
+        client.set_flow_run_state(run, AwaitingRetry(), force=True)
+        for _ in range(LIMIT_SECONDS):
+            if client.read_flow_run(run).run_count == 2:
+                break
+            time.sleep(1)
+        time.sleep(2 * POLL_SECONDS)
+        assert [one.parameters.get("mood") for one in client.read_flow_runs() if one.name == "stage-endless"] == ["endless"]
         client.set_flow_run_state(run, Cancelling())
         assert end_of(run)[0] == "CANCELLED"
         (child,) = [one for one in client.read_flow_runs() if one.parameters.get("mood") == "endless" and one.id != run]
