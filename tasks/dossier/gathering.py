@@ -12,7 +12,7 @@ import pyarrow as pa
 from tasks.contracts import ArmScores, BenchmarkReport, DatasetRef, PreparedDataset, RunEvidence, TrainingResult
 from tasks.dossier.slices import SliceScores, read_slices
 from tasks.errors import GateError, IntegrityError
-from tasks.rows import prompt_messages, reply
+from tasks.rows import prompt_messages, reply, Row, TableRows, iter_texts
 from tasks.storage import Store, run_store
 
 GATES = ("ingested", "validated", "deduplicated", "confidential_filtered", "scrubbed", "label_audited", "decontaminated")
@@ -57,6 +57,8 @@ class Gathered:
     facts: RowFacts
     chain: Sequence[DatasetRef]
     lineage_fault: str | None
+    num_leaked_rows: int = 0
+    """Rows trained on that say word for word what a held-out one says."""
     answers: Sequence[AnsweredExample] = field(default_factory=tuple)
     slices: Sequence[SliceScores] = field(default_factory=tuple)
 
@@ -75,6 +77,7 @@ def gather(evidence: RunEvidence, num_answers: int) -> Gathered:
         facts=_facts(store, evidence.split.train),
         chain=_chain(evidence),
         lineage_fault=lineage_fault(store, evidence),
+        num_leaked_rows=count_leaked_rows(store, evidence),
         slices=read_slices(store, evidence.benchmark, evidence.decision.primary_metric),
         answers=_answers(store, evidence.benchmark, evidence.decision.primary_metric, num_answers),
     )
@@ -87,6 +90,23 @@ def lineage_fault(store: Store, evidence: RunEvidence) -> str | None:
     except (GateError, IntegrityError) as error:
         return str(error)
     return None
+
+
+def count_leaked_rows(store: Store, evidence: RunEvidence) -> int:
+    """Rows trained on that say word for word what a held-out row says.
+
+    Counted on the tables themselves, by other means than the stage that keeps them apart, so that the dossier does not take
+    that stage's word for it.
+    """
+    fresh = evidence.examples.fresh
+    held_out = [evidence.benchmark.dataset, *([fresh.dataset] if fresh and fresh.dataset else [])]
+    known = {_words(row) for ref in held_out for row in store.read_rows(ref)}
+    trained = (evidence.split.train, evidence.split.validation)
+    return sum(_words(row) in known for ref in trained for row in TableRows(store.read_table(ref)))
+
+
+def _words(row: Row) -> str:
+    return " ".join(word for _, text in iter_texts(row) for word in text.casefold().split())
 
 
 def _chain(evidence: RunEvidence) -> list[DatasetRef]:

@@ -229,7 +229,7 @@ def compliance_section(evidence: RunEvidence, gathered: Gathered) -> Section:
         _label_check(evidence, gathered),
         _bias_check(evidence),
         _format_check(evidence),
-        _held_out_check(evidence),
+        _held_out_check(evidence, gathered),
         _lineage_check(evidence, gathered),
     ]
     return Section("compliance", "Compliance", [Checks(checks)])
@@ -294,15 +294,17 @@ def _format_check(evidence: RunEvidence) -> Check:
     return Check("pass" if gated else "fail", "Format validated", text)
 
 
-def _held_out_check(evidence: RunEvidence) -> Check:
+def _held_out_check(evidence: RunEvidence, gathered: Gathered) -> Check:
     report = evidence.examples.decontamination
     fresh = evidence.examples.fresh
     newest = f" and {count(fresh.dataset.num_rows)} fresh ones" if fresh and fresh.dataset else ""
     text = (
         f"{count(evidence.examples.frozen.num_rows)} frozen examples{newest}; {count(_num_removed(report))} rows equal to, "
-        "or near, one of them kept out of training."
+        f"or near, one of them kept out of training; {count(gathered.num_leaked_rows)} rows trained on say the "
+        "same, counted anew."
     )
-    return Check("pass" if "decontaminated" in report.dataset.passed else "fail", "Test set held out", text)
+    apart = "decontaminated" in report.dataset.passed and not gathered.num_leaked_rows
+    return Check("pass" if apart else "fail", "Test set held out", text)
 
 
 def _lineage_check(evidence: RunEvidence, gathered: Gathered) -> Check:

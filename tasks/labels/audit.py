@@ -310,6 +310,10 @@ def _audit_replies(
     if config.control_share > 0:
         tell(0.8, "measuring the reply audit")
         findings.measurements += reply_controls(prompts, replies, vectorizer.unit_vectors, found, thresholds, config)
+        findings.notes.append(
+            "Reply faults are planted as the detectors learn them, with other phrases: the figures are no promise about "
+            "faults of another make."
+        )
 
 
 def _audit_pairs(rows: Sequence[Row], findings: _Findings) -> None:

@@ -82,7 +82,7 @@ def reply_controls(
         planted_at = _choose(rng, np.flatnonzero(~flagged_before), len(pool), config.control_share)
         for number, place in enumerate(planted_at.tolist()):
             kind = number % len(REPLY_FAULTS)
-            broken = corrupt_reply(REPLY_FAULTS[kind], place, originals, rng)
+            broken = corrupt_reply(REPLY_FAULTS[kind], place, originals, rng, is_control=True)
             if broken is not None:
                 copy[place], kinds[place] = broken, kind
         again = judge_replies(

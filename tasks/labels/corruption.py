@@ -1,6 +1,7 @@
 """Replies broken on purpose, in the ways real ones break: what the audit learns from, and what measures it.
 
-The foreign sentences and the refusals are frozen lists of our own; everything else is made from the user's own replies.
+The foreign sentences and the refusals are frozen lists of our own, other ones for learning than for measuring, so that no
+phrase is found because it was learnt; everything else is made from the user's own replies, for both in the same way.
 """
 
 from __future__ import annotations
@@ -30,6 +31,27 @@ REFUSALS = (
     "I won't be able to help with that, please contact someone else.",
     "No answer available.",
 )
+
+CONTROL_REFUSALS = (
+    "Sorry, this is not something that I am permitted to answer.",
+    "As a virtual assistant I have no access to that kind of information.",
+    "I must decline to respond to this one.",
+    "There is nothing I can say about this topic.",
+    "My guidelines do not allow me to continue with that.",
+)
+"""Never learnt from."""
+
+CONTROL_SENTENCES: tuple[tuple[str, ...], ...] = (
+    ("Wir haben Ihre Bestellung erhalten und schicken sie morgen ab.", "Drücken Sie die Taste, bis die Lampe blinkt."),
+    ("Nous avons bien reçu votre commande.", "Appuyez sur le bouton jusqu'à ce que le voyant clignote."),
+    ("Hemos recibido su pedido y lo enviaremos mañana.", "Mantenga pulsado el botón hasta que la luz parpadee."),
+    (
+        "Vi har tagit emot din beställning och skickar den i morgon.",
+        "Håll knappen intryckt tills lampan blinkar.",
+    ),  # Swedish
+    ("Siparişinizi aldık ve yarın göndereceğiz.", "Işık yanıp sönene kadar düğmeye basın."),  # Turkish
+)
+"""Never learnt from, and partly in languages that are not."""
 
 FOREIGN_SENTENCES: tuple[tuple[str, ...], ...] = (
     (  # German
@@ -85,7 +107,9 @@ FOREIGN_SENTENCES: tuple[tuple[str, ...], ...] = (
 )
 
 
-def corrupt_reply(fault: ReplyFault, index: int, replies: Sequence[str], rng: np.random.Generator) -> str | None:
+def corrupt_reply(
+    fault: ReplyFault, index: int, replies: Sequence[str], rng: np.random.Generator, *, is_control: bool = False
+) -> str | None:
     """A broken version of ``replies[index]``, or None where it cannot be broken in this way.
 
     Args:
@@ -93,15 +117,17 @@ def corrupt_reply(fault: ReplyFault, index: int, replies: Sequence[str], rng: np
         index: Which reply.
         replies: All replies; a swapped one is taken from them.
         rng: Source of the choices.
+        is_control: Takes the phrases that are never learnt from.
     """
     words = replies[index].split()
     if fault == "mismatched_response":
         others = [replies[other] for other in rng.integers(len(replies), size=5).tolist()]
         return next((other for other in others if other.strip().casefold() != replies[index].strip().casefold()), None)
     if fault == "refusal_response":
-        return str(rng.choice(REFUSALS))
+        return str(rng.choice(CONTROL_REFUSALS if is_control else REFUSALS))
     if fault == "wrong_language_response":
-        language = FOREIGN_SENTENCES[int(rng.integers(len(FOREIGN_SENTENCES)))]
+        languages = CONTROL_SENTENCES if is_control else FOREIGN_SENTENCES
+        language = languages[int(rng.integers(len(languages)))]
         size = min(len(language), max(1, round(len(words) / 12)))
         return " ".join(rng.permutation(language)[:size])
     if len(words) < MIN_WORDS:

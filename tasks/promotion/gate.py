@@ -269,11 +269,10 @@ def _add(findings: _Findings, verdict: GuardVerdict) -> None:
     """Adds what one guard says."""
     if verdict.comparison is not None:
         findings.comparisons.append(verdict.comparison)
-    if verdict.state != "held":
-        findings.blocked |= verdict.state == "broken"
-        findings.unsettled |= verdict.state == "unsettled"
-        findings.reasons.append(verdict.reason)
-        findings.remedies.append(verdict.remedy)
+    findings.blocked |= verdict.state == "broken"
+    findings.unsettled |= verdict.state == "unsettled"
+    findings.reasons += [verdict.reason] if verdict.reason else []
+    findings.remedies += [verdict.remedy] if verdict.remedy else []
 
 
 def _judge_slices(

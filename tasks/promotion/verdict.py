@@ -10,7 +10,7 @@ from tasks.contracts import Comparison
 
 @dataclass(frozen=True)
 class GuardVerdict:
-    """What one guard says: ``reason`` and ``remedy`` are empty when it holds."""
+    """What one guard says: ``reason`` and ``remedy`` are empty when it holds, unless it had nothing to hold."""
 
     state: Literal["held", "unsettled", "broken"]
     comparison: Comparison | None = None

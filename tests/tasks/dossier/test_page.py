@@ -241,6 +241,39 @@ def test_a_broken_chain_fails_the_lineage_check_and_says_where(evidence: RunEvid
     assert re.search(r'<li class="fail">.{0,200}Lineage holds', html, flags=re.DOTALL)
 
 
+def test_a_test_row_among_those_trained_on_fails_the_check_whatever_the_gates_say(evidence: RunEvidence) -> None:
+    assert gather(evidence, 0).num_leaked_rows == 0
+    train, store = evidence.split.train, Store.holding(evidence.split.train)
+    copied = {**store.read_rows(evidence.benchmark.dataset)[0], "id": "another-name"}
+    leaking = store.write_rows(
+        [*store.read_rows(train), copied],
+        kind=train.kind,
+        parents=[evidence.examples.decontamination.dataset],
+        passed=train.passed,
+    )
+    broken = evidence.model_copy(update={"split": evidence.split.model_copy(update={"train": leaking})})
+    assert gather(broken, 0).num_leaked_rows == 1
+    assert re.search(r'<li class="fail">.{0,200}Test set held out', render(broken), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_leaks": 1},
+        {"min_canary_recall": 0.99},
+        {"dataset": None},
+    ],
+)
+def test_the_personal_data_check_fails_where_its_evidence_does(evidence: RunEvidence, changes: dict[str, object]) -> None:
+    assert re.search(r'<li class="pass">.{0,200}Personal data removed', render(evidence), flags=re.DOTALL)
+    if "dataset" in changes:  # evidence about other rows
+        changes = {"dataset": evidence.examples.frozen}
+    verification = evidence.examples.verification.model_copy(update=changes)
+    examples = evidence.examples.model_copy(update={"verification": verification})
+    html = render(evidence.model_copy(update={"examples": examples}))
+    assert re.search(r'<li class="fail">.{0,200}Personal data removed', html, flags=re.DOTALL)
+
+
 def fit_verdict() -> FitVerdict:
     def figure(value: float) -> Measurement:
         return Measurement(name="rouge_l", value=value, low=value - 0.05, high=value + 0.05, num_samples=40)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from tasks.labels.corruption import FOREIGN_SENTENCES, REPLY_FAULTS, corrupt_reply
+from tasks.labels.corruption import (
+    CONTROL_REFUSALS,
+    CONTROL_SENTENCES,
+    FOREIGN_SENTENCES,
+    REFUSALS,
+    REPLY_FAULTS,
+    corrupt_reply,
+)
 from tasks.labels.replies import judge_replies
 from tasks.labels.views import VIEWS, Candidates, FoldModel
 from tasks.modeling.embedding import tfidf_vectors
@@ -126,3 +133,16 @@ def test_empty_and_odd_replies_have_finite_views(clean_rows: list[dict]) -> None
 )
 def test_refusals_are_told_from_apologies(text: str, expected: bool) -> None:
     assert is_refusal(text) is expected
+
+
+def test_controls_take_no_phrase_that_is_learnt_from() -> None:
+    learnt = {*REFUSALS, *(sentence for language in FOREIGN_SENTENCES for sentence in language)}
+    controls = {*CONTROL_REFUSALS, *(sentence for language in CONTROL_SENTENCES for sentence in language)}
+    assert not learnt & controls
+    replies = [f"Reply number {number} has a few words." for number in range(9)]
+    for fault, phrases in (("refusal_response", controls), ("wrong_language_response", controls)):
+        for seed in range(20):
+            planted = corrupt_reply(fault, 3, replies, np.random.default_rng(seed), is_control=True)  # type: ignore[arg-type]
+            assert planted is not None
+            assert any(phrase in planted for phrase in phrases)
+            assert not any(phrase in planted for phrase in learnt)
