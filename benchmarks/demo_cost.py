@@ -25,6 +25,7 @@ from tasks.progress import Progress, listening
 
 ROOT = Path(__file__).parents[1]
 BETWEEN, SERVER = "between stages", "Prefect's server"
+_LEAST_SHOWN = 0.05
 
 
 class _Enough(Exception):
@@ -42,8 +43,11 @@ class Meter:
     def book(self, line: str) -> None:
         """Books what was spent since the last call."""
         now = _cpu_seconds()
-        self._spent[line][self.column] += now[0] - self._last[0]
-        self._spent[SERVER][self.column] += now[1] - self._last[1]
+        (total, server), (total_before, server_before) = now, self._last
+        if server < server_before:  # the server has ended, and what it took counts among this process's children now
+            total_before, server_before = total_before + server_before, server
+        self._spent[line][self.column] += total - total_before
+        self._spent[SERVER][self.column] += server - server_before
         self._last = now
 
     def __call__(self, progress: Progress, /) -> None:
@@ -60,6 +64,7 @@ class Meter:
         print("|---|" + "---|" * (len(columns) + 1))
         sums = [sum(line[column] for line in self._spent.values()) for column in columns]
         lines = {name: [line[column] for column in columns] for name, line in self._spent.items()}
+        lines = {name: figures for name, figures in lines.items() if sum(figures) >= _LEAST_SHOWN}
         for name, figures in (*lines.items(), ("sum", sums)):
             print(f"| {name} | " + " | ".join(f"{figure:.1f}" for figure in (*figures, sum(figures))) + " |", flush=True)
 
