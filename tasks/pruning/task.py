@@ -109,6 +109,7 @@ def _publish(report: PruneReport) -> None:
     lines = [
         f"**{'Removed' if report.removed else 'Would remove'}** {report.size_bytes / 1e9:.2f} GB.",
         "",
+        *([f"Work folders and unfinished writes alone: {report.note}.", ""] if report.note else []),
         "| what | number | GB |",
         "|---|---|---|",
         *(f"| {kind} | {count:,} | {size / 1e9:.3f} |" for kind, count, size in report.totals),

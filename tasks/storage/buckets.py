@@ -40,7 +40,9 @@ class BucketBackend(RemoteBackend):
 
         try:
             found: tuple[bytes, str] = sync(self._fs.loop, read)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if _answer(error)[1] == "NoSuchBucket":  # a mistyped name is no empty store
+                raise
             return None
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ from tasks.errors import StoreError
 
 @contextmanager
 def store_errors(where: str) -> Iterator[None]:
-    """Turns the operating system's refusals into one clear :class:`StoreError`.
+    """Turns the refusals of the operating system, or of object storage, into one clear :class:`StoreError`.
 
     Args:
         where: What was read or written.
@@ -37,9 +38,22 @@ def store_errors(where: str) -> Iterator[None]:
                 "a folder of its own",
                 "Set `store` to another place.",
             ) from error
-        raise StoreError(
-            where,
-            error.strerror or type(error).__name__,
-            "a store that answers",
-            "Check its folder, mount or network, then run again; finished stages are kept.",
-        ) from error
+        raise _no_answer(where, error.strerror or str(error) or type(error).__name__) from error
+    except _client_errors() as error:
+        # By its kind alone: the text may repeat an address with a password in it.
+        raise _no_answer(where, type(error).__name__) from error
+
+
+def _no_answer(where: str, found: str) -> StoreError:
+    return StoreError(
+        where,
+        found,
+        "a store that answers",
+        "Check its folder, mount, network or credentials, then run again; finished stages are kept.",
+    )
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What S3's client raises beside OSError; nothing where it was never imported."""
+    known = (("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))
+    return tuple(getattr(sys.modules[module], name) for module, name in known if module in sys.modules)

@@ -225,8 +225,11 @@ def remove_tree(path: Path) -> None:
 def private_folder(folder: Path) -> Path:
     """A folder that this user alone can write to, made where it is missing.
 
+    One of this user's own that is open to others is closed: an orchestrator may open a volume to a group at every start.
+    What others have put there until then is not used (:func:`fetch_into_place`).
+
     Raises:
-        StoreError: It is a link, another user's, or open to others, who could have put files there.
+        StoreError: It is a link, or another user's.
     """
     with store_errors(str(folder)):
         make_folders(folder.parent)
@@ -234,14 +237,11 @@ def private_folder(folder: Path) -> Path:
             folder.mkdir(mode=0o700)
         except FileExistsError:
             found = folder.lstat()
-            fault = None
-            if not stat.S_ISDIR(found.st_mode):
-                fault = _kind_of(found)
-            elif found.st_uid != os.geteuid():
-                fault = "a folder of another user"
-            elif found.st_mode & 0o022:
-                fault = "a folder that others can write to"
-            if fault is not None:
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+                if found.st_mode & 0o077:
+                    folder.chmod(0o700)
+            else:
+                fault = "a folder of another user" if stat.S_ISDIR(found.st_mode) else _kind_of(found)
                 raise StoreError(
                     str(folder),
                     fault,
@@ -267,7 +267,7 @@ def fetch_into_place(
         IntegrityError: What was fetched is not what was stored.
         OSError: What the operating system says.
     """
-    if _is_whole(target, sha256):
+    if _is_own_and_whole(target, sha256):
         return target
     _remove_stale(target.parent)
     partial = target.parent / f".fetching-{os.urandom(16).hex()}"
@@ -277,7 +277,7 @@ def fetch_into_place(
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             fetch(name, partial / name)
         verify_folder(partial, sha256, where)
-        move_into_place(partial, target, target.parent / ".lock", lambda: _is_whole(target, sha256))
+        move_into_place(partial, target, target.parent / ".lock", lambda: _is_own_and_whole(target, sha256))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
@@ -296,6 +296,11 @@ def _is_whole(folder: Path, sha256: str) -> bool:
     except (IntegrityError, FileNotFoundError):
         return False
     return True
+
+
+def _is_own_and_whole(folder: Path, sha256: str) -> bool:
+    """Whether a copy is whole, and all of it this user's: whoever owns a file can change it after it was verified."""
+    return _is_whole(folder, sha256) and all(path.lstat().st_uid == os.geteuid() for path in (folder, *folder.rglob("*")))
 
 
 def _names_below(folder: Path, where: str, *, follow_links: bool) -> tuple[list[str], set[str]]:

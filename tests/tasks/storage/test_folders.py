@@ -194,15 +194,12 @@ def test_bytes_under_another_hashs_name_are_no_data_set(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------------------------- cache
 
 
-@pytest.mark.parametrize("kind", ["open to others", "link", "file"])
+@pytest.mark.parametrize("kind", ["link", "file"])
 def test_a_cache_that_somebody_else_may_have_prepared_is_refused(tmp_path: Path, kind: str) -> None:
     store = Store(f"memory://{tmp_path.name}/{kind.replace(' ', '-')}")
     ref = store.add_folder(make_adapter(tmp_path / "adapter"))
     cache = tmp_path / "cache"
-    if kind == "open to others":
-        cache.mkdir()
-        cache.chmod(0o777)
-    elif kind == "link":
+    if kind == "link":
         (tmp_path / "prepared").mkdir()
         cache.symlink_to(tmp_path / "prepared")
     else:
@@ -221,17 +218,28 @@ def test_another_users_cache_is_refused(tmp_path: Path) -> None:
         store.fetch_folder(ref, tmp_path / "cache")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_copy_that_another_user_made_is_fetched_anew_though_it_is_right(tmp_path: Path) -> None:
+    """Its owner could change it after it was verified."""
+    store = Store(f"memory://{tmp_path.name}/owned")
+    ref = store.add_folder(make_adapter(tmp_path / "adapter"))
+    found = store.fetch_folder(ref, tmp_path / "cache")
+    os.chown(found / "weights", 12345, 12345)
+    assert (store.fetch_folder(ref, tmp_path / "cache") / "weights").stat().st_uid == 0
+
+
 def test_a_copy_that_was_planted_or_damaged_is_fetched_anew(store: Store, tmp_path: Path) -> None:
     ref = store.add_folder(make_adapter(tmp_path / "adapter"))
     if store.local_path is not None:
         pytest.skip("a local store's folders are used where they lie")
     planted = tmp_path / "cache" / ref.sha256
     (planted / "deep").mkdir(parents=True)
-    (tmp_path / "cache").chmod(0o700)
+    (tmp_path / "cache").chmod(0o777)
     (planted / "MANIFEST.json").write_text("{}")
     (planted / "adapter_config.json").write_text("{}")
     found = store.fetch_folder(ref, tmp_path / "cache")
     assert found == planted
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700, "others could plant more"
     assert not (planted / "adapter_config.json").exists()
     assert (found / "weights").read_bytes() == b"1" * 100
     (found / "weights").chmod(0o600)

@@ -126,6 +126,32 @@ def test_a_server_that_ignores_the_conditions_is_refused(monkeypatch: pytest.Mon
             s3fs.S3FileSystem.clear_instance_cache()
 
 
+@pytest.mark.parametrize("kind", ["away", "no bucket", "no credentials"])
+def test_object_storage_that_does_not_answer_is_one_clear_error(
+    kind: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    environment = dict(request.getfixturevalue("bucket"))
+    if kind == "away":
+        environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
+    if kind == "no credentials":
+        environment = {"AWS_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"], "AWS_EC2_METADATA_DISABLED": "true"}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        store = Store(f"s3://{'no-such-bucket' if kind == 'no bucket' else 'bucket'}/x")
+        with pytest.raises(StoreError, match="expected a store that answers"):
+            store.create_record("x", period())
+        with pytest.raises(StoreError, match="expected a store that answers"):
+            store.read_record("x", BusinessPeriod)
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_a_write_whose_answer_was_lost_counts_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client sends a write again when no answer comes; the storage refuses it the second time."""
     backend = open_backend(store.uri)
