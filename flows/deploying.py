@@ -33,6 +33,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from flows.gpu import GPU_SLOTS
+from tasks.documents import parse_yaml, read_text
 from tasks.errors import ConfigError
 
 HEARTBEAT_SECONDS = 30
@@ -62,7 +63,7 @@ def deploy(file: Path, profile: Profile, num_gpus: int) -> Iterator[Change]:
         ConfigError: The file cannot be read as deployments.
     """
     try:
-        wanted = yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]
+        wanted = parse_yaml(read_text(file))["deployments"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(str(file), type(error).__name__, "a file of Prefect deployments", "Correct the path.") from error
     with get_client(sync_client=True) as client:

@@ -12,6 +12,7 @@ from flows.mix import mix_sources
 from flows.prepare import prepare_dataset
 from tasks import splitting, training
 from tasks.contracts import SearchReport
+from tasks.documents import parse_yaml, read_text
 from tasks.errors import InputError, StoreError
 from tasks.stage import CONTRACTS
 
@@ -74,7 +75,7 @@ def write_winner(source: Path, out: Path, report: SearchReport) -> None:
         StoreError: It cannot be written.
     """
     check_out(out)
-    document = yaml.safe_load(source.read_text(encoding="utf-8"))
+    document = parse_yaml(read_text(source))
     sft = document.setdefault("training", {}).setdefault("sft", {})
     winner = report.winner
     sft["learning_rate"] = winner.learning_rate

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.storage import sha256_of_file
 
 
 class SecretPattern(BaseModel):
@@ -66,4 +67,4 @@ class ConfidentialConfig(BaseModel):
         path = Path(self.denied_terms_file) if self.denied_terms_file else None
         if path is None or not path.is_file():
             return {}
-        return {"denied_terms_file": hashlib.sha256(path.read_bytes()).hexdigest()}
+        return {"denied_terms_file": sha256_of_file(path)}
