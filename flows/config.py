@@ -19,6 +19,7 @@ from tasks.benchmark import BenchmarkConfig, LatencyConfig
 from tasks.bias import BiasConfig
 from tasks.confidential import ConfidentialConfig
 from tasks.deduplication import DeduplicationConfig
+from tasks.documents import parse_yaml, read_text
 from tasks.dossier import DossierConfig
 from tasks.errors import ConfigError
 from tasks.fit import FitConfig
@@ -247,7 +248,7 @@ def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
         ConfigError: The file is missing or is not YAML, or has faults; all of them are named, not the first.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = parse_yaml(read_text(path))
     except FileNotFoundError as error:
         raise ConfigError(
             str(path), "no such file", "a YAML configuration", "See examples/ for configurations that run."

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tasks.documents import parse_json, read_text
 from tasks.errors import InputError
 from tasks.registry import RegistryConfig
 from tasks.registry.rollout import Rollout, abort, advance, start
@@ -97,7 +97,7 @@ def read_metrics(file: Path | None, pairs: Sequence[str]) -> dict[str, float]:
     found: dict[str, object] = {}
     if file is not None:
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = parse_json(read_text(file))
         except (OSError, ValueError) as error:
             raise InputError(str(file), type(error).__name__, "a JSON file", "Correct the path or the file.") from error
         if not isinstance(document, dict):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from flows.config import RetrainConfig
+from tasks.documents import read_document
 from tasks.errors import InputError, StoreError
 from tasks.storage import Store
 
@@ -55,7 +56,7 @@ def import_answers(settings: RetrainConfig, answers: Path) -> tuple[str, int]:
     from tasks.labels.review import count_decisions, import_decisions, keep_decisions, open_questions
 
     try:
-        data = answers.read_bytes()
+        data = read_document(answers)
     except OSError as error:
         raise InputError(
             str(answers), error.strerror or "an error", "an answered review queue", "Correct the path."

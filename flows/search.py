@@ -13,6 +13,7 @@ from flows.naming import name_of
 from flows.prepare import prepare_dataset
 from tasks import registry, splitting, training
 from tasks.contracts import SearchReport
+from tasks.documents import parse_yaml, read_text
 from tasks.errors import InputError, StoreError
 from tasks.stage import CONTRACTS
 from tasks.storage import open_store
@@ -79,7 +80,7 @@ def write_winner(source: Path, out: Path, report: SearchReport) -> None:
         StoreError: It cannot be written.
     """
     check_out(out)
-    document = yaml.safe_load(source.read_text(encoding="utf-8"))
+    document = parse_yaml(read_text(source))
     sft = document.setdefault("training", {}).setdefault("sft", {})
     winner = report.winner
     sft["learning_rate"] = winner.learning_rate

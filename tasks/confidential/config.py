@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.lists import Listing
+from tasks.storage import sha256_of_file
 
 
 class SecretPattern(BaseModel):
@@ -70,4 +70,4 @@ class ConfidentialConfig(BaseModel):
         path = Path(self.denied_terms_file) if self.denied_terms_file else None
         if path is None or not path.is_file():
             return {}
-        return {"denied_terms_file": hashlib.sha256(path.read_bytes()).hexdigest()}
+        return {"denied_terms_file": sha256_of_file(path)}

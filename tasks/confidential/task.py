@@ -13,6 +13,7 @@ from prefect.context import TaskRunContext
 
 from tasks.confidential.config import ConfidentialConfig
 from tasks.contracts import ConfidentialReport, DatasetRef
+from tasks.documents import read_text
 from tasks.errors import InputError, QualityLimitError
 from tasks.lists import in_full
 from tasks.progress import report_progress
@@ -86,7 +87,7 @@ def _file_terms(path: str | None) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        return read_terms(Path(path).read_text(encoding="utf-8-sig"))
+        return read_terms(read_text(Path(path)))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"confidential.denied_terms_file {path}",

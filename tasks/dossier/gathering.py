@@ -12,7 +12,7 @@ import pyarrow as pa
 from tasks.contracts import ArmScores, BenchmarkReport, DatasetRef, PreparedDataset, RunEvidence, TrainingResult
 from tasks.dossier.slices import SliceScores, read_slices
 from tasks.errors import GateError, IntegrityError
-from tasks.rows import prompt_messages, reply, Row, TableRows, iter_texts
+from tasks.rows import Row, TableRows, iter_texts, prompt_messages, reply
 from tasks.storage import Store, run_store
 
 GATES = ("ingested", "validated", "deduplicated", "confidential_filtered", "scrubbed", "label_audited", "decontaminated")

@@ -12,13 +12,13 @@ Every column but the first two is a figure. An empty cell was not measured; it i
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.contracts import BusinessPeriod
+from tasks.documents import parse_json, read_text
 from tasks.errors import InputError
 
 _PERIOD, _VERSION = "period", "model_version"
@@ -32,7 +32,7 @@ def read_kpis(path: Path) -> tuple[BusinessPeriod, ...]:
         InputError: It cannot be read, or has faults; all of them are named.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(str(path), type(error).__name__, "a readable CSV or JSON file in UTF-8", _TODO) from error
     entries = _from_json(path, text) if path.suffix.lower() == ".json" else _from_csv(path, text)
@@ -54,7 +54,7 @@ def _from_csv(path: Path, text: str) -> list[Mapping[str, Any]]:
 
 def _from_json(path: Path, text: str) -> list[Mapping[str, Any]]:
     try:
-        entries = json.loads(text)
+        entries = parse_json(text)
     except ValueError as error:
         raise InputError(str(path), "text that is not JSON", "a list of objects", _TODO) from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

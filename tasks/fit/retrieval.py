@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -12,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.documents import read_text
 from tasks.errors import InputError
+from tasks.storage import sha256_of_file
 
 _SUFFIXES = (".md", ".txt")
 _MAX_PASSAGE_CHARS = 1_000
@@ -92,7 +93,7 @@ def read_passages(folder: str) -> list[str]:
     passages = []
     for path in _documents(folder):
         try:
-            passages.extend(passages_of(path.read_text(encoding="utf-8")))
+            passages.extend(passages_of(read_text(path)))
         except UnicodeDecodeError as error:
             raise InputError(
                 str(path), f"bytes that are not UTF-8 at {error.start}", "UTF-8 text", "Save it as UTF-8."
@@ -102,9 +103,7 @@ def read_passages(folder: str) -> list[str]:
 
 def document_digests(folder: str) -> Mapping[str, str]:
     """The SHA-256 of every text in a folder, by its name."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in _documents(folder)
-    }
+    return {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in _documents(folder)}
 
 
 def _documents(folder: str) -> list[Path]:

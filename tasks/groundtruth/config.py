@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.storage import sha256_of_file
 
 
 class TruthConfig(BaseModel):
@@ -25,4 +26,4 @@ class TruthConfig(BaseModel):
         path = Path(self.path) if self.path else None
         if path is None or not path.is_file():
             return {}
-        return {"path": hashlib.sha256(path.read_bytes()).hexdigest()}
+        return {"path": sha256_of_file(path)}

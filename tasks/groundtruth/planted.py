@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.documents import parse_json, read_text
 from tasks.errors import InputError
 
 FaultKind = Literal[
@@ -53,7 +54,7 @@ def read_truth(path: str) -> list[PlantedFault]:
         InputError: The file is missing, empty or not UTF-8, or has lines of another shape; the first five are named.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = read_text(Path(path)).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"truth.path {path}", type(error).__name__, "a readable UTF-8 file", "Correct the path, or remove truth.path."
@@ -62,7 +63,7 @@ def read_truth(path: str) -> list[PlantedFault]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                faults.append(PlantedFault.model_validate(json.loads(line)))
+                faults.append(PlantedFault.model_validate(parse_json(line)))
             except (json.JSONDecodeError, ValidationError) as error:
                 wrong.append(f"line {number} ({_fields_of(error)})")
     if wrong or not faults:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.confidential.config import ConfidentialConfig
 from tasks.confidential.filtering import ConfidentialMatcher
 from tasks.confidential.terms import read_terms
+from tasks.documents import read_text
 from tasks.errors import ConfigError, InputError
 from tasks.guard.config import GuardRulesConfig
 from tasks.guard.injection import BUILT_IN, find_injections
@@ -173,7 +174,7 @@ def read_policy(path: Path) -> GuardPolicy:
         ConfigError: The file cannot be read or is no policy.
     """
     try:
-        return GuardPolicy.model_validate_json(path.read_text(encoding="utf-8"))
+        return GuardPolicy.model_validate_json(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), type(error).__name__, "a readable policy file", "Correct the path.") from error
     except ValidationError as error:
@@ -218,4 +219,4 @@ def _file_terms(policy: GuardPolicy) -> tuple[str, ...]:
         raise InputError(
             f"confidential.denied_terms_file {name}", "no file", "the list of denied terms", "Correct the path."
         )
-    return read_terms(Path(name).read_text(encoding="utf-8-sig"))
+    return read_terms(read_text(Path(name)))

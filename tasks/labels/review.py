@@ -18,6 +18,7 @@ from xml.sax.saxutils import quoteattr
 import pyarrow as pa
 
 from tasks.contracts import DatasetRef, FileRef, ReviewQueue
+from tasks.documents import parse_json
 from tasks.errors import InputError
 from tasks.labels.policy import Decision, Issue
 from tasks.rows import Row, iter_texts
@@ -158,7 +159,7 @@ def _from_label_studio(tasks: Any, where: str) -> list[dict[str, Any]]:
 
 def _json(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data)
+        return parse_json(data)
     except ValueError as error:
         raise InputError(
             where, "text that is not JSON", "an answered review queue", "Export the queue again and fill that file in."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.errors import InputError
 from tasks.lists import Listing
 from tasks.redteam.probes import ProbeKind, read_probes
+from tasks.storage import sha256_of_file
 
 
 class GarakConfig(BaseModel):
@@ -82,4 +82,4 @@ class RedTeamConfig(BaseModel):
     def outside_content(self) -> Mapping[str, str]:
         """The digest of each file of own probes, so that a changed file is a changed setting."""
         paths = (path for paths in self.probe_files.values() for path in paths)
-        return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths if Path(path).is_file()}
+        return {path: sha256_of_file(Path(path)) for path in paths if Path(path).is_file()}

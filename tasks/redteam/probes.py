@@ -22,6 +22,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.documents import parse_json, read_text
 from tasks.errors import InputError
 
 ProbeKind = Literal["injection", "leak", "harmful", "harmless", "counterfactual", "unanswerable", "provocation"]
@@ -57,7 +58,7 @@ def read_probes(kind: ProbeKind, path: Path) -> list[Probe]:
     """
     where = f"redteam.probe_files.{kind}: {path}"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             where, type(error).__name__, "a readable UTF-8 file with a JSON object a line", "Correct the path or the file."
@@ -103,7 +104,7 @@ def secret_of(probe: Probe, seed: int) -> str:
 def _read_line(kind: ProbeKind, line: str) -> tuple[Probe | None, str | None]:
     """The probe, or what is wrong with the line; never its text."""
     try:
-        probe = Probe.model_validate(json.loads(line))
+        probe = Probe.model_validate(parse_json(line))
     except json.JSONDecodeError as error:
         return None, f"not JSON at column {error.colno}"
     except ValidationError as error:
