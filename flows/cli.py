@@ -54,16 +54,15 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML configu
 def retrain(config: ConfigOption) -> None:
     """Runs the whole job: prepare, train, benchmark, decide, register, dossier."""
     with _explained_errors():
-        settings = _load(config)
+        settings = _load_for_flow(config)
         from flows import embedded
         from flows.terminal import StageLines
 
         with embedded.prefect_api(_say):
-            from flows.config import sent_to_prefect
             from flows.retrain import retrain as retrain_flow
 
             with StageLines(console).showing():
-                outcome = retrain_flow(sent_to_prefect(settings))
+                outcome = retrain_flow(settings)
         if outcome.promoted_by:
             console.print(f"{outcome.decision.outcome}. The run {outcome.promoted_by} registers it and writes the dossier.")
             return
@@ -89,19 +88,18 @@ def search(
 ) -> None:
     """Tries learning rates, ranks and epochs on the rows that `retrain` trains on; writes the best as a configuration."""
     with _explained_errors():
-        settings = _load(config)
+        settings = _load_for_flow(config)
         from flows import embedded
         from flows.terminal import StageLines
 
         study_uri = f"sqlite:///{embedded.home() / 'search.db'}"
         with embedded.prefect_api(_say):
-            from flows.config import sent_to_prefect
             from flows.search import check_out, trial_lines, write_winner
             from flows.search import search as search_flow
 
             check_out(out)
             with StageLines(console).showing():
-                report = search_flow(sent_to_prefect(settings), trials, study_uri)
+                report = search_flow(settings, trials, study_uri)
         write_winner(config, out, report)
         _print_pairs(f"{len(report.trials)} trials, best first", trial_lines(report))
         for note in report.notes:
@@ -143,7 +141,7 @@ def check(
 ) -> None:
     """Judges a window of production; exit code 0 when healthy or too little to judge, 3 when an alert was raised."""
     with _explained_errors():
-        settings = _load(config)
+        settings = _load_for_flow(config)
         from flows import embedded
         from flows.terminal import StageLines
 
@@ -204,14 +202,13 @@ def prune(
 ) -> None:
     """Lists what no version in use and no recent run needs any more, with its size; --remove makes the room."""
     with _explained_errors():
-        settings = _load(config)
+        settings = _load_for_flow(config)
         from flows import embedded
 
         with embedded.prefect_api(_say):
-            from flows.config import sent_to_prefect
             from flows.prune import prune as prune_flow
 
-            report = prune_flow(sent_to_prefect(settings), remove)
+            report = prune_flow(settings, remove)
         from tasks.pruning.listing import read_items
         from tasks.storage import Store
 
@@ -580,6 +577,14 @@ def _load(path: Path) -> Any:
     from flows.config import load_config
 
     return load_config(path)
+
+
+def _load_for_flow(path: Path) -> Any:
+    """The configuration as a flow may be given it: Prefect stores what a flow is given."""
+    settings = _load(path)
+    from flows.config import sent_to_prefect
+
+    return sent_to_prefect(settings)
 
 
 def _answer(run: str, verdict: Literal["approve", "reject"], name: str, reason: str, store: str) -> None:

@@ -113,7 +113,7 @@ def prefect_api(say: Callable[[str], None]) -> Iterator[str]:
     before = None
     try:
         say("Starting Prefect's server (10 to 30 s the first time)")
-        wait_until_healthy(f"{url}/health", server, is_ours)
+        wait_until_healthy(f"{url}/health", server, is_expected=is_ours)
         before = _set_api({"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": read_credential(home())})
         yield url
     finally:
@@ -223,16 +223,17 @@ def is_ours(url: str) -> bool:
 def wait_until_healthy(
     url: str,
     process: Popen[bytes],
-    is_expected: Callable[[str], bool] = lambda url: True,
     timeout_seconds: float = START_TIMEOUT_SECONDS,
+    *,
+    is_expected: Callable[[str], bool] = lambda url: True,
 ) -> None:
     """Waits until ``url`` answers 200.
 
     Args:
         url: Where the server says whether it is well.
         process: The server.
-        is_expected: Whether what answers at ``url`` is that server, and not another program that took its port.
         timeout_seconds: How long to wait.
+        is_expected: Whether what answers at ``url`` is that server, and not another program that took its port.
 
     Raises:
         PerennialError: The process ended, or did not answer in time.
@@ -300,8 +301,8 @@ def servers(port: int, mlflow_port: int, say: Callable[[str], None]) -> Iterator
     prefect, mlflow = start_prefect_server(port, ui=True), start_mlflow_server(mlflow_port)
     try:
         say("Starting the servers (up to a minute)")
-        wait_until_healthy(f"http://127.0.0.1:{port}/api/health", prefect, is_ours)
-        wait_until_healthy(f"http://127.0.0.1:{mlflow_port}/health", mlflow, is_ours)
+        wait_until_healthy(f"http://127.0.0.1:{port}/api/health", prefect, is_expected=is_ours)
+        wait_until_healthy(f"http://127.0.0.1:{mlflow_port}/health", mlflow, is_expected=is_ours)
         note.write_text(json.dumps({"prefect_api_url": f"http://127.0.0.1:{port}/api"}))
         yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}"
     finally:

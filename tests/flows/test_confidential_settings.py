@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.config import RetrainConfig, load_config, sent_to_prefect
 from flows.deploying import deploy
 from flows.prepare import prepare_dataset
@@ -24,6 +27,7 @@ from tasks.errors import ConfigError
 from tasks.lists import KeptList, ListFile, is_listing, listings_in
 from tests.flows.answering import answer, answering
 from tests.hostile import ordinary_lines
+from tests.workplace import make_workplace
 
 CANARY = "Vermilion-Heron-7731"
 LISTS = ("prepare.confidential.denied_terms", "prepare.pii.allowed_terms", "redteam.toxic_terms")
@@ -138,6 +142,21 @@ def test_prepared_rows_are_filtered_and_prefect_has_no_term(embedded_home: Path,
     assert [path.name for path in written if CANARY.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.usefixtures("embedded_home")
+@pytest.mark.parametrize("command", [["retrain"], ["search", "--trials", "1", "--out", "best.yaml"], ["check"], ["prune"]])
+def test_no_command_gives_a_list_to_its_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"sent-by-{command[0]}"
+    document = document_with(LISTS[0], many_terms(), monitoring={"log": {"path": "absent.jsonl"}}) | {"name": name}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))
+    result = CliRunner().invoke(app, [*command, "--config", "config.yaml"])
+    assert CANARY not in result.output
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_flow_runs(limit=200) if name in json.dumps(run.parameters)]
+    assert runs, result.output
+    assert all(CANARY not in json.dumps(run.parameters) for run in runs)
+
+
 ECHO = answer("422 Unprocessable Entity", b'{"exception_message": "Vermilion-Heron-7731"}', "Content-Type: application/json")
 
 
@@ -196,3 +215,19 @@ def test_a_flow_s_own_check_shows_no_value() -> None:
 def test_a_list_in_a_file_may_stand_in_a_deployment(tmp_path: Path) -> None:
     config = RetrainConfig.model_validate(document_with(LISTS[0], {"file": "terms.txt"}))
     assert listings_in(config)[LISTS[0]] == ListFile(file="terms.txt")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_whole_retrain_leaves_no_term_outside_the_store_s_own_copy(tmp_path: Path, tiny_model_dir: Path) -> None:
+    place = make_workplace(tmp_path, tiny_model_dir)
+    prepare = {"confidential": {"denied_terms": many_terms()}, "pii": {"allowed_terms": many_terms(200)}}
+    place.write_config(prepare=prepare, redteam={"toxic_terms": many_terms(200)})
+    told = place.run("retrain", "--config", "config.yaml") + place.run("show", "latest", "--store", "store")
+    assert "write_dossier" in told
+    assert CANARY not in told
+    files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    found = {path for path in files if CANARY.encode() in (tmp_path / path).read_bytes()}
+    kept = {path for path in found if path.is_relative_to("store/files")}
+    assert found - kept == {Path("config.yaml")}
+    assert len(kept) == 2  # the two short lists are the same

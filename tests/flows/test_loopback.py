@@ -224,7 +224,7 @@ def test_mlflow_asks_for_the_credential_and_serves_its_clients(own_home: Path, m
     url, credential = f"http://127.0.0.1:{port}", read_credential(embedded.home())
     server = embedded.start_mlflow_server(port)
     try:
-        embedded.wait_until_healthy(f"{url}/health", server, embedded.is_ours)
+        embedded.wait_until_healthy(f"{url}/health", server, is_expected=embedded.is_ours)
         search = f"{url}/api/2.0/mlflow/experiments/search?max_results=5"
         known = {"Authorization": basic(credential)}
         headers: dict[str, str]
