@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tasks.contracts import Approval, PromotionDecision, PromotionRecord, RunEvidence
-from tasks.dossier.summary import LATEST, folder_of
+from tasks.dossier.summary import folder_of, latest_of
 from tasks.storage import Store
 from tests.evidence import make_evidence
 
@@ -125,7 +125,7 @@ class Desk:
     def _write(self, run: str, update: dict[str, Any]) -> None:
         evidence = self._evidence.model_copy(update={"run_name": run, **update})
         self.store.write_named(f"{folder_of(run)}/dossier.json", evidence.model_dump_json().encode())
-        self.store.write_named(LATEST, run.encode())
+        self.store.write_named(latest_of(evidence.model_name), run.encode())
 
     def told(self) -> list[str]:
         return [command[0] for command in self.commands]

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from flows import embedded
 from flows.doctor import examine
 from tests.asking import ask
+from tests.installation import POOLS, installation
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +58,27 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing() -> No
     assert schedules["check-production: off on purpose, as it was deployed"] == "note"
     next_run = min(datetime.fromisoformat(run["expected_start_time"]) for run in upcoming)
     assert (next_run.month % 3, next_run.day, next_run.hour, next_run.minute) == (1, 1, 2, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_deploys_at_once_beside_workers_that_start_end_alike(tmp_path: Path) -> None:
+    """On PostgreSQL, where writers do not wait for one another as on SQLite."""
+    config = {"name": "desk", "store": str(tmp_path / "store"), "examples": {"path": "rows.jsonl"}}
+    with installation(tmp_path, "prefect", "mlflow") as place, ThreadPoolExecutor(8) as threads:
+        path = str(place.deployments(config))
+        workers = [threads.submit(place.start, pool) for pool in POOLS]
+        commands = [threads.submit(place.perennial, "deploy", "--file", path) for _ in range(4)]
+        said = [line for command in commands for line in command.result().splitlines()]
+        for worker in workers:
+            worker.result()
+        assert {line[:9].strip() for line in said} <= {"created", "changed", "as it was"}
+        again = place.perennial("deploy", "--file", path)
+        assert {line[:9] for line in again.splitlines()} == {"as it was"}, again
+        assert len(place.ask("automations/filter", {})) == 1
+        deployments = place.ask("deployments/filter", {})
+        assert len(deployments) == 11
+        assert all(len({one["slug"] for one in found["schedules"]}) == len(found["schedules"]) for found in deployments)
 
 
 def upcoming_runs(deployment_id: str) -> list[dict[str, Any]]:

@@ -243,7 +243,7 @@ def test_a_broken_chain_fails_the_lineage_check_and_says_where(evidence: RunEvid
 
 def test_a_test_row_among_those_trained_on_fails_the_check_whatever_the_gates_say(evidence: RunEvidence) -> None:
     assert gather(evidence, 0).num_leaked_rows == 0
-    train, store = evidence.split.train, Store.holding(evidence.split.train)
+    train, store = evidence.split.train, run_store()
     copied = {**store.read_rows(evidence.benchmark.dataset)[0], "id": "another-name"}
     leaking = store.write_rows(
         [*store.read_rows(train), copied],
