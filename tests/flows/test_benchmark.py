@@ -18,7 +18,7 @@ from flows.benchmark import benchmark_models
 from flows.cli import app
 from flows.config import load_config
 from flows.gpu import GPU_SLOTS
-from tasks.benchmark import BenchmarkConfig, JudgeConfig, scoring
+from tasks.benchmark import BenchmarkConfig, JudgeConfig, LatencyConfig, scoring
 from tasks.benchmark.scoring import answer_rows
 from tasks.contracts import BaseLanguageModel, FreshSet
 from tasks.redteam import RedTeamConfig
@@ -61,11 +61,11 @@ def test_every_model_is_scored_attacked_and_judged_and_no_gpu_waits_for_the_judg
     numbers = itertools.count()
     taken: dict[str, set[int]] = {"answering": set(), "judging": set()}
 
-    def watched(*arguments: Any) -> pa.Table:
+    def watched(*arguments: Any) -> tuple[pa.Table, pa.Table]:
         taken["answering"].add(taken_slots())
-        table = answer_rows(*arguments)
+        table, timings = answer_rows(*arguments)
         replies = pa.array([f"reply {next(numbers)}" for _ in range(len(table))])  # equal ones would not be judged
-        return table.set_column(table.schema.get_field_index("reply"), "reply", replies)
+        return table.set_column(table.schema.get_field_index("reply"), "reply", replies), timings
 
     def ties(_: Any) -> str:
         taken["judging"].add(taken_slots())
@@ -75,11 +75,16 @@ def test_every_model_is_scored_attacked_and_judged_and_no_gpu_waits_for_the_judg
     with scripted_judge() as judge:
         judge.script = ties
         settings = BenchmarkConfig(
-            max_new_tokens=8, num_resamples=100, judge=JudgeConfig(enabled=True, base_url=judge.url, max_examples=1)
+            max_new_tokens=8,
+            num_resamples=100,
+            judge=JudgeConfig(enabled=True, base_url=judge.url, max_examples=1),
+            latency=LatencyConfig(opponent="base", num_rounds=5, max_examples=2),
         )
         report = benchmark_models(
             store.uri, base, base.folder, None, frozen, settings, (findings,), attacks, FreshSet(dataset=newest)
         )
+        assert report.latency is not None
+        assert (report.latency.opponent, report.latency.num_examples, len(report.latency.rounds)) == ("base", 2, 5)
         quiet = benchmark_models(
             store.uri, base, base.folder, None, frozen, settings, (findings,), attacks.model_copy(update={"enabled": False})
         )

@@ -68,6 +68,20 @@ def test_a_guard_on_what_is_not_measured_is_a_fault(tmp_path: Path) -> None:
     assert not load_config(written(tmp_path, text + "promotion: {max_retention_loss: null}\n")).benchmark.retention
 
 
+def test_a_guard_on_latency_has_its_measurement_and_a_guard_on_a_clock_says_where_to_look(tmp_path: Path) -> None:
+    text = "name: desk\nexamples: {path: a.jsonl}\n"
+    assert load_config(written(tmp_path, text)).benchmark.latency is None
+    guarded = load_config(written(tmp_path, text + "promotion: {max_latency_increase: 0.2}\n"))
+    assert guarded.benchmark.latency is not None
+    assert guarded.benchmark.latency.num_rounds >= 5
+    for metric, words in (("latency_seconds", "max_latency_increase"), ("cost_per_1000", "token_prices")):
+        clock = f"promotion: {{guards: [{{metric: {metric}, max_worsening: 0.2}}]}}\n"
+        with pytest.raises(ConfigError, match=words):
+            load_config(written(tmp_path, text + clock))
+    with pytest.raises(ConfigError, match="num_rounds"):
+        load_config(written(tmp_path, text + "benchmark: {latency: {num_rounds: 4}}\n"))
+
+
 def test_the_fit_verdict_is_about_the_gate_s_metric_unless_told_otherwise(tmp_path: Path) -> None:
     text = "name: desk\nexamples: {path: a.jsonl}\npromotion: {primary_metric: rouge_l}\n"
     assert load_config(written(tmp_path, text)).fit.metric == "rouge_l"
