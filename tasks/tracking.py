@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.contracts import DatasetRef
+from tasks.database import database_errors, open_database
 from tasks.errors import ConfigError, MissingDependencyError, RegistryError
 from tasks.outbox import Outbox, Record, claimed, kept_files
 from tasks.scratch import scratch_folder
@@ -69,6 +70,7 @@ def connect() -> Any:
     Raises:
         ConfigError: The URI is not set, or is none that MLflow can open.
         MissingDependencyError: MLflow is not installed.
+        StoreError: The database cannot be read or written: a full disk, a file that is none.
     """
     uri = tracking_uri()
     try:
@@ -79,7 +81,9 @@ def connect() -> Any:
             "tasks.tracking", "no package `mlflow`", "it installed", "pip install 'perennial-llm[registry]'"
         ) from error
     try:
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        open_database(uri)
+        with database_errors(uri):
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, OSError) as error:
         raise ConfigError(
             "environment variable MLFLOW_TRACKING_URI",
