@@ -24,6 +24,7 @@ from typing import Any
 from tasks.addresses import without_secrets
 from tasks.artifact_paths import artifact_root, follow_moved_artifacts
 from tasks.contracts import DatasetRef
+from tasks.database import database_errors, open_database
 from tasks.ensuring import AlreadyThereError, ensure
 from tasks.errors import ConfigError, MissingDependencyError, RegistryError
 from tasks.outbox import Outbox, Record, claimed, kept_files
@@ -72,6 +73,7 @@ def connect() -> Any:
     Raises:
         ConfigError: The URI is not set, or is none that MLflow can open.
         MissingDependencyError: MLflow is not installed.
+        StoreError: The database cannot be read or written: a full disk, a file that is none.
     """
     uri = tracking_uri()
     try:
@@ -84,7 +86,9 @@ def connect() -> Any:
     if uri.startswith("sqlite:///"):
         follow_moved_artifacts(Path(uri.removeprefix("sqlite:///")))
     try:
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        open_database(uri)
+        with database_errors(uri):
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, OSError) as error:
         raise ConfigError(
             "environment variable MLFLOW_TRACKING_URI",
