@@ -51,11 +51,11 @@ def _runner(settings: pii.PiiConfig) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner(max_workers=1)
     options: dict[str, Any] = {}
     if settings.ray_address is None:
-        # Ray listens on every interface and runs what it is sent: with a token of this process's, and without a dashboard.
+        # Ray listens on every interface and runs what whoever has its token sends. By default that is one token for all
+        # clusters, in the home folder; here it is this process's own. Nobody asked for a dashboard.
         options["include_dashboard"] = False
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        os.environ["RAY_AUTH_MODE"] = "token"
     try:
         from prefect_ray import RayTaskRunner
     except ImportError as error:
