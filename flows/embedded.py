@@ -26,10 +26,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
+from urllib.parse import urlsplit
 
 from flows.credential import read_credential
 from flows.loopback import CREDENTIAL_VARIABLE, NONCE_HEADER, PROOF_PATH, proof_of
-from tasks.errors import PerennialError, StoreError
+from tasks.errors import PerennialError, StoreError, ConfigError
 from tasks.processes import start_guarded, stop_group
 from tasks.scratch import sweep_scratch
 
@@ -49,8 +50,10 @@ def prepare_environment() -> None:
     Settings that the user has made stay as they are.
 
     Raises:
+        ConfigError: ``PREFECT_API_URL`` is no address of a server; Prefect itself would break off at it.
         StoreError: The folder cannot be made or written.
     """
+    _check_api_url(os.environ.get("PREFECT_API_URL"))
     folder = home()
     try:
         (folder / "mlflow").mkdir(parents=True, exist_ok=True)
@@ -91,6 +94,17 @@ def prepare_environment() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def _check_api_url(url: str | None) -> None:
+    try:
+        parts = urlsplit(url or "http://localhost")
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        expected = "the address of a server's API, such as http://localhost:4200/api"
+        raise ConfigError("environment variable PREFECT_API_URL", "no such address", expected, "Correct it, or unset it.")
 
 
 @contextmanager

@@ -24,7 +24,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.utilities.templating import apply_values
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.config import RetrainConfig
 from flows.deploying import DEAD_AFTER, HEARTBEAT_SECONDS, deploy, zombie_automation
 from flows.gpu import GPU_SLOTS
@@ -389,3 +391,16 @@ def test_deploying_makes_the_models_experiment_and_registered_model(
         assert {word for what, word in said.items() if "of-deploying" in what and "retrain/" not in what} == words
     assert connect().get_experiment_by_name("of-deploying").tags[MARK]
     assert set(made) <= set(said)
+
+
+@pytest.mark.parametrize(
+    "url", ["not-a-url", "http://[::1/api", "ftp://127.0.0.1/api", "http://host:port/api", "http:///api"]
+)
+def test_an_address_that_is_none_is_named_before_prefect_breaks_off_at_it(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    result = CliRunner().invoke(app, ["deploy"])
+    assert result.exit_code == 2
+    assert "environment variable PREFECT_API_URL: found no such address" in result.output
+    assert "Traceback" not in result.output
