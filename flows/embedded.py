@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 from flows.credential import read_credential
 from flows.loopback import CREDENTIAL_VARIABLE, NONCE_HEADER, PROOF_PATH, proof_of
-from tasks.errors import PerennialError, StoreError, ConfigError
+from tasks.errors import ConfigError, PerennialError, StoreError
 from tasks.processes import start_guarded, stop_group
 from tasks.scratch import sweep_scratch
 
