@@ -196,3 +196,13 @@ def test_records_that_wait_for_a_server_are_their_owners_alone(tmp_path: Path) -
     assert outbox.path.stat().st_mode & 0o077 == 0
     assert outbox.path.parent.stat().st_mode & 0o077 == 0
     outbox.discard()
+
+
+def test_the_next_start_of_a_command_is_a_start(temporary: Path, tmp_path: Path) -> None:
+    kill(start(_HOLD, temporary))
+    assert files_below(temporary)
+    code = f"import os; os.environ['PERENNIAL_HOME'] = {str(tmp_path / 'home')!r}\n"
+    code += "from flows.embedded import prepare_environment; prepare_environment(); print('ready', flush=True)"
+    process = start(code, temporary)
+    process.communicate()
+    assert not files_below(temporary)
