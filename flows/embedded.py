@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 
 from flows.credential import read_credential
 from flows.loopback import CREDENTIAL_VARIABLE, NONCE_HEADER, PROOF_PATH, proof_of
+from tasks.database import open_database
 from tasks.errors import ConfigError, PerennialError, StoreError
 from tasks.processes import start_guarded, stop_group
 from tasks.scratch import sweep_scratch
@@ -194,6 +195,7 @@ def start_mlflow_server(port: int) -> Popen[bytes]:
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{port},localhost:{port}",
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
     }
+    open_database(settings["MLFLOW_BACKEND_STORE_URI"])
     return _serve("mlflow", port, read_credential(home()), settings)
 
 

@@ -87,7 +87,8 @@ def test_a_store_that_went_from_a_folder_to_a_bucket_serves_every_command(
         assert "Would remove" in moved.run("prune", *CONFIG)
 
         # An empty bucket is a new store: nothing that only the old one holds counts as done, and the champion comes along.
-        moved.write_config(store="s3://bucket/elsewhere")
+        sft = {**moved.settings["training"]["sft"], "learning_rate": 0.003}
+        moved.write_config(store="s3://bucket/elsewhere", training={**moved.settings["training"], "sft": sft})
         anew = moved.retrain()
         assert worked(anew) >= EXPENSIVE, anew
         assert "fetched from the registry" in anew["find_champion"]
