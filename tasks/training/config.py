@@ -450,7 +450,7 @@ class HardwareConfig(_Settings):
     @model_validator(mode="after")
     def _speed_is_known(self) -> Self:
         if self.tflops is None and self._known_tflops is None:
-            raise ValueError("tflops: the speed of the device named is not known here; set it from its data sheet")
+            raise ValueError("tflops: the speed of this device is not known here; set it from the device's data sheet")
         return self
 
     @property

@@ -394,7 +394,7 @@ def test_every_kind_that_a_detector_finds_is_known(strict: Policy) -> None:
 
 
 def test_a_kind_that_no_detector_finds_is_refused_by_the_configuration() -> None:
-    with pytest.raises(ValueError, match="no detector finds 'PERSONS'; did you mean PERSON"):
+    with pytest.raises(ValueError, match="no detector finds the entity named at place 1; did you mean PERSON"):
         PiiConfig(operators={"PERSONS": "keep"})
     with pytest.raises(ValueError, match="known are AGE, "):
         PiiConfig(operators={"?": "keep"})
