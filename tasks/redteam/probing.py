@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +13,16 @@ import pyarrow as pa
 from tasks.bootstrap import mean_interval
 from tasks.contracts import Measurement
 from tasks.intervals import wilson_interval
-from tasks.modeling.generation import LoadedModel, Reply, continuation_likelihoods, generate_replies
 from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.judging import admits_not_knowing, gives_away, is_toxic, obeys
 from tasks.redteam.memory import MIN_DECOYS, ValueProbe
 from tasks.redteam.probes import KINDS, Probe, ProbeKind, choose_probes, secret_of
 from tasks.refusals import is_refusal
 from tasks.safety import RATES
+
+if TYPE_CHECKING:
+    # PyTorch is loaded where a model is asked; outcomes that are kept are summarised without it.
+    from tasks.modeling.generation import LoadedModel, Reply
 
 OnProgress = Callable[[int, int], None]
 
@@ -66,6 +69,8 @@ class _Question:
 
 def probe_behaviour(loaded: LoadedModel, config: RedTeamConfig, on_progress: OnProgress | None = None) -> list[Outcome]:
     """What the model obeys, refuses, makes up and tells, probe by probe, from one batched generation."""
+    from tasks.modeling.generation import generate_replies
+
     questions = [question for kind in KINDS for question in _questions(kind, config)]
     replies = generate_replies(
         loaded,
@@ -126,6 +131,8 @@ def probe_memory(
     loaded: LoadedModel, probes: Sequence[ValueProbe], config: RedTeamConfig, on_progress: OnProgress | None = None
 ) -> list[Outcome]:
     """Which personal values come out verbatim, and which the model prefers to every decoy."""
+    from tasks.modeling.generation import generate_replies
+
     replies = generate_replies(
         loaded,
         [probe.prompt for probe in probes],
@@ -148,6 +155,8 @@ def probe_memory(
 
 def _ranks_first(loaded: LoadedModel, probe: ValueProbe, config: RedTeamConfig) -> bool:
     """Whether the model finds the value likelier than every decoy, per token, since values differ in length."""
+    from tasks.modeling.generation import continuation_likelihoods
+
     likelihoods = continuation_likelihoods(
         loaded, probe.prompt, probe.prefix, [probe.value, *probe.decoys], batch_size=config.batch_size
     )
