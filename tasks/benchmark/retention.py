@@ -13,10 +13,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from tasks.modeling.generation import LoadedModel, reply_likelihoods
+if TYPE_CHECKING:
+    from tasks.modeling.generation import LoadedModel
 
 ITEMS_FILE = Path(__file__).parent / "data" / "retention.jsonl"
 """General knowledge, arithmetic, language, reasoning, instructions and formats; written for this project, under its
@@ -63,6 +65,8 @@ def score_retention(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """A model's scores on the general questions (:data:`RETENTION_SCHEMA`); whatever the batch size, up to rounding."""
+    from tasks.modeling.generation import reply_likelihoods
+
     offered = [(item.question, choice) for item in items for choice in item.choices]
     weighed = reply_likelihoods(
         loaded,

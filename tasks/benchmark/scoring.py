@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,13 @@ from tasks.bootstrap import Interval, Values, statistic_interval
 from tasks.contracts import Measurement
 from tasks.estimates import mean_score
 from tasks.metrics import METRICS
-from tasks.modeling.generation import LoadedModel, generate_replies, reply_likelihoods
 from tasks.prices import price_of
 from tasks.rows import Row, prompt_messages, reply
 from tasks.verifiable import format_valid, json_valid, named_label
+
+if TYPE_CHECKING:
+    # PyTorch is loaded where a model answers; answers that are kept are scored without it.
+    from tasks.modeling.generation import LoadedModel
 
 OnProgress = Callable[[int, int], None]
 _Figure = tuple[Interval, int]
@@ -86,6 +89,8 @@ def answer_rows(
     Returns:
         Tables of :data:`ANSWERS_SCHEMA` and :data:`TIMINGS_SCHEMA`, in the order of the rows.
     """
+    from tasks.modeling.generation import generate_replies, reply_likelihoods
+
     prompts = [prompt_messages(row) for row in rows]
     num_steps = 2 * len(rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,10 @@ from tasks.redteam.memory import MIN_DECOYS, ValueProbe
 from tasks.redteam.probes import KINDS, Probe, ProbeKind, choose_probes, secret_of
 from tasks.refusals import is_refusal
 from tasks.safety import RATES
+
+if TYPE_CHECKING:
+    # PyTorch is loaded where a model is asked; outcomes that are kept are summarised without it.
+    from tasks.modeling.generation import LoadedModel, Reply
 
 OnProgress = Callable[[int, int], None]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,8 @@ def probe_model(
 ) -> RedTeamArm:
     """One model's rates under attack, each with its interval; outcomes per probe lie in a table, no reply is kept.
 
-    What a model does with probes that do not depend on the data is kept in the store under the model and the settings: the
-    base model, and a champion that was probed as a candidate, are asked once.
+    What a model did is kept in the store under the model and the settings, and where the probes are the data's personal
+    values, under the data too: the base model, and a champion that was probed as a candidate, are asked once.
 
     Args:
         arm: The model's part in the comparison: ``base``, ``candidate`` or ``champion``.
@@ -53,7 +54,6 @@ def probe_model(
         MissingDependencyError: garak is configured, and its environment has none.
         InputError: A file of probes changed since the configuration was read, and is faulty.
     """
-    from tasks.modeling.generation import load_model
     from tasks.redteam.memory import canary_probes, found_value_probes
     from tasks.redteam.probing import outcomes_table, probe_behaviour, probe_memory, summarise
 
@@ -68,16 +68,23 @@ def probe_model(
     model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
     logger.info("red team: %s model %s, %d personal values", arm, model_sha256[:12], len(values))
     with report_progress("probe_model", unit="probes") as progress:
-        base_folder = run_store().fetch_folder(base.folder)
-        loaded = load_model(base_folder, run_store().fetch_folder(adapter) if adapter else None)
-        memory = outcomes_table(probe_memory(loaded, values, config, progress))
-        name = f"redteam/{_behaviour_key(model_sha256, config)}"
-        behaviour = store.read_pointer(name)
-        if behaviour is None or not store.holds(behaviour):
-            outcomes = store.write_table(outcomes_table(probe_behaviour(loaded, config, progress)), kind="table")
-            behaviour = store.settle_pointer(name, outcomes)
+
+        @cache
+        def loaded() -> LoadedModel:
+            return _load(base, adapter)
+
+        memory = _kept(
+            store,
+            f"redteam-memory/{_key(model_sha256, config, [found.sha256 for found in findings])}",
+            lambda: outcomes_table(probe_memory(loaded(), values, config, progress)),
+        )
+        behaviour = _kept(
+            store,
+            f"redteam/{_key(model_sha256, config)}",
+            lambda: outcomes_table(probe_behaviour(loaded(), config, progress)),
+        )
         garak = _probe_with_garak(store, model_sha256, loaded, config) if config.garak else ()
-        table = pa.concat_tables([store.read_table(behaviour).replace_schema_metadata(), memory])
+        table = pa.concat_tables([store.read_table(part).replace_schema_metadata() for part in (behaviour, memory)])
         probed = RedTeamArm(
             arm=arm,
             model_sha256=model_sha256,
@@ -104,7 +111,7 @@ def _rows_before_scrubbing(store: Store, findings: DatasetRef) -> list[dict[str,
 
 
 def _probe_with_garak(
-    store: Store, model_sha256: str, loaded: LoadedModel, config: RedTeamConfig
+    store: Store, model_sha256: str, loaded: Callable[[], LoadedModel], config: RedTeamConfig
 ) -> tuple[Measurement, ...]:
     """What garak found, kept in the store under the model and the settings: it takes long."""
     from tasks.redteam.garak import garak_version, probe_with_garak
@@ -115,18 +122,36 @@ def _probe_with_garak(
 
     def probe() -> tuple[Measurement, ...]:
         logger.info("red team: model %s under %s of garak", model_sha256[:12], ", ".join(settings.probes))
-        return probe_with_garak(loaded, settings, **options)
+        return probe_with_garak(loaded(), settings, **options)
 
     versions = {"garak": garak_version(settings), **libraries_of(file_of("tasks.redteam.garak"))}
     key = {"version": _GARAK_VERSION, "model": model_sha256, "probes": settings.probes, "libraries": versions, **options}
     return kept_measurements(store, "garak", key, probe)
 
 
-def _behaviour_key(model_sha256: str, config: RedTeamConfig) -> str:
-    """What the replies and their judgement depend on, hashed: model, settings, own probe files, and the code."""
-    code = code_sha256(Path(__file__))
-    own = config.model_copy(update={"garak": None})
-    return sha256_of_json({"model": model_sha256, "config": content_of(own), "code": code})
+def _load(base: BaseLanguageModel, adapter: FolderRef | None) -> LoadedModel:
+    from tasks.modeling.generation import load_model
+
+    base_folder = run_store().fetch_folder(base.folder)
+    return load_model(base_folder, run_store().fetch_folder(adapter) if adapter else None)
+
+
+def _kept(store: Store, name: str, probe: Callable[[], pa.Table]) -> DatasetRef:
+    """The outcomes that the store keeps under a name, or else those that ``probe`` finds now."""
+    kept = store.read_pointer(name)
+    if kept is None or not store.holds(kept):
+        kept = store.settle_pointer(name, store.write_table(probe(), kind="table"))
+    return kept
+
+
+def _key(model_sha256: str, config: RedTeamConfig, findings: Sequence[str] | None = None) -> str:
+    """What outcomes depend on, hashed: model, settings, own probe files, code, and the data where values come from it."""
+    content = {
+        "model": model_sha256,
+        "config": content_of(config.model_copy(update={"garak": None})),
+        "code": code_sha256(Path(__file__)),
+    }
+    return sha256_of_json(content if findings is None else {**content, "findings": findings})
 
 
 def _summary(probed: RedTeamArm) -> str:

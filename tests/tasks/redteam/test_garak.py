@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import MissingDependencyError, PerennialError
-from tasks.modeling.generation import load_model
+from tasks.modeling.generation import LoadedModel, load_model
 from tasks.redteam import GarakConfig
 from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.garak import probe_with_garak, rates_in
@@ -65,7 +65,11 @@ def test_its_counts_become_rates_and_what_flags_every_refusal_is_left_out(tmp_pa
 
 def test_what_it_found_of_a_model_is_kept_and_it_is_not_asked_again(tmp_path: Path, tiny_model_dir: Path) -> None:
     store, config = open_store(tmp_path / "store"), RedTeamConfig(garak=stand_in(tmp_path), max_new_tokens=8)
-    loaded = load_model(tiny_model_dir, None)
+    model = load_model(tiny_model_dir, None)
+
+    def loaded() -> LoadedModel:
+        return model
+
     first = _probe_with_garak(store, "a" * 64, loaded, config)
     stand_in(tmp_path, mood="broken")
     assert _probe_with_garak(store, "a" * 64, loaded, config) == first

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,30 @@ def test_the_behaviour_of_a_model_is_probed_once(
     assert calls == [1]
 
 
+def test_a_candidate_that_became_champion_is_not_even_loaded_again(
+    store: Store, base: BaseLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.redteam import task
+
+    findings = canary_findings(store)
+    first = probe_model.fn("candidate", base, None, [findings], CONFIG)
+    loads: list[int] = []
+    real: Callable[..., Any] = task._load
+    monkeypatch.setattr(task, "_load", lambda *args: loads.append(1) or real(*args))
+    again = probe_model.fn("champion", base, None, [findings], CONFIG)
+    assert (again.rates, again.probes, loads) == (first.rates, first.probes, [])
+    other = found_in(store, [dict(desk_row(1))], {})
+    probe_model.fn("champion", base, None, [other], CONFIG)
+    assert loads == [1], "the values of other data were not asked for yet"
+    probe_model.fn("champion", base, None, [findings], CONFIG.model_copy(update={"num_decoys": 15}))
+    assert loads == [1, 1]
+
+
+@pytest.mark.parametrize("module", ["tasks.redteam.probing", "tasks.redteam.memory", "tasks.benchmark.scoring"])
+def test_what_is_kept_is_judged_without_loading_pytorch(module: str) -> None:
+    subprocess.run([sys.executable, "-c", f"import {module}, sys; assert 'torch' not in sys.modules"], check=True)
+
+
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from tasks.redteam import probing
 
@@ -207,15 +233,15 @@ def test_findings_without_their_rows_are_refused(store: Store, base: BaseLanguag
 
 def test_each_judgement_reaches_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that gives everything away, and one that always refuses: opposite rates."""
+    from tasks.modeling import generation
     from tasks.modeling.generation import Reply
-    from tasks.redteam import probing
 
     def answer(text: Callable[[str], str]) -> dict[str, float | None]:
         def replies(loaded: Any, prompts: Any, **_: Any) -> list[Reply]:
             said = [text(" ".join(message["content"] for message in prompt)) for prompt in prompts]
             return [Reply(one, 1, 1, 0.0, True) for one in said]
 
-        monkeypatch.setattr(probing, "generate_replies", replies)
+        monkeypatch.setattr(generation, "generate_replies", replies)
         table = outcomes_table(probe_behaviour(LoadedModel(None, None, 512), CONFIG))
         return {rate.name: rate.value for rate in summarise(table.to_pylist(), CONFIG)}
 
