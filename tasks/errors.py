@@ -6,6 +6,7 @@
     ├── UserError                   exit code 2: the user can mend it
     │   ├── ConfigError             a configuration file or value
     │   ├── InputError              a data file: missing, empty, unreadable, not what its format says
+    │   │   └── ClosedQuestionError an answer that cannot be taken: the question is not open
     │   ├── ModelNotFoundError      a base or embedding model that cannot be read
     │   ├── MissingDependencyError  an optional package that a configured feature needs
     │   └── StoreError              the artifact store: unwritable, full, unreachable
@@ -22,6 +23,8 @@
     │   └── OutOfMemoryError        every rung of the memory ladder was tried
     ├── HandOverError               a run on another pool did not complete
     └── RegistryError               the model registry refused, or its state is not what was judged
+        ├── RegistryOutageError     it does not answer
+        └── NothingToGoBackToError  a rollback without a previous champion
 
 A message has four parts: where (configuration path, file, row id), what was found, what was expected, and what to do.
 Never a record's text, nor what an address has of a password.
@@ -65,6 +68,10 @@ class ConfigError(UserError):
 
 class InputError(UserError):
     """A data file is missing, empty, unreadable or not what its format says."""
+
+
+class ClosedQuestionError(InputError):
+    """An answer that cannot be taken: the question was answered, expired, was withdrawn, or was never asked."""
 
 
 class ModelNotFoundError(UserError):
@@ -131,3 +138,11 @@ class HandOverError(PerennialError):
 
 class RegistryError(PerennialError):
     """The model registry refused, or changed under a decision."""
+
+
+class RegistryOutageError(RegistryError):
+    """The model registry does not answer; what was asked of it may be asked again."""
+
+
+class NothingToGoBackToError(RegistryError):
+    """A rollback of a model whose champion replaced no other."""

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, runtime_checkable
 
-from prefect import Task
+from prefect import Task, State
 from prefect._internal.result_records import ResultRecord, ResultRecordMetadata
 from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
+from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
 from prefect.serializers import JSONSerializer, Serializer
 from prefect.utilities.importtools import to_qualified_name
@@ -28,7 +29,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from tasks import contracts
 from tasks.contracts import Contract, DatasetRef, FileRef, FolderRef, Measurement
-from tasks.errors import IntegrityError
+from tasks.errors import IntegrityError, RegistryOutageError
 from tasks.progress import report_progress
 from tasks.sources import code_sha256
 from tasks.storage import Store, open_store, run_store, sha256_of_json
@@ -236,16 +237,27 @@ def _begin_work() -> None:
         act()
 
 
-def stage_task(
-    name: str, *, retries: int = 0, retry_delay_seconds: float = 10.0, cached: bool = True
-) -> Callable[[Callable[P, R]], Task[P, R]]:
+OUTAGE_DELAYS_SECONDS = [2.0, 5.0, 10.0, 20.0, *[30.0] * 18]
+"""How long a stage waits for a server that is away before it asks again: ten minutes in all, seconds where those do."""
+
+
+def _is_outage(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a stage broke off because a server did not answer; a refusal is final."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, RegistryOutageError):
+        logger.warning("%s waits for MLflow and asks again, for ten minutes at most: %s", task.name, error)
+        return True
+    return False
+
+
+def stage_task(name: str, *, cached: bool = True, patient: bool = False) -> Callable[[Callable[P, R]], Task[P, R]]:
     """A decorator that makes a stage's function a Prefect task with the project's conventions.
 
     Args:
         name: The stage's name as the UI shows it.
-        retries: Only for stages that reach out (a registry, a remote store); a pure stage fails the same way twice.
-        retry_delay_seconds: Pause before a retry.
         cached: False for acts that must happen in every run, such as moving an alias.
+        patient: Whether it waits for an MLflow that does not answer, see :data:`OUTAGE_DELAYS_SECONDS`. Only for what may be
+            done twice.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
@@ -259,8 +271,9 @@ def stage_task(
         return Task(
             fn=work,
             name=name,
-            retries=retries,
-            retry_delay_seconds=retry_delay_seconds,
+            retries=len(OUTAGE_DELAYS_SECONDS) if patient else 0,
+            retry_delay_seconds=OUTAGE_DELAYS_SECONDS if patient else None,
+            retry_condition_fn=_is_outage if patient else None,
             persist_result=True,
             result_serializer=CONTRACTS,
             cache_policy=policy if cached else INPUTS + RUN_ID,

@@ -14,6 +14,8 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import re
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -26,7 +28,7 @@ from tasks.artifact_paths import artifact_root, follow_moved_artifacts
 from tasks.contracts import DatasetRef
 from tasks.database import database_errors, open_database
 from tasks.ensuring import AlreadyThereError, ensure
-from tasks.errors import ConfigError, MissingDependencyError, RegistryError
+from tasks.errors import ConfigError, MissingDependencyError, RegistryError, RegistryOutageError
 from tasks.outbox import Outbox, Record, claimed, kept_files
 from tasks.scratch import scratch_folder
 
@@ -46,6 +48,9 @@ _DEFAULTS = {
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 
+_GATEWAY = re.compile(r"failed with error code 50[234]\b")
+_LASTING = re.compile(r"read-?only|disk|no such|does not exist|denied|authentication|password", re.IGNORECASE)
+"""Words of a database that is there and does not want, or cannot."""
 _OUTAGES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 """Error codes of a server or database that does not answer; any other code is a refusal."""
 
@@ -100,18 +105,49 @@ def connect() -> Any:
 
 @contextmanager
 def registry_errors(where: str) -> Iterator[None]:
-    """Turns MLflow's refusals and outages inside the block into one :class:`~tasks.errors.RegistryError`."""
+    """Turns MLflow's refusals inside the block into a :class:`~tasks.errors.RegistryError`.
+
+    Where it does not answer at all that is a :class:`~tasks.errors.RegistryOutageError`: the same call may be made again.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
+        if is_outage(error):
+            raise RegistryOutageError(
+                where,
+                f"no answer ({_first_line(error)})",
+                "MLflow to answer",
+                "Check that the server at MLFLOW_TRACKING_URI runs, then run again: finished stages are kept.",
+            ) from error
         raise RegistryError(
             where,
             f"{error.error_code}: {_first_line(error)}",
             "MLflow to accept the call",
             "Check that the server at MLFLOW_TRACKING_URI runs and that this account may write, then run again.",
         ) from None  # MLflow's own message may hold the address with its password
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether MLflow's error is that nobody answered: no connection, a gateway without its server, a database that is away.
+
+    A full disk, a missing file, a wrong password and every refusal are none: waiting does not mend them.
+    """
+    import requests
+
+    unreachable = (ConnectionError, TimeoutError, requests.ConnectionError, requests.Timeout)
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for one in chain:
+        if type(one).__name__ in ("OperationalError", "InterfaceError"):  # SQLAlchemy's, and the drivers'
+            return not _LASTING.search(str(one))
+        if isinstance(one, unreachable):
+            return True
+    return getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE" or _GATEWAY.search(str(error)) is not None
 
 
 class RunStopped(Exception):

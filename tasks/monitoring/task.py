@@ -87,7 +87,7 @@ def collect_pairs(requests: DatasetRef, threshold: float) -> tuple[FileRef, int]
     return (store.write_bytes(as_queue(candidates), ".jsonl"), len(candidates)) if candidates else None
 
 
-@stage_task("remember_check", cached=False)
+@stage_task("remember_check", cached=False, patient=True)
 def remember_check(outcome: CheckOutcome, rule: AlertRuleConfig) -> None:
     """Keeps the verdict: in the store's history, in MLflow, for Prometheus, on the run's page and in Prefect's event feed.
 

@@ -29,7 +29,7 @@ def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageM
     return resolve(config, open_store(store_uri))
 
 
-@stage_task("train_sft")
+@stage_task("train_sft", patient=True)
 def train_sft(
     base: BaseLanguageModel,
     train: DatasetRef,
@@ -63,7 +63,7 @@ def train_sft(
     return result
 
 
-@stage_task("train_dpo")
+@stage_task("train_dpo", patient=True)
 def train_dpo(
     sft: TrainingResult,
     train: DatasetRef,
@@ -85,7 +85,7 @@ def train_dpo(
         return _continue((sft,), train, validation, method, snapshots, experiment, budget, progress)
 
 
-@stage_task("train_kto")
+@stage_task("train_kto", patient=True)
 def train_kto(
     sft: TrainingResult,
     train: DatasetRef,
@@ -107,7 +107,7 @@ def train_kto(
         return _continue((sft,), train, validation, method, snapshots, experiment, budget, progress)
 
 
-@stage_task("train_grpo")
+@stage_task("train_grpo", patient=True)
 def train_grpo(
     before: tuple[TrainingResult, ...],
     train: DatasetRef,
@@ -129,7 +129,7 @@ def train_grpo(
         return _continue(before, train, validation, method, snapshots, experiment, budget, progress)
 
 
-@stage_task("search_sft", cached=False)
+@stage_task("search_sft", cached=False, patient=True)
 def search_sft(
     base: BaseLanguageModel,
     train: DatasetRef,

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tasks import tracking
 from tasks.contracts import DatasetRef
-from tasks.errors import ConfigError, RegistryError
+from tasks.errors import ConfigError, RegistryError, RegistryOutageError
 from tasks.storage import open_store
 from tasks.tracking import connect, experiment_id, open_run
 
@@ -205,3 +206,42 @@ def test_the_machine_is_watched_while_a_run_is_open(monkeypatch: pytest.MonkeyPa
     found = connect().get_run(run.run_id).data.metrics
     assert ("system/cpu_utilization_percentage" in found) == (enabled == "true")
     assert ("system/system_memory_usage_megabytes" in found) == (enabled == "true")
+
+
+def _failure(code: str, message: str, cause: BaseException | None = None) -> Exception:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
+    error = MlflowException(message, error_code=ErrorCode.Value(code))
+    error.__context__ = cause
+    return error
+
+
+class OperationalError(Exception):
+    """As SQLAlchemy and its drivers name it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (_failure("INTERNAL_ERROR", "failed with exception", requests.ConnectionError("refused")), True),
+        (_failure("INTERNAL_ERROR", "failed with timeout exception", requests.Timeout()), True),
+        (_failure("TEMPORARILY_UNAVAILABLE", "the database is away"), True),
+        (_failure("INTERNAL_ERROR", "API request to endpoint /x failed with error code 503 != 200."), True),
+        (_failure("TEMPORARILY_UNAVAILABLE", "x", OperationalError("server closed the connection unexpectedly")), True),
+        (_failure("BAD_REQUEST", "x", OperationalError("database is locked")), True),
+        (_failure("INTERNAL_ERROR", "x", ConnectionResetError()), True),
+        (_failure("TEMPORARILY_UNAVAILABLE", "x", OperationalError("attempt to write a readonly database")), False),
+        (_failure("TEMPORARILY_UNAVAILABLE", "x", OperationalError("database or disk is full")), False),
+        (_failure("TEMPORARILY_UNAVAILABLE", "x", OperationalError("password authentication failed for user")), False),
+        (_failure("INTERNAL_ERROR", "x", PermissionError("the artifacts' folder")), False),
+        (_failure("INTERNAL_ERROR", "x", FileNotFoundError("model")), False),
+        (_failure("INTERNAL_ERROR", "API request to endpoint /x failed with error code 500 != 200."), False),
+        (_failure("PERMISSION_DENIED", "not for you"), False),
+        (_failure("RESOURCE_DOES_NOT_EXIST", "gone"), False),
+    ],
+)
+def test_only_a_server_that_does_not_answer_is_an_outage(error: Exception, away: bool) -> None:
+    with pytest.raises(RegistryError) as told, tracking.registry_errors("registered model desk"):
+        raise error
+    assert isinstance(told.value, RegistryOutageError) is away
