@@ -1,4 +1,4 @@
-"""What `perennial deploy` brings a Prefect server to: pools, the GPU limit, the automation for dead runs, deployments.
+"""What `perennial deploy` brings a server to: pools, the GPU limit, automations for dead and crashed runs, deployments.
 
 The deployments are those of one file; other files' are left alone. Each thing is read first and written only where it
 differs, so that deploying again changes nothing and says so, and two commands at once end alike. What an operator turned
@@ -38,6 +38,7 @@ from flows.config import RetrainConfig
 from flows.deployment_file import Deployment, identity_of, read_deployments, retrains_in
 from flows.gpu import GPU_SLOTS
 from flows.parameters import check_parameters
+from flows.restarting import restart_automation
 from tasks.ensuring import ensure
 from tasks.errors import ConfigError, PerennialError
 from tasks.paging import every
@@ -101,7 +102,7 @@ def deploy(
                 yield from _ensure_pool(client, pool, profile, path.parent / "pools")
         with prefect_errors(f"concurrency limit {GPU_SLOTS}"):
             yield from _ensure_limit(client, num_gpus)
-        for automation in (zombie_automation(),):
+        for automation in (zombie_automation(), restart_automation()):
             with prefect_errors(f"automation {automation.name}"):
                 yield from _ensure_automation(client, automation)
         for settings in retrains:
