@@ -16,6 +16,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStat
 from tasks.alerts.delivery import RefusedError, UnavailableError
 from tasks.contracts import Alert, WindowCheck
 from tasks.errors import PerennialError
+from tasks.texts import cut
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class PrefectRuns:
                     deployment.id,
                     parameters={"alert": alert.model_dump(mode="json")},
                     idempotency_key=key,
-                    tags=["alert", f"model:{alert.model}"],
+                    tags=["alert", f"model:{alert.model}", *origin_tags(alert)],
                 )
                 await _tell_feed(client.request, alert, str(run.id))
         except ObjectNotFound as error:
@@ -95,6 +96,11 @@ async def _bound(response: httpx.Response) -> None:
 
 
 _BOUNDED: dict[str, Any] = {"event_hooks": {"response": [_bound]}}
+
+
+def origin_tags(alert: Alert) -> list[str]:
+    """The tags of a run that say which alert it is about; Prefect's page filters by them."""
+    return [cut(tag) for tag in (f"alert:{alert.name}", f"signal:{alert.signal}", f"sender:{alert.sender}")]
 
 
 async def _tell_feed(request: Callable[..., Awaitable[Any]], alert: Alert, run_id: str) -> None:

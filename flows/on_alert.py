@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from prefect import flow
+import re
 
+from flows.alert_runs import origin_tags
 from flows.config import RetrainConfig, sent_to_prefect
+from prefect import flow, runtime, tags
 from flows.gpu import cancel_children
 from flows.naming import name_when_due
+from flows.request import RunRequest
 from flows.retrain import retrain
 from tasks import alerts, ingest
 from tasks.contracts import Alert, AlertOutcome
 from tasks.stage import CONTRACTS
+from tasks.texts import cut
 
 _DEFAULT_POLICY = alerts.AlertPolicy()
+_REASON_CHARACTERS = 500
+
+
+def _run_name() -> str:
+    """``<model>-alert-<signal>-<time>-…``."""
+    signal = re.sub(r"[^A-Za-z0-9]+", "-", runtime.flow_run.parameters["alert"].signal).strip("-")[:40]
+    return name_when_due(f"alert-{signal}" if signal else "alert")()
+
+
+def reason_of_alert(alert: Alert) -> str:
+    """What goes on record as the reason of the retrain: which alert, on what, from whom, about which time."""
+    window = f"{alert.window_start:%Y-%m-%d %H:%M} to {alert.window_end:%Y-%m-%d %H:%M} UTC"
+    what = f"Alert {alert.name} on {alert.signal}, sent by {alert.sender} as {alert.fingerprint}, about {window}."
+    return cut(what, _REASON_CHARACTERS)
 
 
 @flow(
     name="retrain-on-alert",
-    flow_run_name=name_when_due("alert"),
+    flow_run_name=_run_name,
     persist_result=True,
     result_serializer=CONTRACTS,
     on_cancellation=[cancel_children],
@@ -37,5 +55,7 @@ def retrain_on_alert(config: RetrainConfig, alert: Alert, policy: alerts.AlertPo
     decision = alerts.decide_retrain(alert, config.name, history, new_rows, policy)
     if not decision.retrain:
         return AlertOutcome(alert=alert, decision=decision)
-    outcome = retrain(config.within(decision.created_after, decision.created_before))
+    with tags("alert", *origin_tags(alert)):
+        window = config.within(decision.created_after, decision.created_before)
+        outcome = retrain(window, RunRequest(reason=reason_of_alert(alert)))
     return AlertOutcome(alert=alert, decision=decision, outcome=outcome)

@@ -15,7 +15,7 @@ from tasks.training import BudgetConfig
 
 
 class RunRequest(Section):
-    """Why a run was started by hand, and how it differs from the quarterly one; what is left empty is as configured."""
+    """Why a run was started by hand or by an alert, and how it differs; what is left empty is as configured."""
 
     reason: str = Field(
         min_length=3,
@@ -81,7 +81,7 @@ def as_requested(config: RetrainConfig, request: RunRequest | None) -> RetrainCo
 
 
 def reason_of(request: RunRequest | None) -> str | None:
-    """Why a person started the run; None for a run that nobody started by hand."""
+    """Why a person or an alert started the run; None for a run that was merely due."""
     return request.reason if request else None
 
 

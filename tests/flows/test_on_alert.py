@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from prefect import flow
+from prefect import flow, runtime
 
 from flows import on_alert
+from flows.alert_runs import origin_tags
 from flows.config import RetrainConfig
+from flows.request import RunRequest
 from tasks.alerts import AlertPolicy
 from tasks.contracts import Alert
 from tasks.errors import IntegrityError
@@ -48,6 +50,8 @@ class Retrains:
 
     def __init__(self) -> None:
         self.configs: list[RetrainConfig] = []
+        self.reasons: list[str] = []
+        self.tags: list[set[str]] = []
         self.fail = False
 
 
@@ -56,8 +60,10 @@ def retrains(monkeypatch: pytest.MonkeyPatch) -> Retrains:
     seen = Retrains()
 
     @flow(name="retrain")
-    def retrain(config: RetrainConfig) -> None:
+    def retrain(config: RetrainConfig, request: RunRequest) -> None:
         seen.configs.append(config)
+        seen.reasons.append(request.reason)
+        seen.tags.append(set(runtime.flow_run.tags))
         if seen.fail:
             raise IntegrityError("a", "b", "c", "d")
 
@@ -85,6 +91,26 @@ def test_an_alert_becomes_one_retrain_on_its_window_and_the_next_one_waits(tmp_p
 
     other = on_alert.retrain_on_alert(config_of(tmp_path, "other-desk"), alert("other-desk"), policy)
     assert other.decision.retrain
+
+
+@pytest.mark.usefixtures("embedded_home")
+@pytest.mark.parametrize(
+    ("name", "signal", "sender"),
+    [
+        ("HighThumbsDown", "feedback", "alertmanager"),
+        ("p95 \u0000 slow \u202e", "latency / p95", "grafana"),
+        ("x" * 100, "y" * 100, "check"),
+    ],
+)
+def test_a_retrain_says_which_alert_it_was(tmp_path: Path, retrains: Retrains, name: str, signal: str, sender: Any) -> None:
+    model = f"told-{sender}"
+    changes = {"name": name, "signal": signal, "sender": sender, "fingerprint": "f" * 128}
+    fired = alert(model).model_copy(update=changes)
+    on_alert.retrain_on_alert(config_of(tmp_path, model), fired, AlertPolicy(min_new_rows=1))
+    (reason,), (tags,) = retrains.reasons, retrains.tags
+    for told in (sender, signal, "f" * 64, f"{WINDOW_END:%Y-%m-%d %H:%M} UTC", name.partition(" ")[0]):
+        assert told in reason
+    assert {f"signal:{signal}", f"sender:{sender}", *origin_tags(fired)} <= tags
 
 
 @pytest.mark.usefixtures("embedded_home")
