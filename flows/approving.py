@@ -6,25 +6,30 @@ Both give the same answer to the same question, which stands in the version's ta
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
+from http import HTTPStatus
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from prefect import runtime
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
-from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound
-from prefect.flow_runs import resume_flow_run, suspend_flow_run
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
+from prefect.input.run_input import keyset_from_base_key
 from pydantic import Field, ValidationError
 
 from flows.evidence_store import open_evidence_store
 from tasks import dossier, registry
 from tasks.contracts import PromotionRecord, RetrainOutcome, RunEvidence, RunFindings
-from tasks.errors import InputError
+from tasks.errors import ClosedQuestionError, InputError
+from tasks.registry.approval import describe_approval
 from tasks.texts import Name, Reason
 
 PROMOTE_DEPLOYMENT = "promote/promote"
+_KEY = "approval"
+Form = TypeVar("Form", bound=RunInput)
 
 
 class ApprovalForm(RunInput):
@@ -75,10 +80,27 @@ def should_wait(record: PromotionRecord) -> bool:
 
     After the answer the run starts from its top, with the stages before the question kept: the record still says "asked".
     """
+    return record.approval is not None and record.approval.verdict is None and can_suspend()
+
+
+def can_suspend() -> bool:
+    """Whether this run has a deployment that can go on with it later, and is no child of another."""
     context = FlowRunContext.get()
-    if record.approval is None or record.approval.verdict is not None or context is None or context.flow_run is None:
-        return False
-    return context.flow_run.deployment_id is not None and context.flow_run.parent_task_run_id is None
+    run = context.flow_run if context is not None else None
+    return run is not None and run.deployment_id is not None and run.parent_task_run_id is None
+
+
+def wait(form: type[Form], lines: list[str], key: str, seconds: int | None = None) -> Form:
+    """The form as a person filled it in; until then the run is suspended and holds no slot of any pool.
+
+    Args:
+        form: What to ask.
+        lines: Paragraphs in Markdown, shown above the form.
+        key: Names the question within the run.
+        seconds: The run fails after so long; None: Prefect's default.
+    """
+    filled = suspend_flow_run(form.with_initial_data(description="\n\n".join(lines)), timeout=seconds, key=key)
+    return filled
 
 
 def wait_for_answer(evidence: RunEvidence) -> registry.Answer:
@@ -96,7 +118,23 @@ def wait_for_answer(evidence: RunEvidence) -> registry.Answer:
         verdict_of(evidence).sentence,
         *(f"- {reason}" for reason in evidence.decision.reasons),
     ]
-    form = suspend_flow_run(ApprovalForm.with_initial_data(description="\n\n".join(lines)), timeout=seconds, key="approval")
+    form = wait(ApprovalForm, lines, _KEY, seconds)
+    return registry.Answer(verdict=form.answer, name=form.name, reason=form.reason)
+
+
+def answer_on_page(flow_run_id: str) -> registry.Answer | None:
+    """The answer that a person sent with the form of a run, whether or not the run has read it yet."""
+    keys = keyset_from_base_key(f"suspended-{_KEY}")
+    try:
+        with get_client(sync_client=True) as client:
+            sent = client.read_flow_run_input(UUID(flow_run_id), keys["response"])
+    except ObjectNotFound:
+        return None
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+    form = ApprovalForm.model_validate_json(sent)
     return registry.Answer(verdict=form.answer, name=form.name, reason=form.reason)
 
 
@@ -130,9 +168,10 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[Promo
         What became of the candidate, and whether a suspended run goes on with the same answer: it then writes the dossier.
 
     Raises:
-        InputError: There is no such run, or its question is not open.
+        ClosedQuestionError: The question is not open any more; says who answered first, and how.
+        InputError: There is no such run.
         IntegrityError: The store has lost what the run found; nothing was changed.
-        RegistryError: The champion is no longer the one that the candidate was judged against, or MLflow refuses.
+        RegistryError: MLflow refuses or does not answer.
     """
     from tasks.dossier.summary import read_record
 
@@ -141,23 +180,37 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[Promo
     registration = registry.RegistryConfig.model_validate(
         {**evidence.settings.get("registry", {}), "model_name": evidence.candidate.name}
     )
-    record = registry.answer_approval.fn(registration, evidence.candidate, evidence.decision.champion_version, answer)
+    against, run_ids = evidence.decision.champion_version, _waiting_runs(registration, evidence)
+    for earlier in filter(None, map(answer_on_page, run_ids)):  # a form that was sent a moment ago was the first
+        registry.answer_approval.fn(registration, evidence.candidate, against, earlier)
+    record = registry.answer_approval.fn(registration, evidence.candidate, against, answer)
+    if record.late is not None:
+        found = describe_approval(record.approval) if record.approval else "no question to a person"
+        raise ClosedQuestionError(
+            f"run {run}, version {record.candidate.version} of {record.candidate.name}",
+            found.rstrip("."),
+            "an open question",
+            f"The first answer counts, and nothing was changed. In detail: {record.late}",
+        )
     asked = evidence.promotion.approval
-    resumed = asked is not None and asked.flow_run_id is not None and _resume(asked.flow_run_id, record)
+    resumed = asked is not None and asked.flow_run_id is not None and _goes_on(asked.flow_run_id)
     if not resumed:
         page = dossier.DossierConfig.model_validate(evidence.settings.get("dossier", {}))
         dossier.write_dossier.fn(evidence.model_copy(update={"promotion": record}), page, latest=False)
     return record, resumed
 
 
-def _resume(flow_run_id: str, record: PromotionRecord) -> bool:
-    """Whether the run was suspended and goes on with the registry's answer."""
-    answered = record.approval
-    if answered is None or answered.verdict is None:
-        return False
-    form = {"answer": answered.verdict, "name": answered.by, "reason": answered.reason}
+def _waiting_runs(registration: registry.RegistryConfig, evidence: RunEvidence) -> list[str]:
+    """The flow runs that wait for the answer, where the question is open."""
+    asked = registry.open_question(registration, evidence.candidate)
+    return [one for one in (asked.flow_run_id, *asked.also_waiting) if one] if asked else []
+
+
+def _goes_on(flow_run_id: str) -> bool:
+    """Whether the run that asked has not ended: it reads the answer in the registry and writes the dossier."""
     try:
-        resume_flow_run(UUID(flow_run_id), run_input=form)
-    except (ObjectNotFound, NotPausedError, FlowPauseTimeout):
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(flow_run_id)).state
+    except ObjectNotFound:
         return False
-    return True
+    return state is not None and not state.is_final()

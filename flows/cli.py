@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Iterator
@@ -119,9 +120,12 @@ def show(
 
 @app.command()
 def rollback(
-    config: ConfigOption, reason: Annotated[str, typer.Option(help="Why; kept with the version, for the record.")]
+    config: ConfigOption,
+    reason: Annotated[str, typer.Option(help="Why; kept with the version, for the record.")],
+    name: Annotated[str | None, typer.Option(help="Who does it; goes on record. Your login by default.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask at the terminal.")] = False,
 ) -> None:
-    """Makes the previous champion the champion again, and records why."""
+    """Makes the previous champion the champion again, and records who did it and why; a rollout under way is aborted."""
     with _explained_errors():
         settings = _load(config)
         reason = check_text(reason, "--reason", least=3)
@@ -129,8 +133,16 @@ def rollback(
 
         with embedded.prefect_api(_say):
             from flows.rollback import rollback as rollback_flow
+            from flows.rollback import sentence_of
+            from tasks.contracts import PromotionRecord
+            from tasks.registry.task import way_back
 
-            record = rollback_flow(settings.registry, reason)
+            plan = way_back(settings.registry)
+            console.print(sentence_of(plan), highlight=False, soft_wrap=True)
+            if sys.stdin.isatty() and not yes:
+                typer.confirm("Go on?", abort=True)
+            record = rollback_flow(settings.registry, reason, name or _login(), plan)
+            assert isinstance(record, PromotionRecord)  # it is the way back that was shown
         console.print(f"Champion of {settings.name} is now version {record.champion_version}. {record.reason}")
 
 
@@ -568,6 +580,18 @@ def main() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- internals
+
+
+def _login() -> str:
+    """Who is at the terminal, as the system knows it.
+
+    Raises:
+        ConfigError: It does not, as in a container.
+    """
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise ConfigError("--name", "no login", "who does it", "State it.") from error
 
 
 def _load(path: Path) -> Any:

@@ -35,6 +35,7 @@ def promote_candidate(
     written = dossier.write_dossier(evidence, page)
     if approving.should_wait(record):
         answer = approving.wait_for_answer(evidence)
+        # The first answer counts, wherever it was given; the record says so where this one came too late.
         record = registry.answer_approval(registration, candidate, findings.decision.champion_version, answer)
         written = dossier.write_dossier(RunEvidence.of(findings, candidate, record), page, latest=False)
     return RetrainOutcome(run_name=findings.run_name, decision=findings.decision, promotion=record, dossier=written)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tasks.documents import parse_json, read_text
 from tasks.errors import InputError
-from tasks.registry import RegistryConfig
-from tasks.registry.rollout import Rollout, abort, advance, start
+from tasks.registry import RegistryConfig, live
 from tasks.registry.task import change_rollout
 from tasks.texts import check_text
 
@@ -33,45 +32,47 @@ def history_blocks(config: RegistryConfig) -> list[tuple[str, Lines]]:
 
 
 def rollout_status(config: RegistryConfig) -> tuple[str, Lines]:
-    """A title and the state of the champion's rollout."""
-    from tasks.registry.live import read_rollout
+    """A title and who serves: the champion, and the version under rollout."""
     from tasks.tracking import connect, registry_errors
 
     with registry_errors(f"registered model {config.registered_name}"):
-        version, _, rollout = read_rollout(connect(), config.registered_name)
-    return rollout_lines(config.registered_name, version, rollout)
+        return rollout_lines(config.registered_name, live.read_traffic(connect(), config.registered_name))
 
 
 def start_rollout(config: RegistryConfig) -> tuple[str, Lines]:
-    """The champion's rollout at its first step."""
-    version, rollout = change_rollout(config, lambda present, previous: start(config.rollout, previous, _now(), present))
-    return rollout_lines(config.registered_name, version, rollout)
+    """A rollout at its first step."""
+    traffic = change_rollout(config, lambda client, name: live.start_rollout(client, name, config.rollout, _now()))
+    return rollout_lines(config.registered_name, traffic)
 
 
 def advance_rollout(config: RegistryConfig, metrics: Mapping[str, float]) -> tuple[str, Lines, bool]:
-    """The champion's rollout one step on, or aborted by a live metric; and whether it was aborted."""
-    version, rollout = change_rollout(config, lambda present, _: advance(present, metrics, _now()))
-    return (*rollout_lines(config.registered_name, version, rollout), rollout.state == "aborted")
+    """The rollout one step on, or aborted by a live metric; and whether it was aborted."""
+    traffic = change_rollout(config, lambda client, name: live.advance_rollout(client, name, metrics, _now()))
+    aborted = traffic.rollout is not None and traffic.rollout.state == "aborted"
+    return (*rollout_lines(config.registered_name, traffic), aborted)
 
 
 def abort_rollout(config: RegistryConfig, reason: str) -> tuple[str, Lines]:
-    """The champion's rollout aborted: it gets no traffic.
+    """The rollout aborted: its version gets no traffic.
 
     Raises:
         InputError: The reason is empty, too long for the record, or holds control characters.
     """
     reason = check_text(reason, "--reason", 400)
-    version, rollout = change_rollout(config, lambda present, _: abort(present, reason, _now()))
-    return rollout_lines(config.registered_name, version, rollout)
+    traffic = change_rollout(config, lambda client, name: live.abort_rollout(client, name, reason, _now()))
+    return rollout_lines(config.registered_name, traffic)
 
 
-def rollout_lines(name: str, version: str, rollout: Rollout | None) -> tuple[str, Lines]:
+def rollout_lines(name: str, traffic: live.Traffic) -> tuple[str, Lines]:
     """A rollout as a title and aligned lines."""
+    version, rollout = traffic.version, traffic.rollout
     if rollout is None:
-        return f"{name}, version {version}: all traffic", [("rollout", "none")]
+        return f"{name}, version {version}: all traffic", [("rollout", "none"), ("alias champion", f"version {version}")]
     title = f"{name}, version {version}: {rollout.share} % of the traffic, {rollout.state}"
     plan = " -> ".join(f"{step.share} %" for step in rollout.steps)
-    lines: Lines = [("plan", plan), ("rest of the traffic", f"version {rollout.replaced}")]
+    lines: Lines = [("plan", plan), ("alias champion", f"version {traffic.champion}, {_rest(traffic)} % of the traffic")]
+    if rollout.state == "baking":
+        lines.append(("alias rollout", f"version {version}, {rollout.share} % of the traffic"))
     if rollout.next_share is not None:
         after = rollout.may_advance_at.isoformat(timespec="minutes")
         lines.append(("next", f"{rollout.next_share} %, not before {after}"))
@@ -84,8 +85,14 @@ def rollout_lines(name: str, version: str, rollout: Rollout | None) -> tuple[str
     lines.append(("aborts when", ", ".join(limits) or "never by itself: no limits are configured"))
     lines += [(_minute(change.at), f"{change.share} %: {change.note}") for change in rollout.changes]
     if rollout.state == "aborted":
-        lines.append(("now", "`perennial rollback` makes the version before it champion again"))
+        lines.append(("now", "the champion, which never left its place, has all the traffic"))
     return title, lines
+
+
+def _rest(traffic: live.Traffic) -> int:
+    """The champion's share of the traffic."""
+    under_way = traffic.rollout is not None and traffic.rollout.state == "baking"
+    return 100 - traffic.rollout.share if under_way and traffic.rollout else 100
 
 
 def read_metrics(file: Path | None, pairs: Sequence[str]) -> dict[str, float]:

@@ -1,28 +1,67 @@
-"""The way back: the previous champion reigns again, in one step, with a reason on record."""
+"""The way back: the previous champion reigns again, in one step, once a person has seen which one that is."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from prefect import flow
+from prefect import State, flow, get_run_logger
+from prefect.input import RunInput
+from prefect.states import Cancelled
 from pydantic import Field
 
+from flows import approving
 from flows.naming import name_when_due
 from tasks import registry
-from tasks.contracts import PromotionRecord
+from tasks.contracts import PromotionRecord, RollbackPlan
 from tasks.stage import CONTRACTS
-from tasks.texts import PRINTABLE, REASON_CHARACTERS
+from tasks.texts import PRINTABLE, REASON_CHARACTERS, Name
+
+
+class RollbackForm(RunInput):
+    """What Prefect's page asks before anything moves."""
+
+    answer: Literal["roll back", "leave it as it is"] = Field(description="Whether the version named above comes back.")
 
 
 @flow(name="rollback", flow_run_name=name_when_due("rollback"), persist_result=True, result_serializer=CONTRACTS)
 def rollback(
     registration: registry.RegistryConfig,
-    reason: Annotated[str, Field(min_length=3, max_length=REASON_CHARACTERS, pattern=PRINTABLE)],
-) -> PromotionRecord:
-    """The record of a rollback.
+    reason: Annotated[
+        str,
+        Field(min_length=3, max_length=REASON_CHARACTERS, pattern=PRINTABLE, description="Why; goes on record."),
+    ],
+    name: Annotated[Name, Field(description="Who does it; goes on record.")],
+    shown: RollbackPlan | None = None,
+) -> PromotionRecord | State[PromotionRecord]:
+    """The record of a rollback; where there is nothing to go back to the run ends at once as cancelled, and says so.
 
     Args:
         registration: Which registered model.
         reason: Why; kept in the version's tags.
+        name: Who does it, as that person says.
+        shown: What was shown to that person already; None asks in a form, in a run that may wait.
     """
-    return registry.rollback_champion(registration, reason)
+    plan = shown or registry.find_way_back(registration)
+    if isinstance(plan, str):
+        return Cancelled(message=f"Nothing was changed. {plan}")
+    get_run_logger().info(sentence_of(plan))
+    if shown is None and approving.can_suspend():
+        lines = [f"## Roll {plan.name} back?", sentence_of(plan), f"{name}: {reason}"]
+        if approving.wait(RollbackForm, lines, "rollback").answer != "roll back":
+            return Cancelled(message="Nothing was changed: it was left as it is.")
+    return registry.rollback_champion(registration, reason, name, plan)
+
+
+def sentence_of(plan: RollbackPlan) -> str:
+    """What a rollback would do, in words."""
+    known = [f"found by {plan.returns_run}"] if plan.returns_run else []
+    known += [f"champion since {plan.returns_since}" if plan.rollout else f"last made champion {plan.returns_since}"] * bool(
+        plan.returns_since
+    )
+    details = f" ({', '.join(known)})" if known else ""
+    if plan.rollout:
+        return (
+            f"The rollout of version {plan.leaves} of {plan.name} is aborted; version {plan.returns}{details}, "
+            "which is champion, gets all the traffic."
+        )
+    return f"Version {plan.returns} of {plan.name}{details} comes back in place of version {plan.leaves}."

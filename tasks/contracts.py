@@ -722,7 +722,9 @@ class Champion(Contract):
 class Approval(Contract):
     """A person's word on a candidate: the question, and the answer once there is one; times are ISO 8601 in UTC.
 
-    The registry keeps it as a tag of the model version; that tag is the only record that counts.
+    The registry keeps it as a tag of the model version; that tag is the only record that counts. A question that another
+    champion has outdated is ``withdrawn``: nobody may answer it any more. ``also_waiting`` are flow runs that asked the same
+    question before and wait for its answer too.
     """
 
     outcome: Literal["PROMOTE", "NEEDS_HUMAN"]
@@ -730,14 +732,19 @@ class Approval(Contract):
     asked_at: str
     expires_at: str | None = None
     flow_run_id: str | None = None
-    verdict: Literal["approve", "reject"] | None = None
+    also_waiting: tuple[str, ...] = ()
+    verdict: Literal["approve", "reject", "withdrawn"] | None = None
     by: str | None = None
     reason: str | None = None
     answered_at: str | None = None
 
 
 class PromotionRecord(Contract):
-    """What promotion did: the version that now holds ``champion``, and the one it replaced."""
+    """What promotion did: the version that now holds ``champion``, and the one it replaced.
+
+    ``rollout_share`` is the share of the traffic, in per cent, of a candidate whose rollout is under way: it is not champion
+    yet. ``late`` says why an answer was not taken; the rest is then what stands.
+    """
 
     candidate: RegisteredVersion
     promoted: bool
@@ -745,17 +752,33 @@ class PromotionRecord(Contract):
     previous_version: str | None
     reason: str
     approval: Approval | None = None
+    rollout_share: int | None = None
+    late: str | None = None
 
 
 class ChampionEvent(Contract):
-    """One change of champion, as the registry remembers it; ``at`` is ISO 8601 in UTC, ``by`` the person who approved it."""
+    """One change, as the registry remembers it; ``at`` is ISO 8601 in UTC, ``by`` the person who approved it or did it.
 
-    action: Literal["promote", "rollback"]
+    ``rollout`` and ``abort`` begin and end a rollout; the champion, ``replaced``, stays what it is.
+    """
+
+    action: Literal["promote", "rollback", "rollout", "abort"]
     version: str
     replaced: str | None
     reason: str
     at: str
     by: str | None = None
+
+
+class RollbackPlan(Contract):
+    """What a rollback would do now: ``returns`` gets all the traffic, ``leaves`` none; under ``rollout`` no alias moves."""
+
+    name: str
+    returns: str
+    leaves: str
+    rollout: bool = False
+    returns_run: str | None = None
+    returns_since: str | None = None
 
 
 class RunFindings(TrainingSteps):

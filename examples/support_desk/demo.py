@@ -230,7 +230,7 @@ def _roll_back(config: Path, diary: Diary, registry: Registry) -> None:
     if previous is None:
         _explain(f"There is nothing to go back to: version {champion} is the first champion.")
         return
-    perennial("rollback", "--config", str(config), "--reason", ROLLBACK_REASON)
+    perennial("rollback", "--config", str(config), "--reason", ROLLBACK_REASON, "--yes")
     _explain(
         f"Version {registry.champion()} is champion again, version {champion} stays registered; the reason is on record."
     )

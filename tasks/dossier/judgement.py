@@ -38,9 +38,11 @@ def decision_section(evidence: RunEvidence) -> Section:
         blocks.append(_comparisons(decision))
     facts = [("Registry", _registry_line(evidence))]
     if evidence.reason is not None:
-        facts.append(("Started by hand", evidence.reason))
+        facts.append(("Why it was started", evidence.reason))
     if evidence.promotion.approval is not None:
         facts.append(("Approval", approval_line(evidence.promotion.approval)))
+    if evidence.promotion.late is not None:
+        facts.append(("An answer that was not taken", evidence.promotion.late))
     if decision.minimum_detectable_effect is not None:
         unit = metric_unit(decision.primary_metric)
         effect = decimal(decision.minimum_detectable_effect, unit)
@@ -74,6 +76,9 @@ def _registry_line(evidence: RunEvidence) -> str:
     if promotion.promoted:
         replaced = f", replacing version {promotion.previous_version}" if promotion.previous_version else ""
         return f"{candidate} is champion{replaced}"
+    if promotion.rollout_share is not None:
+        share = f"{promotion.rollout_share}\u202f% of the traffic"
+        return f"{candidate} is under rollout with {share}; version {promotion.champion_version} is champion"
     champion = f"version {promotion.champion_version} is champion" if promotion.champion_version else "no champion"
     return f"{candidate} is registered; {champion}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import logging
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from tasks.tracking import open_run, run_page
 logger = logging.getLogger(__name__)
 
 
-@stage_task("write_dossier", cached=False)
+@stage_task("write_dossier", cached=False, patient=True)
 def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = True) -> Dossier:
     """The evidence of a run as one HTML page and its JSON: in the store, under the run's name, and in MLflow.
 
@@ -103,8 +102,8 @@ def _refuse_another_run(store: Store, folder: str, evidence: RunEvidence) -> Non
     Raises:
         IntegrityError: It is another run's.
     """
-    before = store.read_named(f"{folder}/dossier.json")
-    if before is not None and json.loads(before).get("flow_run_id") != evidence.flow_run_id:
+    own = (evidence.flow_run_id or "").encode()
+    if store.keep_named(f"{folder}/flow_run_id.txt", own) != own:
         raise IntegrityError(
             f"{store.uri}/{folder}",
             "the dossier of another run of this name",

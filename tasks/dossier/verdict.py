@@ -28,6 +28,8 @@ def verdict_of(evidence: RunEvidence) -> Verdict:
     figures, asked = _figures(evidence), promotion.approval
     if asked is not None and (asked.verdict != "approve" or decision.outcome == "NEEDS_HUMAN"):
         return _verdict_of_a_person(evidence, asked, figures)
+    if promotion.rollout_share is not None:
+        return _verdict_of_a_rollout(evidence, promotion.rollout_share, figures)
     if decision.outcome == "PROMOTE" and promotion.promoted:
         place = f"Version {candidate.version} of {candidate.name} is the new champion"
         return Verdict("Promoted", "good", f"{place}: {figures}.")
@@ -39,11 +41,26 @@ def verdict_of(evidence: RunEvidence) -> Verdict:
     return Verdict("Held", "hold", f"The candidate is not promoted, and {stays}: {figures}.")
 
 
+def _verdict_of_a_rollout(evidence: RunEvidence, share: int, figures: str) -> Verdict:
+    """A version that takes over step by step; until the last one another is champion."""
+    asked, champion = evidence.promotion.approval, evidence.promotion.champion_version
+    version = f"version {evidence.candidate.version} of {evidence.candidate.name}"
+    stays = f"with {share}\u202f% of the traffic; version {champion} is champion until it has all"
+    who = (
+        f"{asked.by} let {version} begin its rollout"
+        if asked and asked.by
+        else f"{version[0].upper()}{version[1:]} rolls out"
+    )
+    return Verdict("Rolls out", "good", f"{who}, {stays}: {figures}.")
+
+
 def _verdict_of_a_person(evidence: RunEvidence, asked: Approval, figures: str) -> Verdict:
     """What a person decided, or is asked to."""
     version = f"version {evidence.candidate.version} of {evidence.candidate.name}"
     if asked.verdict is None:
         return Verdict("Awaits approval", "ask", f"A person decides whether {version} becomes champion: {figures}.")
+    if asked.verdict == "withdrawn":
+        return Verdict("Withdrawn", "hold", f"Nobody is asked about {version} any more: {asked.reason}")
     if asked.verdict == "reject":
         return Verdict("Rejected", "hold", f"{asked.by} rejected {version}: {figures}.")
     return Verdict("Promoted", "good", f"{asked.by} made {version} the champion: {figures}.")
@@ -53,6 +70,8 @@ def approval_line(asked: Approval) -> str:
     """The question to a person, or who answered it, when and why."""
     if asked.verdict is None:
         return f"asked {_minute(asked.asked_at)}" + (f", open until {_minute(asked.expires_at)}" if asked.expires_at else "")
+    if asked.verdict == "withdrawn":
+        return f"withdrawn {_minute(asked.answered_at or '')}: {asked.reason}"
     verb = "approved" if asked.verdict == "approve" else "rejected"
     return f"{verb} by {asked.by}, {_minute(asked.answered_at or '')}: {asked.reason}"
 

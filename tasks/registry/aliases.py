@@ -1,43 +1,27 @@
-"""Who reigns: promotion as a compare-and-set, rollback, and the record of both.
+"""Who reigns: promotion as a compare-and-set, a person's answer, and the way back.
 
-MLflow moves one alias at a time and knows no transaction, so a change of champion is written down before it is done, as
-the registered model's tag ``perennial.intent``, with everything that will be set. Each of its steps may be repeated
-freely, and whoever comes next finishes what it finds begun: a kill between any two steps leaves no doubt about the
-outcome. ``champion`` moves in one step from one version to the next and is never empty once set.
+What changes is written down first and done afterwards; see :mod:`tasks.registry.journal`. Callers hold the lock of the
+model (see :mod:`tasks.registry.task`); nothing here could keep two promoters apart.
 
-Callers hold the lock of the model (see :mod:`tasks.registry.task`); nothing here could keep two promoters apart.
+``champion`` is what to serve. Where a rollout is asked for, a new version first stands under ``rollout``, beside a champion
+that stays; it becomes champion when the rollout is complete (see :mod:`tasks.registry.live`).
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from tasks.contracts import Approval, ChampionEvent, PromotionDecision, PromotionRecord, RegisteredVersion
-from tasks.errors import InputError, RegistryError
+from tasks.contracts import ChampionEvent, PromotionDecision, PromotionRecord, RegisteredVersion, RollbackPlan
+from tasks.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
 from tasks.registry.approval import APPROVAL, Answer, Terms, approval_in, describe_approval, fault_of_answer, question
-from tasks.registry.rollout import ROLLOUT
-from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, aliases_of, describe, model_tags_of, tags_of
-from tasks.texts import check_text, cut
+from tasks.registry.config import RolloutConfig
+from tasks.registry.journal import PROMOTION, ROLLED_BACK, begin, events, history, settle, withdraw
+from tasks.registry.rollout import Rollout, abort, rollout_in, start
+from tasks.registry.versions import CHAMPION, PREVIOUS, UNDER_ROLLOUT, aliases_of, describe, tags_of
+from tasks.texts import NAME_CHARACTERS, check_text
 from tasks.tracking import registry_errors
 
-logger = logging.getLogger(__name__)
-
-_INTENT = "perennial.intent"
-_EVENT = "perennial.event."
-_ROLLED_BACK = "perennial.rolled_back"
-_PROMOTION = "perennial.promotion"
-
-
-class _Intent(BaseModel):
-    """A change of champion, written down before it is done."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    number: int
-    event: ChampionEvent
+__all__ = ["answer_question", "end_rollout", "history", "plan_rollback", "promote", "roll_back", "settle", "standing"]
 
 
 def promote(
@@ -47,6 +31,7 @@ def promote(
     decision: PromotionDecision,
     now: str,
     terms: Terms | None = None,
+    plan: RolloutConfig | None = None,
 ) -> PromotionRecord:
     """Makes the candidate champion if the decision says so and the champion is still the one it was judged against.
 
@@ -60,6 +45,7 @@ def promote(
         decision: The gate's decision. ``HOLD`` is recorded and no alias moves.
         now: Time of the event, ISO 8601 in UTC.
         terms: When a person is asked; None asks nobody.
+        plan: How a new champion takes over the traffic; None at once.
 
     Raises:
         RegistryError: The champion changed since the benchmark, or MLflow refuses.
@@ -69,19 +55,21 @@ def promote(
         aliases = aliases_of(client, name)
         champion = aliases.get(CHAMPION)
         tags = client.get_model_version(name, candidate.version).tags
-        rolled_back = tags.get(_ROLLED_BACK)
-        before = approval_in(tags)
+        stopped, before = _stopped(candidate.version, tags), approval_in(tags)
         asked = question(decision, terms, before, now) if terms else None
         if asked is None and before is not None and before.verdict is None:
             # Judged anew, and by itself: nobody may answer the old question any more.
-            client.delete_model_version_tag(name, candidate.version, APPROVAL)
+            why = f"it was judged anew: {decision.outcome}."
+            withdraw(client, name, candidate.version, before, why, now)
         if decision.outcome != "PROMOTE" and asked is None:
             reason = f"{decision.outcome}: {' '.join(decision.reasons)}"
         elif champion == candidate.version:
             # This very promotion was done before, by a run that was killed after it.
-            return _record(client, name, candidate, aliases, promoted=True, reason="It reigns already.")
-        elif rolled_back:
-            reason = f"HOLD: version {candidate.version} was rolled back ({rolled_back}) and does not return by itself."
+            return _record(client, name, candidate, reason="It reigns already.")
+        elif aliases.get(UNDER_ROLLOUT) == candidate.version:
+            return _record(client, name, candidate, reason="Its rollout is under way already.")
+        elif stopped:
+            reason = f"HOLD: {stopped}"
         elif champion != decision.champion_version:
             raise RegistryError(
                 f"registered model {name}",
@@ -95,13 +83,19 @@ def promote(
         else:
             reason = " ".join(decision.reasons)
             event = ChampionEvent(action="promote", version=candidate.version, replaced=champion, reason=reason, at=now)
-            return _crown(client, name, candidate, event)
-        client.set_model_version_tag(name, candidate.version, _PROMOTION, reason)
-        return _record(client, name, candidate, aliases, promoted=False, reason=reason)
+            return _accept(client, name, candidate, event, plan)
+        client.set_model_version_tag(name, candidate.version, PROMOTION, reason)
+        return _record(client, name, candidate, reason=reason)
 
 
 def answer_question(
-    client: Any, name: str, candidate: RegisteredVersion, judged_against: str | None, answer: Answer, now: str
+    client: Any,
+    name: str,
+    candidate: RegisteredVersion,
+    judged_against: str | None,
+    answer: Answer,
+    now: str,
+    plan: RolloutConfig | None = None,
 ) -> PromotionRecord:
     """What became of a candidate on which a person has decided: champion after yes, where it was after no.
 
@@ -114,161 +108,188 @@ def answer_question(
         judged_against: The champion that it was benchmarked against, None when there was none.
         answer: The person's answer.
         now: Time of the answer, ISO 8601 in UTC.
+        plan: How a new champion takes over the traffic; None at once.
 
     Raises:
-        InputError: Nothing was asked, the question is another one by now, it expired, or the answer differs from the first.
-        RegistryError: The champion changed since the benchmark, or MLflow refuses.
+        ClosedQuestionError: Nothing was asked, the question is another one by now, expired or was withdrawn, or the answer
+            differs from the first.
+        RegistryError: MLflow refuses.
     """
+    where = f"registered model {name}, version {candidate.version}"
     with registry_errors(f"registered model {name}"):
         settle(client, name)
-        aliases = aliases_of(client, name)
-        champion = aliases.get(CHAMPION)
+        champion = aliases_of(client, name).get(CHAMPION)
         asked = approval_in(client.get_model_version(name, candidate.version).tags)
         fault = fault_of_answer(asked, judged_against, answer, now)
         if fault or asked is None:
-            found, expected, todo = fault or ("nothing asked", "a question", "")
-            raise InputError(f"registered model {name}, version {candidate.version}", found, expected, todo)
+            raise ClosedQuestionError(where, *(fault or ("nothing asked", "a question", "")))
         if asked.verdict is not None:
-            reason = describe_approval(asked)
-            return _record(client, name, candidate, aliases, promoted=champion == candidate.version, reason=reason)
+            return _record(client, name, candidate, reason=describe_approval(asked))
+        if champion != asked.champion_version:  # moved by hand, in MLflow
+            why = f"the champion is {_told(champion)}, and it was judged against {_told(asked.champion_version)}."
+            withdraw(client, name, candidate.version, asked, why, now)
+            todo = "Run again; the candidate is then compared with the new champion."
+            raise ClosedQuestionError(where, f"an outdated question: {why[:-1]}", "a question about the champion", todo)
         if answer.verdict == "reject":
             asked = answer.to(asked, now)
             client.set_model_version_tag(name, candidate.version, APPROVAL, asked.model_dump_json())
-            client.set_model_version_tag(name, candidate.version, _PROMOTION, describe_approval(asked))
-            return _record(client, name, candidate, aliases, promoted=False, reason=describe_approval(asked))
-        if champion != asked.champion_version:
-            raise RegistryError(
-                f"registered model {name}",
-                f"champion {_told(champion)}",
-                f"{_told(asked.champion_version)}, against which version {candidate.version} was judged",
-                "Reject it, or run again; the candidate is then compared with the new champion.",
-            )
+            client.set_model_version_tag(name, candidate.version, PROMOTION, describe_approval(asked))
+            return _record(client, name, candidate, reason=describe_approval(asked))
         event = ChampionEvent(
             action="promote", version=candidate.version, replaced=champion, reason=answer.reason, at=now, by=answer.name
         )
-        return _crown(client, name, candidate, event)
+        return _accept(client, name, candidate, event, plan)
 
 
-def roll_back(client: Any, name: str, reason: str, now: str) -> PromotionRecord:
-    """Makes ``previous`` champion again; the version rolled back becomes ``previous``, so a second rollback undoes it.
+def standing(client: Any, name: str, candidate: RegisteredVersion) -> PromotionRecord:
+    """What stands about a candidate: its place, and the question with its answer."""
+    with registry_errors(f"registered model {name}"):
+        settle(client, name)
+        asked = approval_in(client.get_model_version(name, candidate.version).tags)
+        return _record(client, name, candidate, reason=describe_approval(asked) if asked else "Nobody is asked about it.")
 
-    The version rolled back is marked: no later run promotes it again by itself.
+
+def plan_rollback(client: Any, name: str) -> RollbackPlan:
+    """What a rollback would do now, to be shown before it is done.
 
     Raises:
-        InputError: The reason is empty, too long for the record, or holds control characters.
-        RegistryError: There is no previous champion, or MLflow refuses.
+        NothingToGoBackToError: The champion replaced no other.
+        RegistryError: MLflow refuses.
     """
-    reason = check_text(reason, "the reason of the rollback")
     with registry_errors(f"registered model {name}"):
         settle(client, name)
         aliases = aliases_of(client, name)
-        champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
-        if champion is None or previous is None:
-            raise RegistryError(
+        champion, previous, under_way = (aliases.get(alias) for alias in (CHAMPION, PREVIOUS, UNDER_ROLLOUT))
+        returns, leaves = (champion, under_way) if under_way else (previous, champion)
+        if returns is None or leaves is None:
+            raise NothingToGoBackToError(
                 f"registered model {name}",
                 f"champion {_told(champion)}, previous {_told(previous)}",
                 "a champion that replaced another",
                 "There is nothing to go back to.",
             )
-        _begin(client, name, ChampionEvent(action="rollback", version=previous, replaced=champion, reason=reason, at=now))
-        settle(client, name)
-        restored = describe(client, name, previous)
-        return _record(client, name, restored, aliases_of(client, name), promoted=True, reason=f"Rolled back: {reason}")
+        changes = [event for event in history(client, name) if event.version == returns]
+        return RollbackPlan(
+            name=name,
+            returns=returns,
+            leaves=leaves,
+            rollout=under_way is not None,
+            returns_run=(tags_of(client, name, returns) or {}).get("perennial.run_name"),
+            returns_since=changes[-1].at if changes else None,
+        )
 
 
-def settle(client: Any, name: str) -> None:
-    """Finishes a change of champion that was begun and not ended, if there is one; every step may be repeated.
+def roll_back(
+    client: Any, name: str, reason: str, now: str, by: str | None = None, shown: RollbackPlan | None = None
+) -> PromotionRecord:
+    """Makes ``previous`` champion again; the version rolled back becomes ``previous``, so a second rollback undoes it.
 
-    A version that was deleted in between is passed over: without the one it replaced the new champion begins alone, and a
-    change to one that is gone is given up.
+    The version rolled back is marked: no later run promotes it again by itself. While a rollout is under way the champion
+    never left its place; what is rolled back is the rollout.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        name: Registered model, whose lock the caller holds.
+        reason: Why.
+        now: Time of the event, ISO 8601 in UTC.
+        by: Who does it.
+        shown: What was shown to that person; None does what there is to do. The same one again changes nothing, so that a
+            rollback that broke off may be repeated.
+
+    Raises:
+        InputError: The reason or the name is empty, too long for the record, or holds control characters.
+        RegistryError: There is nothing to go back to, it is something else than what was shown, or MLflow refuses.
     """
-    tag = _tags_of(client, name).get(_INTENT)
-    if not tag:
-        return
-    intent = _Intent.model_validate_json(tag)
-    event = intent.event
-    if tags_of(client, name, event.version) is None:
-        what = f"its {event.action}, begun at {event.at}, is given up"
-        logger.error("registry: %s: version %s is gone; %s", name, event.version, what)
-        client.delete_registered_model_tag(name, _INTENT)
-        return
-    replaced = event.replaced
-    if replaced is not None and tags_of(client, name, replaced) is None:
-        logger.warning("registry: %s: version %s, which version %s replaces, is gone", name, replaced, event.version)
-        replaced = None
-    if replaced is not None:
-        client.set_registered_model_alias(name, PREVIOUS, replaced)
-    elif aliases_of(client, name).get(PREVIOUS) == event.version:
-        client.delete_registered_model_alias(name, PREVIOUS)
-    if event.action == "rollback":
-        # Who returns has all the traffic; a rollout that the version once had is over.
-        client.delete_model_version_tag(name, event.version, ROLLOUT)
-    client.set_registered_model_alias(name, CHAMPION, event.version)
-    if aliases_of(client, name).get(CHALLENGER) == event.version:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    reason = cut(event.reason)  # an intent of an older version may hold what a database refuses
-    if event.action == "rollback" and replaced is not None:
-        client.set_model_version_tag(name, replaced, _ROLLED_BACK, f"{event.at}: {reason}")
-    client.delete_model_version_tag(name, event.version, _ROLLED_BACK)
-    if event.by is not None:
-        _keep_approval(client, name, event)
-    by = f", approved by {cut(event.by)}: {reason}" if event.by else ""
-    client.set_model_version_tag(name, event.version, _PROMOTION, f"champion since {event.at}{by}")
-    kept = event.model_copy(update={"reason": reason})
-    client.set_registered_model_tag(name, f"{_EVENT}{intent.number:06d}", kept.model_dump_json())
-    client.delete_registered_model_tag(name, _INTENT)
-    logger.info("registry: %s, %s: version %s replaces %s", name, event.action, event.version, _told(event.replaced))
-
-
-def history(client: Any, name: str) -> tuple[ChampionEvent, ...]:
-    """Every change of champion, oldest first; empty when there was none."""
+    reason = check_text(reason, "the reason of the rollback")
+    by = check_text(by, "who rolls back", NAME_CHARACTERS) if by is not None else None
+    action = "abort" if shown is not None and shown.rollout else "rollback"
     with registry_errors(f"registered model {name}"):
-        tags = model_tags_of(client, name) or {}
-        return tuple(ChampionEvent.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(_EVENT))
+        settle(client, name)
+        last = next(reversed(events(client, name)), None)
+        if shown is not None and last is not None and last.action == action and (last.reason, last.by) == (reason, by):
+            places = (shown.returns, shown.leaves) if action == "rollback" else (shown.leaves, shown.returns)
+            if (last.version, last.replaced) == places:
+                return _returned(client, name, shown, reason, by)
+        plan = plan_rollback(client, name)
+        if shown is not None and (shown.returns, shown.leaves, shown.rollout) != (plan.returns, plan.leaves, plan.rollout):
+            raise RegistryError(
+                f"registered model {name}",
+                f"version {plan.returns} to come back in place of version {plan.leaves}",
+                f"version {shown.returns} in place of version {shown.leaves}, as it was shown",
+                "Somebody was quicker. Look again, and roll back if it is still wanted.",
+            )
+        if plan.rollout:
+            end_rollout(client, name, plan.leaves, reason, now, by)
+        else:
+            begin(
+                client,
+                name,
+                ChampionEvent(action="rollback", version=plan.returns, replaced=plan.leaves, reason=reason, at=now, by=by),
+            )
+            settle(client, name)
+        return _returned(client, name, plan, reason, by)
 
 
-def _crown(client: Any, name: str, candidate: RegisteredVersion, event: ChampionEvent) -> PromotionRecord:
-    _begin(client, name, event)
+def end_rollout(client: Any, name: str, version: str, reason: str, now: str, by: str | None = None) -> Rollout:
+    """The rollout of a version aborted: the champion, which never left its place, has all the traffic.
+
+    Raises:
+        RolloutError: There is no rollout on its way.
+    """
+    ended = abort(rollout_in(tags_of(client, name, version) or {}), reason, now)
+    champion = aliases_of(client, name).get(CHAMPION)
+    event = ChampionEvent(action="abort", version=version, replaced=champion, reason=reason, at=now, by=by)
+    begin(client, name, event, ended)
+    settle(client, name)
+    return ended
+
+
+def _accept(
+    client: Any, name: str, candidate: RegisteredVersion, event: ChampionEvent, plan: RolloutConfig | None
+) -> PromotionRecord:
+    """Makes a candidate champion, or begins its rollout where the plan asks for one and there is traffic to share."""
+    rollout = None
+    if plan is not None and plan.at_promotion and event.replaced is not None and plan.steps[0].share < 100:
+        rollout = start(plan, event.replaced, event.at)
+        event = event.model_copy(update={"action": "rollout"})
+    begin(client, name, event, rollout)
     settle(client, name)
     reason = f"Approved by {event.by}: {event.reason}" if event.by else event.reason
-    return _record(client, name, candidate, aliases_of(client, name), promoted=True, reason=reason)
+    return _record(client, name, candidate, reason=reason)
 
 
-def _keep_approval(client: Any, name: str, event: ChampionEvent) -> None:
-    """Writes the answer that the event carries to the version's tag."""
-    asked = approval_in(client.get_model_version(name, event.version).tags)
-    if asked is not None and event.by is not None:
-        answered = Answer(verdict="approve", name=event.by, reason=event.reason).to(asked, event.at)
-        client.set_model_version_tag(name, event.version, APPROVAL, answered.model_dump_json())
+def _stopped(version: str, tags: dict[str, str]) -> str | None:
+    """Why a version does not come back by itself, if so."""
+    if rolled_back := tags.get(ROLLED_BACK):
+        return f"version {version} was rolled back ({rolled_back}) and does not return by itself."
+    rollout = rollout_in(tags)
+    if rollout is not None and rollout.state == "aborted":
+        last = rollout.changes[-1]
+        return f"the rollout of version {version} was {last.note} ({last.at}), and does not begin again by itself."
+    return None
 
 
-def _begin(client: Any, name: str, event: ChampionEvent) -> None:
-    # One more than the last, not than their number: a tag may have been removed by hand.
-    numbers = [int(key.removeprefix(_EVENT)) for key in _tags_of(client, name) if key.startswith(_EVENT)]
-    number = max(numbers, default=0) + 1
-    event = event.model_copy(update={"reason": cut(event.reason)})  # a registered model's tag holds 5,000 characters
-    client.set_registered_model_tag(name, _INTENT, _Intent(number=number, event=event).model_dump_json())
+def _returned(client: Any, name: str, plan: RollbackPlan, reason: str, by: str | None) -> PromotionRecord:
+    done = f"Rolled back{f' by {by}' if by else ''}: {reason}"
+    if plan.rollout:
+        done += f" (the rollout of version {plan.leaves} is aborted; version {plan.returns} has all the traffic)"
+    restored = describe(client, name, plan.returns)
+    return _record(client, name, restored, reason=done)
 
 
-def _tags_of(client: Any, name: str) -> dict[str, str]:
-    return dict(client.get_registered_model(name).tags)
-
-
-def _record(
-    client: Any, name: str, candidate: RegisteredVersion, aliases: dict[str, str], *, promoted: bool, reason: str
-) -> PromotionRecord:
+def _record(client: Any, name: str, candidate: RegisteredVersion, *, reason: str) -> PromotionRecord:
+    aliases = aliases_of(client, name)
+    tags = client.get_model_version(name, candidate.version).tags
+    rollout = rollout_in(tags) if aliases.get(UNDER_ROLLOUT) == candidate.version else None
     return PromotionRecord(
         candidate=describe(client, name, candidate.version),
-        promoted=promoted,
+        promoted=aliases.get(CHAMPION) == candidate.version,
         champion_version=aliases.get(CHAMPION),
         previous_version=aliases.get(PREVIOUS),
         reason=reason,
-        approval=_approval_of(client, name, candidate.version),
+        approval=approval_in(tags),
+        rollout_share=rollout.share if rollout else None,
     )
-
-
-def _approval_of(client: Any, name: str, version: str) -> Approval | None:
-    return approval_in(client.get_model_version(name, version).tags)
 
 
 def _told(version: str | None) -> str:

@@ -48,8 +48,13 @@ class Answer(BaseModel):
 
     def to(self, asked: Approval, now: str) -> Approval:
         """The question with this answer."""
-        answer = {"verdict": self.verdict, "by": self.name, "reason": self.reason, "answered_at": now}
+        answer: dict[str, str] = {"verdict": self.verdict, "by": self.name, "reason": self.reason, "answered_at": now}
         return asked.model_copy(update=answer)
+
+
+def withdrawn(asked: Approval, reason: str, now: str) -> Approval:
+    """The question as one that nobody may answer any more."""
+    return asked.model_copy(update={"verdict": "withdrawn", "reason": reason, "answered_at": now})
 
 
 def approval_in(tags: Mapping[str, str]) -> Approval | None:
@@ -73,7 +78,10 @@ def question(decision: PromotionDecision, terms: Terms, before: Approval | None,
     if before is not None and same and before.verdict == "reject":
         return before
     if before is not None and same and before.verdict is None and not is_expired(before, now):
-        return before.model_copy(update={"flow_run_id": terms.flow_run_id})
+        others = {*before.also_waiting, before.flow_run_id} - {terms.flow_run_id, None}
+        return before.model_copy(
+            update={"flow_run_id": terms.flow_run_id, "also_waiting": tuple(sorted(one for one in others if one))}
+        )
     expires = None
     if terms.timeout_hours is not None:
         expires = (dt.datetime.fromisoformat(now) + dt.timedelta(hours=terms.timeout_hours)).isoformat(timespec="seconds")
@@ -102,6 +110,8 @@ def fault_of_answer(
     if asked.champion_version != judged_against:
         found = f"a question about the comparison with {_champion(asked.champion_version)}"
         return found, f"one about {_champion(judged_against)}", "Name the run that asked last."
+    if asked.verdict == "withdrawn":
+        return f"no open question ({describe_approval(asked)})", "an open question", "Run again to be asked anew."
     if asked.verdict is not None and asked.verdict != answer.verdict:
         return f"an answer ({describe_approval(asked)})", "an open question", "The first answer counts."
     if is_expired(asked, now):
@@ -111,6 +121,8 @@ def fault_of_answer(
 
 def describe_approval(asked: Approval) -> str:
     """The question or its answer in a sentence."""
+    if asked.verdict == "withdrawn":
+        return f"Withdrawn on {asked.answered_at}: {asked.reason}"
     if asked.verdict is not None:
         verb = "Approved" if asked.verdict == "approve" else "Rejected"
         return f"{verb} by {asked.by} on {asked.answered_at}: {asked.reason}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.contracts import ChampionEvent
 from tasks.paging import every_token
-from tasks.registry.aliases import history
+from tasks.registry.journal import history
 from tasks.tracking import registry_errors
 
 _TAG = "perennial."
@@ -83,5 +83,5 @@ def chronicle(client: Any, name: str) -> tuple[Reign, ...]:
 
 def _ended(event: ChampionEvent) -> str:
     if event.action == "rollback":
-        return f"rolled back to version {event.version}: {event.reason}"
+        return f"rolled back to version {event.version}{f' by {event.by}' if event.by else ''}: {event.reason}"
     return f"replaced by version {event.version}"

@@ -14,7 +14,7 @@ class RolloutStep(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    share: int = Field(ge=0, le=100, description="Per cent of the traffic that the new champion gets; `previous` the rest.")
+    share: int = Field(ge=0, le=100, description="Per cent of the traffic that the new version gets; `champion` the rest.")
     bake_hours: float = Field(0.0, ge=0.0, le=8_760.0, description="How long this step lasts at least.")
 
 
@@ -40,7 +40,7 @@ class RolloutConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     at_promotion: bool = Field(
-        False, description="Every champion that replaces another starts at the first step. False: `perennial rollout start`."
+        False, description="Every champion that replaces another starts at the first step. False: it is champion at once."
     )
     steps: tuple[RolloutStep, ...] = Field(
         (

@@ -10,7 +10,7 @@ from typing import Any
 from tasks.contracts import OldVersions, Prunable
 from tasks.paging import every_token
 from tasks.registry.approval import approval_in
-from tasks.registry.rollout import ROLLOUT, Rollout
+from tasks.registry.rollout import rollout_in
 from tasks.storage import digests_in
 from tasks.tracking import registry_errors
 
@@ -92,8 +92,7 @@ def _under_rollout(versions: list[Any]) -> set[str]:
     """The versions that share the traffic while a rollout is on its way."""
     found: set[str] = set()
     for one in versions:
-        tag = one.tags.get(ROLLOUT)
-        rollout = Rollout.model_validate_json(tag) if tag else None
+        rollout = rollout_in(one.tags)
         if rollout is not None and rollout.state == "baking":
             found |= {str(one.version), rollout.replaced}
     return found

@@ -1,12 +1,13 @@
-"""How a new champion takes over the traffic, step by step: a state machine, kept as a tag of its version.
+"""How a new version takes over the traffic, step by step: a state machine, kept as a tag of its version.
 
-A router needs one rule. Read the tag :data:`ROLLOUT` of the version under the alias ``champion``: that version gets
-``share`` per cent of the traffic, ``previous`` gets the rest; without the tag the champion gets all. A rollback thus needs
-nothing more than the aliases. Every state is one tag, written in one step.
+A router needs one rule. Where there is an alias ``rollout``, its version gets ``share`` per cent of the traffic, as its tag
+:data:`ROLLOUT` says, and ``champion`` gets the rest; without that alias the champion gets all. So whoever knows only
+``champion`` serves what is proven until the rollout is complete, and an abort moves nothing. Every state is one tag,
+written in one step.
 
 ::
 
-    baking (0 %) ── advance ──> baking (5 %) ── advance ──> baking (25 %) ── advance ──> complete (100 %)
+    baking (0 %) ── advance ──> baking (5 %) ── advance ──> baking (25 %) ── advance ──> complete (100 %): champion
         └──────────────────────────┴── abort, or a live metric beyond its limit ──┴──> aborted (0 %)
 """
 
@@ -73,6 +74,16 @@ class Rollout(BaseModel):
     def may_advance_at(self) -> dt.datetime:
         """When the present step has baked."""
         return dt.datetime.fromisoformat(self.since) + dt.timedelta(hours=self.step.bake_hours)
+
+
+def rollout_in(tags: Mapping[str, str]) -> Rollout | None:
+    """The rollout that a version's tags hold."""
+    return Rollout.model_validate_json(tags[ROLLOUT]) if tags.get(ROLLOUT) else None
+
+
+def note_of(rollout: Rollout) -> str:
+    """What happened last, in words."""
+    return rollout.changes[-1].note.removeprefix("aborted: ") if rollout.changes else ""
 
 
 # --------------------------------------------------------------------------------------------------------- state machine

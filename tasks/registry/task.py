@@ -7,17 +7,22 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, TYPE_CHECKING
+from uuid import UUID
 
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, VariableCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectAlreadyExists, ObjectNotFound
+from prefect.flow_runs import resume_flow_run
 
 from tasks.contracts import (
+    Approval,
     Champion,
     ChampionEvent,
     DatasetRef,
@@ -25,18 +30,21 @@ from tasks.contracts import (
     PromotionDecision,
     PromotionRecord,
     RegisteredVersion,
+    RollbackPlan,
     RunFindings,
 )
 from tasks.ensuring import AlreadyThereError, ensure
-from tasks.errors import RegistryError
+from tasks.errors import RegistryError, ClosedQuestionError, NothingToGoBackToError
 from tasks.progress import report_progress
 from tasks.registry.approval import Answer, Terms
 from tasks.registry.config import RegistryConfig
-from tasks.registry.rollout import Rollout
 from tasks.reporting import artifact_key
 from tasks.stage import stage_task
 from tasks.storage import open_store, run_store
 from tasks.tracking import connect, is_served, registry_errors
+
+if TYPE_CHECKING:
+    from tasks.registry.live import Traffic
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +85,7 @@ def installation_key() -> str:
     return str(variable.value)
 
 
-@stage_task("find_champion", cached=False)
+@stage_task("find_champion", cached=False, patient=True)
 def find_champion(config: RegistryConfig) -> Champion | None:
     """The champion with what is needed to benchmark it again, brought into the run's store; None while there is none.
 
@@ -98,7 +106,7 @@ def find_champion(config: RegistryConfig) -> Champion | None:
     return champion
 
 
-@stage_task("find_champion_rows", cached=False)
+@stage_task("find_champion_rows", cached=False, patient=True)
 def find_champion_rows(config: RegistryConfig, store_uri: str) -> DatasetRef | None:
     """The rows that the reigning champion learned from; None while none reigns, or where this store does not hold them.
 
@@ -114,7 +122,7 @@ def find_champion_rows(config: RegistryConfig, store_uri: str) -> DatasetRef | N
     return rows
 
 
-@stage_task("register_candidate", cached=False)
+@stage_task("register_candidate", cached=False, patient=True)
 def register_candidate(config: RegistryConfig, findings: RunFindings) -> RegisteredVersion:
     """The candidate's version in the registry, with adapter, model card, scores and lineage; the same one every time.
 
@@ -138,7 +146,7 @@ def register_candidate(config: RegistryConfig, findings: RunFindings) -> Registe
     return version
 
 
-@stage_task("promote_champion", cached=False)
+@stage_task("promote_champion", cached=False, patient=True)
 def promote_champion(config: RegistryConfig, candidate: RegisteredVersion, decision: PromotionDecision) -> PromotionRecord:
     """What became of the candidate: champion when the decision says so, else recorded and nothing moves.
 
@@ -146,24 +154,24 @@ def promote_champion(config: RegistryConfig, candidate: RegisteredVersion, decis
         RegistryError: The champion is no longer the one that the candidate was judged against, or MLflow refuses.
     """
     from tasks.registry.aliases import promote
-    from tasks.registry.live import prepare
 
     terms = Terms(when=config.approval, timeout_hours=config.approval_timeout_hours, flow_run_id=runtime.flow_run.id or None)
     with report_progress("promote_champion", 1, "models") as progress, _lock(config):
         client, now = connect(), _now()
-        if decision.outcome == "PROMOTE":
-            prepare(client, config.registered_name, candidate.version, config.rollout, now)
-        record = promote(client, config.registered_name, candidate, decision, now, terms)
+        record = promote(client, config.registered_name, candidate, decision, now, terms, config.rollout)
         progress.finish(f"version {candidate.version} {_became(record)}")
+    wake_answered(config)
     _publish(record)
     return record
 
 
-@stage_task("answer_approval", cached=False)
+@stage_task("answer_approval", cached=False, patient=True)
 def answer_approval(
     config: RegistryConfig, candidate: RegisteredVersion, judged_against: str | None, answer: Answer
 ) -> PromotionRecord:
     """What became of a candidate on which a person has decided; the first answer counts.
+
+    An answer that cannot be taken changes nothing and fails nothing: the record says what stands, and why in ``late``.
 
     Args:
         config: Which registered model.
@@ -172,34 +180,61 @@ def answer_approval(
         answer: Approve or reject, by whom and why.
 
     Raises:
-        InputError: The question is not open any more.
-        RegistryError: The champion is no longer the one that the candidate was judged against, or MLflow refuses.
+        RegistryError: MLflow refuses or does not answer.
     """
-    from tasks.registry.aliases import answer_question
-    from tasks.registry.live import prepare
+    from tasks.registry.aliases import answer_question, standing
 
     with report_progress("answer_approval", 1, "models") as progress, _lock(config):
-        client, now = connect(), _now()
-        if answer.verdict == "approve":
-            prepare(client, config.registered_name, candidate.version, config.rollout, now)
-        record = answer_question(client, config.registered_name, candidate, judged_against, answer, now)
+        client, now, name = connect(), _now(), config.registered_name
+        try:
+            record = answer_question(client, name, candidate, judged_against, answer, now, config.rollout)
+        except ClosedQuestionError as error:
+            logger.warning("registry: an answer by %s, %s, was not taken: %s", answer.name, answer.verdict, error)
+            record = standing(client, name, candidate).model_copy(update={"late": str(error)})
         progress.finish(f"version {candidate.version} {_became(record)}")
+    wake_answered(config)
     _publish(record)
     return record
 
 
-@stage_task("rollback_champion", cached=False)
-def rollback_champion(config: RegistryConfig, reason: str) -> PromotionRecord:
-    """The record of a rollback: ``previous`` is champion again.
+@stage_task("find_way_back", cached=False, patient=True)
+def find_way_back(config: RegistryConfig) -> RollbackPlan | str:
+    """What a rollback would do now, or why there is nothing to go back to.
 
     Raises:
-        RegistryError: There is no previous champion, or MLflow refuses.
+        RegistryError: MLflow refuses or does not answer.
+    """
+    with report_progress("find_way_back", 1, "models") as progress:
+        try:
+            plan = way_back(config)
+        except NothingToGoBackToError as error:
+            progress.finish("there is none")
+            return str(error)
+        progress.finish(f"version {plan.returns} in place of version {plan.leaves}")
+    return plan
+
+
+@stage_task("rollback_champion", cached=False, patient=True)
+def rollback_champion(
+    config: RegistryConfig, reason: str, by: str | None = None, shown: RollbackPlan | None = None
+) -> PromotionRecord:
+    """The record of a rollback: ``previous`` is champion again, or the rollout under way is aborted.
+
+    Args:
+        config: Which registered model.
+        reason: Why.
+        by: Who does it.
+        shown: What was shown to that person; something else is not done. None does what there is to do.
+
+    Raises:
+        RegistryError: There is nothing to go back to, it is not what was shown, or MLflow refuses.
     """
     from tasks.registry.aliases import roll_back
 
     with report_progress("rollback_champion", 1, "models") as progress, _lock(config):
-        record = roll_back(connect(), config.registered_name, reason, _now())
-        progress.finish(f"version {record.champion_version} is champion again")
+        record = roll_back(connect(), config.registered_name, reason, _now(), by, shown)
+        progress.finish(f"version {record.champion_version} has all the traffic")
+    wake_answered(config)
     _publish(record)
     return record
 
@@ -219,7 +254,7 @@ def check_registry(store_uri: str) -> str:
     return reason
 
 
-@stage_task("find_old_versions", cached=False)
+@stage_task("find_old_versions", cached=False, patient=True)
 def find_old_versions(config: RegistryConfig, keep_versions: int, keep_days: float) -> OldVersions:
     """The versions of a model that may go, and what all others need; see :func:`tasks.registry.retention.old_versions`.
 
@@ -234,7 +269,7 @@ def find_old_versions(config: RegistryConfig, keep_versions: int, keep_days: flo
     return found
 
 
-@stage_task("remove_old_versions", cached=False)
+@stage_task("remove_old_versions", cached=False, patient=True)
 def remove_old_versions(config: RegistryConfig, found: OldVersions, keep_versions: int, keep_days: float) -> OldVersions:
     """The versions that it deleted, all looked at again under the model's lock, and what those that are left need.
 
@@ -254,34 +289,86 @@ def remove_old_versions(config: RegistryConfig, found: OldVersions, keep_version
 
 def champion_history(config: RegistryConfig) -> tuple[ChampionEvent, ...]:
     """Every change of champion, oldest first. A plain function: it reads and needs no run."""
-    from tasks.registry.aliases import history
+    from tasks.registry.journal import history
 
     return history(connect(), config.registered_name)
 
 
-def change_rollout(config: RegistryConfig, change: Callable[[Rollout | None, str | None], Rollout]) -> tuple[str, Rollout]:
-    """The champion's version and its rollout after a change, made under the model's lock. A plain function.
+def way_back(config: RegistryConfig) -> RollbackPlan:
+    """What a rollback would do now. A plain function.
+
+    Raises:
+        NothingToGoBackToError: The champion replaced no other.
+        RegistryError: MLflow refuses or does not answer.
+    """
+    from tasks.registry.aliases import plan_rollback
+
+    with _lock(config):
+        return plan_rollback(connect(), config.registered_name)
+
+
+def open_question(config: RegistryConfig, candidate: RegisteredVersion) -> Approval | None:
+    """The question about a candidate that nobody has answered; None where there is none. A plain function."""
+    from tasks.registry.aliases import standing
+
+    asked = standing(connect(), config.registered_name, candidate).approval
+    return asked if asked is not None and asked.verdict is None else None
+
+
+def change_rollout(config: RegistryConfig, change: Callable[[Any, str], Traffic]) -> Traffic:
+    """Who serves after a change of the rollout, made under the model's lock. A plain function.
 
     Args:
         config: Which registered model.
-        change: Makes the new state out of the present one, None when there is none, and the version under ``previous``.
+        change: One of :mod:`tasks.registry.live`, given MLflow's client and the model's name.
 
     Raises:
         InputError: There is no champion.
         RegistryError: MLflow refuses or does not answer.
         RolloutError: What ``change`` raises.
     """
-    from tasks.registry.aliases import settle
-    from tasks.registry.live import read_rollout, write_rollout
+    name = config.registered_name
+    with _lock(config), registry_errors(f"registered model {name}"):
+        traffic = change(connect(), name)
+    wake_answered(config)
+    return traffic
 
-    with _lock(config):
-        client, name = connect(), config.registered_name
-        with registry_errors(f"registered model {name}"):
-            settle(client, name)
-            version, previous, present = read_rollout(client, name)
-            changed = change(present, previous)
-            write_rollout(client, name, version, changed)
-    return version, changed
+
+def wake_answered(config: RegistryConfig) -> None:
+    """Sends on every suspended run whose question has an answer, or was withdrawn; it then ends with what stands.
+
+    A run that asks a person is suspended until its form is answered. The question can be answered elsewhere, and outdated
+    by another champion; whoever did that, or whoever comes next after a kill, wakes the run.
+    """
+    from tasks.registry.journal import asked_versions
+
+    with registry_errors(f"registered model {config.registered_name}"):
+        waiting = {
+            UUID(one): asked
+            for _, asked in asked_versions(connect(), config.registered_name)
+            if asked.verdict is not None
+            for one in (asked.flow_run_id, *asked.also_waiting)
+            if one is not None
+        }
+    if not waiting:
+        return
+    paused = FlowRunFilter(
+        id=FlowRunFilterId(any_=sorted(waiting)),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])),
+    )
+    with get_client(sync_client=True) as client:
+        suspended = [run.id for run in client.read_flow_runs(flow_run_filter=paused)]
+    for one in suspended:
+        asked = waiting[one]
+        # The form wants an answer; what counts is the registry's, which the run reads.
+        form = {
+            "answer": "approve" if asked.verdict == "approve" else "reject",
+            "name": asked.by or "nobody",
+            "reason": asked.reason or "The question is closed.",
+        }
+        with suppress(ObjectNotFound, NotPausedError, FlowPauseTimeout):
+            resume_flow_run(one, run_input=form)
+            logger.info("registry: the suspended run %s goes on: its question is answered", one)
 
 
 @contextmanager
@@ -331,6 +418,8 @@ def _lock(config: RegistryConfig) -> Iterator[None]:
 def _became(record: PromotionRecord) -> str:
     if record.promoted:
         return "is champion"
+    if record.rollout_share is not None:
+        return f"begins its rollout with {record.rollout_share} % of the traffic"
     waits = record.approval is not None and record.approval.verdict is None
     return "awaits a person's approval" if waits else "is registered and not promoted"
 
@@ -347,6 +436,11 @@ def _publish(record: PromotionRecord) -> None:
             "|---|---|",
             f"| champion | {record.champion_version or 'none'} |",
             f"| previous | {record.previous_version or 'none'} |",
+            *(
+                [f"| rollout, {record.rollout_share} % | {record.candidate.version} |"]
+                if record.rollout_share is not None
+                else []
+            ),
             "",
             record.reason,
         ]

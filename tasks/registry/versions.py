@@ -47,7 +47,7 @@ from tasks.tracking import TrackingRun, already_there, open_run, registry_errors
 
 logger = logging.getLogger(__name__)
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+CHAMPION, CHALLENGER, PREVIOUS, UNDER_ROLLOUT = "champion", "challenger", "previous", "rollout"
 _TAG = "perennial."
 FILES = "perennial.files"
 """Tag of a version: the SHA-256 of each of its files, code included, by name. It lies in the registry, not beside them."""
@@ -149,7 +149,8 @@ def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
             logger.info("registry: %s version %s is this very candidate; it is not registered twice", name, version)
             for key, value in (_decision_tags(candidate) | _merged_tag(candidate)).items():
                 client.set_model_version_tag(name, version, key, value)
-        if aliases_of(client, name).get(CHAMPION) != version:
+        aliases = aliases_of(client, name)
+        if version not in (aliases.get(CHAMPION), aliases.get(UNDER_ROLLOUT)):
             client.set_registered_model_alias(name, CHALLENGER, version)
         return describe(client, name, version)
 

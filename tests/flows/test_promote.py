@@ -6,13 +6,19 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from flows import embedded
 from tasks.contracts import RunEvidence, RunFindings
+from tasks.errors import ClosedQuestionError
 from tasks.processes import start_guarded, stop_group
+from tasks.storage import open_store
 from tests.asking import ask
 from tests.evidence import make_evidence
 
@@ -107,6 +113,110 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
             assert aliases_of(connect(), "support-desk") == {"champion": "1", "challenger": "2"}
         finally:
             stop_group(worker)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_first_answer_counts_outdated_questions_end_and_a_rollback_shows_its_way(own_home: Path) -> None:
+    """The page answers first, and the command comes second; another champion wins; the way back. No run fails of it."""
+    from flows.approving import answer_run, hand_over, read_answer
+    from tasks.dossier import DossierConfig
+    from tasks.dossier.summary import read_record
+    from tasks.registry import RegistryConfig, promote_champion, register_candidate
+    from tasks.registry.versions import aliases_of
+    from tasks.tracking import connect
+
+    store = own_home / "store"
+    registration, page = RegistryConfig(model_name="support-desk"), DossierConfig()
+    with embedded.prefect_api(print) as api:
+        first = findings_of(make_evidence(store, "NEEDS_HUMAN"))
+        first = first.model_copy(update={"settings": {**first.settings, "registry": registration.model_dump(mode="json")}})
+        deploy(api)
+
+        def candidate(number: int, champion: str | None, outcome: str = "NEEDS_HUMAN") -> RunFindings:
+            folder = own_home / f"adapter-{number}"
+            folder.mkdir()
+            (folder / "adapter_config.json").write_text(f'{{"r": {number}}}')
+            adapter = open_store(store).add_folder(folder)
+            changes: dict[str, Any] = {"champion_version": champion, "outcome": outcome}
+            return first.model_copy(
+                update={
+                    "run_name": f"support-desk-{number}",
+                    "dpo": None,
+                    "sft": first.sft.model_copy(update={"adapter": adapter}),
+                    "decision": first.decision.model_copy(update=changes),
+                }
+            )
+
+        def asked(findings: RunFindings) -> str:
+            handed = hand_over(str(store), findings, registration, page)
+            assert handed is not None
+            run_id = run_called(api, handed.promoted_by)
+            assert state_of(api, run_id, until={"Suspended"}) == "Suspended"
+            return run_id
+
+        def kept(findings: RunFindings) -> Any:
+            return RunEvidence.model_validate(read_record(str(store), findings.run_name)).promotion
+
+        with worker_of(api):
+            one = candidate(1, None)
+            rejected = asked(one)
+        # No worker is there to send the run on: its form is answered, and the registry does not know it yet.
+        form = {"answer": "reject", "name": "Ann Lee", "reason": "Too terse."}
+        assert call(f"{api}/flow_runs/{rejected}/resume", {"run_input": form})["status"] == "ACCEPT"
+        with pytest.raises(ClosedQuestionError, match=r"Rejected by Ann Lee on .*: Too terse"):
+            answer_run(str(store), one.run_name, read_answer("approve", "Bo", "Fine."))
+        assert aliases_of(connect(), "support-desk") == {"challenger": "1"}
+        with worker_of(api):
+            assert state_of(api, rejected, until={"Completed"}) == "Completed"
+            assert (kept(one).approval.verdict, kept(one).approval.by, kept(one).late) == ("reject", "Ann Lee", None)
+
+            # Another candidate becomes champion: the question that it outdates is withdrawn, and its run ends explained.
+            two, three = candidate(2, None), candidate(3, None, "PROMOTE")
+            outdated = asked(two)
+            version = register_candidate.fn(registration, three)
+            assert promote_champion.fn(registration, version, three.decision).promoted
+            assert state_of(api, outdated, until={"Completed"}) == "Completed"
+            assert kept(two).approval.verdict == "withdrawn"
+            before = aliases_of(connect(), "support-desk")
+            with pytest.raises(ClosedQuestionError, match=f"version {version.version} became champion"):
+                answer_run(str(store), two.run_name, read_answer("approve", "Bo", "Fine."))
+            assert aliases_of(connect(), "support-desk") == before
+
+            # A rollback from the form: refused at once where there is no way back, shown before it is done where there is.
+            def roll_back() -> str:
+                found = call(f"{api}/deployments/name/rollback/rollback")
+                answers = {"reason": "rude replies", "name": "Ann Lee"}
+                return str(call(f"{api}/deployments/{found['id']}/create_flow_run", {"parameters": answers})["id"])
+
+            refused = roll_back()
+            assert state_of(api, refused, until={"Cancelled"}) == "Cancelled"
+            assert "nothing to go back to" in call(f"{api}/flow_runs/{refused}")["state"]["message"]
+            four = candidate(4, version.version, "PROMOTE")
+            newest = register_candidate.fn(registration, four)
+            assert promote_champion.fn(registration, newest, four.decision).promoted
+            back = roll_back()
+            assert state_of(api, back, until={"Suspended"}) == "Suspended"
+            assert call(f"{api}/flow_runs/{back}/resume", {"run_input": {"answer": "roll back"}})["status"] == "ACCEPT"
+            assert state_of(api, back, until={"Completed"}) == "Completed"
+            held = aliases_of(connect(), "support-desk")
+            assert (held["champion"], held["previous"]) == (version.version, newest.version)
+
+
+@contextmanager
+def worker_of(api: str) -> Iterator[None]:
+    """A worker of the CPU pool for the block."""
+    worker = start_guarded(
+        "prefect",
+        ["worker", "start", "--pool", "perennial-cpu"],
+        environment={**os.environ, "PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        stop_group(worker)
 
 
 def second_quarter(findings: RunFindings, champion: str) -> RunFindings:

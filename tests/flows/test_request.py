@@ -101,9 +101,15 @@ def test_prefect_takes_right_answers_and_the_configuration_stays_the_deployment_
     client.delete_flow_run(run.id)
 
 
-def test_a_rollback_asks_for_a_reason_alone(client: SyncPrefectClient) -> None:
-    assert status_of(client, "rollback/rollback", {"reason": ""}) in (409, 422)
-    assert status_of(client, "rollback/rollback", {"reason": "rude replies"}) == 201
+def test_a_rollback_asks_who_and_why(client: SyncPrefectClient) -> None:
+    for answers in (
+        {"reason": "", "name": "Ann"},
+        {"reason": "rude replies"},
+        {"name": "Ann"},
+        {"reason": "rude", "name": ""},
+    ):
+        assert status_of(client, "rollback/rollback", answers) in (409, 422)
+    assert status_of(client, "rollback/rollback", {"reason": "rude replies", "name": "Ann"}) == 201
 
 
 def test_a_wish_lowers_ceilings_and_never_raises_them() -> None:

@@ -370,7 +370,7 @@ def test_a_run_with_kto_in_place_of_dpo_is_told_as_such(evidence: RunEvidence) -
 
 def test_why_a_person_started_the_run_is_told(evidence: RunEvidence) -> None:
     text = Document(render(evidence.model_copy(update={"reason": "New products since October."}))).text
-    assert "Started by hand New products since October." in text
+    assert "Why it was started New products since October." in text
 
 
 def test_notation() -> None:

@@ -14,7 +14,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from tasks import paging
 from tasks.contracts import RegisteredVersion
 from tasks.errors import InputError, RegistryError
-from tasks.registry.aliases import history, promote, roll_back, settle
+from tasks.registry.aliases import history, plan_rollback, promote, roll_back, settle
 from tasks.registry.chronicle import chronicle
 from tasks.storage import Store
 from tests.candidates import decide
@@ -98,6 +98,27 @@ def test_rollback_restores_and_a_second_one_undoes_it(client: Any, name: str, ve
     assert roll_back(client, name, "was a false alarm", NOW).champion_version == "2"
     assert "perennial.rolled_back" not in client.get_model_version(name, "2").tags
     assert [event.reason for event in history(client, name)][2:] == ["rude replies", "was a false alarm"]
+
+
+def test_a_rollback_does_what_was_shown_and_says_who(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    client.set_model_version_tag(name, "1", "perennial.run_name", "desk-1")
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    shown = plan_rollback(client, name)
+    assert (shown.returns, shown.leaves, shown.returns_run, shown.returns_since) == ("1", "2", "desk-1", NOW)
+    promote(client, name, versions[2], decide(champion="2"), NOW)  # somebody was quicker
+    with pytest.raises(RegistryError, match="version 2 to come back in place of version 3"):
+        roll_back(client, name, "rude replies", NOW, "Ann", shown)
+    assert aliases(client, name) == {"champion": "3", "previous": "2"}
+    shown = plan_rollback(client, name)
+    for _ in range(2):  # the same one again, after a kill or an outage, does not undo itself
+        assert roll_back(client, name, "rude replies", NOW, "Ann", shown).champion_version == "2"
+    assert aliases(client, name) == {"champion": "2", "previous": "3"}
+    last = history(client, name)[-1]
+    assert (last.action, last.version, last.replaced, last.by) == ("rollback", "2", "3", "Ann")
+    assert "by Ann: rude replies" in client.get_model_version(name, "2").tags["perennial.promotion"]
+    reign = chronicle(client, name)[-2]
+    assert reign.ended == "rolled back to version 2 by Ann: rude replies"
 
 
 def test_a_version_rolled_back_does_not_return_by_itself(client: Any, name: str, versions: list[RegisteredVersion]) -> None:

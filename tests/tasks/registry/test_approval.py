@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.contracts import Approval, ChampionEvent, RegisteredVersion
-from tasks.errors import InputError, RegistryError
+from tasks.errors import ClosedQuestionError, InputError
 from tasks.registry.aliases import answer_question, history, promote, roll_back, settle
 from tasks.registry.approval import Answer, Terms, approval_in, fault_of_answer, question
 from tasks.registry.chronicle import chronicle, reigns
@@ -153,8 +153,11 @@ def test_a_yes_is_compared_with_the_champion_that_was_benchmarked(
     promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
     promote(client, name, versions[2], decide(champion="1"), NOW)
     before = aliases(client, name)
-    with pytest.raises(RegistryError, match="against which version 2 was judged"):
-        answer_question(client, name, versions[1], "1", YES, LATER)
+    for answer in (YES, NO):
+        with pytest.raises(
+            ClosedQuestionError, match="version 3 became champion, and version 2 was judged against version 1"
+        ):
+            answer_question(client, name, versions[1], "1", answer, LATER)
     assert aliases(client, name) == before
     promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="3"), NOW, UNSURE)
     with pytest.raises(InputError, match="Name the run that asked last"):  # the older run's evidence is about version 1
@@ -167,8 +170,48 @@ def test_a_candidate_judged_anew_and_held_can_no_longer_be_approved(
 ) -> None:
     promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
     promote(client, name, versions[1], decide("HOLD", champion="1"), NOW, UNSURE)
-    with pytest.raises(InputError, match="no question"):
+    with pytest.raises(ClosedQuestionError, match="judged anew: HOLD"):
         answer_question(client, name, versions[1], "1", YES, LATER)
+
+
+@pytest.mark.parametrize("how", ["promotion", "approval", "rollback", "by hand"])
+def test_another_champion_withdraws_every_question_that_it_outdates(
+    client: Any, name: str, versions: list[RegisteredVersion], how: str
+) -> None:
+    if how == "rollback":
+        promote(client, name, versions[2], decide(champion="1"), NOW)
+    champion = "3" if how == "rollback" else "1"
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion=champion), NOW, UNSURE)
+    if how == "promotion":
+        promote(client, name, versions[2], decide(champion="1"), LATER)
+    elif how == "approval":
+        promote(client, name, versions[2], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
+        answer_question(client, name, versions[2], "1", YES, LATER)
+    elif how == "rollback":
+        roll_back(client, name, "rude replies", LATER)
+    else:
+        client.set_registered_model_alias(name, "champion", "3")
+    before = aliases(client, name)
+    with pytest.raises(ClosedQuestionError):
+        answer_question(client, name, versions[1], champion, YES, LATER)
+    closed = tag(client, name, "2")
+    assert closed is not None
+    assert (closed.verdict, closed.by, closed.answered_at) == ("withdrawn", None, LATER)
+    assert aliases(client, name) == before
+    reigning = before["champion"]
+    renewed = promote(client, name, versions[1], decide("NEEDS_HUMAN", champion=reigning), LATER, UNSURE)
+    assert renewed.approval is not None
+    assert renewed.approval.verdict is None, "judged against the new champion, it is asked about anew"
+    assert answer_question(client, name, versions[1], reigning, YES, LATER).champion_version == "2"
+
+
+def test_all_runs_that_asked_one_question_are_remembered(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    for run in ("a", "b", "b", None, "c"):
+        terms = UNSURE.model_copy(update={"flow_run_id": run})
+        promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, terms)
+    found = tag(client, name, "2")
+    assert found is not None
+    assert (found.flow_run_id, found.also_waiting) == ("c", ("a", "b"))
 
 
 def test_a_kill_between_any_two_steps_of_a_yes_is_finished_by_whoever_comes_next(client: Any, name: str) -> None:

@@ -12,12 +12,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pydantic import ValidationError
 
 from tasks.contracts import RegisteredVersion
-from tasks.errors import InputError, RolloutError
-from tasks.registry.aliases import promote, roll_back
+from tasks.errors import ClosedQuestionError, InputError, RegistryError, RolloutError
+from tasks.registry.aliases import answer_question, plan_rollback, promote, roll_back
+from tasks.registry.approval import Answer, Terms, approval_in
 from tasks.registry.config import AbortCondition, RolloutConfig, RolloutStep
-from tasks.registry.live import prepare, read_rollout, write_rollout
-from tasks.registry.rollout import Rollout, abort, advance, start
+from tasks.registry.journal import events, history, settle
+from tasks.registry.live import abort_rollout, advance_rollout, read_traffic, start_rollout
+from tasks.registry.rollout import Rollout, abort, advance, rollout_in, start
 from tests.candidates import decide
+from tests.tasks.registry.test_aliases import Mortal, _KilledError
 
 NOW = "2026-11-01T02:00:00+00:00"
 PLAN = RolloutConfig(
@@ -142,27 +145,209 @@ def test_a_plan_rises_to_all(shares: tuple[int, ...]) -> None:
 
 # --------------------------------------------------------------------------------------------------------------- registry
 
+GRADUAL = PLAN.model_copy(update={"at_promotion": True, "abort_when": ()})
+YES = Answer(verdict="approve", name="Ann Lee", reason="Read twenty replies.")
 
-def test_a_new_champion_starts_at_its_first_step_and_a_rollback_ends_it(client: Any, name: str) -> None:
+
+@pytest.fixture
+def versions(client: Any, name: str) -> list[RegisteredVersion]:
+    """Version 1 reigns; 2 to 4 are candidates; the version's number is its place, from 1."""
     client.create_registered_model(name)
-    for _ in range(3):
+    for _ in range(4):
         client.create_model_version(name, "somewhere")
-    versions = [RegisteredVersion(name=name, version=str(number), run_id="", source_uri="x") for number in (1, 2, 3)]
-    plan = PLAN.model_copy(update={"at_promotion": True})
+    found = [RegisteredVersion(name=name, version=str(number), run_id="", source_uri="x") for number in (1, 2, 3, 4)]
     with pytest.raises(InputError, match="no champion"):
-        read_rollout(client, name)
-    for number, champion in ((0, None), (1, "1")):
-        prepare(client, name, versions[number].version, plan, NOW)
-        promote(client, name, versions[number], decide(champion=champion), NOW)
-    version, previous, rollout = read_rollout(client, name)
-    assert rollout is not None
-    assert (version, previous, rollout.share, rollout.replaced) == ("2", "1", 0, "1")
-    write_rollout(client, name, version, advance(rollout, FINE, NOW))
-    prepare(client, name, "2", plan, NOW)  # the same promotion once more leaves the rollout where it is
-    moved = read_rollout(client, name)[2]
-    assert moved is not None
-    assert moved.share == 5
+        read_traffic(client, name)
+    promote(client, name, found[0], decide(), NOW, plan=GRADUAL)
+    client.set_registered_model_alias(name, "challenger", "2")
+    return found
+
+
+def aliases(client: Any, name: str) -> dict[str, str]:
+    return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+
+
+def served(client: Any, name: str) -> dict[str, int]:
+    """Who gets which share of the traffic, by the router's rule."""
+    found = aliases(client, name)
+    under_way = found.get("rollout")
+    rollout = rollout_in(client.get_model_version(name, under_way).tags) if under_way else None
+    share = rollout.share if rollout else 0
+    return {f"champion {found['champion']}": 100 - share} | ({f"rollout {under_way}": share} if under_way else {})
+
+
+def test_champion_serves_what_is_proven_until_the_rollout_is_complete(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    record = promote(client, name, versions[1], decide(champion="1"), NOW, plan=GRADUAL)
+    assert (record.promoted, record.champion_version, record.rollout_share) == (False, "1", 0)
+    assert aliases(client, name) == {"champion": "1", "rollout": "2"}
+    now, seen = NOW, [served(client, name)]
+    again = promote(client, name, versions[1], decide(champion="1"), NOW, plan=GRADUAL)  # the same run once more
+    assert (again.rollout_share, again.reason) == (0, "Its rollout is under way already.")
+    while (rollout := read_traffic(client, name).rollout) is not None and rollout.state == "baking":
+        now = rollout.may_advance_at.isoformat()
+        advance_rollout(client, name, {}, now)
+        seen.append(served(client, name))
+    assert seen == [
+        {"champion 1": 100, "rollout 2": 0},
+        {"champion 1": 95, "rollout 2": 5},
+        {"champion 1": 75, "rollout 2": 25},
+        {"champion 2": 100},
+    ]
+    assert aliases(client, name) == {"champion": "2", "previous": "1"}
+    assert [(event.action, event.version) for event in events(client, name)] == [
+        ("promote", "1"),
+        ("rollout", "2"),
+        ("promote", "2"),
+    ]
+    assert [event.version for event in history(client, name)] == ["1", "2"]
+    assert history(client, name)[-1].reason == "Its rollout is complete. Better than the base model."
+
+
+@pytest.mark.parametrize("how", ["abort", "a live metric", "rollback", "rollback as shown"])
+@pytest.mark.parametrize("share", [0, 25])
+def test_a_rollout_that_ends_early_moves_no_champion(
+    client: Any, name: str, versions: list[RegisteredVersion], how: str, share: int
+) -> None:
+    plan = GRADUAL.model_copy(update={"abort_when": (AbortCondition(metric="error_rate", above=0.02),)})
+    promote(client, name, versions[1], decide(champion="1"), NOW, plan=plan)
+    now = NOW
+    while (rollout := read_traffic(client, name).rollout) is not None and rollout.share < share:
+        now = rollout.may_advance_at.isoformat()
+        advance_rollout(client, name, {"error_rate": 0.0}, now)
+    if how == "abort":
+        abort_rollout(client, name, "rude replies", now)
+    elif how == "a live metric":
+        advance_rollout(client, name, {"error_rate": 0.5}, now)
+    else:
+        shown = plan_rollback(client, name)
+        assert (shown.returns, shown.leaves, shown.rollout) == ("1", "2", True)
+        for _ in range(2 if how == "rollback as shown" else 1):  # the same rollback, repeated after a kill
+            done = roll_back(client, name, "rude replies", now, "Ann", shown if how == "rollback as shown" else None)
+            assert done.champion_version == "1"
+            assert "version 1 has all the traffic" in done.reason
+    assert served(client, name) == {"champion 1": 100}
+    assert aliases(client, name) == {"champion": "1", "challenger": "2"}
+    assert [event.action for event in events(client, name)] == ["promote", "rollout", "abort"]
+    held = promote(client, name, versions[1], decide(champion="1"), now, plan=plan)  # the same run again, all of it cached
+    assert (held.promoted, held.rollout_share) == (False, None)
+    assert "does not begin again by itself" in held.reason
+    traffic = start_rollout(client, name, plan, now)  # a person may
+    assert (traffic.version, traffic.champion) == ("2", "1")
+    assert served(client, name) == {"champion 1": 100, "rollout 2": 0}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_promotion_during_a_rollout_takes_its_place(
+    client: Any, name: str, versions: list[RegisteredVersion], at_once: bool
+) -> None:
+    promote(client, name, versions[1], decide(champion="1"), NOW, plan=GRADUAL)
+    advance_rollout(client, name, {}, NOW)
+    promote(client, name, versions[2], decide(champion="1"), NOW, plan=None if at_once else GRADUAL)
+    ended = rollout_in(client.get_model_version(name, "2").tags)
+    assert ended is not None
+    assert (ended.state, ended.changes[-1].note) == ("aborted", "aborted: version 3 takes its place")
+    if at_once:
+        assert aliases(client, name) == {"champion": "3", "previous": "1"}
+        with pytest.raises(RegistryError, match="against which version 4 was judged"):
+            promote(client, name, versions[3], decide(champion="2"), NOW)
+    else:
+        assert served(client, name) == {"champion 1": 100, "rollout 3": 0}
+    held = promote(client, name, versions[1], decide(champion="1"), NOW, plan=GRADUAL)
+    assert "does not begin again by itself" in held.reason
+
+
+def test_an_approved_version_rolls_out_and_its_approver_is_the_champion_s(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    terms = Terms(when="always", timeout_hours=24, flow_run_id=None)
+    for number in (1, 2):
+        promote(client, name, versions[number], decide(champion="1"), NOW, terms, GRADUAL)
+    record = answer_question(client, name, versions[1], "1", YES, NOW, GRADUAL)
+    assert (record.promoted, record.champion_version, record.rollout_share) == (False, "1", 0)
+    with pytest.raises(ClosedQuestionError, match="version 2 began its rollout"):
+        answer_question(client, name, versions[2], "1", YES, NOW, GRADUAL)
+    now = NOW
+    while (rollout := read_traffic(client, name).rollout) is not None and rollout.state == "baking":
+        now = rollout.may_advance_at.isoformat()
+        advance_rollout(client, name, {}, now)
+    last = history(client, name)[-1]
+    assert (last.version, last.by) == ("2", "Ann Lee")
+    asked = approval_in(client.get_model_version(name, "2").tags)
+    assert asked is not None
+    assert asked.answered_at == NOW, "the first answer's date stays"
+
+
+def test_a_rollout_begun_by_hand_gives_the_place_back_first(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    with pytest.raises(RolloutError, match="It has all the traffic already"):
+        start_rollout(client, name, PLAN, NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    start_rollout(client, name, GRADUAL, NOW)
+    assert aliases(client, name) == {"champion": "1", "rollout": "2"}
+    with pytest.raises(RolloutError, match="at 0 %"):
+        start_rollout(client, name, GRADUAL, NOW)
+    client.set_registered_model_alias(name, "champion", "3")  # by hand, in MLflow
+    days = [later(NOW, 24.0 * 30 * month) for month in range(3)]
+    for now in days[:2]:
+        advance_rollout(client, name, {}, now)
+    with pytest.raises(RegistryError, match="beside which version 2 was rolled out"):
+        advance_rollout(client, name, {}, days[2])
+    assert aliases(client, name)["champion"] == "3"
+
+
+def test_a_rollback_after_a_complete_rollout_goes_back_and_forth(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    start_rollout(client, name, RolloutConfig(steps=(RolloutStep(share=50), RolloutStep(share=100))), NOW)
+    advance_rollout(client, name, {}, NOW)
+    assert aliases(client, name) == {"champion": "2", "previous": "1"}
     roll_back(client, name, "rude replies", NOW)
-    assert read_rollout(client, name) == ("1", "2", None)
+    assert (read_traffic(client, name).champion, read_traffic(client, name).rollout) == ("1", None)
     roll_back(client, name, "was a false alarm", NOW)
-    assert read_rollout(client, name) == ("2", "1", None)  # who returns has all the traffic
+    assert (read_traffic(client, name).champion, read_traffic(client, name).rollout) == ("2", None)
+    assert served(client, name) == {"champion 2": 100}
+
+
+@pytest.mark.parametrize("action", ["begin", "abort", "complete"])
+def test_a_kill_between_any_two_steps_of_a_rollout_is_finished_by_whoever_comes_next(
+    client: Any, name: str, action: str
+) -> None:
+    survived, death = False, 0
+    two_steps = RolloutConfig(at_promotion=True, steps=(RolloutStep(share=0), RolloutStep(share=100)))
+    while not survived:
+        death += 1
+        model = f"{name}-{death}"
+        client.create_registered_model(model)
+        for alias in ("champion", "challenger"):
+            client.set_registered_model_alias(model, alias, client.create_model_version(model, "somewhere").version)
+        candidate = RegisteredVersion(name=model, version="2", run_id="", source_uri="somewhere")
+        mortal = Mortal(client, death)
+        if action != "begin":
+            promote(client, model, candidate, decide(champion="1"), NOW, plan=two_steps)
+        before = len(events(client, model))
+        try:
+            if action == "begin":
+                promote(mortal, model, candidate, decide(champion="1"), NOW, plan=two_steps)
+            elif action == "abort":
+                abort_rollout(mortal, model, "rude replies", NOW)
+            else:
+                advance_rollout(mortal, model, {}, NOW)
+            survived = True
+        except _KilledError:
+            assert aliases(client, model)["champion"] in ("1", "2")
+            if action != "complete":
+                assert aliases(client, model)["champion"] == "1", "at no moment does champion serve the new version"
+        settle(client, model)
+        done = {
+            "begin": {"champion": "1", "rollout": "2"},
+            "abort": {"champion": "1", "challenger": "2"},
+            "complete": {"champion": "2", "previous": "1"},
+        }
+        untouched = {"champion": "1", "challenger": "2"} if action == "begin" else {"champion": "1", "rollout": "2"}
+        assert aliases(client, model) == (done[action] if len(events(client, model)) > before else untouched)
+        assert "perennial.intent" not in client.get_registered_model(model).tags
+    assert death > 5
