@@ -45,7 +45,7 @@ def main() -> None:
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as name, busy(chosen.busy):
         folder = Path(name)
-        model = build_tiny_model(folder / "base")
+        model = build_tiny_model(folder / "model")
         others = {arm: build_tiny_model(folder / arm, steps=steps) for arm, steps in (("base", 10), ("champion", 20))}
         print(f"{chosen.runs} runs beside {chosen.busy} busy processes")
         print("run  p95, kept  in turns (95 %)               itself  guard      decision  tables")

@@ -23,8 +23,8 @@ class Metric:
         unit: ``share`` runs from 0 to 1.
         measured_on: ``frozen`` examples, or ``general`` questions, which guard against forgetting.
         role: What the gate may do with it. A ``primary`` metric says which model is better, and guards too. A ``guard``
-            says what a reply costs or what was lost. ``information`` is shown and never compared: whatever a clock
-            measures depends on what else the machine did.
+            says what a reply costs or what was lost. ``information`` is shown and never compared; so is what a ``clock``
+            measures, because it depends on what else the machine did.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Metric:
     per_example: bool = True
     unit: str = "share"
     measured_on: Literal["frozen", "general"] = "frozen"
-    role: Literal["primary", "guard", "information"] = "primary"
+    role: Literal["primary", "guard", "information", "clock"] = "primary"
 
 
 METRICS: Mapping[str, Metric] = {
@@ -54,15 +54,15 @@ METRICS: Mapping[str, Metric] = {
         Metric("nll", "mean negative log-likelihood of the reference reply's tokens", False, unit="nats per token"),
         Metric("perplexity", "exp of the mean nll over all reference tokens", False, per_example=False, unit="ratio"),
         Metric("latency_seconds", "wall time of a batch over its rows, beside whatever load the machine had", False,
-               per_example=False, unit="seconds", role="information"),
+               per_example=False, unit="seconds", role="clock"),
         Metric("latency_p50_seconds", "median of latency_seconds", False, per_example=False, unit="seconds",
-               role="information"),
+               role="clock"),
         Metric("latency_p95_seconds", "95th percentile of latency_seconds", False, per_example=False, unit="seconds",
-               role="information"),
+               role="clock"),
         Metric("cost_per_1000", "device time of 1,000 requests at the price table's price", False, per_example=False,
-               unit="currency", role="information"),
+               unit="currency", role="clock"),
         Metric("tokens_per_second", "generated tokens over generation time", True, per_example=False, unit="tokens/s",
-               role="information"),
+               role="clock"),
         Metric("tokens_in", "prompt tokens; fewer are cheaper", False, unit="tokens", role="guard"),
         Metric("tokens_out", "generated tokens; fewer are cheaper", False, unit="tokens", role="guard"),
         Metric("token_cost_per_1000", "price of the tokens of 1,000 requests", False, unit="currency", role="guard"),
@@ -80,7 +80,7 @@ METRICS: Mapping[str, Metric] = {
 COMPARABLE = tuple(name for name, metric in METRICS.items() if metric.per_example and metric.role == "primary")
 """Metrics that a gate can compare example by example on the frozen set to say which model is better."""
 
-GUARDABLE = tuple(name for name, metric in METRICS.items() if metric.per_example and metric.role != "information")
+GUARDABLE = tuple(name for name, metric in METRICS.items() if metric.per_example and metric.role in ("primary", "guard"))
 """Metrics that a guard can watch: the comparable ones, what a reply costs, and those on general questions."""
 
 _BY_A_CLOCK = {

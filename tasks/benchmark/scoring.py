@@ -257,7 +257,7 @@ def _measured_note(name: str, config: BenchmarkConfig) -> str:
     currency = f"{config.currency}. " if config.currency else ""
     if name == "token_cost_per_1000":
         return f"{currency}By the token."
-    if METRICS[name].role != "information" or name == "length_ratio":
+    if METRICS[name].role != "clock":
         return ""
     batches = f"Batches of {config.batch_size}: a batch's wall time over its rows, measured beside whatever load."
     return f"{currency}{batches}" if name == "cost_per_1000" else batches

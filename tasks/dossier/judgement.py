@@ -21,6 +21,7 @@ from tasks.dossier.notation import (
 )
 from tasks.dossier.plots import Whisker, plot_scores
 from tasks.dossier.verdict import approval_line
+from tasks.metrics import METRICS
 
 ARM_NAMES = {"base": "Base", "champion": "Champion", "candidate": "Candidate"}
 _SHOWN_FIRST = ("chrf", "rouge_l", "bleu", "exact_match", "label_accuracy", "label_macro_f1", "format_valid", "completed")
@@ -131,8 +132,14 @@ def _measured_names(arms: Sequence[ArmScores]) -> list[str]:
 
 
 def _score_table(arms: Sequence[ArmScores], names: Sequence[str]) -> Table:
-    rows = [[Cell(metric_name(name)), *(_score_cell(arm.score(name), name) for arm in arms)] for name in names]
+    rows = [[_score_name(name), *(_score_cell(arm.score(name), name) for arm in arms)] for name in names]
     return Table(("Metric", *(ARM_NAMES[arm.arm] for arm in arms)), rows)
+
+
+def _score_name(name: str) -> Cell:
+    """A metric's name, and of a clock's that it decides nothing."""
+    by_clock = name in METRICS and METRICS[name].role == "clock"
+    return Cell(metric_name(name), "measured beside whatever load, no part of the decision" if by_clock else "")
 
 
 def _judgements(judgements: Sequence[Judgement]) -> list[Block]:

@@ -149,11 +149,7 @@ def test_no_table_that_is_compared_holds_a_time() -> None:
         for times in generator.lognormal(0, 3, (20, 5))
     ]
     assert all(table.equals(tables[0]) for table in tables)
-    assert not [
-        name
-        for name in EXAMPLES_SCHEMA.names
-        if name in METRICS and METRICS[name].role == "information" and name != "length_ratio"
-    ]
+    assert not [name for name in EXAMPLES_SCHEMA.names if name in METRICS and METRICS[name].role == "clock"]
 
 
 def test_a_schema_is_measured_where_one_is_configured() -> None:

@@ -241,6 +241,13 @@ def test_a_broken_chain_fails_the_lineage_check_and_says_where(evidence: RunEvid
     assert re.search(r'<li class="fail">.{0,200}Lineage holds', html, flags=re.DOTALL)
 
 
+def test_what_a_clock_measured_is_shown_as_information(evidence: RunEvidence) -> None:
+    html = render(evidence)
+    around = html[html.index("Latency, 95th percentile") :][:400]
+    assert "measured beside whatever load" in around
+    assert html.count("no part of the decision") == html.count("Latency, 95th percentile") == 1
+
+
 def test_a_test_row_among_those_trained_on_fails_the_check_whatever_the_gates_say(evidence: RunEvidence) -> None:
     assert gather(evidence, 0).num_leaked_rows == 0
     train, store = evidence.split.train, run_store()
