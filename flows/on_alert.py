@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from prefect import flow, runtime, tags
+
 from flows.alert_runs import origin_tags
 from flows.config import RetrainConfig, sent_to_prefect
-from prefect import flow, runtime, tags
 from flows.gpu import cancel_children
 from flows.naming import name_when_due
 from flows.request import RunRequest

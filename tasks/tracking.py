@@ -15,7 +15,6 @@ import base64
 import logging
 import os
 import re
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping

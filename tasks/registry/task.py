@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect import runtime
@@ -34,7 +34,7 @@ from tasks.contracts import (
     RunFindings,
 )
 from tasks.ensuring import AlreadyThereError, ensure
-from tasks.errors import RegistryError, ClosedQuestionError, NothingToGoBackToError
+from tasks.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
 from tasks.progress import report_progress
 from tasks.registry.approval import Answer, Terms
 from tasks.registry.config import RegistryConfig

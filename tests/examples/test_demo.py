@@ -20,7 +20,7 @@ import yaml
 
 from tasks.contracts import Approval, PromotionDecision, PromotionRecord, RunEvidence
 from tasks.dossier.summary import folder_of, latest_of
-from tasks.storage import Store
+from tasks.storage import open_store
 from tests.evidence import make_evidence
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ class Desk:
     """
 
     def __init__(self, store: Path, evidence: RunEvidence, outcomes: Sequence[str | int], answer_fails: int = 0) -> None:
-        self.store, self.outcomes, self.answer_fails = Store(store), list(outcomes), answer_fails
+        self.store, self.outcomes, self.answer_fails = open_store(store), list(outcomes), answer_fails
         self.commands: list[tuple[str, ...]] = []
         self._evidence = evidence
         self._champion: str | None = None

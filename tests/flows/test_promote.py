@@ -6,11 +6,10 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,7 +162,7 @@ def test_the_first_answer_counts_outdated_questions_end_and_a_rollback_shows_its
             rejected = asked(one)
         # No worker is there to send the run on: its form is answered, and the registry does not know it yet.
         form = {"answer": "reject", "name": "Ann Lee", "reason": "Too terse."}
-        assert call(f"{api}/flow_runs/{rejected}/resume", {"run_input": form})["status"] == "ACCEPT"
+        assert ask(f"/flow_runs/{rejected}/resume", {"run_input": form})["status"] == "ACCEPT"
         with pytest.raises(ClosedQuestionError, match=r"Rejected by Ann Lee on .*: Too terse"):
             answer_run(str(store), one.run_name, read_answer("approve", "Bo", "Fine."))
         assert aliases_of(connect(), "support-desk") == {"challenger": "1"}
@@ -185,19 +184,19 @@ def test_the_first_answer_counts_outdated_questions_end_and_a_rollback_shows_its
 
             # A rollback from the form: refused at once where there is no way back, shown before it is done where there is.
             def roll_back() -> str:
-                found = call(f"{api}/deployments/name/rollback/rollback")
+                found = ask("/deployments/name/rollback/rollback")
                 answers = {"reason": "rude replies", "name": "Ann Lee"}
-                return str(call(f"{api}/deployments/{found['id']}/create_flow_run", {"parameters": answers})["id"])
+                return str(ask(f"/deployments/{found['id']}/create_flow_run", {"parameters": answers})["id"])
 
             refused = roll_back()
             assert state_of(api, refused, until={"Cancelled"}) == "Cancelled"
-            assert "nothing to go back to" in call(f"{api}/flow_runs/{refused}")["state"]["message"]
+            assert "nothing to go back to" in ask(f"/flow_runs/{refused}")["state"]["message"]
             four = candidate(4, version.version, "PROMOTE")
             newest = register_candidate.fn(registration, four)
             assert promote_champion.fn(registration, newest, four.decision).promoted
             back = roll_back()
             assert state_of(api, back, until={"Suspended"}) == "Suspended"
-            assert call(f"{api}/flow_runs/{back}/resume", {"run_input": {"answer": "roll back"}})["status"] == "ACCEPT"
+            assert ask(f"/flow_runs/{back}/resume", {"run_input": {"answer": "roll back"}})["status"] == "ACCEPT"
             assert state_of(api, back, until={"Completed"}) == "Completed"
             held = aliases_of(connect(), "support-desk")
             assert (held["champion"], held["previous"]) == (version.version, newest.version)
