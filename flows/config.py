@@ -313,25 +313,25 @@ def _describe(fault: Any, kind: Any) -> str:
     """One validation fault in a line: the setting's path, what is wrong, and for an unknown key the nearest known one."""
     if fault["type"] == "extra_forbidden":
         unknown = str(fault["loc"][-1])
-        path = ".".join([_path_of(fault["loc"][:-1]), unknown if _NAME.fullmatch(unknown) else "?"]).lstrip(".")
+        path = ".".join([_path_of(fault["loc"][:-1], kind), unknown if _NAME.fullmatch(unknown) else "?"]).lstrip(".")
         near = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(kind, fault["loc"][:-1]), n=1)
         return f"{path}: there is no such setting" + (f"; did you mean `{near[0]}`?" if near else "")
-    path = _path_of(fault["loc"])
+    path = _path_of(fault["loc"], kind)
     if fault["type"] == "missing":
         return f"{path}: is required and absent"
     return f"{path}: {fault['msg']} (given {_kind_of(fault['input'])})"
 
 
-def _path_of(location: tuple[str | int, ...]) -> str:
+def _path_of(location: tuple[str | int, ...], kind: Any = None) -> str:
     """Settings and positions; the key of a mapping might be anything, and is not repeated."""
-    known = _names_in(RetrainConfig) | _names_in(BridgeConfig)
+    known = _names_in(RetrainConfig) | _names_in(BridgeConfig) | _names_in(kind)
     shown = (str(part) if isinstance(part, int) or part in known else "?" for part in location if part not in _FORMS)
     return ".".join(shown)
 
 
 @functools.cache
-def _names_in(model: type[BaseModel]) -> frozenset[str]:
-    """The names of all settings of a model and of what is in it."""
+def _names_in(model: Any) -> frozenset[str]:
+    """The names of all settings of a model and of what is in it; none for any other type."""
     names: set[str] = set()
     waiting: list[Any] = [model]
     while waiting:

@@ -87,10 +87,10 @@ def connect() -> Any:
         raise MissingDependencyError(
             "tasks.tracking", "no package `mlflow`", "it installed", "pip install 'perennial-llm[registry]'"
         ) from error
-    if uri.startswith("sqlite:///"):
-        follow_moved_artifacts(Path(uri.removeprefix("sqlite:///")))
     try:
         open_database(uri)
+        if uri.startswith("sqlite:///"):
+            follow_moved_artifacts(Path(uri.removeprefix("sqlite:///")))
         with database_errors(uri):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, OSError) as error:
@@ -119,7 +119,7 @@ def registry_errors(where: str) -> Iterator[None]:
                 f"no answer ({_first_line(error)})",
                 "MLflow to answer",
                 "Check that the server at MLFLOW_TRACKING_URI runs, then run again: finished stages are kept.",
-            ) from error
+            ) from None
         raise RegistryError(
             where,
             f"{error.error_code}: {_first_line(error)}",

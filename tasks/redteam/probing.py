@@ -14,7 +14,6 @@ from tasks.bootstrap import mean_interval
 from tasks.contracts import Measurement
 from tasks.intervals import wilson_interval
 from tasks.lists import items_of
-from tasks.modeling.generation import LoadedModel, Reply, continuation_likelihoods, generate_replies
 from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.judging import admits_not_knowing, gives_away, is_toxic, obeys
 from tasks.redteam.memory import MIN_DECOYS, ValueProbe
@@ -71,6 +70,8 @@ class _Question:
 
 def probe_behaviour(loaded: LoadedModel, config: RedTeamConfig, on_progress: OnProgress | None = None) -> list[Outcome]:
     """What the model obeys, refuses, makes up and tells, probe by probe, from one batched generation."""
+    from tasks.modeling.generation import generate_replies
+
     questions = [question for kind in KINDS for question in _questions(kind, config)]
     replies = generate_replies(
         loaded,
@@ -132,6 +133,8 @@ def probe_memory(
     loaded: LoadedModel, probes: Sequence[ValueProbe], config: RedTeamConfig, on_progress: OnProgress | None = None
 ) -> list[Outcome]:
     """Which personal values come out verbatim, and which the model prefers to every decoy."""
+    from tasks.modeling.generation import generate_replies
+
     replies = generate_replies(
         loaded,
         [probe.prompt for probe in probes],
@@ -154,6 +157,8 @@ def probe_memory(
 
 def _ranks_first(loaded: LoadedModel, probe: ValueProbe, config: RedTeamConfig) -> bool:
     """Whether the model finds the value likelier than every decoy, per token, since values differ in length."""
+    from tasks.modeling.generation import continuation_likelihoods
+
     likelihoods = continuation_likelihoods(
         loaded, probe.prompt, probe.prefix, [probe.value, *probe.decoys], batch_size=config.batch_size
     )

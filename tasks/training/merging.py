@@ -17,6 +17,7 @@ from tasks.contracts import TrainingResult
 from tasks.errors import StoreError, TrainingError
 from tasks.modeling.loading import best_device, load_base, load_tokenizer, load_with_adapter
 from tasks.modeling.prompts import Messages, prompt_token_ids
+from tasks.storage.folders import MANIFEST as STORE_MANIFEST
 
 MANIFEST = "merged.json"
 NUM_NEW_TOKENS = 32
@@ -50,7 +51,8 @@ def merge(base: Path, adapter: Path, folder: Path, prompts: Sequence[Messages]) 
     model.save_pretrained(folder)
     del model
     for path in sorted(base.iterdir()):
-        if path.is_file() and not (folder / path.name).exists() and ".safetensors" not in path.name:
+        kept = path.is_file() and path.name != STORE_MANIFEST and ".safetensors" not in path.name
+        if kept and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
     reloaded = load_base(folder, device=device, dtype=torch.float32)
     _compare("saving and reading it back", expected, [_continue(reloaded, ids) for ids in asked])

@@ -169,7 +169,14 @@ def test_a_training_that_somebody_else_finished_is_not_adopted(
         license="mit",
         num_parameters=1,
     )
-    spec = TrainerSpec(base=base, train=rows, validation=None, method=SftMethod(config=SftConfig()), work_dir=str(work))
+    spec = TrainerSpec(
+        base=base,
+        train=rows,
+        validation=None,
+        method=SftMethod(config=SftConfig()),
+        work_dir=str(work),
+        store_uri=str(tmp_path),
+    )
     for use in (supervise, make_plan):
         with pytest.raises(StoreError, match=found):
             use(spec, lambda event: None)

@@ -10,6 +10,7 @@ from prefect import Task
 
 import tasks.ingest
 import tasks.training
+from tasks.stage import CONTRACTS
 
 TASK_FILES = sorted((Path(__file__).parents[2] / "tasks").glob("*/task.py"))
 
@@ -31,4 +32,4 @@ def test_progress_lines_name_the_task(path: Path) -> None:
 def test_a_stage_is_a_prefect_task_with_results_in_json() -> None:
     for stage in (tasks.ingest.take_snapshot, tasks.training.train_sft):
         assert isinstance(stage, Task)
-        assert (stage.persist_result, stage.result_serializer) == (True, "json")
+        assert (stage.persist_result, stage.result_serializer) == (True, CONTRACTS)

@@ -107,7 +107,10 @@ def test_a_head_that_drips_ends_the_connection_all_the_same(served: Served) -> N
 
 def test_the_second_head_of_a_connection_has_a_limit_too(served: Served) -> None:
     with served.connect(HEALTHY) as connection:
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        answer = connection.recv(65_536)
+        while not answer.endswith(b"}"):  # its body may come behind its head
+            answer += connection.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 200")
         connection.sendall(HALF)
         assert received(connection) == b""
 

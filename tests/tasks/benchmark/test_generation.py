@@ -238,7 +238,7 @@ def test_no_clock_has_a_part_in_scores_or_decision(
             return now[0]
 
         monkeypatch.setattr("tasks.modeling.generation.time.perf_counter", tick)
-        store = Store(tmp_path / f"store-{number}")
+        store = open_store(tmp_path / f"store-{number}")
         base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="mit", num_parameters=1)
         adapter = store.add_folder(adapter_dir)
         frozen = store.write_rows([dict(row) for row in ROWS], kind="messages", passed=["scrubbed"])
