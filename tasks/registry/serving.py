@@ -1,10 +1,11 @@
 """The code inside a registered model version: MLflow runs this file to serve the adapter on its base model.
 
 It is copied into the version ("models from code"), so it imports nothing of this project and no pickle is involved. The
-adapter travels with the version; the base model, thirty times its size, is read from where it lay when the version was
-registered, or from ``PERENNIAL_BASE_MODEL`` (a folder or a hub id) on another machine. Of both only the files are read that
-were registered, and only with the bytes that they had then. That this file is what was registered it cannot say of itself:
-`perennial fetch` compares every file of a version with the registry first.
+adapter travels with the version; the base model, thirty times its size, is read from the store: where that was when the
+version was registered, or where ``PERENNIAL_STORE`` says it is now. Without the store, ``PERENNIAL_BASE_MODEL`` names a folder
+or a hub id. Of both only the files are read that were registered, and only with the bytes that they had then. That this
+file is what was registered it cannot say of itself: `perennial fetch` compares every file of a version with the registry
+first.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """Loads base model and adapter.
 
         Raises:
-            RuntimeError: A file of theirs is missing, or is not the one that was registered.
+            RuntimeError: A file of theirs, or the base model, is missing, or is not what was registered.
         """
         from peft import PeftModel
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         config = context.model_config
-        source = os.environ.get("PERENNIAL_BASE_MODEL") or config["base_model"].removeprefix("file://")
+        source = _base_model(config)
         with tempfile.TemporaryDirectory(prefix="perennial-serving-") as name:
             base = _checked(_local(source, list(config["base_files"])), config["base_files"], Path(name) / "base")
             files = _checked(Path(context.artifacts["adapter"]), config["adapter_files"], Path(name) / "adapter")
@@ -55,6 +56,22 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             output = self._model.generate(**inputs, do_sample=False, max_new_tokens=params.get("max_new_tokens", 256))
         reply: str = self._tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return reply.strip()
+
+
+def _base_model(config: dict[str, Any]) -> str:
+    """Where the base model is: a folder or a hub id."""
+    if source := os.environ.get("PERENNIAL_BASE_MODEL"):
+        return source
+    sha256 = config["base_model_sha256"]
+    store = os.environ.get("PERENNIAL_STORE")
+    place = f"{store}/folders/{sha256[:2]}/{sha256}" if store else str(config["base_model"])
+    folder = place.removeprefix("file://")
+    if not Path(folder).is_dir():
+        raise RuntimeError(
+            f"{place}: found no folder on this machine; expected the base model. Name the store's present path in "
+            "PERENNIAL_STORE, or a folder or hub id of the base model in PERENNIAL_BASE_MODEL."
+        )
+    return folder
 
 
 def _local(source: str, names: list[str]) -> Path:

@@ -159,6 +159,18 @@ def reply(model: Path) -> str:
     return str(answer)
 
 
+def test_a_fetched_version_finds_the_base_model_of_a_store_that_moved(
+    served: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = reply(served)
+    assert store.local_path is not None
+    shutil.move(store.local_path, tmp_path / "moved")
+    with pytest.raises(Exception, match="Name the store's present path in PERENNIAL_STORE"):
+        reply(served)
+    monkeypatch.setenv("PERENNIAL_STORE", str(tmp_path / "moved"))
+    assert reply(served) == before
+
+
 def test_a_fetched_version_serves_the_registered_bytes_and_no_others(
     served: Path, tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
