@@ -3,9 +3,9 @@
 It is copied into the version ("models from code"), so it imports nothing of this project and no pickle is involved. The
 adapter travels with the version; the base model, thirty times its size, is read from the store: where that was when the
 version was registered, or where ``PERENNIAL_STORE`` says it is now. Without the store, ``PERENNIAL_BASE_MODEL`` names a
-folder or a hub id. Of both only the files are read that were registered, and only with the bytes that they had then. That this
-file is what was registered it cannot say of itself: `perennial fetch` compares every file of a version with the registry
-first.
+folder or a hub id. Of both only the files are read that were registered, and only with the bytes that they had then. That
+this file is what was registered it cannot say of itself: `perennial fetch` compares every file of a version with the
+registry first.
 """
 
 from __future__ import annotations
