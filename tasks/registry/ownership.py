@@ -155,11 +155,8 @@ def _answer(path: str) -> dict[str, Any]:
     if response.status_code in (403, 404):
         return {}
     if response.status_code in (502, 503, 504):
-        found, todo = (
-            f"no answer (status {response.status_code} of a gateway)",
-            "Check that its server runs, then run again.",
-        )
-        raise RegistryOutageError("MLflow's accounts", found, "MLflow to answer", todo)
+        todo = "Check that its server runs, then run again."
+        raise RegistryOutageError("MLflow's accounts", f"status {response.status_code}", "MLflow to answer", todo)
     if response.status_code != 200:
         raise RegistryError(
             "MLflow's accounts", f"status {response.status_code}", "the list of who may edit what", "Run again."
