@@ -30,7 +30,7 @@ from tasks.contracts import (
 )
 from tasks.promotion import PromotionConfig, decide_promotion
 from tasks.promotion.latency import judge_latency
-from tasks.storage import Store
+from tasks.storage import open_store
 from tests.tiny_model import build_tiny_model, desk_row
 
 MARGIN = 0.2
@@ -73,7 +73,7 @@ def benchmark(
     folder: Path, model: Path, others: dict[str, Path]
 ) -> tuple[dict[str, ArmScores], LatencyRounds, PromotionDecision, str]:
     """One run from nothing: the scores by arm, the models timed in turns, the decision, and the tables' digest."""
-    store = Store(folder)
+    store = open_store(folder)
     base = BaseLanguageModel(name="tiny", folder=store.add_folder(model), license="apache-2.0", num_parameters=130_000)
     own = {arm: store.add_folder(path) for arm, path in others.items()}
     rows = [desk_row(number) for number in range(32)]

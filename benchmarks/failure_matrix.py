@@ -205,7 +205,8 @@ class Matrix:
         after = run.seconds()
         ended = self.place.await_run(run.id)
         happened = f"training marked {marked['state_name']} after {after:.0f} s, retrain {ended['state_name']}"
-        return self.finish(run, "GPU worker's machine gone (kill -9)", happened, retry=True)
+        retry = ended["state_type"] != "COMPLETED"
+        return self.finish(run, "GPU worker's machine gone (kill -9)", happened, retry=retry)
 
     def cpu_worker_killed(self) -> Row:
         run = self.start()
@@ -214,8 +215,9 @@ class Matrix:
         self.place.kill(CPU)
         self.place.start(CPU)
         marked = self.place.await_run(run.id)
-        happened = f"retrain marked {marked['state_name']} after {run.seconds():.0f} s"
-        return self.finish(run, "CPU worker's machine gone (kill -9)", happened, retry=True)
+        happened = f"retrain marked {marked['state_name']} after {run.seconds():.0f} s, started once more by the automation"
+        await_value(lambda: self.place.ask(f"flow_runs/{run.id}")["state_type"] != "CRASHED", seconds=60)
+        return self.finish(run, "CPU worker's machine gone (kill -9)", happened, retry=False)
 
     def worker_alone_killed(self, pool: str) -> Row:
         """The worker's process dies and its runs work on: each is healthy, and nobody reads its output any more."""
@@ -259,7 +261,7 @@ class Matrix:
         run.strike()
         self.place.kill("mlflow")
         trained = self.place.await_run(child["id"])
-        ended = self.place.await_run(run.id)
+        ended = self.place.await_run(run.id, seconds=1_500)  # it waits for MLflow for ten minutes
         self.place.start("mlflow")
         happened = f"training {trained['state_name']}, retrain {ended['state_name']}: {_words(ended)}"
         return self.finish(run, "MLflow away from the training to the run's end", happened, retry=True)

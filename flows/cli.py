@@ -35,7 +35,7 @@ review_app = typer.Typer(
     help="The review queue: what the audit wants a person to decide, out as a file and back in.", no_args_is_help=True
 )
 app.add_typer(review_app, name="review")
-rollout_app = typer.Typer(help="How the champion takes over the traffic from the one before it.", no_args_is_help=True)
+rollout_app = typer.Typer(help="How a new version takes over the traffic from the champion.", no_args_is_help=True)
 app.add_typer(rollout_app, name="rollout")
 
 budget_app = typer.Typer(help="A training above its ceiling: the question, and a person's answer.", no_args_is_help=True)
@@ -110,8 +110,8 @@ def search(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(help="Run name, or `latest`.")] = "latest",
-    store: Annotated[str, typer.Option(help="The store that the run wrote to.")] = ".perennial/store",
+    run: Annotated[str, typer.Argument(help="Run name, `latest`, or `MODEL/latest` in a store of several.")] = "latest",
+    store: StoreOption = ".perennial/store",
 ) -> None:
     """Prints a run's dossier: verdict, scores, reasons, where the page is."""
     with _explained_errors():
@@ -254,16 +254,14 @@ def verify(config: ConfigOption) -> None:
         with StageLines(console).showing(), report_progress("verify_store", unit="things") as progress:
             report = verify_store(store, progress, needed_references(connect(), settings.registry.registered_name))
             progress.finish(", ".join(f"{count} {kind}s" for kind, count in report.counts.items()) or "nothing")
-        signs = {"note": "[yellow]note[/] ", "fault": "[red]fault[/]"}
+        signs, place = {"note": "[yellow]note[/] ", "fault": "[red]fault[/]"}, escape(without_secrets(store.uri))
         for one in report.findings:
             console.print(f"{signs[one.severity]} {escape(one.name)}: {escape(one.what)}", highlight=False, soft_wrap=True)
         if report.faults:
-            console.print(
-                f"{len(report.faults)} faults in {escape(store.uri)}. Restore what is missing or altered from a backup."
-            )
+            console.print(f"{len(report.faults)} faults in {place}. Restore what is missing or altered from a backup.")
             raise typer.Exit(1)
         size = f"{report.size_bytes / 1e6:,.1f} MB"
-        console.print(f"{escape(store.uri)} holds {size}, all of it as it was written.", highlight=False, soft_wrap=True)
+        console.print(f"{place} holds {size}, all of it as it was written.", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -342,7 +340,7 @@ def history(config: ConfigOption) -> None:
 @app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="A run.")],
-    second: Annotated[str, typer.Argument(help="The run to set beside it, or `latest`.")],
+    second: Annotated[str, typer.Argument(help="The run to set beside it, or `latest`, `MODEL/latest`.")],
     store: StoreOption = ".perennial/store",
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page to this file too.")] = None,
 ) -> None:
@@ -358,7 +356,7 @@ def compare(
 
 @rollout_app.command("start")
 def rollout_start(config: ConfigOption) -> None:
-    """Begins the rollout of the reigning champion at the first step of `registry.rollout`."""
+    """Begins a rollout at the first step of `registry.rollout`: of the aborted one, else of the champion anew."""
     with _explained_errors():
         settings = _load(config)
         from flows import embedded
@@ -391,7 +389,7 @@ def rollout_advance(
 
 @rollout_app.command("abort")
 def rollout_abort(config: ConfigOption, reason: Annotated[str, typer.Option(help="Why; kept with the version.")]) -> None:
-    """Takes all traffic from the champion under rollout; `perennial rollback` then changes the champion itself."""
+    """Takes all traffic from the version under rollout; the champion, which never left its place, has it again."""
     with _explained_errors():
         settings = _load(config)
         from flows import embedded
@@ -557,7 +555,7 @@ def deploy(
         bool, typer.Option("--adopt", help="Experiments and registered models that exist already are this installation's.")
     ] = False,
 ) -> None:
-    """Brings the Prefect server to the deployments of a file, with their pools, limit and automation; other files' stay."""
+    """Brings the Prefect server to the deployments of a file, with their pools, limit and automations; other files' stay."""
     with _explained_errors():
         from flows import embedded
 

@@ -270,7 +270,7 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
             findings.append(_scheduled(deployment, f"{flow_names.get(deployment.flow_id)}/{deployment.name}"))
         own = [deployment for deployment in deployments if "perennial" in deployment.tags]
         if own:
-            findings += [_deployed(own), await _slots(client), await _watchman(client)]
+            findings += [_deployed(own), await _slots(client), *await _watchmen(client)]
         found = await every_async(lambda limit, offset: client.read_work_pools(limit=limit, offset=offset))
         pools = {pool.name: pool for pool in found}
         for name in sorted({str(deployment.work_pool_name) for deployment in deployments if deployment.work_pool_name}):
@@ -322,17 +322,26 @@ async def _slots(client: Any) -> Finding:
     return Finding("GPU slots", "ok", f"{limit.active_slots} of {limit.limit} taken")
 
 
-async def _watchman(client: Any) -> Finding:
-    """The automation that finds dead runs."""
+async def _watchmen(client: Any) -> list[Finding]:
+    """The automations that mark dead runs, and that start crashed ones once more."""
     from flows.deploying import zombie_automation
+    from flows.restarting import restart_automation
 
-    name = zombie_automation().name
-    found = await client.read_automations_by_name(name)
-    if not found:
-        return Finding("dead runs", "fault", f"the automation `{name}` is missing", "perennial deploy")
-    if not any(one.enabled for one in found):
-        return Finding("dead runs", "fault", f"the automation `{name}` is off", f'prefect automation resume "{name}"')
-    return Finding("dead runs", "ok", "are marked by an automation")
+    findings = []
+    watchmen = (
+        ("dead runs", "are marked", zombie_automation().name),
+        ("crashed runs", "are started once more", restart_automation().name),
+    )
+    for check, what, name in watchmen:
+        found = await client.read_automations_by_name(name)
+        if not found:
+            findings.append(Finding(check, "fault", f"the automation `{name}` is missing", "perennial deploy"))
+        elif not any(one.enabled for one in found):
+            todo = f'prefect automation resume "{name}"'
+            findings.append(Finding(check, "fault", f"the automation `{name}` is off", todo))
+        else:
+            findings.append(Finding(check, "ok", f"{what} by an automation"))
+    return findings
 
 
 def _scheduled(deployment: Any, name: str) -> Finding:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic.fields import FieldInfo
 
+from tasks.documents import read_text
 from tasks.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _changed(settings: ModelT, change: Callable[[str, Listing], Listing], path: 
 
 def _read(name: str, listing: ListFile) -> tuple[str, ...]:
     try:
-        text = Path(listing.file).read_text(encoding="utf-8-sig")
+        text = read_text(Path(listing.file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{name}.file: {listing.file}",

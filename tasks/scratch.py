@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -71,21 +71,27 @@ def private_folder(name: str) -> Path:
     return own_folder(own_folder(root, private=True) / name, private=True)
 
 
-def own_folder(folder: Path, *, private: bool = False) -> Path:
+def own_folder(folder: Path, *, private: bool = False, close: bool = False) -> Path:
     """A folder that this user made and that nobody else could have put something into.
 
     Args:
         folder: Made with its parents where it is not there.
         private: Whether others may not even read it.
+        close: Whether one of this user's own that is open to others is closed, and not refused: an orchestrator may open a
+            volume to a group at every start. Only for a caller that uses nothing in it unchecked.
 
     Raises:
         StoreError: It cannot be made; or it is a link, another user's, or open to others, who may have filled it.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
         found = folder.lstat()
         mine = found.st_uid in (os.geteuid(), _own_id_on(folder.parent) if found.st_uid != os.geteuid() else -1)
+        if close and mine and stat.S_ISDIR(found.st_mode) and found.st_mode & 0o077:
+            folder.chmod(0o700)
+            found = folder.lstat()
     except OSError as error:
         raise StoreError(
             str(folder), error.strerror or "an error", "a folder that can be made and written", "Check the disk and TMPDIR."
@@ -105,7 +111,8 @@ def own_folder(folder: Path, *, private: bool = False) -> Path:
         str(folder),
         f"{fault}, which somebody else may have filled",
         f"a folder of user {os.geteuid()} that {'is closed to' if private else 'cannot be written by'} others",
-        "Find out who made it and remove it; or set TMPDIR (for a training: `scratch_dir`) to a folder of your own.",
+        "Find out who made it and remove it; or set TMPDIR (for a training `scratch_dir`, for a store's copies "
+        "PERENNIAL_HOME) to a folder of your own.",
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.ensuring import ensure
-from tasks.errors import RegistryError
+from tasks.errors import RegistryError, RegistryOutageError
 from tasks.registry.versions import make_registered_model, model_tags_of
 from tasks.tracking import ensure_experiment, is_served, registry_errors, tracking_uri
 
@@ -154,6 +154,9 @@ def _answer(path: str) -> dict[str, Any]:
         response = http_request(get_default_host_creds(tracking_uri()), path, "GET", raise_on_status=False)
     if response.status_code in (403, 404):
         return {}
+    if response.status_code in (502, 503, 504):
+        todo = "Check that its server runs, then run again."
+        raise RegistryOutageError("MLflow's accounts", f"status {response.status_code}", "MLflow to answer", todo)
     if response.status_code != 200:
         raise RegistryError(
             "MLflow's accounts", f"status {response.status_code}", "the list of who may edit what", "Run again."

@@ -10,9 +10,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tasks.contracts import Champion
+from tasks.documents import parse_yaml, read_text
 from tasks.errors import IntegrityError
 from tasks.scratch import scratch_folder
 from tasks.storage import Store
@@ -47,8 +46,15 @@ def recover_champion(client: Any, champion: Champion, store: Store) -> bool:
     with scratch_folder("champion") as scratch:
         with registry_errors(name):
             files = Path(client.download_artifacts(version.run_id, "model", str(scratch)))
-        model = yaml.safe_load((files / "MLmodel").read_text(encoding="utf-8"))
+        model = parse_yaml(read_text(files / "MLmodel"))
         adapter = files / model["flavors"]["python_function"]["artifacts"]["adapter"]["path"]
+        if not adapter.resolve().is_relative_to(files.resolve()):  # what lies there is compared only afterwards
+            raise IntegrityError(
+                f"{name} in the registry",
+                "an MLmodel whose adapter lies outside of the version's files",
+                "a folder among them",
+                "Restore the version's files; `perennial rollback` makes another version champion.",
+            )
         (adapter / MANIFEST).unlink(missing_ok=True)  # that of the store it came from; this store writes its own
         found = store.add_folder(adapter)
     if found.sha256 != champion.adapter.sha256:

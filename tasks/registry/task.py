@@ -52,7 +52,7 @@ INSTALLATION = "perennial_installation"
 """Prefect variable with the secret of :func:`installation_key`."""
 
 
-@stage_task("claim_names", cached=False)
+@stage_task("claim_names", cached=False, patient=True)
 def claim_names(config: RegistryConfig, experiment: str) -> None:
     """Makes sure, before anything is spent, that experiment and registered model are this installation's.
 
@@ -239,7 +239,7 @@ def rollback_champion(
     return record
 
 
-@stage_task("check_registry", cached=False)
+@stage_task("check_registry", cached=False, patient=True)
 def check_registry(store_uri: str) -> str:
     """Why this registry cannot say what the store is needed for; empty where it can.
 

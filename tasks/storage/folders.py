@@ -18,9 +18,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from tasks.errors import IntegrityError, StoreError
+from tasks.errors import IntegrityError
 from tasks.storage.digests import sha256_of_file, sha256_of_json
-from tasks.storage.failures import store_errors
 from tasks.storage.writing import copy_file, locked, make_folders, replace_file, sync_folder, unfinished_name
 
 logger = logging.getLogger(__name__)
@@ -222,42 +221,13 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def private_folder(folder: Path) -> Path:
-    """A folder that this user alone can write to, made where it is missing.
-
-    One of this user's own that is open to others is closed: an orchestrator may open a volume to a group at every start.
-    What others have put there until then is not used (:func:`fetch_into_place`).
-
-    Raises:
-        StoreError: It is a link, or another user's.
-    """
-    with store_errors(str(folder)):
-        make_folders(folder.parent)
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            found = folder.lstat()
-            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
-                if found.st_mode & 0o077:
-                    folder.chmod(0o700)
-            else:
-                fault = "a folder of another user" if stat.S_ISDIR(found.st_mode) else _kind_of(found)
-                raise StoreError(
-                    str(folder),
-                    fault,
-                    "a folder of this user alone",
-                    "Remove it, or set PERENNIAL_HOME to a place of your own.",
-                ) from None
-        return folder
-
-
 def fetch_into_place(
     target: Path, sha256: str, where: str, names: Iterable[str], fetch: Callable[[str, Path], None]
 ) -> Path:
     """A verified copy of a folder under ``target``, fetched unless it is there; of several fetchers one wins.
 
     Args:
-        target: Where the copy belongs, in a folder from :func:`private_folder`.
+        target: Where the copy belongs, in a folder that is this user's alone.
         sha256: The folder's hash.
         where: How to name the folder in an error.
         names: Its files, the manifest included.

@@ -37,6 +37,7 @@ from pydantic import ValidationError
 from tasks.contracts import Contract, DatasetKind, DatasetRef, FileRef, FolderRef
 from tasks.errors import IntegrityError, LineageError, StoreError
 from tasks.rows import SCHEMAS, rows_to_table
+from tasks.scratch import own_folder
 from tasks.storage.backends import RemoteBackend, open_backend
 from tasks.storage.digests import sha256_of, sha256_of_json
 from tasks.storage.failures import store_errors
@@ -45,7 +46,6 @@ from tasks.storage.folders import (
     check_exactly,
     digest_folder,
     fetch_into_place,
-    private_folder,
     read_manifest,
     verify_folder,
 )
@@ -303,7 +303,9 @@ class Store:
             return self.local_path / name
         assert isinstance(self._backend, RemoteBackend)
         backend, digests = self._backend, self.digests_of(ref)
-        private = private_folder(cache or Path(os.environ.get("PERENNIAL_HOME", ".perennial")).absolute() / "folders")
+        copies = cache or Path(os.environ.get("PERENNIAL_HOME", ".perennial")).absolute() / "folders"
+        # What others have put there until it is closed is not used, see fetch_into_place.
+        private = own_folder(copies, private=True, close=True)
         with store_errors(uri):
             found = {path.removeprefix(f"{name}/") for path, _, _ in backend.walk(name)}
             check_exactly(found - {MANIFEST}, digests, uri)

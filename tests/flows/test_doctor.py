@@ -124,6 +124,7 @@ def test_a_pool_without_a_worker_and_a_paused_deployment_are_found() -> None:
     assert "forgotten is paused" in found["schedule", "fault"]
     assert "there is no limit gpu-slots" in found["GPU slots", "fault"]
     assert "is missing" in found["dead runs", "fault"]
+    assert "is missing" in found["crashed runs", "fault"]
     assert "nobody says" in found["deployed", "fault"]
     assert ("clock", "ok") in found
 

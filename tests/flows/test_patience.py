@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow
+from prefect import Task, flow
 
 from flows import embedded
 from tasks.errors import RegistryError, RegistryOutageError
 from tasks.processes import start_guarded, stop_group
+from tasks.registry import task as registry_stages
 from tasks.registry.versions import aliases_of
 from tasks.stage import stage_task
 from tasks.tracking import connect, registry_errors
+
+
+def test_every_stage_of_the_registry_waits_for_an_mlflow_that_is_away() -> None:
+    hasty = [stage.name for stage in vars(registry_stages).values() if isinstance(stage, Task) and not stage.retries]
+    assert not hasty
 
 
 @pytest.mark.slow

@@ -193,7 +193,7 @@ def test_an_ordinary_folder_is_used(tmp_path: Path) -> None:
 
 def test_a_file_in_its_place_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "work").touch()
-    with pytest.raises(StoreError, match="File exists"):
+    with pytest.raises(StoreError, match="found a file"):
         own_folder(tmp_path / "work")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tasks.contracts import Champion
 from tasks.errors import IntegrityError
@@ -50,6 +51,21 @@ def test_an_adapter_that_was_changed_in_the_registry_is_refused(
     settings.write_text(settings.read_text() + " ")
     with pytest.raises(IntegrityError, match="the adapter that was judged"):
         recover_champion(client, champion, new_store(tmp_path, store, champion))
+
+
+@pytest.mark.parametrize("leads", ["to an absolute path", "upwards"])
+def test_an_adapter_outside_of_the_version_is_refused_and_not_touched(
+    client: Any, champion: Champion, store: Store, tmp_path: Path, leads: str
+) -> None:
+    kept = store.fetch_folder(champion.adapter)
+    (mlmodel,) = Path(champion.version.source_uri.removeprefix("file://")).rglob("MLmodel")
+    document = yaml.safe_load(mlmodel.read_text())
+    outside = str(kept) if leads == "to an absolute path" else f"{'../' * 30}{str(kept).lstrip('/')}"
+    document["flavors"]["python_function"]["artifacts"]["adapter"]["path"] = outside
+    mlmodel.write_text(yaml.safe_dump(document))
+    with pytest.raises(IntegrityError, match="outside of the version's files"):
+        recover_champion(client, champion, new_store(tmp_path, store, champion))
+    assert store.fetch_folder(champion.adapter) == kept
 
 
 def test_a_store_without_the_base_model_says_what_to_copy(client: Any, champion: Champion, tmp_path: Path) -> None:
