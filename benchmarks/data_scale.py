@@ -68,7 +68,9 @@ def make_rows(count: int) -> Iterator[dict[str, Any]]:
 def run_stage(stage: str, folder: Path, mode: str) -> None:
     """Runs a stage on what the one before left in ``folder``, and prints what it cost as JSON."""
     from tasks.contracts import DatasetRef
+    from tasks.storage import open_store
 
+    open_store(folder / "store")
     work = _stage_work(stage, folder, mode)
     given = folder / "dataset.json"
     dataset = DatasetRef.model_validate_json(given.read_text()) if stage != "ingest" else None
@@ -97,7 +99,6 @@ def _stage_work(stage: str, folder: Path, mode: str) -> Callable[[Any], tuple[An
         return ingest
     if stage == "scrub":
         from tasks import pii
-        from tasks.storage import run_store
 
         settings = pii.PiiConfig.model_validate({"mode": mode, "rows_per_shard": SHARD_ROWS})
 
@@ -105,7 +106,7 @@ def _stage_work(stage: str, folder: Path, mode: str) -> Callable[[Any], tuple[An
             if dataset.num_rows <= SHARD_ROWS:
                 return pii.scrub.fn(dataset, settings).dataset, dataset.num_rows
             cut = pii.cut_shards.fn(dataset, settings)
-            parts = [pii.scrub_shard.fn(shard, cut.common_terms, settings, run_store().uri) for shard in cut.shards]
+            parts = [pii.scrub_shard.fn(shard, cut.common_terms, settings, str(folder / "store")) for shard in cut.shards]
             return pii.join_shards.fn(dataset, cut, parts, settings).dataset, dataset.num_rows
 
         return scrub

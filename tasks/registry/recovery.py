@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from tasks.addresses import without_secrets
 from tasks.contracts import Champion
 from tasks.documents import parse_yaml, read_text
 from tasks.errors import IntegrityError
@@ -64,5 +65,6 @@ def recover_champion(client: Any, champion: Champion, store: Store) -> bool:
             f"the adapter that was judged, {champion.adapter.sha256[:12]}",
             "Restore the version's files or the former store; `perennial rollback` makes another version champion.",
         )
-    logger.warning("registry: the adapter of %s was not in %s; it was fetched from the registry", name, store.uri)
+    place = without_secrets(store.uri)
+    logger.warning("registry: the adapter of %s was not in %s; it was fetched from the registry", name, place)
     return True

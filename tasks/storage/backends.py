@@ -40,7 +40,15 @@ class Backend(Protocol):
         """
 
     def read_marked(self, name: str) -> tuple[bytes, Any] | None:
-        """The bytes under a name with the mark that :meth:`swap` knows them by; None where there are none."""
+        """The bytes under a name with the mark that :meth:`swap` knows them by; None where there are none.
+
+        The bytes are their own mark, unless the place gives another.
+        """
+        try:
+            data = self.read(name)
+        except FileNotFoundError:
+            return None
+        return data, data
 
     def is_file(self, name: str) -> bool:
         """Whether there are bytes under this very name."""
@@ -116,14 +124,6 @@ class FolderBackend(Backend):
     @override
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
-
-    @override
-    def read_marked(self, name: str) -> tuple[bytes, Any] | None:
-        try:
-            data = self.read(name)
-        except FileNotFoundError:
-            return None
-        return data, data
 
     @override
     def is_file(self, name: str) -> bool:
@@ -286,14 +286,6 @@ class MemoryBackend(RemoteBackend):
     """The memory of this process: for tests and experiments, since it ends with the process."""
 
     _lock = threading.Lock()
-
-    @override
-    def read_marked(self, name: str) -> tuple[bytes, Any] | None:
-        try:
-            data = self.read(name)
-        except FileNotFoundError:
-            return None
-        return data, data
 
     @override
     def put(self, name: str, data: bytes) -> None:
