@@ -347,7 +347,7 @@ def _write_model(folder: Path, candidate: Candidate) -> None:
             input_example=(_EXAMPLE, {"max_new_tokens": 64}),
             pip_requirements=["mlflow", *(f"{package}=={importlib.metadata.version(package)}" for package in packages)],
             model_config={
-                "base_model": store.uri_of(trained.base.folder),
+                "base_model": without_secrets(store.uri_of(trained.base.folder)),
                 "base_model_sha256": trained.base.folder.sha256,
                 "base_files": store.digests_of(trained.base.folder),
                 "adapter_files": store.digests_of(trained.adapter),
