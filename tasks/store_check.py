@@ -26,6 +26,7 @@ _NAMES = {
     "folder": re.compile(r"folders/([0-9a-f]{2})/(\1[0-9a-f]{62})/.+"),
 }
 _REFERENCES: TypeAdapter[Reference] = TypeAdapter(Reference)
+_RECORDS = {"pointers": "pointer", "dossiers": "dossier file"}
 _SHAPES = (DatasetRef, FileRef, FolderRef)
 
 
@@ -59,14 +60,15 @@ class StoreReport:
 
 
 def verify_store(
-    store: Store, on_progress: Callable[[int, int], None], needed: Iterable[tuple[str, Reference]] = ()
+    store: Store, on_progress: Callable[[int, int], None], needed: Iterable[tuple[str, Reference, bool]] = ()
 ) -> StoreReport:
     """Everything in the store read back.
 
     Args:
         store: The store; nothing in it is changed.
         on_progress: Called with the number of things read and their total.
-        needed: Further references that it must hold, each with who needs it: those of registered versions.
+        needed: Further references that it must hold, those of registered versions: who needs each, and whether a lost one
+            can be fetched from there, which is no fault.
 
     Raises:
         StoreError: The store does not answer.
@@ -87,10 +89,12 @@ def verify_store(
         on_progress(done + 1, len(things))
     records = [*store.walk("pointers"), *store.walk("dossiers")]
     findings += [one for name, _, _ in records if name.endswith(".json") for one in _check_record(store, name)]
-    findings += [
-        StoreFinding("fault", _label(ref), f"is missing; {owner} needs it") for owner, ref in needed if not store.holds(ref)
-    ]
-    counts = Counter(kind for kind, _ in things) + Counter(name.partition("/")[0] for name, _, _ in records)
+    for owner, ref, is_carried in needed:
+        if not store.holds(ref):
+            rest = "is fetched from there when it is next champion" if is_carried else "needs it"
+            findings.append(StoreFinding("note" if is_carried else "fault", _label(ref), f"is missing; {owner} {rest}"))
+    counts = Counter(kind for kind, _ in things)
+    counts += Counter(_RECORDS[name.partition("/")[0]] for name, _, _ in records)
     return StoreReport(dict(sorted(counts.items())), size_bytes, tuple(findings))
 
 

@@ -200,20 +200,20 @@ def training_rows_of(client: Any, name: str) -> str | None:
     return tags.get(f"{_TAG}train_sha256")
 
 
-def needed_references(client: Any, name: str) -> list[tuple[str, FolderRef]]:
-    """What the versions with an alias need of the store, each with who needs it; nothing without such a model.
+def needed_references(client: Any, name: str) -> list[tuple[str, FolderRef, bool]]:
+    """What the versions with an alias need of the store: who needs it, and whether the version carries a copy itself.
 
     Raises:
         RegistryError: MLflow does not answer.
     """
-    needed: list[tuple[str, FolderRef]] = []
+    needed: list[tuple[str, FolderRef, bool]] = []
     with registry_errors(f"registered model {name}"):
         for alias, version in sorted(aliases_of(client, name).items()):
             tags, owner = client.get_model_version(name, version).tags, f"{name} version {version} ({alias})"
             if f"{_TAG}base" in tags:
-                needed.append((owner, BaseLanguageModel.model_validate_json(tags[f"{_TAG}base"]).folder))
-            folders = (tags[f"{_TAG}{part}"] for part in ("adapter", "merged") if f"{_TAG}{part}" in tags)
-            needed += [(owner, FolderRef.model_validate_json(folder)) for folder in folders]
+                needed.append((owner, BaseLanguageModel.model_validate_json(tags[f"{_TAG}base"]).folder, False))
+            folders = ((tags[f"{_TAG}{part}"], part) for part in ("adapter", "merged") if f"{_TAG}{part}" in tags)
+            needed += [(owner, FolderRef.model_validate_json(folder), part == "adapter") for folder, part in folders]
     return needed
 
 

@@ -12,7 +12,7 @@ from prefect import flow, get_run_logger
 from flows.gpu import cancel_children, gpu_slot, on_gpu_pool
 from tasks.contracts import SearchTrial
 from tasks.errors import BudgetError
-from tasks.stage import stage_task
+from tasks.stage import CONTRACTS, stage_task
 
 
 @stage_task("occupy", cached=False)
@@ -25,7 +25,7 @@ def occupy(folder: str, mood: str) -> None:
         time.sleep(0.2)
 
 
-@flow(name="stand-in-stage", persist_result=True, result_serializer="json", flow_run_name="stage-{mood}")
+@flow(name="stand-in-stage", persist_result=True, result_serializer=CONTRACTS, flow_run_name="stage-{mood}")
 def stage(folder: str, mood: str) -> SearchTrial:
     """Leaves its process's number behind, then answers, fails or works for ever."""
     if mood == "shot" and not Path(folder, "shot.once").exists():

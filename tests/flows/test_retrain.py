@@ -21,8 +21,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) ->
     return make_workplace(tmp_path_factory.mktemp("workplace"), tiny_model_dir)
 
 
-NEVER_KEPT = {"take_snapshot", "freeze_test_set"}
-"""They look at the world: the source, the frozen set's pointer."""
+NEVER_KEPT = {"take_snapshot", "freeze_test_set", "claim_names"}
+"""They look at the world: the source, the frozen set's pointer, the registry's owners."""
 PREPARED = {"validate", "deduplicate", "filter_confidential", "scrub", "verify_scrub", "audit_labels", "audit_bias"}
 
 

@@ -75,7 +75,8 @@ def test_deploys_at_once_beside_workers_that_start_end_alike(tmp_path: Path) -> 
         assert {line[:9].strip() for line in said} <= {"created", "changed", "as it was"}
         again = place.perennial("deploy", "--file", path)
         assert {line[:9] for line in again.splitlines()} == {"as it was"}, again
-        assert len(place.ask("automations/filter", {})) == 1
+        names = [found["name"] for found in place.ask("automations/filter", {})]
+        assert sorted(names) == ["perennial: crashed runs", "perennial: dead runs"]
         deployments = place.ask("deployments/filter", {})
         assert len(deployments) == 11
         assert all(len({one["slug"] for one in found["schedules"]}) == len(found["schedules"]) for found in deployments)

@@ -15,7 +15,7 @@ from tests.evidence import make_evidence
 FOLDER = FolderRef(sha256="c" * 64, num_files=1, size_bytes=1)
 
 
-def check(store: Store, *needed: tuple[str, FolderRef]) -> StoreReport:
+def check(store: Store, *needed: tuple[str, FolderRef, bool]) -> StoreReport:
     return verify_store(store, lambda done, of: None, needed)
 
 
@@ -33,7 +33,7 @@ def test_a_sound_store_has_no_faults_wherever_it_was_copied(filled: Store, tmp_p
     shutil.copytree(tmp_path / "store", tmp_path / "copy")
     copied = check(Store(tmp_path / "copy"))
     assert copied == check(filled)
-    assert set(copied.counts) >= {"data set", "file", "folder", "pointers"}
+    assert set(copied.counts) >= {"data set", "file", "folder", "pointer"}
 
 
 @pytest.mark.parametrize("pattern", ["objects/*/*.parquet", "files/*/*", "folders/*/*/*"])
@@ -52,8 +52,11 @@ def test_what_is_referred_to_and_missing_is_a_fault(filled: Store) -> None:
     assert frozen is not None
     filled.remove(f"objects/{frozen.sha256[:2]}/{frozen.sha256}")
     assert [one.name for one in check(filled).faults] == ["pointers/benchmarks/desk.json"]
-    (_, needed) = check(filled, ("desk version 3 (champion)", FOLDER)).faults
+    (_, needed) = check(filled, ("desk version 3 (champion)", FOLDER, False)).faults
     assert "desk version 3 (champion) needs it" in needed.what
+    carried = check(filled, ("desk version 3 (champion)", FOLDER, True))
+    assert len(carried.faults) == 1
+    assert any("fetched from there" in one.what for one in carried.findings)
 
 
 def test_what_others_left_is_noted_and_is_no_fault(filled: Store, tmp_path: Path) -> None:

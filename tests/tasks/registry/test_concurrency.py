@@ -17,7 +17,9 @@ import pytest
 
 from flows import embedded
 from tasks.processes import start_guarded, stop_group
+from tasks.registry import RegistryConfig
 from tasks.registry.aliases import history, settle
+from tasks.registry.task import claim_for
 from tasks.tracking import connect
 from tests.postgres import running_postgres
 
@@ -71,7 +73,7 @@ def test_two_hundred_attempts_with_kills_leave_one_champion(
     with mlflow_on(database, tmp_path, mlflow_uri) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         client = connect()
-        client.create_registered_model(name)
+        claim_for(RegistryConfig(model_name=name), name)  # as `perennial deploy` does: nobody else's model is written to
         for _ in range(NUM_VERSIONS):
             client.create_model_version(name, "s3://models/candidate")
         for alias, version in (("previous", "1"), ("champion", "2")):

@@ -75,6 +75,6 @@ def test_a_store_without_the_base_model_says_what_to_copy(client: Any, champion:
 
 def test_what_the_versions_with_an_alias_need_is_listed(client: Any, name: str, champion: Champion) -> None:
     needed = needed_references(client, name)
-    assert {ref for _, ref in needed} == {champion.base.folder, champion.adapter}
-    assert any("(champion)" in owner for owner, _ in needed)
+    assert {(ref, carried) for _, ref, carried in needed} == {(champion.base.folder, False), (champion.adapter, True)}
+    assert any("(champion)" in owner for owner, _, _ in needed)
     assert needed_references(client, "no-such-model") == []
