@@ -117,7 +117,7 @@ def tell_story(options: argparse.Namespace, store: str, diary: Diary, registry: 
         _retrain(quarter, options, store, diary, registry)
     _headline("4. Rollback: the champion before comes back")
     _roll_back(options.config, diary, registry)
-    _print_story(options.config, store, diary, registry)
+    _print_story(options.config, store, diary)
 
 
 class Diary:
@@ -296,7 +296,7 @@ def _headline(text: str) -> None:
     console.rule(escape(text), align="left")
 
 
-def _print_story(config: Path, store: str, diary: Diary, registry: Registry) -> None:
+def _print_story(config: Path, store: str, diary: Diary) -> None:
     """One line a retrain, the champions over time, and one answer before and after."""
     from tasks.dossier.summary import folder_of, read_record
 
@@ -314,12 +314,11 @@ def _print_story(config: Path, store: str, diary: Diary, registry: Registry) -> 
     perennial("history", "--config", str(config))
     if not records:
         return
-    champion = registry.champion()
-    own = [record for record in records.values() if record["candidate"]["version"] == champion]
-    record = own[0] if own else next(iter(records.values()))
+    promoted = [record for record in records.values() if record["promotion"]["promoted"]]
+    record = promoted[-1] if promoted else next(iter(records.values()))
     _headline("One answer, before and after")
-    after = f"the champion, version {champion}" if own else f"the candidate, version {record['candidate']['version']}"
-    for title, text in zip(("Customer", "Base model", after.capitalize()), typical_answers(record, store), strict=True):
+    after = f"Version {record['candidate']['version']}, {'the last one promoted' if promoted else 'not promoted'}"
+    for title, text in zip(("Customer", "Base model", after), typical_answers(record, store), strict=True):
         console.print(f"[bold]{title}[/]\n{escape(text)}\n", soft_wrap=True)
     console.print(
         f"It is the example on which that model's ROUGE-L is in the middle. Its dossier: {_page(store, folder_of, record)}",

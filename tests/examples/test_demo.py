@@ -188,18 +188,18 @@ def test_whatever_the_outcomes_the_demo_explains_them_and_goes_on(
     assert "dossier.html" in text
 
 
-def test_the_last_screen_shows_the_champion_beside_the_base_on_one_prompt(
+def test_the_last_screen_shows_the_best_model_beside_the_base_on_one_prompt(
     demo: ModuleType, desk_of: Callable[..., Desk]
 ) -> None:
     text = tell(demo, desk_of("PROMOTE", "PROMOTE", "HOLD"))
-    assert "The champion, version 1" in text, "the rollback brought version 1 back"
+    assert "Version 2, the last one promoted" in text, "each promotion was proven better than the champion before"
     assert "I'm sorry to hear that." in text
     assert "Press Support." in text
-    assert "run-1/dossier.html" in text
+    assert "run-2/dossier.html" in text
 
 
 def test_without_a_champion_the_last_screen_shows_a_candidate(demo: ModuleType, desk_of: Callable[..., Desk]) -> None:
-    assert "The candidate, version 1" in tell(demo, desk_of("HOLD", "HOLD", "HOLD"))
+    assert "Version 1, not promoted" in tell(demo, desk_of("HOLD", "HOLD", "HOLD"))
 
 
 @pytest.mark.parametrize("stopped", [(3, "PROMOTE", "HOLD"), ("PROMOTE", 3, "HOLD"), ("PROMOTE", "PROMOTE", 3), (3, 3, 3)])
