@@ -242,7 +242,14 @@ def _weigh_general(
     from tasks.benchmark.retention import ITEMS_FILE, general_items, score_retention
 
     items = sha256_of_file(ITEMS_FILE)
-    key = {"version": _RETENTION_VERSION, "model": model_sha256, "items": items, "libraries": _libraries()}
+    key = {
+        "version": _RETENTION_VERSION,
+        "model": model_sha256,
+        "items": items,
+        "libraries": _libraries(),
+        "batch_size": config.batch_size,
+        "outside": dict(config.outside_content()),
+    }
     name = f"retention/{sha256_of_json(key)}"
     kept = store.read_pointer(name)
     if kept is None or not store.holds(kept):
@@ -265,7 +272,13 @@ def _measure_lm_eval(
         logger.info("benchmark: model %s on %d tasks of lm-eval", model_sha256[:12], len(settings.tasks))
         return measure_tasks(loaded(), settings, batch_size=config.batch_size)
 
-    key = {"version": _LM_EVAL_VERSION, "model": model_sha256, "tasks": content_of(settings), "libraries": _libraries()}
+    key = {
+        "version": _LM_EVAL_VERSION,
+        "model": model_sha256,
+        "tasks": content_of(settings),
+        "libraries": _libraries(),
+        "outside": dict(config.outside_content()),
+    }
     return kept_measurements(store, "lm-eval", key, measure)
 
 

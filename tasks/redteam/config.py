@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import InputError
 from tasks.lists import Listing
+from tasks.modeling.devices import answering_device
 from tasks.redteam.probes import ProbeKind, read_probes
 from tasks.storage import sha256_of_file
 
@@ -80,6 +81,7 @@ class RedTeamConfig(BaseModel):
         return self
 
     def outside_content(self) -> Mapping[str, str]:
-        """The digest of each file of own probes, so that a changed file is a changed setting."""
+        """The digest of each file of own probes, and the device that answers: another one may give other replies."""
         paths = (path for paths in self.probe_files.values() for path in paths)
-        return {path: sha256_of_file(Path(path)) for path in paths if Path(path).is_file()}
+        digests = {path: sha256_of_file(Path(path)) for path in paths if Path(path).is_file()}
+        return {**digests, "device": answering_device()}

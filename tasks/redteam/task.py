@@ -16,6 +16,7 @@ from prefect.context import TaskRunContext
 from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, Measurement, RedTeamArm
 from tasks.errors import IntegrityError
 from tasks.lists import in_full
+from tasks.modeling.devices import answering_device
 from tasks.progress import report_progress
 from tasks.redteam.config import RedTeamConfig
 from tasks.safety import RATES
@@ -125,7 +126,14 @@ def _probe_with_garak(
         return probe_with_garak(loaded(), settings, **options)
 
     versions = {"garak": garak_version(settings), **libraries_of(file_of("tasks.redteam.garak"))}
-    key = {"version": _GARAK_VERSION, "model": model_sha256, "probes": settings.probes, "libraries": versions, **options}
+    key = {
+        "version": _GARAK_VERSION,
+        "model": model_sha256,
+        "probes": settings.probes,
+        "libraries": versions,
+        "device": answering_device(),
+        **options,
+    }
     return kept_measurements(store, "garak", key, probe)
 
 

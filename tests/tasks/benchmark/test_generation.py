@@ -202,6 +202,21 @@ def test_answers_of_another_device_are_not_compared(
     assert there.score("chrf") == here.score("chrf")
 
 
+def test_general_questions_are_weighed_anew_on_another_device(
+    base: BaseLanguageModel, frozen: DatasetRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.benchmark import retention
+
+    weighed: list[int] = []
+    real = retention.score_retention
+    monkeypatch.setattr(retention, "score_retention", lambda *args, **kwargs: weighed.append(1) or real(*args, **kwargs))
+    config = CONFIG.model_copy(update={"max_examples": 4, "retention": True})
+    for device in ("one", "one", "another"):
+        monkeypatch.setattr("tasks.benchmark.config.answering_device", lambda device=device: device)
+        score_model.fn("base", base, None, frozen, config)
+    assert weighed == [1, 1]
+
+
 def test_lost_answers_are_generated_again(base: BaseLanguageModel, frozen: DatasetRef, store: Store) -> None:
     config = CONFIG.model_copy(update={"max_examples": 4})
     scores = score_model.fn("base", base, None, frozen, config)

@@ -209,6 +209,9 @@ def test_a_candidate_that_became_champion_is_not_even_loaded_again(
     assert loads == [1], "the values of other data were not asked for yet"
     probe_model.fn("champion", base, None, [findings], CONFIG.model_copy(update={"num_decoys": 15}))
     assert loads == [1, 1]
+    monkeypatch.setattr("tasks.redteam.config.answering_device", lambda: "NVIDIA L4")
+    probe_model.fn("champion", base, None, [findings], CONFIG)
+    assert loads == [1, 1, 1], "what another device found is not compared with"
 
 
 @pytest.mark.parametrize("module", ["tasks.redteam.probing", "tasks.redteam.memory", "tasks.benchmark.scoring"])
