@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from tasks.contracts import DatasetRef, FileRef, FolderRef
-from tasks.errors import PerennialError
+from tasks.errors import InputError, PerennialError
 from tasks.storage import Store
 
 Reference = DatasetRef | FileRef | FolderRef
@@ -71,6 +71,7 @@ def verify_store(
             can be fetched from there, which is no fault.
 
     Raises:
+        InputError: There is nothing: an empty place proves no restore.
         StoreError: The store does not answer.
     """
     things: dict[tuple[str, str], Reference | None] = {}
@@ -88,6 +89,13 @@ def verify_store(
         findings += _read_back(store, kind, name)
         on_progress(done + 1, len(things))
     records = [*store.walk("pointers"), *store.walk("dossiers")]
+    if not things and not records:
+        raise InputError(
+            store.uri,
+            "nothing",
+            "a store that a run has written to",
+            "Correct `store` in the configuration, or restore the store there.",
+        )
     findings += [one for name, _, _ in records if name.endswith(".json") for one in _check_record(store, name)]
     for owner, ref, is_carried in needed:
         if not store.holds(ref):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts import FolderRef
+from tasks.errors import InputError
 from tasks.storage import Store, open_store
 from tasks.store_check import StoreReport, verify_store
 from tests.evidence import make_evidence
@@ -34,6 +35,16 @@ def test_a_sound_store_has_no_faults_wherever_it_was_copied(filled: Store, tmp_p
     copied = check(Store(tmp_path / "copy"))
     assert copied == check(filled)
     assert set(copied.counts) >= {"data set", "file", "folder", "pointer"}
+
+
+@pytest.mark.parametrize("place", ["typo", "empty", "other"])
+def test_a_place_without_a_store_is_not_called_sound(tmp_path: Path, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other" / "objects").mkdir(parents=True)
+    (tmp_path / "other" / "objects" / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match="found nothing; expected a store that a run has written to"):
+        check(Store(tmp_path / place))
+    assert not (tmp_path / "typo").exists()
 
 
 @pytest.mark.parametrize("pattern", ["objects/*/*.parquet", "files/*/*", "folders/*/*/*"])
