@@ -161,5 +161,12 @@ def _answer(path: str) -> dict[str, Any]:
         raise RegistryError(
             "MLflow's accounts", f"status {response.status_code}", "the list of who may edit what", "Run again."
         )
-    answer: dict[str, Any] = response.json()
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):  # a proxy's page, which says nothing about who may edit what
+        raise RegistryError(
+            "MLflow's accounts", "an answer that is no JSON object", "the list of who may edit what", "Ask MLflow directly."
+        )
     return answer

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from flows.embedded import free_port, wait_until_healthy
 from tasks.errors import RegistryError
 from tasks.processes import start_guarded, stop_group
-from tasks.registry.ownership import MARK, Names, check_model, claim, mark_of
+from tasks.registry.ownership import MARK, Names, _answer, check_model, claim, mark_of
 from tasks.tracking import connect, ensure_experiment
 
 KEY = "the-key-of-the-tests"
@@ -187,3 +188,22 @@ def test_a_bare_database_knows_no_accounts_and_is_not_checked(client: Any, name:
     client.create_registered_model(name)
     ensure_experiment(client, name)
     assert set(claim(client, Names(name, name), KEY).values()) == {False}
+
+
+@pytest.mark.parametrize("page", [b"<html>Log in</html>", b"[]", b"", b"{"])
+def test_a_page_in_place_of_the_accounts_is_one_explained_error(page: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(RegistryError, match="found an answer that is no JSON object"):
+            _answer("/api/2.0/mlflow/users/current")
+        server.shutdown()
