@@ -30,6 +30,7 @@ from flows.cli import app
 from flows.config import RetrainConfig
 from flows.deploying import DEAD_AFTER, HEARTBEAT_SECONDS, deploy, zombie_automation
 from flows.gpu import GPU_SLOTS
+from flows.restarting import restart_automation
 from tasks.errors import ConfigError, PerennialError
 from tasks.registry.ownership import MARK
 from tasks.tracking import connect
@@ -132,8 +133,9 @@ def clear(client: SyncPrefectClient) -> None:
     for pool in client.read_work_pools():
         if pool.name == "deploying-tests":
             client.delete_work_pool(pool.name)
-    for automation in client.read_automations_by_name(AUTOMATION):
-        client.delete_automation(automation.id)
+    for name in (AUTOMATION, restart_automation().name):
+        for automation in client.read_automations_by_name(name):
+            client.delete_automation(automation.id)
     for limit in client.read_global_concurrency_limits(limit=200):
         if limit.name == GPU_SLOTS:
             client.delete_global_concurrency_limit_by_name(GPU_SLOTS)
