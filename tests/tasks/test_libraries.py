@@ -28,10 +28,10 @@ from tasks.training.specification import SftMethod
 _TASKS = Path(libraries.__file__).parent
 STAGES = sorted(path.parent.name for path in _TASKS.glob("*/task.py"))
 _DIGEST = "0" * 64
-_ROWS = DatasetRef(uri="file:///nowhere", sha256=_DIGEST, num_rows=1, kind="messages")
+_ROWS = DatasetRef(sha256=_DIGEST, num_rows=1, kind="messages")
 _BASE = BaseLanguageModel(
     name="base",
-    folder=FolderRef(uri="file:///nowhere", sha256=_DIGEST, num_files=1, size_bytes=1),
+    folder=FolderRef(sha256=_DIGEST, num_files=1, size_bytes=1),
     license="mit",
     num_parameters=1,
 )

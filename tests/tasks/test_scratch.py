@@ -162,10 +162,10 @@ def test_a_training_that_somebody_else_finished_is_not_adopted(
     (work / "adapter").mkdir()
     (work / "report.json").write_text('{"outcome": "done"}')
     digest = "0" * 64
-    rows = DatasetRef(uri="file:///nowhere", sha256=digest, num_rows=1, kind="messages")
+    rows = DatasetRef(sha256=digest, num_rows=1, kind="messages")
     base = BaseLanguageModel(
         name="base",
-        folder=FolderRef(uri="file:///nowhere", sha256=digest, num_files=1, size_bytes=1),
+        folder=FolderRef(sha256=digest, num_files=1, size_bytes=1),
         license="mit",
         num_parameters=1,
     )
