@@ -175,16 +175,10 @@ def _count_general_tokens() -> float:
 
 
 def _read(name: str, source: SourceConfig) -> tuple[list[Row], Block]:
-    from tasks.ingest.reading import read_source
+    from tasks.ingest.reading import read_configured
     from tasks.ingest.snapshot import make_snapshot
 
-    raw = read_source(
-        source.path,
-        encoding=source.encoding,
-        hub_split=source.hub_split,
-        hub_revision=source.hub_revision,
-        ceilings=source.ceilings,
-    )
+    raw = read_configured(source)
     result = make_snapshot(raw, source, on_progress=lambda done, total: None)
     reasons = sorted({str(row["reason"]) for row in result.refused})
     lines = [

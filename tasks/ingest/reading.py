@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.errors import InputError, MissingDependencyError
-from tasks.ingest.config import Ceilings
+from tasks.ingest.config import Ceilings, SourceConfig
 from tasks.ingest.containers import Container, above_bytes, too_long, too_many
 from tasks.storage import sha256_of_files, sha256_of_json
 
@@ -86,6 +86,17 @@ class Source:
     name: str
     sha256: str
     records: Collection[Record]
+
+
+def read_configured(source: SourceConfig) -> Source:
+    """The raw records of a configured source; see :func:`read_source`."""
+    return read_source(
+        source.path,
+        encoding=source.encoding,
+        hub_split=source.hub_split,
+        hub_revision=source.hub_revision,
+        ceilings=source.ceilings,
+    )
 
 
 def read_source(

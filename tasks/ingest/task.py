@@ -31,20 +31,14 @@ def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
         MissingDependencyError: A saved or hub data set is named and `datasets` is not installed.
     """
     from tasks.ingest.formats import kind_of
-    from tasks.ingest.reading import read_source
+    from tasks.ingest.reading import read_configured
     from tasks.ingest.snapshot import STAGE, make_snapshot
 
     started = time.monotonic()
     store = open_store(store_uri)
     logger.info("ingest: reading %s", source.path)
     with report_progress("take_snapshot") as progress:
-        raw = read_source(
-            source.path,
-            encoding=source.encoding,
-            hub_split=source.hub_split,
-            hub_revision=source.hub_revision,
-            ceilings=source.ceilings,
-        )
+        raw = read_configured(source)
         result = make_snapshot(raw, source, on_progress=progress)
         left_out = count_reasons(result.refused, "dropped").get("not_sampled", 0)
         progress.finish(
@@ -170,19 +164,13 @@ def count_new_rows(source: SourceConfig, since: datetime | None, until: datetime
         InputError: As for :func:`take_snapshot`.
         MissingDependencyError: As for :func:`take_snapshot`.
     """
-    from tasks.ingest.reading import read_source
+    from tasks.ingest.reading import read_configured
     from tasks.ingest.snapshot import make_snapshot
     from tasks.ingest.window import Window, count_rows
 
     everything = source.model_copy(update={"max_rows": None, "created_after": None, "created_before": None})
     with report_progress("count_new_rows") as progress:
-        raw = read_source(
-            source.path,
-            encoding=source.encoding,
-            hub_split=source.hub_split,
-            hub_revision=source.hub_revision,
-            ceilings=source.ceilings,
-        )
+        raw = read_configured(source)
         result = make_snapshot(raw, everything, on_progress=progress)
         num_rows = count_rows(result.rows, Window(since, until))
         progress.finish(f"{num_rows} new rows of {len(result.rows)}")
