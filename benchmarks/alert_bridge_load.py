@@ -123,11 +123,11 @@ def measure(num_alerts: int, num_connections: int, num_distinct: int, outage_sec
     for name in [name for name in os.environ if name.startswith(("PREFECT_", "MLFLOW_"))]:
         del os.environ[name]
     os.environ["PERENNIAL_HOME"] = str(folder / "home")
-    from flows import embedded
-    from flows.credential import read_credential
+    from perennial.operations import embedded
+    from perennial.operations.credential import read_credential
 
     embedded.prepare_environment()
-    from tasks.processes import start_guarded, stop_group
+    from tasks.core.processes import start_guarded, stop_group
 
     port, bridge_port = embedded.free_port(), embedded.free_port()
     api, bridge_url = f"http://127.0.0.1:{port}/api", f"http://127.0.0.1:{bridge_port}"
@@ -149,7 +149,7 @@ def measure(num_alerts: int, num_connections: int, num_distinct: int, outage_sec
 
     def start_bridge() -> Popen[bytes]:
         with (folder / "bridge.log").open("ab") as log:
-            return start_guarded("flows.cli", arguments, environment=environment, stdout=log, stderr=log)
+            return start_guarded("perennial", arguments, environment=environment, stdout=log, stderr=log)
 
     running: dict[str, Popen[bytes]] = {"prefect": start_server(), "bridge": start_bridge()}
 

@@ -67,8 +67,8 @@ def make_rows(count: int) -> Iterator[dict[str, Any]]:
 
 def run_stage(stage: str, folder: Path, mode: str) -> None:
     """Runs a stage on what the one before left in ``folder``, and prints what it cost as JSON."""
-    from tasks.contracts import DatasetRef
-    from tasks.storage import open_store
+    from tasks.contracts.references import DatasetRef
+    from tasks.core.storage import open_store
 
     open_store(folder / "store")
     work = _stage_work(stage, folder, mode)

@@ -18,20 +18,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from tasks.benchmark import BenchmarkConfig, LatencyConfig, score_model, time_in_turns
-from tasks.contracts import (
-    ArmScores,
-    BaseLanguageModel,
-    BenchmarkReport,
-    Champion,
-    LatencyRounds,
-    PromotionDecision,
-    RegisteredVersion,
-)
+from tasks.contracts.evaluation import ArmScores, BenchmarkReport, LatencyRounds, PromotionDecision
+from tasks.contracts.registry import Champion, RegisteredVersion
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.storage import open_store
 from tasks.promotion import PromotionConfig, decide_promotion
 from tasks.promotion.latency import judge_latency
-from tasks.storage import open_store
-from tests.tiny_model import build_tiny_model, desk_row
+from tests.support.tiny_model import build_tiny_model, desk_row
 
 MARGIN = 0.2
 SCORING = BenchmarkConfig(max_new_tokens=12, num_resamples=200, retention=False, latency=LatencyConfig(max_examples=8))

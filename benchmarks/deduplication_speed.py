@@ -28,7 +28,7 @@ from rensa import RMinHashDeduplicator
 from rich.console import Console
 from rich.table import Table
 
-from tasks.similarity import SHINGLE_CHARS, near_clusters, placeholder_view, text_key
+from tasks.text.similarity import SHINGLE_CHARS, near_clusters, placeholder_view, text_key
 
 EDITS = (1, 2, 4)
 TARGETS = {1: 0.99, 2: 0.95}

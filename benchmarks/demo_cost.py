@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from tasks.progress import Progress, listening
+from tasks.core.progress import Progress, listening
 
 ROOT = Path(__file__).parents[1]
 BETWEEN, SERVER = "between stages", "Prefect's server"
@@ -117,7 +117,7 @@ def run_demo(meter: Meter, num_quarters: int) -> None:
 def rerun() -> float:
     """CPU seconds of the first quarter's retrain by its command, when nothing changed since."""
     before = os.times()
-    command = [sys.executable, "-m", "flows.cli", "retrain", "--config", str(ROOT / "examples" / "support_desk.yaml")]
+    command = [sys.executable, "-m", "perennial", "retrain", "--config", str(ROOT / "examples" / "support_desk.yaml")]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system

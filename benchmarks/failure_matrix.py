@@ -32,7 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.installation import FINAL, Installation, await_value, installation, small_job  # noqa: E402
+from tests.support.installation import FINAL, Installation, await_value, installation, small_job  # noqa: E402
 
 CPU, GPU = "perennial-cpu", "perennial-gpu"
 OUTAGE_SECONDS = 20.0

@@ -25,11 +25,11 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TQDM_DISABLE
 
 import torch
 
+from tasks.core.storage import Store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.generation import LoadedModel, generate_replies, greedy_settings, load_model
 from tasks.modeling.prompts import prompt_token_ids
 from tasks.modeling.resolution import resolve
-from tasks.storage import Store
 
 QUESTIONS = (
     "Name one colour.",

@@ -20,16 +20,18 @@ from typing import Any
 
 import psutil
 import torch
-from random_model import SHAPES, make_random_model
 from safetensors.torch import load_file
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tasks.core.storage import open_store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
-from tasks.storage import open_store
 from tasks.training.config import SftConfig
 from tasks.training.hardware import find_hardware
 from tasks.training.specification import SftMethod, TrainerEvent, TrainerSpec
 from tasks.training.supervisor import supervise
+from tests.support.random_model import SHAPES, make_random_model
 
 
 def make_rows(count: int, words: int) -> list[dict[str, Any]]:

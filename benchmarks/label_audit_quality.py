@@ -20,19 +20,22 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from public_data import BANKING, public_data
 from sklearn.metrics import average_precision_score
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tasks.labels.audit import audit_rows
 from tasks.labels.classification import audit_classes
 from tasks.labels.config import LabelAuditConfig
 from tasks.labels.vectors import TfidfVectorizer, Vectorizer, choose_vectorizer
+from tests.support.public_data import BANKING, public_data
 
 TARGETS = {
     "minilm": {"uniform": 0.98, "confusable": 0.91},

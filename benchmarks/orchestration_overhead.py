@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
-from flows import embedded
+from perennial.operations import embedded
 
 MAX_SHARE, MAX_SECONDS = 0.05, 20.0
 

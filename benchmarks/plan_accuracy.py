@@ -2,7 +2,7 @@
 
     python benchmarks/plan_accuracy.py               # the 135M base model on this machine; some 8 minutes on two cores
     python benchmarks/plan_accuracy.py --only short,dpo
-    python benchmarks/random_model.py llama-8b FOLDER                     # a larger model, for a GPU: 60 times as many rows
+    python tests/support/random_model.py llama-8b FOLDER   # a larger model, for a GPU: 60 times as many rows
     python benchmarks/plan_accuracy.py --model FOLDER --scale 60 --only long,nf4
 
 Each setting is one supervised training, as `perennial retrain` does it, on rows of random words. Two plans are compared with
@@ -20,11 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, TrainingPlan
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.training import BaseLanguageModel, TrainingPlan
+from tasks.core.rows import Row
+from tasks.core.storage import Store, open_store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
-from tasks.rows import Row
-from tasks.storage import Store, open_store
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig
 from tasks.training.forecasting import forecast, measure_flops
 from tasks.training.hardware import find_hardware

@@ -17,16 +17,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from public_data import ALPACA, public_data
 from sklearn.metrics import average_precision_score
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tasks.labels.config import LabelAuditConfig
 from tasks.labels.replies import Thresholds, judge_replies
 from tasks.labels.vectors import Vectorizer, choose_vectorizer
+from tests.support.public_data import ALPACA, public_data
 
 TARGET = 0.90
 FAULTS = ("swapped", "truncated", "shuffled", "language", "refusal")

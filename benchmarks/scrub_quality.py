@@ -18,6 +18,7 @@ import csv
 import json
 import os
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -25,12 +26,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from public_data import ALPACA, BANKING, PII, public_data
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tasks.intervals import wilson_interval
 from tasks.pii.config import PiiConfig
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import scrub_batch
+from tasks.stats.intervals import wilson_interval
+from tests.support.public_data import ALPACA, BANKING, PII, public_data
 
 DIRECT = {
     "PERSON",

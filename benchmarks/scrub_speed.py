@@ -14,16 +14,19 @@ import csv
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from public_data import BANKING, PII, public_data
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tasks.pii.config import PiiConfig
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import scrub_batch
+from tests.support.public_data import BANKING, PII, public_data
 
 
 def short_texts() -> list[str]:
@@ -106,9 +109,9 @@ def workers_speedup(num_workers: int, texts: Sequence[str]) -> tuple[float, floa
     Whole: all texts, the workers' start-up in, the single process warm already. Steady: the second half of the texts alone,
     as the difference between runs on all of them and on the first half, in which start-up cancels out.
     """
+    from tasks.core.rows import MESSAGES_SCHEMA
     from tasks.pii.detection import detector_for
     from tasks.pii.sharding import scrub_in_processes
-    from tasks.rows import MESSAGES_SCHEMA
 
     rows = [
         {"id": f"{number}", "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "Done."}]}

@@ -14,13 +14,16 @@ import json
 import random
 import re
 import string
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 
-from public_data import ALPACA, BANKING, public_data
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tasks.confidential.config import ConfidentialConfig
 from tasks.confidential.filtering import ConfidentialMatcher
+from tests.support.public_data import ALPACA, BANKING, public_data
 
 _BASE62 = string.ascii_letters + string.digits
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,8 +21,9 @@ from typing import Any
 
 import torch
 from peft import get_peft_model
-from random_model import SHAPES, make_random_model
 from trl.trainer.utils import add_fused_lm_head
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tasks.modeling.loading import load_base
 from tasks.modeling.resolution import count_parameters
@@ -29,6 +31,7 @@ from tasks.training import kernels
 from tasks.training.config import LoraSettings, known_tflops
 from tasks.training.planning import PACKED_ATTENTION
 from tasks.training.trainers import lora_config
+from tests.support.random_model import SHAPES, make_random_model
 
 PASSES = 6
 

@@ -40,19 +40,21 @@ from typing import Any
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", TQDM_DISABLE="1")
 
 import torch
-from random_model import SHAPES, make_random_model
 from transformers import LlamaConfig, TrainerCallback
 
-from tasks.contracts import TrainingPlan
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tasks.contracts.training import TrainingPlan
+from tasks.core.storage import Store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.loading import load_tokenizer
 from tasks.modeling.resolution import count_parameters, resolve
-from tasks.storage import Store
 from tasks.training import planning, supervisor
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig, known_tflops
 from tasks.training.forecasting import measure_flops
 from tasks.training.hardware import available_cores, find_hardware, peak_memory_bytes
 from tasks.training.rendering import Example, Pair
+from tests.support.random_model import SHAPES, make_random_model
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ perennial --help >/dev/null
 prefect version
 case $target in
 server)
-    python -c 'import flask_wtf, psycopg2, asyncpg, boto3, prefect_redis, prefect_kubernetes, flows.alert_bridge'
+    python -c 'import flask_wtf, psycopg2, asyncpg, boto3, prefect_redis, prefect_kubernetes, perennial.services.alert_bridge'
     python -c 'from prefect.server.api.server import create_app; create_app()'
     mlflow server --help >/dev/null
     ! python -c 'import torch' 2>/dev/null || { echo "check_install: PyTorch is in the servers' image" >&2; exit 1; }

@@ -29,4 +29,4 @@ cpu | gpu)
     ;;
 esac
 # From here on the code is the installed one.
-"$venv/bin/python" -c 'import flows.cli'
+"$venv/bin/python" -c 'import perennial.cli'

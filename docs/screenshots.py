@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python docs/screenshots.py        # writes docs/pictures/*.png; about five minutes
 
-A tiny model is retrained on made-up tickets, a person is asked, and answers.
+A tiny model is retrained on made-up tickets, and its candidate is approved by form.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.browser import Page, chromium_page
-from tests.installation import POOLS, Installation, await_value, installation, small_job
+from tests.support.browser import Page, chromium_page
+from tests.support.installation import POOLS, Installation, await_value, installation, small_job
 
 PICTURES = Path(__file__).parent / "pictures"
 WIDTH, HEIGHT = 1280, 860
 PATIENCE_SECONDS = 7.0
-"""The pages draw themselves after they have loaded; nothing says when they are done."""
+"""The pages draw themselves after they have loaded; no event marks the end."""
 
 
 def shooting(page: Page) -> Callable[..., None]:
-    """A function that opens an address, clicks on what it is told to, and writes what the window then shows."""
+    """A function that opens an address, clicks the buttons that it is given, and saves what the window then shows."""
     PICTURES.mkdir(exist_ok=True)
 
     def shoot(name: str, url: str, *buttons: str, width: int = WIDTH) -> None:

@@ -3,6 +3,6 @@
 import os
 
 if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker started this process for one run
-    from flows.output import outlive_readers
+    from flows.support.output import outlive_readers
 
     outlive_readers()

@@ -1,24 +1,19 @@
-"""The same examples, and the same attacks, for the base model, the candidate, and the champion when one reigns."""
+"""The same examples and the same attacks for the base model, the candidate, and the champion if there is one."""
 
 from __future__ import annotations
 
 from prefect import flow
 
-from flows.gpu import gpu_slot
-from flows.naming import name_of
+from flows.support.gpu_pool import gpu_slot
+from flows.support.run_names import name_of
 from tasks import benchmark, redteam
-from tasks.contracts import (
-    BaseLanguageModel,
-    BenchmarkReport,
-    Champion,
-    DatasetRef,
-    FolderRef,
-    FreshScores,
-    FreshSet,
-    RedTeamReport,
-)
-from tasks.stage import CONTRACTS
-from tasks.storage import open_store
+from tasks.contracts.evaluation import BenchmarkReport, FreshScores, RedTeamReport
+from tasks.contracts.preparation import RecentHoldout
+from tasks.contracts.references import DatasetRef, FolderRef
+from tasks.contracts.registry import Champion
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.results import CONTRACTS
+from tasks.core.storage import open_store
 
 
 @flow(
@@ -36,22 +31,22 @@ def benchmark_models(
     settings: benchmark.BenchmarkConfig,
     findings: tuple[DatasetRef, ...],
     attacks: redteam.RedTeamConfig,
-    fresh: FreshSet | None = None,
+    fresh: RecentHoldout | None = None,
 ) -> BenchmarkReport:
-    """Per-example scores of every arm; an arm that was scored before on the same examples is not scored again.
+    """Per-example scores of every arm; scores of an arm on the same examples are kept from earlier runs.
 
-    Latency is timed in every run anew, and only where a guard on it is configured.
+    Latency is timed anew in every run, and only where a guard on it is configured.
 
     Args:
         store_uri: The store that every reference is resolved in.
         base: The base model, the first opponent.
-        candidate: The adapter to judge.
-        champion: The reigning champion, the second opponent, or None.
+        candidate: The adapter to evaluate.
+        champion: The current champion, the second opponent, or None.
         frozen: The frozen evaluation set.
         settings: Metrics and generation.
-        findings: What the scrubber replaced in each source that was trained on, which no model may know.
+        findings: What the scrubber replaced in each training source, which no model may know.
         attacks: Settings of the red team.
-        fresh: The newest rows, or why there are none.
+        fresh: The newest rows, or the reason why there are none.
     """
     open_store(store_uri)
     newest, on_newest, red_team = fresh.dataset if fresh else None, None, None
@@ -72,8 +67,8 @@ def benchmark_models(
         arms=scores,
         red_team=red_team,
         fresh=on_newest,
-        no_fresh=fresh.reason if fresh else "",
+        holdout_unavailable_reason=fresh.reason if fresh else "",
         latency=timed,
     )
-    # A judge is an endpoint elsewhere; no GPU is held while it is asked.
+    # The judge model is an endpoint elsewhere; no GPU is held while it works.
     return report.model_copy(update={"judgements": benchmark.judge_replies(report, settings)})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flows.config import RetrainConfig
 from flows.prepare import prepare_dataset
+from flows.support.config import RetrainConfig
 from tasks import mixing
-from tasks.contracts import Mixture, MixturePart, PreparedDataset
-from tasks.storage import run_store
+from tasks.contracts.preparation import Mixture, MixturePart, PreparedDataset
+from tasks.core.storage import run_store
 
 
 def mix_sources(examples: PreparedDataset, config: RetrainConfig) -> Mixture:
@@ -20,13 +20,18 @@ def mix_sources(examples: PreparedDataset, config: RetrainConfig) -> Mixture:
         return Mixture(dataset=examples.dataset, parts=(leading.model_copy(update={"num_rows": examples.dataset.num_rows}),))
     prepared = tuple(
         prepare_dataset(
-            one.source, config.prepare, run_store().uri, config.name, examples.fresh, series=f"{config.name}/{one.name}"
+            part.source,
+            config.prepare,
+            store_uri=run_store().uri,
+            benchmark=config.name,
+            fresh=examples.fresh,
+            series=f"{config.name}/{part.name}",
         )
-        for one in config.mixture
+        for part in config.mixture
     )
     further = tuple(
-        MixturePart(name=one.name, weight=one.weight, dataset=it.dataset, snapshot_sha256=it.snapshot.dataset.sha256)
-        for one, it in zip(config.mixture, prepared, strict=True)
+        MixturePart(name=part.name, weight=part.weight, dataset=rows.dataset, snapshot_sha256=rows.snapshot.dataset.sha256)
+        for part, rows in zip(config.mixture, prepared, strict=True)
     )
     mixed = mixing.mix((leading, *further), config.prepare.splitting.seed)
     return mixed.model_copy(update={"prepared": prepared})

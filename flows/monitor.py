@@ -6,19 +6,20 @@ from datetime import UTC, datetime, timedelta
 
 from prefect import flow, runtime
 
-from flows.alert_runs import raise_alerts
-from flows.config import MonitoringConfig, RetrainConfig, sent_to_prefect
-from flows.naming import name_when_due
 from flows.scrub import scrub_dataset
+from flows.support.alert_runs import raise_alerts
+from flows.support.config import MonitoringConfig, RetrainConfig, sent_to_prefect
+from flows.support.run_names import scheduled_run_name
 from tasks import confidential, dossier, ingest, monitoring, registry, validation
-from tasks.contracts import CheckOutcome, DatasetRef, LogWindow
-from tasks.errors import ConfigError
-from tasks.moments import aware
-from tasks.stage import CONTRACTS
-from tasks.storage import open_store
+from tasks.contracts.monitoring import CheckOutcome, LogWindow
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import ConfigError
+from tasks.core.results import CONTRACTS
+from tasks.core.storage import open_store
+from tasks.core.timestamps import aware
 
 
-@flow(name="check-production", flow_run_name=name_when_due("check"), persist_result=True, result_serializer=CONTRACTS)
+@flow(name="check-production", flow_run_name=scheduled_run_name("check"), persist_result=True, result_serializer=CONTRACTS)
 def check_production(config: RetrainConfig, until: datetime | None = None) -> CheckOutcome:
     """The verdict on one window; where the rule says so, an alert that starts the deployment ``retrain-on-alert``.
 

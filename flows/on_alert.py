@@ -6,16 +6,16 @@ import re
 
 from prefect import flow, runtime, tags
 
-from flows.alert_runs import origin_tags
-from flows.config import RetrainConfig, sent_to_prefect
-from flows.gpu import cancel_children
-from flows.naming import name_when_due
-from flows.request import RunRequest
 from flows.retrain import retrain
+from flows.support.alert_runs import origin_tags
+from flows.support.config import RetrainConfig, sent_to_prefect
+from flows.support.gpu_pool import cancel_children
+from flows.support.requests import RunRequest
+from flows.support.run_names import scheduled_run_name
 from tasks import alerts, ingest
-from tasks.contracts import Alert, AlertOutcome
-from tasks.stage import CONTRACTS
-from tasks.texts import cut
+from tasks.contracts.alerts import Alert, AlertOutcome
+from tasks.core.results import CONTRACTS
+from tasks.core.typed_text import cut
 
 _DEFAULT_POLICY = alerts.AlertPolicy()
 _REASON_CHARACTERS = 500
@@ -24,7 +24,7 @@ _REASON_CHARACTERS = 500
 def _run_name() -> str:
     """``<model>-alert-<signal>-<time>-…``."""
     signal = re.sub(r"[^A-Za-z0-9]+", "-", runtime.flow_run.parameters["alert"].signal).strip("-")[:40]
-    return name_when_due(f"alert-{signal}" if signal else "alert")()
+    return scheduled_run_name(f"alert-{signal}" if signal else "alert")()
 
 
 def reason_of_alert(alert: Alert) -> str:

@@ -6,14 +6,14 @@ from pathlib import PurePosixPath
 
 from prefect import flow, runtime
 
-from flows.config import PrepareConfig
-from flows.naming import unique
 from flows.scrub import scrub_dataset
+from flows.support.config import PrepareConfig
+from flows.support.run_names import unique
 from tasks import bias, confidential, deduplication, ingest, labels, pii, splitting, validation
-from tasks.contracts import FreshSet, PreparedDataset
-from tasks.lists import by_reference
-from tasks.stage import CONTRACTS
-from tasks.storage import open_store
+from tasks.contracts.preparation import PreparedDataset, RecentHoldout
+from tasks.core.results import CONTRACTS
+from tasks.core.storage import open_store
+from tasks.core.term_lists import by_reference
 
 
 def _run_name() -> str:
@@ -28,7 +28,7 @@ def prepare_dataset(
     settings: PrepareConfig,
     store_uri: str,
     benchmark: str,
-    fresh: FreshSet | None = None,
+    fresh: RecentHoldout | None = None,
     series: str | None = None,
 ) -> PreparedDataset:
     """The prepared rows of one source, with the report of every stage they went through.

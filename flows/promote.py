@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows import approving
-from flows.evidence_store import open_evidence_store
+from flows.support import approvals
+from flows.support.evidence_store import open_evidence_store
 from tasks import dossier, registry
-from tasks.contracts import RetrainOutcome, RunEvidence, RunFindings
-from tasks.stage import CONTRACTS
+from tasks.contracts.run import RetrainOutcome, RunEvidence, RunFindings
+from tasks.core.results import CONTRACTS
 
 
 @flow(name="promote", persist_result=True, result_serializer=CONTRACTS, flow_run_name="promote-{findings.run_name}")
@@ -33,8 +33,8 @@ def promote_candidate(
     record = registry.promote_champion(registration, candidate, findings.decision)
     evidence = RunEvidence.of(findings, candidate, record)
     written = dossier.write_dossier(evidence, page)
-    if approving.should_wait(record):
-        answer = approving.wait_for_answer(evidence)
+    if approvals.should_wait(record):
+        answer = approvals.wait_for_answer(evidence)
         # The first answer counts, wherever it was given; the record says so where this one came too late.
         record = registry.answer_approval(registration, candidate, findings.decision.champion_version, answer)
         written = dossier.write_dossier(RunEvidence.of(findings, candidate, record), page, latest=False)

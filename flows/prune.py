@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.config import RetrainConfig
-from flows.naming import name_when_due
+from flows.support.config import RetrainConfig
+from flows.support.run_names import scheduled_run_name
 from tasks import pruning, registry
-from tasks.contracts import PruneReport
-from tasks.errors import RegistryError
-from tasks.stage import CONTRACTS
+from tasks.contracts.pruning import PruneReport
+from tasks.core.errors import RegistryError
+from tasks.core.results import CONTRACTS
 
 
-@flow(name="prune", flow_run_name=name_when_due("prune"), persist_result=True, result_serializer=CONTRACTS)
+@flow(name="prune", flow_run_name=scheduled_run_name("prune"), persist_result=True, result_serializer=CONTRACTS)
 def prune(config: RetrainConfig, remove: bool = False) -> PruneReport:
     """What may go, or has gone; never a version with an alias, under rollout or asked about, nor what its lineage needs.
 

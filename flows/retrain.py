@@ -1,33 +1,33 @@
-"""The whole job on one page: a snapshot of raw examples becomes a judged, registered and explained model version.
+"""The whole job on one page: a snapshot of raw examples becomes an evaluated, registered and explained model version.
 
-Every line is a node of the DAG; each stage's settings are one section of the configuration. A node that was done before
-on the same content is not done again, in this run or any other.
+Every line is a node of the DAG; each stage's settings are one section of the configuration. A node whose content and code
+have not changed keeps its earlier result, in this run or any other.
 """
 
 from __future__ import annotations
 
 from prefect import flow, runtime
 
-from flows.approving import hand_over
 from flows.benchmark import benchmark_models
-from flows.config import RetrainConfig, sent_to_prefect
-from flows.fit import judge_fit
-from flows.gpu import cancel_children, on_gpu_pool
 from flows.mix import mix_sources
-from flows.naming import name_when_due
 from flows.prepare import prepare_dataset
 from flows.promote import promote_candidate
-from flows.request import RunRequest, as_requested, reason_of
+from flows.prompting_baselines import measure_prompting_baselines
+from flows.support.approvals import hand_over
+from flows.support.config import RetrainConfig, sent_to_prefect
+from flows.support.gpu_pool import cancel_children, on_gpu_pool, on_gpu_pool_if
+from flows.support.requests import RunRequest, as_requested, reason_of
+from flows.support.run_names import scheduled_run_name
 from flows.train import train_adapter
 from tasks import groundtruth, promotion, registry, splitting, training
-from tasks.contracts import RetrainOutcome, RunFindings
-from tasks.stage import CONTRACTS
-from tasks.storage import open_store
+from tasks.contracts.run import RetrainOutcome, RunFindings
+from tasks.core.results import CONTRACTS
+from tasks.core.storage import open_store
 
 
 @flow(
     name="retrain",
-    flow_run_name=name_when_due(),
+    flow_run_name=scheduled_run_name(),
     persist_result=True,
     result_serializer=CONTRACTS,
     on_cancellation=[cancel_children],
@@ -38,40 +38,66 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
 
     Args:
         config: The whole configuration; see docs/configuration.md.
-        request: Why a person starts it, and what is to differ this time.
+        request: Why a person or an alert starts the run, and what differs from the configuration this time.
     """
     config = as_requested(sent_to_prefect(config), request)
     store = open_store(config.store).uri
 
     # 1. Prepare: raw rows become rows that may be trained on; what is refused is kept, with its reason.
     examples = prepare_dataset(config.examples, config.prepare, store, config.name)
-    asked = config.preferences
-    pairs = prepare_dataset(asked, config.prepare, store, config.name, examples.fresh) if asked else None
+    preferences = config.preferences
+    pairs = prepare_dataset(preferences, config.prepare, store, config.name, examples.fresh) if preferences else None
 
-    # 2. Mix in further sources, where there are any, and split: no near-duplicate cluster stands on both sides; the frozen
-    #    and fresh test sets are already out of both.
+    # 2. Mix in further sources and split. No near-duplicate cluster stands on both sides; the frozen and fresh test sets
+    #    are already out of both.
     mixture = mix_sources(examples, config)
     rows = splitting.split(mixture.dataset, config.prepare.splitting)
     pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
 
-    # 3. Fit: would the base model do with a prompt, examples or retrieval? Asked, where the GPUs are, before training is
-    #    paid for.
+    # 3. Prompting baselines: does the base model suffice with a prompt, examples or retrieval? Measured before training
+    #    costs anything.
     base = training.resolve_base_model(config.training.base_model, store)
-    ways = (store, base, rows, examples.frozen, config.fit, config.benchmark)
-    verdict = on_gpu_pool(judge_fit, *ways) if config.fit.enabled else judge_fit(*ways)
+    prompting = on_gpu_pool_if(
+        config.fit.enabled,
+        measure_prompting_baselines,
+        store_uri=store,
+        base=base,
+        rows=rows,
+        frozen=examples.frozen,
+        settings=config.fit,
+        scoring=config.benchmark,
+    )
 
-    # 4. Train, once it is sure that experiment and registered model are nobody else's: LoRA SFT on the rows, then DPO or KTO
-    #    on the pairs and GRPO by rewards where asked for, on top of the same adapter; where the GPUs are.
+    # 4. Train on the GPU pool, once experiment and registered model belong to this installation: LoRA SFT on the rows, then
+    #    DPO or KTO on the pairs and GRPO by rewards where configured, on top of the same adapter.
     registry.claim_names(config.registry, config.name)
-    trained = on_gpu_pool(train_adapter, store, base, mixture, rows, pairs, pair_rows, config.training, config.name)
+    trained = on_gpu_pool(
+        train_adapter,
+        store_uri=store,
+        base=base,
+        mixture=mixture,
+        rows=rows,
+        pairs=pairs,
+        pair_rows=pair_rows,
+        settings=config.training,
+        experiment=config.name,
+    )
 
-    # 5. Judge: the same frozen and fresh examples and attacks for base, candidate and champion; the difference must be
-    #    proven.
+    # 5. Evaluate: base, candidate and champion get the same frozen and fresh examples and the same attacks. The decision
+    #    wants a proven difference.
     champion = registry.find_champion(config.registry)
-    fresh = examples.fresh
-    found = tuple(source.scrub.findings for source in (examples, *mixture.prepared, pairs) if source)
-    arms = (base, trained.adapter, champion)
-    scores = on_gpu_pool(benchmark_models, store, *arms, examples.frozen, config.benchmark, found, config.redteam, fresh)
+    scores = on_gpu_pool(
+        benchmark_models,
+        store_uri=store,
+        base=base,
+        candidate=trained.adapter,
+        champion=champion,
+        frozen=examples.frozen,
+        settings=config.benchmark,
+        findings=tuple(source.scrub.findings for source in (examples, *mixture.prepared, pairs) if source),
+        attacks=config.redteam,
+        fresh=examples.fresh,
+    )
     decision = promotion.decide_promotion(scores, config.promotion, champion)
 
     # 6. Measure the stages against planted ground truth, where the configuration names one.
@@ -87,7 +113,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         preferences=pairs,
         mixture=mixture,
         split=rows,
-        fit=verdict,
+        fit=prompting,
         sft=trained.sft,
         dpo=trained.dpo,
         kto=trained.kto,

@@ -1,4 +1,4 @@
-"""The way back: the previous champion reigns again, in one step, once a person has seen which one that is."""
+"""The way back: the previous champion becomes champion again, in one step, after a person has seen which one that is."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from prefect.input import RunInput
 from prefect.states import Cancelled
 from pydantic import Field
 
-from flows import approving
-from flows.naming import name_when_due
+from flows.support import approvals
+from flows.support.run_names import scheduled_run_name
 from tasks import registry
-from tasks.contracts import PromotionRecord, RollbackPlan
-from tasks.stage import CONTRACTS
-from tasks.texts import PRINTABLE, REASON_CHARACTERS, Name
+from tasks.contracts.registry import PromotionRecord, RollbackPlan
+from tasks.core.results import CONTRACTS
+from tasks.core.typed_text import PRINTABLE, REASON_CHARACTERS, Name
 
 
 class RollbackForm(RunInput):
@@ -23,7 +23,7 @@ class RollbackForm(RunInput):
     answer: Literal["roll back", "leave it as it is"] = Field(description="Whether the version named above comes back.")
 
 
-@flow(name="rollback", flow_run_name=name_when_due("rollback"), persist_result=True, result_serializer=CONTRACTS)
+@flow(name="rollback", flow_run_name=scheduled_run_name("rollback"), persist_result=True, result_serializer=CONTRACTS)
 def rollback(
     registration: registry.RegistryConfig,
     reason: Annotated[
@@ -45,9 +45,9 @@ def rollback(
     if isinstance(plan, str):
         return Cancelled(message=f"Nothing was changed. {plan}")
     get_run_logger().info(sentence_of(plan))
-    if shown is None and approving.can_suspend():
+    if shown is None and approvals.can_suspend():
         lines = [f"## Roll {plan.name} back?", sentence_of(plan), f"{name}: {reason}"]
-        if approving.wait(RollbackForm, lines, "rollback").answer != "roll back":
+        if approvals.wait(RollbackForm, lines, "rollback").answer != "roll back":
             return Cancelled(message="Nothing was changed: it was left as it is.")
     return registry.rollback_champion(registration, reason, name, plan)
 

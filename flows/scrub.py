@@ -9,12 +9,13 @@ from typing import Any
 from prefect import flow, unmapped
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.naming import name_of
+from flows.support.run_names import name_of
 from tasks import pii
-from tasks.contracts import DatasetRef, ScrubReport
-from tasks.errors import MissingDependencyError
-from tasks.stage import CONTRACTS
-from tasks.storage import run_store
+from tasks.contracts.preparation import ScrubReport
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import MissingDependencyError
+from tasks.core.results import CONTRACTS
+from tasks.core.storage import run_store
 
 
 def scrub_dataset(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
@@ -40,8 +41,9 @@ def scrub_in_shards(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport
         settings: Policy, shard size and runner.
     """
     cut = pii.cut_shards(dataset, settings)
-    same = (unmapped(cut.common_terms), unmapped(settings), unmapped(run_store().uri))
-    parts = pii.scrub_shard.map(cut.shards, *same).result()
+    parts = pii.scrub_shard.map(
+        cut.shards, common_terms=unmapped(cut.common_terms), config=unmapped(settings), store_uri=unmapped(run_store().uri)
+    ).result()
     return pii.join_shards(dataset, cut, parts, settings)
 
 
@@ -52,7 +54,7 @@ def _runner(settings: pii.PiiConfig) -> TaskRunner[Any]:
     options: dict[str, Any] = {}
     if settings.ray_address is None:
         # Ray listens on every interface and runs what whoever has its token sends. By default that is one token for all
-        # clusters, in the home folder; here it is this process's own. Nobody asked for a dashboard.
+        # clusters, in the home folder; here it is this process's own. A dashboard is not needed.
         options["include_dashboard"] = False
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

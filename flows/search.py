@@ -7,16 +7,16 @@ from pathlib import Path
 import yaml
 from prefect import flow
 
-from flows.config import RetrainConfig, load_config, sent_to_prefect
 from flows.mix import mix_sources
-from flows.naming import name_of
 from flows.prepare import prepare_dataset
+from flows.support.config import RetrainConfig, load_config, sent_to_prefect
+from flows.support.run_names import name_of
 from tasks import registry, splitting, training
-from tasks.contracts import SearchReport
-from tasks.documents import parse_yaml, read_text
-from tasks.errors import InputError, StoreError
-from tasks.stage import CONTRACTS
-from tasks.storage import open_store
+from tasks.contracts.training import SearchReport
+from tasks.core.documents import parse_yaml, read_text
+from tasks.core.errors import InputError, StoreError
+from tasks.core.results import CONTRACTS
+from tasks.core.storage import open_store
 
 
 @flow(name="search", persist_result=True, result_serializer=CONTRACTS, flow_run_name=name_of("search-{config.name}"))
@@ -36,7 +36,14 @@ def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchRepo
     base = training.resolve_base_model(config.training.base_model, store)
     registry.claim_names(config.registry, config.name)
     return training.search_sft(
-        base, rows.train, rows.validation, config.training, mixture.snapshots, config.name, study_uri, num_trials
+        base=base,
+        train=rows.train,
+        validation=rows.validation,
+        config=config.training,
+        snapshots=mixture.snapshots,
+        experiment=config.name,
+        study_uri=study_uri,
+        num_trials=num_trials,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.gpu import gpu_slot
-from flows.naming import name_of
+from flows.support.gpu_pool import gpu_slot
+from flows.support.run_names import name_of
 from tasks import training
-from tasks.contracts import BaseLanguageModel, Mixture, PreparedDataset, Split, TrainedModel
-from tasks.stage import CONTRACTS
-from tasks.storage import open_store
+from tasks.contracts.preparation import Mixture, PreparedDataset, Split
+from tasks.contracts.training import BaseLanguageModel, TrainedModel
+from tasks.core.results import CONTRACTS
+from tasks.core.storage import open_store
 
 
 @flow(name="train-adapter", persist_result=True, result_serializer=CONTRACTS, flow_run_name=name_of("train-{experiment}"))
@@ -38,16 +39,47 @@ def train_adapter(
     open_store(store_uri)
     with gpu_slot():
         snapshots = mixture.snapshots
-        sft = training.train_sft(base, rows.train, rows.validation, settings.sft, snapshots, experiment, settings.budget)
+        sft = training.train_sft(
+            base,
+            train=rows.train,
+            validation=rows.validation,
+            config=settings.sft,
+            snapshots=snapshots,
+            experiment=experiment,
+            budget=settings.budget,
+        )
         dpo = kto = grpo = None
         if pairs is not None and pair_rows is not None:
-            learned = (sft, pair_rows.train, pair_rows.validation)
-            lineage = ((pairs.snapshot.dataset.sha256,), experiment, settings.budget)
-            dpo = training.train_dpo(*learned, settings.dpo, *lineage) if settings.dpo else None
-            kto = training.train_kto(*learned, settings.kto, *lineage) if settings.kto else None
+            preferences = (pairs.snapshot.dataset.sha256,)
+            if settings.dpo:
+                dpo = training.train_dpo(
+                    sft,
+                    train=pair_rows.train,
+                    validation=pair_rows.validation,
+                    config=settings.dpo,
+                    snapshots=preferences,
+                    experiment=experiment,
+                    budget=settings.budget,
+                )
+            if settings.kto:
+                kto = training.train_kto(
+                    sft,
+                    train=pair_rows.train,
+                    validation=pair_rows.validation,
+                    config=settings.kto,
+                    snapshots=preferences,
+                    experiment=experiment,
+                    budget=settings.budget,
+                )
         if settings.grpo:
-            before = tuple(step for step in (sft, dpo, kto) if step)
-            asked = (settings.grpo, snapshots, experiment, settings.budget)
-            grpo = training.train_grpo(before, rows.train, rows.validation, *asked)
+            grpo = training.train_grpo(
+                tuple(step for step in (sft, dpo, kto) if step),
+                train=rows.train,
+                validation=rows.validation,
+                config=settings.grpo,
+                snapshots=snapshots,
+                experiment=experiment,
+                budget=settings.budget,
+            )
         merged = training.merge_adapter(grpo or dpo or kto or sft, rows.train) if settings.merge else None
         return TrainedModel(sft=sft, dpo=dpo, kto=kto, grpo=grpo, merged=merged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,58 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny pretrained Llama and its ChatML tokenizer, in Hugging Face format."""
-    from tests.tiny_model import build_tiny_model
+    from tests.support.tiny_model import build_tiny_model
 
     return build_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The embedded folder, with its environment set and Prefect's server running; flows called in a test use it."""
+    from prefect.context import refresh_global_settings_context
+
+    from perennial.operations import embedded
+
+    folder = tmp_path_factory.mktemp("perennial")
+    before = os.environ.copy()
+    _point_at(folder)
+    try:
+        with embedded.prefect_api(lambda line: None):
+            yield folder
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        refresh_global_settings_context()
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of its own with an embedded home of its own; the environment is as before afterwards."""
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
+        patch.setattr(os, "environ", os.environ.copy())
+        yield tmp_path
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose embedded home no server runs over yet, with its environment set: for tests that start their own."""
+    from prefect.context import refresh_global_settings_context
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())
+        _point_at(tmp_path / "home")
+        yield tmp_path
+    refresh_global_settings_context()
+
+
+def _point_at(home: Path) -> None:
+    """Sets the environment for an embedded home, and forgets every server that was configured."""
+    from perennial.operations import embedded
+
+    for name in list(os.environ):
+        if name.startswith("PREFECT_") or name in ("MLFLOW_TRACKING_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):
+            del os.environ[name]
+    os.environ["PERENNIAL_HOME"] = str(home)
+    embedded.prepare_environment()

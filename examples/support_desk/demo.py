@@ -1,9 +1,9 @@
-"""Three quarters of a support desk in one command: a first champion, a better one, a bad candidate, and the way back.
+"""Three quarters of a support desk in one command: a first champion, a better one, a bad candidate, a rollback.
 
 1. The first quarter's tickets: there is no champion yet, so the candidate has to beat the base model.
-2. Half a year's tickets: the candidate has to beat the champion of the first quarter on the same frozen examples. So few
-   general questions rarely settle how much the model forgot; then the gate asks a person, and the demo answers for one.
-3. An export whose replies are garbled, every one alike: no audit of single rows can see it, the benchmark has to say no.
+2. Half a year's tickets: the candidate has to beat the champion of the first quarter on the same frozen examples. The
+   demo's general-knowledge set is too small to prove that nothing was forgotten, so the gate requests approval.
+3. An export whose replies are garbled, every one alike: no audit of single rows detects it, the benchmark has to reject it.
 4. A rollback to the first champion, with its reason on record.
 
 That is what usually happens. Whatever a quarter's outcome, the demo says what it means and goes on; it fails only where a
@@ -38,9 +38,9 @@ import generate
 
 CONFIG = Path("examples/support_desk.yaml")
 DESK = Path(".perennial/support_desk")
-ROLLBACK_REASON = "demo: the way back, tried while nothing depends on it"
+ROLLBACK_REASON = "demo: a rollback, tried while nothing depends on it"
 OPENING = (
-    "Three times, tickets of a support desk become a judged, registered model: a first one, a better one, a bad one.",
+    "Three times, tickets of a support desk become an evaluated, registered model: a first one, a better one, a bad one.",
     "Then the champion before comes back. Everything happens on this machine, in the folder .perennial.",
     "It takes about ten minutes on two idle cores. Stop it at any time: the same command goes on where it stopped.",
 )
@@ -96,10 +96,10 @@ def main() -> None:
     for line in OPENING:
         console.print(line, soft_wrap=True)
 
-    from flows import embedded
+    from perennial.operations import embedded
 
     embedded.prepare_environment()
-    from flows.config import load_config
+    from flows.support.config import load_config
 
     settings = load_config(options.config)
     registry = Registry(settings.registry.registered_name)
@@ -193,7 +193,7 @@ def _retrain(quarter: Quarter, options: argparse.Namespace, store: str, diary: D
         return
     record = read_record(store)
     if is_open(record):
-        _explain("The figures alone do not settle it, so the gate asks a person. The demo answers for one.")
+        _explain("The figures alone are inconclusive, so the gate requests approval. The demo approves.")
         _answer(quarter, record, store, registry)
         record = read_record(store, record["run_name"])
     _explain(meaning_of(record))
@@ -253,7 +253,7 @@ def perennial(*arguments: str) -> None:
     Raises:
         SystemExit: It failed, and has said why.
     """
-    from flows.cli import app
+    from perennial.cli.app import app
 
     console.print(f"$ perennial {shlex.join(arguments)}", style="bold", soft_wrap=True)
     app(list(arguments), standalone_mode=False)
@@ -263,7 +263,7 @@ def perennial(*arguments: str) -> None:
 
 
 def is_open(record: dict[str, Any]) -> bool:
-    """Whether a run asked a person and nobody has answered."""
+    """Whether a run requested approval and nobody has answered."""
     approval = record["promotion"]["approval"]
     return approval is not None and approval["verdict"] is None
 
@@ -327,7 +327,7 @@ def _print_story(config: Path, store: str, diary: Diary) -> None:
 
 
 def _page(store: str, folder_of: Any, record: dict[str, Any]) -> str:
-    from tasks.storage import Store
+    from tasks.core.storage import Store
 
     place = Store(store)
     return f"{place.local_path or place.uri}/{folder_of(record['run_name'])}/dossier.html"
@@ -335,9 +335,9 @@ def _page(store: str, folder_of: Any, record: dict[str, Any]) -> str:
 
 def typical_answers(record: dict[str, Any], store_uri: str) -> tuple[str, str, str]:
     """Prompt, the base model's reply and the candidate's: of the frozen example with the candidate's median ROUGE-L."""
-    from tasks.contracts import RunEvidence
-    from tasks.rows import prompt_messages
-    from tasks.storage import Store
+    from tasks.contracts.run import RunEvidence
+    from tasks.core.rows import prompt_messages
+    from tasks.core.storage import Store
 
     evidence, store = RunEvidence.model_validate(record), Store(store_uri)
     base, candidate = evidence.benchmark.arm("base"), evidence.benchmark.arm("candidate")
@@ -347,13 +347,13 @@ def typical_answers(record: dict[str, Any], store_uri: str) -> tuple[str, str, s
     ranked = sorted(scored, key=lambda row: (row["rouge_l"] or 0.0, row["id"]))
     chosen = ranked[len(ranked) // 2]
     before = {row["id"]: row["reply"] for row in store.read_table(base.examples, columns=["id", "reply"]).to_pylist()}
-    asked = next(row for row in store.read_rows(evidence.benchmark.dataset) if row["id"] == chosen["id"])
-    return str(prompt_messages(asked)[-1]["content"]), before[chosen["id"]], chosen["reply"]
+    example = next(row for row in store.read_rows(evidence.benchmark.dataset) if row["id"] == chosen["id"])
+    return str(prompt_messages(example)[-1]["content"]), before[chosen["id"]], chosen["reply"]
 
 
 def story_cells(record: dict[str, Any]) -> tuple[str, ...]:
     """Decision, version and the primary metric of base, champion and candidate, from a dossier's JSON."""
-    from tasks.contracts import RunEvidence
+    from tasks.contracts.run import RunEvidence
     from tasks.dossier.notation import measured, metric_unit
     from tasks.dossier.verdict import verdict_of
 

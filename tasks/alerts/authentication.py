@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 TOKEN_VARIABLE = "PERENNIAL_ALERT_TOKEN"
 HMAC_KEY_VARIABLE = "PERENNIAL_ALERT_HMAC_KEY"

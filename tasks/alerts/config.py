@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
+
+from tasks.contracts.base import FrozenModel
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 DeploymentName = Annotated[str, StringConstraints(pattern=r"^[^/\s][^/]*/[^/]*[^/\s]$", max_length=200)]
 
 
-class AlertPolicy(BaseModel):
+class AlertPolicy(FrozenModel):
     """When an alert becomes a retrain. It belongs to the model's deployment, not to whoever sends alerts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     cooldown_days: float = Field(
         14.0, ge=0.0, le=365.0, description="After a retrain, whatever started it, alerts start none for so long."
@@ -42,10 +42,8 @@ class AlertPolicy(BaseModel):
     )
 
 
-class BridgeConfig(BaseModel):
+class BridgeConfig(FrozenModel):
     """The alert bridge: whom it serves, where it keeps what it accepted, and its limits."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     deployments: Mapping[ModelName, DeploymentName] = Field(
         min_length=1,

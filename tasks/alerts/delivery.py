@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
 from tasks.alerts.queue import AlertQueue, Waiting
-from tasks.contracts import Alert
+from tasks.contracts.alerts import Alert
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import from_json
 
-from tasks.contracts import Alert
+from tasks.contracts.alerts import Alert
 
 MAX_ALERTS = 1_000
 """In one request; Alertmanager's `max_alerts` limits a group on its side."""
@@ -58,7 +58,7 @@ class PlainAlert(BaseModel):
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a request, in the words of :mod:`tasks.errors`."""
+    """Something wrong with a request, in the words of :mod:`tasks.core.errors`."""
 
     where: str
     found: str

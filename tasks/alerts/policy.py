@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks.alerts.config import AlertPolicy
-from tasks.contracts import Alert, AlertDecision, NewRows, RetrainHistory
+from tasks.contracts.alerts import Alert, AlertDecision, NewRows, RetrainHistory
 
 
 @dataclass(frozen=True)

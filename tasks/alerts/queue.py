@@ -22,8 +22,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tasks.contracts import Alert
-from tasks.errors import StoreError
+from tasks.contracts.alerts import Alert
+from tasks.core.errors import StoreError
 
 logger = logging.getLogger(__name__)
 

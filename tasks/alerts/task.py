@@ -16,11 +16,11 @@ from prefect.context import TaskRunContext
 from prefect.events import emit_event
 
 from tasks.alerts.config import AlertPolicy
-from tasks.contracts import Alert, AlertDecision, NewRows, RetrainHistory
-from tasks.moments import moment_in
-from tasks.paging import every
-from tasks.progress import report_progress
-from tasks.stage import stage_task
+from tasks.contracts.alerts import Alert, AlertDecision, NewRows, RetrainHistory
+from tasks.core.paging import every
+from tasks.core.progress import report_progress
+from tasks.core.stage import stage_task
+from tasks.core.timestamps import parse_timestamp
 
 logger = logging.getLogger(__name__)
 
@@ -104,5 +104,5 @@ def _learned_until(run: FlowRun) -> dt.datetime | None:
     asked = _section(run, "request").get("rows_until")
     given = asked or (_section(run, "config").get("examples") or {}).get("created_before")
     if given:
-        return moment_in(str(given))
+        return parse_timestamp(str(given))
     return run.start_time

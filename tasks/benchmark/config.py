@@ -8,17 +8,16 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.libraries import versions_behind
+from tasks.contracts.base import FrozenModel
+from tasks.core.library_versions import versions_behind
+from tasks.core.storage import sha256_of_files
+from tasks.measures.prices import PriceTable
+from tasks.measures.reply_checks import JsonSchema, Pattern
 from tasks.modeling.devices import answering_device
-from tasks.prices import PriceTable
-from tasks.storage import sha256_of_files
-from tasks.verifiable import JsonSchema, Pattern
 
 
-class JudgeConfig(BaseModel):
+class JudgeConfig(FrozenModel):
     """A language model that compares replies; it informs people and decides nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     enabled: bool = Field(
         False, description="True sends scrubbed frozen examples, and the models' replies to them, to `base_url`."
@@ -55,10 +54,8 @@ class JudgeConfig(BaseModel):
     max_concurrent: int = Field(4, ge=1, le=64, description="Pairs that are asked about at once.")
 
 
-class LmEvalConfig(BaseModel):
+class LmEvalConfig(FrozenModel):
     """Tasks of EleutherAI's lm-evaluation-harness, measured beside the scores; they inform people and decide nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     folder: str = Field(
         description="Folder of task definitions (YAML) and their data. The definitions that come with the harness are not "
@@ -74,7 +71,7 @@ class LmEvalConfig(BaseModel):
             raise ValueError(f"benchmark.lm_eval.folder: {self.folder} is no folder")
         return self
 
-    def outside_content(self) -> Mapping[str, str]:
+    def external_fingerprints(self) -> Mapping[str, str]:
         """The digest of every file of the folder and the harness's version, so that a changed task is a changed setting."""
         return {**sha256_of_files(Path(self.folder)), **versions_behind(["lm_eval"])}
 
@@ -108,10 +105,8 @@ class LatencyConfig(BaseModel):
     batch_size: int = Field(8, ge=1, le=1024, description="Prompts per batch; the models take turns batch by batch.")
 
 
-class BenchmarkConfig(BaseModel):
+class BenchmarkConfig(FrozenModel):
     """How models answer the frozen examples, and how the answers are scored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     max_new_tokens: int = Field(128, ge=1, le=8192, description="Replies are cut here; they end earlier by themselves.")
     batch_size: int = Field(32, ge=1, le=1024, description="Prompts per generation batch, sorted by length.")
@@ -167,7 +162,7 @@ class BenchmarkConfig(BaseModel):
     confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of the two-sided intervals.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap. Generation is greedy and has none.")
 
-    def outside_content(self) -> Mapping[str, str]:
+    def external_fingerprints(self) -> Mapping[str, str]:
         """The device that answers: what another one rounded otherwise is not compared with this."""
         return {"device": answering_device()}
 

@@ -20,10 +20,11 @@ import httpx
 import numpy as np
 
 from tasks.benchmark.config import JudgeConfig
-from tasks.bootstrap import mean_interval
-from tasks.contracts import Judgement, Measurement
-from tasks.rows import Row, prompt_messages, reply
-from tasks.storage import Store, sha256_of_json
+from tasks.contracts.evaluation import PairwiseJudgeResult
+from tasks.contracts.measurement import Measurement
+from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.storage import Store, sha256_of_json
+from tasks.stats.bootstrap import mean_interval
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def verdict_in(words: str | None) -> str | None:
     return word if word in ("A", "B", "TIE") else None
 
 
-def judge_pairs(opponent: str, pairs: Sequence[Pair], judge: Judge, config: JudgeConfig, seed: int) -> Judgement:
+def judge_pairs(opponent: str, pairs: Sequence[Pair], judge: Judge, config: JudgeConfig, seed: int) -> PairwiseJudgeResult:
     """The candidate's win rate against one opponent, ties counting half, with its bootstrap interval.
 
     Args:
@@ -169,7 +170,7 @@ def judge_pairs(opponent: str, pairs: Sequence[Pair], judge: Judge, config: Judg
         )
     else:
         rate = Measurement(name="win_rate", value=None, num_samples=0, note=note or "The judge gave no verdict.")
-    return Judgement(
+    return PairwiseJudgeResult(
         opponent=opponent,
         judge=config.model,
         win_rate=rate,

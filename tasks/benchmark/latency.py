@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from typing import TypeVar
 
-from tasks.contracts import LatencyRound
+from tasks.contracts.evaluation import LatencyRound
 from tasks.modeling.generation import LoadedModel, answer_batch, prompt_batches
 from tasks.modeling.prompts import Messages
 

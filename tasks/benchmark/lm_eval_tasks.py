@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.benchmark.config import LmEvalConfig
-from tasks.contracts import Measurement
-from tasks.errors import InputError, MissingDependencyError
-from tasks.intervals import Z_95
+from tasks.contracts.measurement import Measurement
+from tasks.core.errors import InputError, MissingDependencyError
 from tasks.modeling.generation import LoadedModel
+from tasks.stats.intervals import Z_95
 
 LIBRARIES_BY_SETTING = ("lm_eval",)
 

@@ -14,7 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 from sacrebleu.metrics import BLEU, CHRF
 
-from tasks.verifiable import exact_match
+from tasks.measures.reply_checks import exact_match
 
 MIN_BLEU_WORDS = 4
 """BLEU multiplies the precisions of 1- to 4-grams; a shorter reference has no 4-gram to match."""

@@ -14,13 +14,13 @@ import pyarrow as pa
 from tasks.benchmark.config import BenchmarkConfig, TokenPrices
 from tasks.benchmark.replies import corpus_scores, text_scores
 from tasks.benchmark.slices import SLICE, slices_of
-from tasks.bootstrap import Interval, Values, statistic_interval
-from tasks.contracts import Measurement
-from tasks.estimates import mean_score
-from tasks.metrics import METRICS
-from tasks.prices import price_of
-from tasks.rows import Row, prompt_messages, reply
-from tasks.verifiable import format_valid, json_valid, named_label
+from tasks.contracts.measurement import Measurement
+from tasks.core.rows import Row, prompt_messages, reply
+from tasks.measures.metrics import METRICS
+from tasks.measures.prices import price_of
+from tasks.measures.reply_checks import format_valid, json_valid, named_label
+from tasks.stats.bootstrap import Interval, Values, statistic_interval
+from tasks.stats.estimates import mean_score
 
 if TYPE_CHECKING:
     # PyTorch is loaded where a model answers; answers that are kept are scored without it.

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.benchmark.config import BenchmarkConfig
-from tasks.estimates import mean_score
-from tasks.metrics import METRICS
-from tasks.rows import Row, prompt_messages
+from tasks.core.rows import Row, prompt_messages
+from tasks.measures.metrics import METRICS
+from tasks.stats.estimates import mean_score
 
 SLICE = pa.struct([pa.field("dimension", pa.string()), pa.field("value", pa.string())])
 """``dimension`` is ``label``, ``group``, ``length`` or ``script``; a group's value names it, such as ``region: emea``."""

@@ -13,23 +13,18 @@ from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
 
 from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
-from tasks.contracts import (
-    ArmScores,
-    BaseLanguageModel,
-    BenchmarkReport,
-    DatasetRef,
-    FolderRef,
-    Judgement,
-    LatencyRounds,
-    Measurement,
-)
-from tasks.errors import InputError, LineageError
+from tasks.contracts.evaluation import ArmScores, BenchmarkReport, LatencyRounds, PairwiseJudgeResult
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.references import DatasetRef, FolderRef
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.cache_key import cached_measurements, content_of
+from tasks.core.errors import InputError, LineageError
+from tasks.core.progress import StageProgress, report_progress
+from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.source_hash import file_of, libraries_of
+from tasks.core.stage import stage_task
+from tasks.core.storage import Store, run_store, sha256_of_file, sha256_of_json
 from tasks.modeling.devices import answering_device
-from tasks.progress import StageProgress, report_progress
-from tasks.rows import Row, prompt_messages, reply
-from tasks.sources import file_of, libraries_of
-from tasks.stage import content_of, kept_measurements, stage_task
-from tasks.storage import Store, run_store, sha256_of_file, sha256_of_json
 
 if TYPE_CHECKING:
     from tasks.modeling.generation import LoadedModel
@@ -145,7 +140,7 @@ def time_in_turns(
 
 
 @stage_task("judge_replies", cached=False)
-def judge_replies(report: BenchmarkReport, config: BenchmarkConfig) -> tuple[Judgement, ...]:
+def judge_replies(report: BenchmarkReport, config: BenchmarkConfig) -> tuple[PairwiseJudgeResult, ...]:
     """How often a language model prefers the candidate's replies to each opponent's; nothing when the judge is off.
 
     Verdicts are kept in the store, so that a run that goes on asks only what is still open; that is also why the task
@@ -197,7 +192,7 @@ def _judge_key(config: JudgeConfig) -> str | None:
     return os.environ.get(config.key_env) or None
 
 
-def _judgement_line(one: Judgement) -> str:
+def _judgement_line(one: PairwiseJudgeResult) -> str:
     return (
         f"against {one.opponent}: {one.num_wins} won, {one.num_ties} tied, {one.num_losses} lost, "
         f"{one.num_unjudged} unjudged"
@@ -248,7 +243,7 @@ def _weigh_general(
         "items": items,
         "libraries": _libraries(),
         "batch_size": config.batch_size,
-        "outside": dict(config.outside_content()),
+        "outside": dict(config.external_fingerprints()),
     }
     name = f"retention/{sha256_of_json(key)}"
     kept = store.read_pointer(name)
@@ -277,9 +272,9 @@ def _measure_lm_eval(
         "model": model_sha256,
         "tasks": content_of(settings),
         "libraries": _libraries(),
-        "outside": dict(config.outside_content()),
+        "outside": dict(config.external_fingerprints()),
     }
-    return kept_measurements(store, "lm-eval", key, measure)
+    return cached_measurements(store, "lm-eval", key, measure)
 
 
 def _libraries() -> Mapping[str, str]:
@@ -297,7 +292,7 @@ def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig
             "model": model_sha256,
             "rows": dataset.sha256,
             "generation": generation,
-            "outside": dict(config.outside_content()),
+            "outside": dict(config.external_fingerprints()),
         }
     )
 

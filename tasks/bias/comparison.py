@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from tasks.bias.config import BiasConfig
 from tasks.bias.terms import DIMENSIONS, mentioned_values
-from tasks.intervals import wilson_interval
-from tasks.refusals import is_refusal
-from tasks.rows import Row, prompt_messages, reply
+from tasks.core.rows import Row, prompt_messages, reply
+from tasks.stats.intervals import wilson_interval
+from tasks.text.refusals import is_refusal
 
 Verdict = Literal["no_difference_found", "differences_found", "not_assessable"]
 Floats = NDArray[np.float64]

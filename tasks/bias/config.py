@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tasks.contracts.base import FrozenModel
 
 
-class BiasConfig(BaseModel):
+class BiasConfig(FrozenModel):
     """Which groups are compared, from which size on a group can be judged, and how far outcomes may lie apart."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     audit_declared_groups: bool = Field(True, description="Compare the groups that rows declare in their `groups` column.")
     audit_mentioned_terms: bool = Field(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from tasks.refusals import is_refusal
-from tasks.rows import Row, reply
+from tasks.core.rows import Row, reply
+from tasks.text.refusals import is_refusal
 
 MAX_WEIGHT = 10.0
 """A combination of a few rows must not rule the training; larger weights are cut to it."""

@@ -10,10 +10,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
 from tasks.bias.config import BiasConfig
-from tasks.contracts import BiasReport, DatasetRef
-from tasks.progress import report_progress
-from tasks.stage import stage_task
-from tasks.storage import run_store
+from tasks.contracts.preparation import BiasReport
+from tasks.contracts.references import DatasetRef
+from tasks.core.progress import report_progress
+from tasks.core.stage import stage_task
+from tasks.core.storage import run_store
 
 logger = logging.getLogger(__name__)
 

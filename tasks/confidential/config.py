@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from tasks.lists import Listing
-from tasks.storage import sha256_of_file
+from tasks.contracts.base import FrozenModel
+from tasks.core.storage import sha256_of_file
+from tasks.core.term_lists import Listing
 
 
-class SecretPattern(BaseModel):
+class SecretPattern(FrozenModel):
     """A secret format of one's own, looked for only in texts that hold its keyword."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(pattern=r"^[a-z0-9_]{1,64}$", description="Name shown in findings and reports.")
     keyword: str = Field(
@@ -35,10 +34,8 @@ class SecretPattern(BaseModel):
         return self
 
 
-class ConfidentialConfig(BaseModel):
+class ConfidentialConfig(FrozenModel):
     """What counts as confidential, and what becomes of a row that holds it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     action: Literal["quarantine", "drop"] = Field(
         "quarantine", description="Quarantine keeps a refused row's content for people to look at; drop keeps its id only."
@@ -65,7 +62,7 @@ class ConfidentialConfig(BaseModel):
         description="The run fails when a larger share of rows is removed: a pattern or a term is too broad.",
     )
 
-    def outside_content(self) -> Mapping[str, str]:
+    def external_fingerprints(self) -> Mapping[str, str]:
         """The digest of the file of denied terms, so that a changed list is a changed setting."""
         path = Path(self.denied_terms_file) if self.denied_terms_file else None
         if path is None or not path.is_file():

@@ -13,10 +13,10 @@ import pyarrow as pa
 from tasks.confidential.config import ConfidentialConfig, SecretPattern
 from tasks.confidential.secrets import Pattern, SecretMatcher, built_in_patterns
 from tasks.confidential.terms import Hit, TermMatcher
-from tasks.errors import ConfigError
-from tasks.lists import items_of
-from tasks.reporting import refusal
-from tasks.rows import Row, iter_texts
+from tasks.core.errors import ConfigError
+from tasks.core.quarantine import refusal
+from tasks.core.rows import Row, iter_texts
+from tasks.core.term_lists import items_of
 
 STAGE = "confidential"
 

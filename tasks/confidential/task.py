@@ -12,15 +12,16 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
 from tasks.confidential.config import ConfidentialConfig
-from tasks.contracts import ConfidentialReport, DatasetRef
-from tasks.documents import read_text
-from tasks.errors import InputError, QualityLimitError
-from tasks.lists import in_full
-from tasks.progress import report_progress
-from tasks.reporting import count_reasons
-from tasks.rows import RowTable, TableRows
-from tasks.stage import stage_task
-from tasks.storage import run_store
+from tasks.contracts.preparation import ConfidentialReport
+from tasks.contracts.references import DatasetRef
+from tasks.core.documents import read_text
+from tasks.core.errors import InputError, QualityLimitError
+from tasks.core.progress import report_progress
+from tasks.core.quarantine import count_reasons
+from tasks.core.rows import RowTable, TableRows
+from tasks.core.stage import stage_task
+from tasks.core.storage import run_store
+from tasks.core.term_lists import in_full
 
 logger = logging.getLogger(__name__)
 

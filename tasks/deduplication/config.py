@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tasks.contracts.base import FrozenModel
 
 
-class DeduplicationConfig(BaseModel):
+class DeduplicationConfig(FrozenModel):
     """What counts as the same row, and what happens to it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     exact: bool = Field(
         True, description="Drop rows whose prompt, reply, context and label are equal up to case and spacing."

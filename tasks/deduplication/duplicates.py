@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from tasks.core.quarantine import refusal
+from tasks.core.rows import Row, TableRows, iter_texts
 from tasks.deduplication.sameness import says_the_same
-from tasks.reporting import refusal
-from tasks.rows import Row, TableRows, iter_texts
-from tasks.similarity import near_clusters, near_pairs, prompt_text, prompt_views, reply_view, text_key
+from tasks.text.similarity import near_clusters, near_pairs, prompt_text, prompt_views, reply_view, text_key
 
 STAGE = "deduplicate"
 MAX_COMPARED = 200

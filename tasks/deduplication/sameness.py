@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection
 
-from tasks.similarity import is_near, within_edits
+from tasks.text.similarity import is_near, within_edits
 
 MIN_CONTENT_CHARS = 4
 _NUMBER = re.compile(r"\d+")

@@ -8,13 +8,15 @@ import time
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import DatasetRef, DeduplicationReport, Measurement
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.preparation import DeduplicationReport
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import QualityLimitError
+from tasks.core.progress import report_progress
+from tasks.core.quarantine import count_reasons, report_table
+from tasks.core.stage import stage_task
+from tasks.core.storage import run_store
 from tasks.deduplication.config import DeduplicationConfig
-from tasks.errors import QualityLimitError
-from tasks.progress import report_progress
-from tasks.reporting import count_reasons, report_table
-from tasks.stage import stage_task
-from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 

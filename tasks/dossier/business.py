@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.contracts import BusinessPeriod, RunEvidence
+from tasks.contracts.run import BusinessPeriod, RunEvidence
 from tasks.dossier.blocks import Cell, Section, Table, Text
 from tasks.dossier.notation import decimal, words
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import yaml
 
-from tasks.addresses import without_secrets
-from tasks.contracts import RunEvidence
+from tasks.contracts.run import RunEvidence
+from tasks.core.addresses import without_secrets
+from tasks.core.term_lists import CONFIDENTIAL
 from tasks.dossier.blocks import Bullets, Cell, Chain, Code, Details, Facts, Row, Section, Table
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.gathering import Gathered
 from tasks.dossier.notation import count, magnitude, measured, metric_name, metric_unit, percent, short, size, words
 from tasks.dossier.preparation import STAGE_NAMES
 from tasks.dossier.training import method_name
-from tasks.lists import CONFIDENTIAL
 
 PACKAGES = (
     "perennial-llm",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.contracts import DriftReport, Reading, WindowCheck
+from tasks.contracts.monitoring import DriftReport, SignalMeasurement, WindowCheck
 from tasks.dossier.blocks import Block, Cell, Page, Plot, Section, State, Table, Text, Tile
 from tasks.dossier.notation import count, short, words
 from tasks.dossier.plots import Whisker, plot_scores
@@ -55,7 +55,7 @@ def _sentence(check: WindowCheck) -> str:
     return f"{', '.join(words(signal) for signal in check.violated)}: beyond the limit. {told}"
 
 
-def _readings(readings: Sequence[Reading]) -> Table:
+def _readings(readings: Sequence[SignalMeasurement]) -> Table:
     rows = [
         [
             Cell(words(reading.name)),
@@ -73,7 +73,7 @@ def _readings(readings: Sequence[Reading]) -> Table:
     return Table(("figure", "verdict", "value", "p", "limit", "over"), rows, num_text_columns=2, stacks=True)
 
 
-def _plot(readings: Sequence[Reading]) -> list[Block]:
+def _plot(readings: Sequence[SignalMeasurement]) -> list[Block]:
     rates = [reading for reading in readings if reading.value is not None and reading.name.endswith("_rate")]
     if not rates:
         return []
@@ -91,9 +91,9 @@ def _about(drift: DriftReport) -> Text:
     )
 
 
-def _state(reading: Reading) -> State:
+def _state(reading: SignalMeasurement) -> State:
     return "open" if reading.violated is None else "fail" if reading.violated else "pass"
 
 
-def _interval(reading: Reading) -> str:
+def _interval(reading: SignalMeasurement) -> str:
     return f"{reading.low:.4g} to {reading.high:.4g}" if reading.low is not None and reading.high is not None else ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.contracts import ArmScores, PreparedDataset, RunEvidence, StageReport
+from tasks.contracts.evaluation import ArmScores
+from tasks.contracts.preparation import PreparedDataset, StageReport
+from tasks.contracts.run import RunEvidence
 from tasks.dossier.blocks import Cell, Page, Section, Table, Text, Tile
 from tasks.dossier.business import figure_names, figure_text, title_of
 from tasks.dossier.notation import count, interval, measured, metric_name, metric_unit, minus, with_names, words

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from tasks.contracts.base import FrozenModel
+from tasks.core.errors import InputError
 from tasks.dossier.kpis import read_kpis
-from tasks.errors import InputError
 
 
-class DossierConfig(BaseModel):
+class DossierConfig(FrozenModel):
     """What the evidence page says beyond the evidence, and where it goes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     num_answers: int = Field(
         5, ge=0, le=5, description="Answers of base and candidate shown side by side, from the scrubbed frozen set only."

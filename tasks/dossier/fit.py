@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.contracts import FitVerdict, Measurement, RunEvidence
+from tasks.contracts.evaluation import PromptingVerdict
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.run import RunEvidence
 from tasks.dossier.blocks import Block, Bullets, Cell, Facts, Section, Table
 from tasks.dossier.notation import count, decimal, interval, metric_name, metric_unit, signed, with_names
 
@@ -34,7 +36,7 @@ def fit_section(evidence: RunEvidence) -> Section | None:
     return Section("fit", "Was training needed?", blocks, short="Fit")
 
 
-def _ways(fit: FitVerdict) -> Table:
+def _ways(fit: PromptingVerdict) -> Table:
     unit = metric_unit(fit.metric)
     rows = [
         (
@@ -57,7 +59,7 @@ def _gain(gain: Measurement) -> str:
     return "\u2013" if gain.value is None else signed(gain.value)
 
 
-def _facts(fit: FitVerdict) -> list[tuple[str, str]]:
+def _facts(fit: PromptingVerdict) -> list[tuple[str, str]]:
     unit, facts = metric_unit(fit.metric), [("Rows to train on", count(fit.num_train_rows))]
     facts.append(("Frozen examples", count(fit.num_examples)))
     if fit.target is not None:

@@ -9,11 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.contracts import ArmScores, BenchmarkReport, DatasetRef, PreparedDataset, RunEvidence, TrainingResult
+from tasks.contracts.evaluation import ArmScores, BenchmarkReport
+from tasks.contracts.preparation import PreparedDataset
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.run import RunEvidence
+from tasks.contracts.training import TrainingResult
+from tasks.core.errors import GateError, IntegrityError
+from tasks.core.rows import Row, TableRows, iter_texts, prompt_messages, reply
+from tasks.core.storage import Store, run_store
 from tasks.dossier.slices import SliceScores, read_slices
-from tasks.errors import GateError, IntegrityError
-from tasks.rows import Row, TableRows, iter_texts, prompt_messages, reply
-from tasks.storage import Store, run_store
 
 GATES = ("ingested", "validated", "deduplicated", "confidential_filtered", "scrubbed", "label_audited", "decontaminated")
 Point = tuple[float, float]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.contracts import ArmScores, Comparison, Judgement, Measurement, PromotionDecision, RunEvidence
+from tasks.contracts.evaluation import ArmScores, Comparison, PairwiseJudgeResult, PromotionDecision
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.run import RunEvidence
 from tasks.dossier.blocks import Answer, Answers, Block, Bullets, Cell, Details, Facts, Plot, Row, Section, Table, Text
 from tasks.dossier.gathering import AnsweredExample
 from tasks.dossier.notation import (
@@ -21,7 +23,7 @@ from tasks.dossier.notation import (
 )
 from tasks.dossier.plots import Whisker, plot_scores
 from tasks.dossier.verdict import approval_line
-from tasks.metrics import METRICS
+from tasks.measures.metrics import METRICS
 
 ARM_NAMES = {"base": "Base", "champion": "Champion", "candidate": "Candidate"}
 _SHOWN_FIRST = ("chrf", "rouge_l", "bleu", "exact_match", "label_accuracy", "label_macro_f1", "format_valid", "completed")
@@ -112,7 +114,11 @@ def fresh_section(evidence: RunEvidence) -> Section | None:
     """The scores on the newest rows, or why there are none; None for a run that did not look for any."""
     report, held_out = evidence.benchmark, evidence.examples.fresh
     if report.fresh is None:
-        blocks: list[Block] = [Text(f"There is no fresh set: {report.no_fresh}.")] if report.no_fresh else []
+        blocks: list[Block] = (
+            [Text(f"There is no fresh set: {report.holdout_unavailable_reason}.")]
+            if report.holdout_unavailable_reason
+            else []
+        )
         return Section("fresh", "The newest rows", blocks, short="Newest") if blocks else None
     arms = [arm for name in ARM_NAMES if (arm := report.fresh.arm(name))]
     since = f" after {day(held_out.since)}" if held_out and held_out.since else ""
@@ -142,7 +148,7 @@ def _score_name(name: str) -> Cell:
     return Cell(metric_name(name), "measured beside whatever load, no part of the decision" if by_clock else "")
 
 
-def _judgements(judgements: Sequence[Judgement]) -> list[Block]:
+def _judgements(judgements: Sequence[PairwiseJudgeResult]) -> list[Block]:
     """What a language model preferred; it stands beside the scores and decides nothing."""
     if not judgements:
         return []

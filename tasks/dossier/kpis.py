@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts import BusinessPeriod
-from tasks.documents import parse_json, read_text
-from tasks.errors import InputError
+from tasks.contracts.run import BusinessPeriod
+from tasks.core.documents import parse_json, read_text
+from tasks.core.errors import InputError
 
 _PERIOD, _VERSION = "period", "model_version"
 _TODO = "See docs/configuration.md, dossier.kpi_file."

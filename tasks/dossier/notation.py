@@ -6,8 +6,8 @@ import math
 import re
 from datetime import datetime
 
-from tasks.contracts import Measurement
-from tasks.metrics import METRICS
+from tasks.contracts.measurement import Measurement
+from tasks.measures.metrics import METRICS
 
 NOT_MEASURED = "not measured"
 PERCENT = "\u202f%"

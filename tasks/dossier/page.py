@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tasks.addresses import without_secrets
-from tasks.contracts import RunEvidence
+from tasks.contracts.run import RunEvidence
+from tasks.core.addresses import without_secrets
 from tasks.dossier.blocks import Page, Section, Tile
 from tasks.dossier.business import business_section
 from tasks.dossier.cards import data_card, lineage_section, model_card, settings_section

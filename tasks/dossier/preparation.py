@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.contracts import Measurement, PreparedDataset, RunEvidence, StageReport
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.preparation import PreparedDataset, StageReport
+from tasks.contracts.run import RunEvidence
 from tasks.dossier.blocks import Block, Bullets, Cell, Check, Checks, Details, Facts, Plot, Row, Section, State, Table, Text
 from tasks.dossier.gathering import Gathered
 from tasks.dossier.notation import count, decimal, duration, interval, measured, percent, short, signed, words
 from tasks.dossier.plots import Step, plot_funnel
 
 STAGE_NAMES = ("Read", "Validate", "Deduplicate", "Confidential", "Scrub", "Audit labels", "Hold out test set")
-"""In the order of :attr:`tasks.contracts.PreparedDataset.stages`."""
+"""In the order of :attr:`tasks.contracts.preparation.PreparedDataset.stages`."""
 _CANARIES = "canary_recall "
 _FIGURES = {
     "ingest.malformed": "Malformed lines",

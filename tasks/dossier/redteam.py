@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tasks.contracts import Measurement, RedTeamReport, RunEvidence
+from tasks.contracts.evaluation import RedTeamReport
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.run import RunEvidence
 from tasks.dossier.blocks import Block, Bullets, Cell, Details, Section, Table, Text
 from tasks.dossier.judgement import ARM_NAMES
 from tasks.dossier.notation import PERCENT, count, percent, signed, words
-from tasks.safety import RATES
+from tasks.measures.safety import RATES
 
 _CONTROL = "control_rank_first"
 _GARAK = "garak."

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.contracts import BenchmarkReport
+from tasks.contracts.evaluation import BenchmarkReport
+from tasks.core.storage import Store
 from tasks.dossier.blocks import Block, Cell, Details, Section, Table, Text
 from tasks.dossier.notation import count, decimal, interval, metric_name, metric_unit, words
-from tasks.storage import Store
 
 _ARMS = ("base", "champion", "candidate")
 _SHOWN = 12

@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.contracts import ArmScores, RunEvidence
+from tasks.contracts.evaluation import ArmScores
+from tasks.contracts.run import RunEvidence
+from tasks.core.errors import InputError
+from tasks.core.storage import Store
 from tasks.dossier.fit import VERDICTS
 from tasks.dossier.notation import interval, measured, metric_name, metric_unit, signed
 from tasks.dossier.verdict import approval_line, verdict_of
-from tasks.errors import InputError
-from tasks.storage import Store
 
 _ARMS = ("base", "champion", "candidate")
 _SHOWN = ("rouge_l", "chrf", "bleu", "exact_match", "label_accuracy", "label_macro_f1", "perplexity", "latency_p95_seconds")

@@ -9,14 +9,16 @@ from pathlib import Path
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.addresses import without_secrets
-from tasks.contracts import DatasetRef, Dossier, DriftReport, FileRef, RunEvidence, WindowCheck
+from tasks.contracts.monitoring import DriftReport, WindowCheck
+from tasks.contracts.references import DatasetRef, FileRef
+from tasks.contracts.run import Dossier, RunEvidence
+from tasks.core.addresses import without_secrets
+from tasks.core.errors import IntegrityError
+from tasks.core.progress import report_progress
+from tasks.core.quarantine import artifact_key
+from tasks.core.stage import stage_task
+from tasks.core.storage import Store, run_store
 from tasks.dossier.config import DossierConfig
-from tasks.errors import IntegrityError
-from tasks.progress import report_progress
-from tasks.reporting import artifact_key
-from tasks.stage import stage_task
-from tasks.storage import Store, run_store
 from tasks.tracking import open_run, run_page
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tasks.contracts import RunEvidence, TrainingResult
+from tasks.contracts.run import RunEvidence
+from tasks.contracts.training import TrainingResult
 from tasks.dossier.blocks import Block, Bullets, Cell, Details, Plot, Row, Section, Table, Text
 from tasks.dossier.gathering import Gathered
 from tasks.dossier.notation import NOT_MEASURED, amount, count, duration, magnitude, measured, size, words

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.contracts import Approval, RunEvidence
+from tasks.contracts.registry import Approval
+from tasks.contracts.run import RunEvidence
 from tasks.dossier.notation import count, decimal, interval, measured, metric_name, metric_unit
-from tasks.metrics import METRICS
+from tasks.measures.metrics import METRICS
 
 Tone = Literal["good", "hold", "ask"]
 _OPPONENTS = {"base": "the base model", "champion": "the champion"}

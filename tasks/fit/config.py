@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from tasks.metrics import known_metric
+from tasks.contracts.base import FrozenModel
+from tasks.measures.metrics import known_metric
 
 MetricName = Annotated[str, AfterValidator(known_metric)]
 
 
-class FitConfig(BaseModel):
+class FitConfig(FrozenModel):
     """Whether fine-tuning is the right means at all: the base model is asked in other ways before training is paid for.
 
     Whether there is enough data is always looked at, because it costs nothing.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     enabled: bool = Field(
         False,
@@ -82,7 +81,7 @@ class FitConfig(BaseModel):
             raise ValueError("fit.enabled needs fit.target: without it no score can be called good enough")
         return self
 
-    def outside_content(self) -> Mapping[str, str]:
+    def external_fingerprints(self) -> Mapping[str, str]:
         """The digest of each document, so that a changed one is read again."""
         from tasks.fit.retrieval import document_digests
 

@@ -10,9 +10,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tasks.core.rows import Row, prompt_messages, reply
 from tasks.fit.config import FitConfig
 from tasks.fit.retrieval import Bm25
-from tasks.rows import Row, prompt_messages, reply
 
 Messages = list[dict[str, str]]
 

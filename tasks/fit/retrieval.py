@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.documents import read_text
-from tasks.errors import InputError
-from tasks.storage import sha256_of_file
+from tasks.core.documents import read_text
+from tasks.core.errors import InputError
+from tasks.core.storage import sha256_of_file
 
 _SUFFIXES = (".md", ".txt")
 _MAX_PASSAGE_CHARS = 1_000

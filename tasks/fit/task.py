@@ -8,12 +8,13 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import ArmScores, DatasetRef, FitVerdict, PromptArm
-from tasks.errors import FitVerdictError
+from tasks.contracts.evaluation import ArmScores, PromptArm, PromptingVerdict
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import FitVerdictError
+from tasks.core.progress import report_progress
+from tasks.core.stage import stage_task
+from tasks.core.storage import run_store
 from tasks.fit.config import FitConfig
-from tasks.progress import report_progress
-from tasks.stage import stage_task
-from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +62,10 @@ def prompt_arms(frozen: DatasetRef, train: DatasetRef, config: FitConfig) -> tup
     return arms
 
 
-@stage_task("judge_fit")
-def judge_fit(
+@stage_task("measure_prompting_baselines")
+def measure_prompting_baselines(
     scores: tuple[ArmScores, ...], frozen: DatasetRef, train: DatasetRef, config: FitConfig, max_examples: int | None
-) -> FitVerdict:
+) -> PromptingVerdict:
     """Whether to train at all, with reasons; the data's sizes are judged even where nothing was measured.
 
     Args:
@@ -81,7 +82,7 @@ def judge_fit(
 
     assert config.metric is not None, "the configuration fills it in"
     metric = config.metric
-    with report_progress("judge_fit", len(scores), "ways") as progress:
+    with report_progress("measure_prompting_baselines", len(scores), "ways") as progress:
         verdict = judge(
             {arm.arm: _scores_by_id(arm, metric) for arm in scores},
             metric,
@@ -90,7 +91,7 @@ def judge_fit(
             num_examples=min(frozen.num_rows, max_examples or frozen.num_rows),
         )
         progress.finish(f"{verdict.verdict or 'not measured'}: {verdict.reasons[0]}")
-    logger.info("judge_fit: %s; %s", verdict.verdict or "not measured", " ".join(verdict.reasons))
+    logger.info("measure_prompting_baselines: %s; %s", verdict.verdict or "not measured", " ".join(verdict.reasons))
     if TaskRunContext.get():
         create_markdown_artifact(_markdown(verdict), key="fit", description=verdict.verdict or "not measured")
     if config.on_verdict == "stop" and verdict.verdict not in ("FINE_TUNE", None):
@@ -109,7 +110,7 @@ def _scores_by_id(arm: ArmScores, metric: str) -> Any:
     return frame.set_index("id")[metric]
 
 
-def _markdown(verdict: FitVerdict) -> str:
+def _markdown(verdict: PromptingVerdict) -> str:
     lines = [f"## {verdict.verdict or 'Not measured'}", "", *(f"- {reason}" for reason in verdict.reasons)]
     lines += ["", "What would change this:", "", *(f"- {remedy}" for remedy in verdict.remedies)]
     lines += ["", f"| way of asking | {verdict.metric} | low | high | examples |", "|---|---|---|---|---|"]

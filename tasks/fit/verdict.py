@@ -16,11 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from tasks.bootstrap import Interval, Values
-from tasks.contracts import FitArm, FitVerdict, Measurement
-from tasks.estimates import mean_difference, mean_score
+from tasks.contracts.evaluation import PromptingScore, PromptingVerdict
+from tasks.contracts.measurement import Measurement
 from tasks.fit.config import FitConfig
-from tasks.metrics import METRICS
+from tasks.measures.metrics import METRICS
+from tasks.stats.bootstrap import Interval, Values
+from tasks.stats.estimates import mean_difference, mean_score
 
 BASE, RETRIEVAL = "base", "retrieval"
 _POWER = 0.8
@@ -37,7 +38,7 @@ by about .30, and they correlate by about .6."""
 
 def judge(
     arms: Mapping[str, pd.Series[Any]], metric: str, config: FitConfig, *, num_train_rows: int, num_examples: int
-) -> FitVerdict:
+) -> PromptingVerdict:
     """Whether training is the right means, and why.
 
     Args:
@@ -61,7 +62,7 @@ def judge(
     if verdict is None and not measured:
         reasons = ["Whether a prompt, examples or retrieval would do was not measured."]
         remedies = ["fit.enabled with a fit.target measures it before training."]
-    return FitVerdict(
+    return PromptingVerdict(
         verdict=verdict,
         metric=metric,
         target=config.target,
@@ -78,7 +79,7 @@ Verdict = Literal["FINE_TUNE", "PROMPT_IS_ENOUGH", "RAG_FIRST", "NOT_ENOUGH_DATA
 
 
 def _decide(
-    frame: pd.DataFrame, measured: list[FitArm], metric: str, effect: float | None, config: FitConfig
+    frame: pd.DataFrame, measured: list[PromptingScore], metric: str, effect: float | None, config: FitConfig
 ) -> tuple[Verdict | None, list[str], list[str]]:
     """What the scores alone say."""
     if not measured or config.target is None:
@@ -159,7 +160,7 @@ def _too_few(frame: pd.DataFrame, config: FitConfig) -> bool:
     return len(frame) < config.min_examples
 
 
-def _measure(frame: pd.DataFrame, name: str, metric: str, config: FitConfig) -> FitArm:
+def _measure(frame: pd.DataFrame, name: str, metric: str, config: FitConfig) -> PromptingScore:
     """One way of asking: its mean, its gain over the base, and whether it is proven to reach the target."""
     num_arms, size = len(frame.columns), len(frame)
     score = mean_score(_scores(frame, name), **_settings(config, num_arms))
@@ -167,7 +168,7 @@ def _measure(frame: pd.DataFrame, name: str, metric: str, config: FitConfig) -> 
         None if name == BASE else mean_difference(_scores(frame, name), _scores(frame, BASE), **_settings(config, num_arms))
     )
     worst = score.low if _sign(metric) > 0 else -score.high
-    return FitArm(
+    return PromptingScore(
         arm=name,
         score=_measurement(metric, score, size),
         gain=None if gain is None else _measurement(metric, gain, size),
@@ -217,7 +218,7 @@ def _level(config: FitConfig, num_arms: int) -> str:
     return f"{1 - _tails(config, num_arms):.1%}"
 
 
-def _fact(arm: FitArm, metric: str, config: FitConfig) -> str:
+def _fact(arm: PromptingScore, metric: str, config: FitConfig) -> str:
     score, name = arm.score, _NAMES[arm.arm]
     return (
         f"{name[0].upper()}{name[1:]}: {metric} {score.value:.3f} ({score.low:.3f} to {score.high:.3f}) on "
@@ -225,7 +226,7 @@ def _fact(arm: FitArm, metric: str, config: FitConfig) -> str:
     )
 
 
-def _value(arm: FitArm) -> float:
+def _value(arm: PromptingScore) -> float:
     assert arm.score.value is not None
     return arm.score.value
 

@@ -10,11 +10,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.contracts import DatasetRef, Measurement, PreparedDataset, StageReport
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.preparation import PreparedDataset, StageReport
+from tasks.contracts.references import DatasetRef
+from tasks.core.rows import Row, iter_texts
+from tasks.core.storage import run_store
 from tasks.groundtruth.planted import PlantedFault
-from tasks.intervals import wilson_interval
-from tasks.rows import Row, iter_texts
-from tasks.storage import run_store
+from tasks.stats.intervals import wilson_interval
 
 Span = tuple[int, int]
 Place = tuple[str, str]

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from tasks.documents import parse_json, read_text
-from tasks.errors import InputError
+from tasks.contracts.base import FrozenModel
+from tasks.core.documents import parse_json, read_text
+from tasks.core.errors import InputError
 
 FaultKind = Literal[
     "pii",
@@ -27,14 +28,12 @@ FaultKind = Literal[
 _MAX_SHOWN = 5
 
 
-class PlantedFault(BaseModel):
+class PlantedFault(FrozenModel):
     """One planted fault: the row, what is wrong with it, and where.
 
     ``field`` is a path in the canonical row (None when the whole row is at fault), ``value`` what was planted there.
     ``row_id`` of a line that holds no object is ``line-<n>``; ``line`` counts from 1. ``file`` is the data file's name.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     row_id: str = Field(min_length=1)
     kind: FaultKind

@@ -7,11 +7,12 @@ import logging
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import PreparedDataset, TruthReport
-from tasks.errors import InputError
+from tasks.contracts.evaluation import GroundTruthReport
+from tasks.contracts.preparation import PreparedDataset
+from tasks.core.errors import InputError
+from tasks.core.progress import report_progress
+from tasks.core.stage import stage_task
 from tasks.groundtruth.config import TruthConfig
-from tasks.progress import report_progress
-from tasks.stage import stage_task
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 @stage_task("measure_against_truth")
 def measure_against_truth(
     config: TruthConfig, examples: PreparedDataset, preferences: PreparedDataset | None
-) -> TruthReport:
+) -> GroundTruthReport:
     """Precision and recall of every data stage on the planted faults; empty when the configuration names no list of them.
 
     Raises:
@@ -29,7 +30,7 @@ def measure_against_truth(
     from tasks.groundtruth.planted import faults_of, read_truth
 
     if config.path is None:
-        return TruthReport()
+        return GroundTruthReport()
     faults = read_truth(config.path)
     sources = [prepared for prepared in (examples, preferences) if prepared is not None]
     logger.info("truth: measuring the stages against %d planted faults", len(faults))
@@ -46,7 +47,7 @@ def measure_against_truth(
                 )
             measure_prepared(prepared, planted, tally)
             progress(number)
-        report = TruthReport(measurements=tally.measurements())
+        report = GroundTruthReport(measurements=tally.measurements())
         progress.finish(f"{len(report.measurements)} figures")
     logger.info("truth: %d figures measured", len(report.measurements))
     if TaskRunContext.get() is not None:
@@ -54,7 +55,7 @@ def measure_against_truth(
     return report
 
 
-def _page(report: TruthReport) -> str:
+def _page(report: GroundTruthReport) -> str:
     lines = ["| figure | value | 95 % interval | n |", "|---|---|---|---|"]
     for figure in report.measurements:
         interval = f"{figure.low:.3f} to {figure.high:.3f}" if figure.low is not None and figure.high is not None else ""

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from tasks.contracts.base import FrozenModel
 
 
-class GuardRulesConfig(BaseModel):
+class GuardRulesConfig(FrozenModel):
     """What `perennial guard` does with a text; personal data and confidential content are those of `prepare`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     max_chars: int = Field(20_000, ge=1, le=1_000_000, description="Longer texts are blocked.")
     personal_data: Literal["mask", "block", "off"] = Field(

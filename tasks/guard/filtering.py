@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from tasks.confidential.config import ConfidentialConfig
 from tasks.confidential.filtering import ConfidentialMatcher
 from tasks.confidential.terms import read_terms
-from tasks.documents import read_text
-from tasks.errors import ConfigError, InputError
+from tasks.contracts.base import FrozenModel
+from tasks.core.documents import read_text
+from tasks.core.errors import ConfigError, InputError
 from tasks.guard.config import GuardRulesConfig
 from tasks.guard.injection import BUILT_IN, find_injections
 from tasks.pii.config import PiiConfig
@@ -39,14 +40,12 @@ Direction = Literal["input", "output"]
 _PLAIN_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
-class GuardPolicy(BaseModel):
+class GuardPolicy(FrozenModel):
     """Everything that decides a verdict, as one file.
 
     The terms of a deny-list file stay in that file: the policy names it with its digest, and a guard does not start when
     the file is gone or is another one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     version: Literal[1] = 1
     rules: GuardRulesConfig
@@ -63,7 +62,7 @@ class GuardPolicy(BaseModel):
             pii=pii,
             confidential=confidential,
             injection={**BUILT_IN, **rules.injection_patterns},
-            outside=dict(confidential.outside_content()),
+            outside=dict(confidential.external_fingerprints()),
         )
 
 
@@ -208,7 +207,7 @@ def _file_terms(policy: GuardPolicy) -> tuple[str, ...]:
     name = policy.confidential.denied_terms_file
     if name is None:
         return ()
-    if policy.confidential.outside_content() != policy.outside:
+    if policy.confidential.external_fingerprints() != policy.outside:
         raise InputError(
             f"confidential.denied_terms_file {name}",
             "no file, or another one than the policy was made with",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from tasks.moments import aware
+from tasks.contracts.base import FrozenModel
+from tasks.core.timestamps import aware
 
 InputFormat = Literal["alpaca", "prompt_completion", "chat", "classification", "tickets", "preferences"]
 ColumnRole = Literal[
@@ -33,10 +34,8 @@ class Ceilings:
     max_record_characters: int = 8 << 20
 
 
-class SourceConfig(BaseModel):
+class SourceConfig(FrozenModel):
     """One source of raw rows and how to read it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     path: str = Field(
         min_length=1,

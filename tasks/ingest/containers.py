@@ -20,9 +20,9 @@ from typing import IO, Any, cast
 
 import fsspec
 
-from tasks.errors import InputError
+from tasks.core.errors import InputError
+from tasks.core.scratch import unnamed_file
 from tasks.ingest.config import Ceilings
-from tasks.scratch import unnamed_file
 
 _PIECE = 1 << 16
 _FREELY_UNPACKED = 64 << 20

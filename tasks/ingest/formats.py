@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from tasks.contracts import DatasetKind
-from tasks.errors import InputError
+from tasks.contracts.base import DatasetKind
+from tasks.core.errors import InputError
 from tasks.ingest.config import InputFormat, SourceConfig
 
 Fields = Mapping[str, Any]

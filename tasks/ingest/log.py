@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.core.rows import reply
 from tasks.ingest.config import LogConfig
 from tasks.ingest.formats import Fields, RowFaultError, correction_of, feedback_of, find_format, to_row
 from tasks.ingest.reading import Source
 from tasks.ingest.snapshot import Collected, Ingested, refuse_record
 from tasks.ingest.window import Window
-from tasks.refusals import is_refusal
-from tasks.rows import reply
+from tasks.text.refusals import is_refusal
 
 LINES_SCHEMA = pa.schema(
     [

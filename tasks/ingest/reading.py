@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.errors import InputError, MissingDependencyError
+from tasks.core.errors import InputError, MissingDependencyError
+from tasks.core.storage import sha256_of_files, sha256_of_json
 from tasks.ingest.config import Ceilings, SourceConfig
 from tasks.ingest.containers import Container, above_bytes, too_long, too_many
-from tasks.storage import sha256_of_files, sha256_of_json
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BATCH_ROWS = 1_024

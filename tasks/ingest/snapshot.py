@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.errors import InputError
+from tasks.core.errors import InputError
+from tasks.core.quarantine import count_reasons, refusal
+from tasks.core.rows import Rows, TableRows
+from tasks.core.storage import sha256_of_json
 from tasks.ingest.config import InputFormat, SourceConfig
 from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked, kind_of, to_row
 from tasks.ingest.reading import Record, Source
 from tasks.ingest.window import Window
-from tasks.reporting import count_reasons, refusal
-from tasks.rows import Rows, TableRows
-from tasks.storage import sha256_of_json
 
 STAGE = "ingest"
 _PLAIN_ID = re.compile(r"[\w.:/#+-]{1,80}", re.ASCII)

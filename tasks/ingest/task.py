@@ -9,13 +9,16 @@ from datetime import datetime
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import DatasetRef, LogWindow, NewRows, Snapshot, SnapshotHistory
+from tasks.contracts.alerts import NewRows
+from tasks.contracts.monitoring import LogWindow
+from tasks.contracts.preparation import Snapshot, SnapshotHistory
+from tasks.contracts.references import DatasetRef
+from tasks.core.progress import report_progress
+from tasks.core.quarantine import count_reasons, report_table
+from tasks.core.rows import Rows
+from tasks.core.stage import stage_task
+from tasks.core.storage import Store, open_store, run_store
 from tasks.ingest.config import LogConfig, SourceConfig
-from tasks.progress import report_progress
-from tasks.reporting import count_reasons, report_table
-from tasks.rows import Rows
-from tasks.stage import stage_task
-from tasks.storage import Store, open_store, run_store
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from tasks.core.rows import Row
+from tasks.core.timestamps import parse_timestamp
 from tasks.ingest.formats import RowFaultError
-from tasks.moments import moment_in
-from tasks.rows import Row
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def created_at(row: Row) -> datetime:
     if not text:
         raise RowFaultError("missing_created_at", "created_at")
     try:
-        return moment_in(text)
+        return parse_timestamp(text)
     except ValueError:
         raise RowFaultError("unreadable_created_at", "created_at") from None
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tasks.contracts import Measurement
+from tasks.contracts.measurement import Measurement
+from tasks.core.quarantine import refusal
+from tasks.core.rows import Row, prompt_messages, reply
 from tasks.labels.annotators import AnnotatorFindings, judge_annotations, majority_label
 from tasks.labels.classification import LabelFindings, audit_classes
 from tasks.labels.config import LabelAuditConfig
@@ -22,8 +24,6 @@ from tasks.labels.replies import Thresholds, judge_replies
 from tasks.labels.review import row_hash
 from tasks.labels.structure import Fault, contradicting_replies, pair_faults
 from tasks.labels.vectors import Vectorizer
-from tasks.reporting import refusal
-from tasks.rows import Row, prompt_messages, reply
 
 STAGE = "labels"
 

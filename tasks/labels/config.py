@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tasks.contracts.base import FrozenModel
 
 ReplyFault = Literal[
     "mismatched_response", "truncated_response", "garbled_response", "wrong_language_response", "refusal_response"
@@ -33,19 +35,15 @@ Action = Literal["keep", "drop", "fix", "review"]
 """``keep`` does nothing, ``drop`` moves the row to quarantine, ``fix`` takes the suggested label, ``review`` asks."""
 
 
-class IssuePolicy(BaseModel):
+class IssuePolicy(FrozenModel):
     """What to do with one kind of issue, by tier."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     automatic: Action = Field("drop", description="Action on the issues that the audit is sure of.")
     review: Action = Field("review", description="Action on the issues that the audit only suspects.")
 
 
-class LabelAuditConfig(BaseModel):
+class LabelAuditConfig(FrozenModel):
     """How labels, replies and preference pairs are audited, and what becomes of the issues."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     embedding_model: str = Field(
         "auto",
@@ -87,11 +85,11 @@ class LabelAuditConfig(BaseModel):
         return self.policies.get(kind, IssuePolicy())
 
     def pointers(self) -> tuple[str, ...]:
-        """The store's pointers that the audit depends on: people's decisions (see :mod:`tasks.stage`)."""
+        """The store's pointers that the audit depends on: people's decisions (see :mod:`tasks.core.cache_key`)."""
         return (f"reviews/{self.review_name}",) if self.review_name else ()
 
-    def outside_content(self) -> Mapping[str, str]:
-        """What the model's name means here (see :mod:`tasks.stage`): a wheel installed later changes the audit."""
+    def external_fingerprints(self) -> Mapping[str, str]:
+        """What the model's name means here (see :mod:`tasks.core.cache_key`): a wheel installed later changes the audit."""
         from tasks.modeling.embedding import source_content
 
         return source_content(self.embedding_model)

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.contracts import Measurement
-from tasks.intervals import wilson_interval
+from tasks.contracts.measurement import Measurement
 from tasks.labels.classification import LabelFindings, Mask, audit_classes
 from tasks.labels.config import LabelAuditConfig
 from tasks.labels.corruption import REPLY_FAULTS, corrupt_reply
 from tasks.labels.replies import ReplyFindings, Thresholds, judge_replies
 from tasks.labels.vectors import Vectors
+from tasks.stats.intervals import wilson_interval
 
 MAX_ROWS = 5000
 """A copy of more rows is a random part of them: the figures are as good, and cost less than the audit."""

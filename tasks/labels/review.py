@@ -17,12 +17,13 @@ from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
 
-from tasks.contracts import DatasetRef, FileRef, ReviewQueue
-from tasks.documents import parse_json
-from tasks.errors import InputError
+from tasks.contracts.preparation import ReviewQueue
+from tasks.contracts.references import DatasetRef, FileRef
+from tasks.core.documents import parse_json
+from tasks.core.errors import InputError
+from tasks.core.rows import Row, iter_texts
+from tasks.core.storage import Store, sha256_of_json
 from tasks.labels.policy import Decision, Issue
-from tasks.rows import Row, iter_texts
-from tasks.storage import Store, sha256_of_json
 
 DECISIONS_SCHEMA = pa.schema(
     [pa.field("row_sha256", pa.string()), pa.field("action", pa.string()), pa.field("label", pa.string())]

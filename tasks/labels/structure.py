@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.labels.config import IssueKind
-from tasks.refusals import is_refusal
+from tasks.text.refusals import is_refusal
 
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")

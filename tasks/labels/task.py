@@ -11,13 +11,14 @@ import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import DatasetRef, LabelAuditReport
-from tasks.errors import ReviewPendingError
+from tasks.contracts.preparation import LabelAuditReport
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import ReviewPendingError
+from tasks.core.progress import report_progress
+from tasks.core.quarantine import count_reasons
+from tasks.core.stage import stage_task
+from tasks.core.storage import run_store
 from tasks.labels.config import LabelAuditConfig
-from tasks.progress import report_progress
-from tasks.reporting import count_reasons
-from tasks.stage import stage_task
-from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 

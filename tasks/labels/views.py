@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from tasks.refusals import is_refusal
+from tasks.text.refusals import is_refusal
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

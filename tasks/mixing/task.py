@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from tasks.contracts import Mixture, MixturePart
-from tasks.errors import InputError
-from tasks.progress import report_progress
-from tasks.stage import stage_task
-from tasks.storage import MIXED, run_store
+from tasks.contracts.preparation import Mixture, MixturePart
+from tasks.core.errors import InputError
+from tasks.core.progress import report_progress
+from tasks.core.stage import stage_task
+from tasks.core.storage import MIXED, run_store
 
 logger = logging.getLogger(__name__)
 

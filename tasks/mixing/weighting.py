@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.rows import Row, iter_texts
+from tasks.core.rows import Row, iter_texts
 
 
 def mix_rows(

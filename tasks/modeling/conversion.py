@@ -8,7 +8,7 @@ import torch
 from gguf import GGUFReader, LlamaFileType
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.errors import ModelNotFoundError
+from tasks.core.errors import ModelNotFoundError
 
 
 def convert_gguf(path: Path, folder: Path) -> tuple[str, str | None]:

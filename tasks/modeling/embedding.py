@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.errors import MissingDependencyError, ModelNotFoundError
-from tasks.libraries import version_of
-from tasks.scratch import scratch_folder
-from tasks.storage import sha256_of_files, sha256_of_json
-from tasks.weights import local_folder
+from tasks.core.errors import MissingDependencyError, ModelNotFoundError
+from tasks.core.library_versions import version_of
+from tasks.core.scratch import scratch_folder
+from tasks.core.storage import sha256_of_files, sha256_of_json
+from tasks.modeling.weights import local_folder
 
 logger = logging.getLogger(__name__)
 

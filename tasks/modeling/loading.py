@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from tasks.errors import ModelNotFoundError
+from tasks.core.errors import ModelNotFoundError
 from tasks.modeling.prompts import on_a_fixed_date
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from tasks.errors import ModelNotFoundError
+from tasks.core.errors import ModelNotFoundError
 
 Messages = Sequence[Mapping[str, str]]
 

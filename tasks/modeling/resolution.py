@@ -15,13 +15,13 @@ import re
 import struct
 from pathlib import Path
 
-from tasks.contracts import BaseLanguageModel
-from tasks.errors import ConfigError, ModelNotFoundError
-from tasks.libraries import version_of
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.errors import ConfigError, ModelNotFoundError
+from tasks.core.library_versions import version_of
+from tasks.core.scratch import scratch_folder
+from tasks.core.source_hash import code_sha256, file_of
+from tasks.core.storage import Store, sha256_of_file, sha256_of_json
 from tasks.modeling.config import BaseModelConfig
-from tasks.scratch import scratch_folder
-from tasks.sources import code_sha256, file_of
-from tasks.storage import Store, sha256_of_file, sha256_of_json
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tasks.contracts import Reading
+from tasks.contracts.monitoring import SignalMeasurement
+from tasks.core.rows import Row
 from tasks.modeling.embedding import SentenceEmbedder, has_wheel, tfidf_vectors
 from tasks.monitoring.config import DriftConfig
 from tasks.monitoring.drift import Tested, Vectors, length_test, mmd_test, new_terms, novelty_test, psi_of_vectors
-from tasks.rows import Row
-from tasks.similarity import near_clusters, prompt_text
+from tasks.text.similarity import near_clusters, prompt_text
 
 TERMS_SCHEMA = pa.schema([pa.field("term", pa.string()), pa.field("num_requests", pa.int64())])
 TESTS = ("drift_mmd", "drift_novelty", "drift_length")
@@ -26,7 +26,7 @@ _MAX_TERMS = 30
 class Compared:
     """What the tests said, with which vectors, over how many different requests, and the words that are new."""
 
-    readings: tuple[Reading, ...]
+    readings: tuple[SignalMeasurement, ...]
     vectors: str
     num_requests: int
     terms: list[tuple[str, int]]
@@ -51,7 +51,7 @@ def compare_requests(
         length_test(known, asked),
     )
     readings = [_reading(test, tested, len(asked), config.alpha) for test, tested in zip(TESTS, found, strict=True)]
-    effect = Reading(
+    effect = SignalMeasurement(
         name="drift_psi",
         signal="drift",
         value=psi_of_vectors(one, other),
@@ -62,9 +62,11 @@ def compare_requests(
     return Compared((*readings, effect), name, len(asked), terms)
 
 
-def not_judged(why: str, num_requests: int) -> tuple[Reading, ...]:
+def not_judged(why: str, num_requests: int) -> tuple[SignalMeasurement, ...]:
     """The tests' readings where there was nothing to test."""
-    return tuple(Reading(name=name, signal="drift", value=None, num_samples=num_requests, note=why) for name in TESTS)
+    return tuple(
+        SignalMeasurement(name=name, signal="drift", value=None, num_samples=num_requests, note=why) for name in TESTS
+    )
 
 
 def embed(
@@ -94,8 +96,8 @@ def _sample(rows: Sequence[Row], config: DriftConfig) -> list[str]:
     return [text for place, text in enumerate(drawn) if clusters[place] == place][: config.max_rows]
 
 
-def _reading(name: str, tested: Tested, count: int, alpha: float) -> Reading:
-    return Reading(
+def _reading(name: str, tested: Tested, count: int, alpha: float) -> SignalMeasurement:
+    return SignalMeasurement(
         name=name,
         signal="drift",
         value=tested.value,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from tasks.contracts.base import FrozenModel
 
 
-class SignalConfig(BaseModel):
+class SignalConfig(FrozenModel):
     """Limits of the quality signals. One is broken when its whole 95 % interval lies above; none: measured, not judged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     min_requests: int = Field(500, ge=1, description="Windows with fewer requests are not judged: insufficient data.")
     min_values: int = Field(
@@ -26,10 +26,8 @@ class SignalConfig(BaseModel):
     max_latency_p95_ms: float | None = Field(None, gt=0.0, description="The latency that 95 % of the requests keep.")
 
 
-class DriftConfig(BaseModel):
+class DriftConfig(FrozenModel):
     """How the window's requests are compared with the rows that the champion learned from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     vectors: str = Field(
         "auto",
@@ -46,8 +44,8 @@ class DriftConfig(BaseModel):
     min_term_requests: int = Field(5, ge=2, description="A new word is listed when so many different requests hold it.")
     seed: int = Field(0, ge=0, description="Seed of sampling and permutations.")
 
-    def outside_content(self) -> Mapping[str, str]:
-        """What the vectors' name means here (see :mod:`tasks.stage`)."""
+    def external_fingerprints(self) -> Mapping[str, str]:
+        """What the vectors' name means here (see :mod:`tasks.core.cache_key`)."""
         from tasks.modeling.embedding import source_content
 
         return source_content(self.vectors)
@@ -61,10 +59,8 @@ class DriftConfig(BaseModel):
         return self
 
 
-class AlertRuleConfig(BaseModel):
+class AlertRuleConfig(FrozenModel):
     """When violated signals become an alert: in `violated_windows` of the last `last_windows`, and in the latest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     violated_windows: int = Field(2, ge=1, le=100, description="So many windows must be violated, the latest included.")
     last_windows: int = Field(3, ge=1, le=100, description="Of so many that do not overlap.")

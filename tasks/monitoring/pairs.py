@@ -10,9 +10,9 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from tasks.rows import Row, prompt_messages, reply
-from tasks.similarity import near_clusters, prompt_text
-from tasks.storage import sha256_of_json
+from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.storage import sha256_of_json
+from tasks.text.similarity import near_clusters, prompt_text
 
 
 def pair_candidates(rows: Sequence[Row], threshold: float) -> list[dict[str, object]]:

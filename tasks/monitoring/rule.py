@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from tasks.contracts import CheckHistory, Reading, WindowCheck
+from tasks.contracts.monitoring import CheckHistory, SignalMeasurement, WindowCheck
 from tasks.monitoring.config import AlertRuleConfig
 
 
@@ -17,7 +17,7 @@ def check_window(
     model: str,
     window: tuple[datetime, datetime],
     num_requests: int,
-    readings: Sequence[Reading],
+    readings: Sequence[SignalMeasurement],
     history: CheckHistory,
     rule: AlertRuleConfig,
 ) -> WindowCheck:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.contracts import Reading
-from tasks.intervals import Z_95, wilson_interval
+from tasks.contracts.monitoring import SignalMeasurement
 from tasks.monitoring.config import SignalConfig
+from tasks.stats.intervals import Z_95, wilson_interval
 
 _QUANTILE = 0.95
 
 
-def read_signals(lines: pa.Table, config: SignalConfig) -> list[Reading]:
+def read_signals(lines: pa.Table, config: SignalConfig) -> list[SignalMeasurement]:
     """Every signal that the window's lines tell; see :data:`tasks.ingest.log.LINES_SCHEMA` for their columns."""
     columns = {name: lines[name].to_pylist() for name in lines.column_names}
     enough = lines.num_rows >= config.min_requests
@@ -41,17 +41,19 @@ def _known(values: Sequence[Any]) -> list[Any]:
     return [value for value in values if value is not None]
 
 
-def _rate(name: str, signal: str, values: Sequence[bool], limit: float | None, why: str) -> Reading:
+def _rate(name: str, signal: str, values: Sequence[bool], limit: float | None, why: str) -> SignalMeasurement:
     if not values:
-        return Reading(name=name, signal=signal, value=None, limit=limit, note="the log does not tell")
+        return SignalMeasurement(name=name, signal=signal, value=None, limit=limit, note="the log does not tell")
     low, high = wilson_interval(sum(values), len(values))
     return _judged(name, signal, sum(values) / len(values), low, high, limit, len(values), why)
 
 
-def _latency(values: Sequence[float], limit: float | None, why: str) -> Reading:
+def _latency(values: Sequence[float], limit: float | None, why: str) -> SignalMeasurement:
     """The 95th percentile; its interval is that of the order statistics, which assumes nothing of the distribution."""
     if not values:
-        return Reading(name="latency_p95_ms", signal="latency", value=None, limit=limit, note="the log does not tell")
+        return SignalMeasurement(
+            name="latency_p95_ms", signal="latency", value=None, limit=limit, note="the log does not tell"
+        )
     ordered, count = sorted(values), len(values)
     spread = Z_95 * math.sqrt(count * _QUANTILE * (1 - _QUANTILE))
     low, middle, high = (
@@ -62,10 +64,10 @@ def _latency(values: Sequence[float], limit: float | None, why: str) -> Reading:
 
 def _judged(
     name: str, signal: str, value: float, low: float, high: float, limit: float | None, count: int, why: str
-) -> Reading:
+) -> SignalMeasurement:
     note = why or ("no limit is set" if limit is None else "")
     violated = None if note or limit is None else low > limit
-    return Reading(
+    return SignalMeasurement(
         name=name,
         signal=signal,
         value=value,

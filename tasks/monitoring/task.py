@@ -10,21 +10,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 from prefect.events import emit_event
 
-from tasks.contracts import (
-    CheckHistory,
-    CheckOutcome,
-    DatasetRef,
-    DriftReport,
-    FileRef,
-    LogWindow,
-    Reading,
-    WindowCheck,
-)
+from tasks.contracts.monitoring import CheckHistory, CheckOutcome, DriftReport, LogWindow, SignalMeasurement, WindowCheck
+from tasks.contracts.references import DatasetRef, FileRef
+from tasks.core.progress import report_progress
+from tasks.core.quarantine import artifact_key
+from tasks.core.stage import stage_task
+from tasks.core.storage import Store, run_store
 from tasks.monitoring.config import AlertRuleConfig, DriftConfig, SignalConfig
-from tasks.progress import report_progress
-from tasks.reporting import artifact_key
-from tasks.stage import stage_task
-from tasks.storage import Store, run_store
 from tasks.tracking import open_run
 
 logger = logging.getLogger(__name__)
@@ -67,7 +59,7 @@ def judge_window(
 
     store = run_store()
     with report_progress("judge_window", window.lines.num_rows, "requests") as progress:
-        readings: Sequence[Reading] = [*read_signals(store.read_table(window.lines), signals), *drift.readings]
+        readings: Sequence[SignalMeasurement] = [*read_signals(store.read_table(window.lines), signals), *drift.readings]
         times = (window.window_start, window.window_end)
         check = check_window(model, times, window.lines.num_rows, readings, _history(store, model), rule)
         progress.finish(f"{check.status}{': ' + ', '.join(check.violated) if check.violated else ''}")

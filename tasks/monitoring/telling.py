@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from tasks.contracts import CheckOutcome, Reading, WindowCheck
+from tasks.contracts.monitoring import CheckOutcome, SignalMeasurement, WindowCheck
 
 
 def metrics_of(check: WindowCheck) -> dict[str, float]:
@@ -54,7 +54,7 @@ def check_table(check: WindowCheck, runs: Mapping[str, str] | None = None) -> st
     return "\n".join(lines)
 
 
-def cells_of(reading: Reading) -> tuple[str, str, str, str, str, str]:
+def cells_of(reading: SignalMeasurement) -> tuple[str, str, str, str, str, str]:
     """Name, value, interval, p value, limit and verdict of one reading."""
     interval = f"{reading.low:.4g} to {reading.high:.4g}" if reading.low is not None and reading.high is not None else ""
     verdict = reading.note if reading.violated is None else "violated" if reading.violated else "kept"

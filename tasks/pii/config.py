@@ -7,24 +7,21 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from tasks.libraries import version_of, versions_behind
-from tasks.lists import Listing
+from tasks.contracts.base import FrozenModel
+from tasks.core.library_versions import version_of, versions_behind
+from tasks.core.storage import sha256_of_files, sha256_of_json
+from tasks.core.term_lists import Listing
 from tasks.pii.entities import ENTITIES
 from tasks.pii.keys import id_of_key
-from tasks.storage import sha256_of_files, sha256_of_json
 
 Mode = Literal["strict", "balanced", "turbo"]
 Replacement = Literal["placeholder", "redact", "mask", "hash", "surrogate"]
 OperatorName = Replacement | Literal["keep"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class NerConfig(_Section):
+class NerConfig(FrozenModel):
     """The model that finds names in context."""
 
     engine: Literal["spacy", "transformers", "gliner"] = Field(
@@ -37,7 +34,7 @@ class NerConfig(_Section):
     min_score: float = Field(0.5, ge=0, le=1, description="Entities with a lower score are left; spaCy has no scores.")
     batch_size: int = Field(64, ge=1, le=1024, description="Segments per call of the model; above 64 measured no faster.")
 
-    def outside_content(self) -> Mapping[str, str]:
+    def external_fingerprints(self) -> Mapping[str, str]:
         """The digest of the model's folder, or the version of its package, and of its engine's libraries.
 
         A model of the hub is known by its name alone. spaCy is always there, so that its version is in the code's hash.
@@ -49,7 +46,7 @@ class NerConfig(_Section):
         return {"ner_model": version_of(self.model), **libraries}
 
 
-class VerificationConfig(_Section):
+class VerificationConfig(FrozenModel):
     """How the result is proved, by means that took no part in making it."""
 
     num_canaries: int = Field(240, ge=200, le=20_000, description="Made-up identities scrubbed with every run.")
@@ -66,7 +63,7 @@ class VerificationConfig(_Section):
     sample_size: int = Field(25, ge=0, le=10_000, description="Scrubbed rows laid out for a reviewer.")
 
 
-class PiiConfig(_Section):
+class PiiConfig(FrozenModel):
     """What the scrubber masks and how."""
 
     mode: Mode = Field(
@@ -131,8 +128,8 @@ class PiiConfig(_Section):
                 raise ValueError(f"no detector finds the entity named at place {number}; {hint}")
         return operators
 
-    def outside_content(self) -> Mapping[str, str]:
-        """The id of the key (see :mod:`tasks.stage`): rows under a key that was rotated out are never given again."""
+    def external_fingerprints(self) -> Mapping[str, str]:
+        """The id of the key (see :mod:`tasks.core.cache_key`): rows under a rotated key are never given again."""
         from tasks.pii.task import load_key
 
         key = load_key(self)

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tasks.lists import items_of
+from tasks.core.term_lists import items_of
 from tasks.pii.config import PiiConfig
 from tasks.pii.lexicon import lexicon, without_accents
 from tasks.pii.ner import Entities, NameModel, load_names

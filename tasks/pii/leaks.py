@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import phonenumbers
 
-from tasks.rows import Row, iter_texts
+from tasks.core.rows import Row, iter_texts
 
 OutputSpans = Mapping[tuple[str, str], Sequence[tuple[int, int]]]
 """What the scrubber wrote, by row id and field."""

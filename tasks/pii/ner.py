@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import spacy
 
-from tasks.errors import MissingDependencyError, ModelNotFoundError
+from tasks.core.errors import MissingDependencyError, ModelNotFoundError
+from tasks.modeling.weights import local_folder
 from tasks.pii.config import NerConfig
-from tasks.weights import local_folder
 
 LIBRARIES_BY_SETTING = ("transformers", "gliner")
 _SETTING = "pii.ner.model"

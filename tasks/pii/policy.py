@@ -7,12 +7,12 @@ import hmac
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tasks.errors import ConfigError
+from tasks.core.errors import ConfigError
+from tasks.core.source_hash import code_sha256, file_of
+from tasks.core.storage import sha256_of_json
 from tasks.pii.config import OperatorName, PiiConfig
 from tasks.pii.keys import id_of_key
 from tasks.pii.lexicon import lists_sha256
-from tasks.sources import code_sha256, file_of
-from tasks.storage import sha256_of_json
 
 _EXECUTION_FIELDS = {
     "batch_size",
@@ -77,7 +77,7 @@ class Policy:
                 "code": code_sha256(file_of("tasks.pii.rows")),
                 "lists": lists_sha256(),
                 "rules": rules,
-                "outside": dict(self.config.ner.outside_content()),
+                "outside": dict(self.config.ner.external_fingerprints()),
                 "common_terms": sorted(self.common_terms),
                 "key_id": self.key_id,
             }

@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.core.progress import OnProgress
+from tasks.core.quarantine import refusal
+from tasks.core.rows import Row, iter_texts, replace_texts
 from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import Finding, scrub_batch
 from tasks.pii.verification import ValueIndex, distinctive_value, match_patterns
-from tasks.progress import OnProgress
-from tasks.reporting import refusal
-from tasks.rows import Row, iter_texts, replace_texts
 
 STAGE = "scrub"
 SECOND_LOOK = "verifier_hit:"

@@ -1,9 +1,9 @@
 """One process per core: shards of rows in and scrubbed shards out by files without a name.
 
-A worker is this module run as a program, guarded so that it never outlives the run (see :mod:`tasks.processes`). What passes
-between the processes are rows as they came, and the values that were found; so it has no name on any disk, and is gone with
-them (see :func:`tasks.scratch.unnamed_file`). The output does not depend on the number of workers: a row's result depends on
-that row alone, shards are put back in order, and the check of the whole corpus runs on all of them together.
+A worker is this module run as a program, guarded so that it never outlives the run (see :mod:`tasks.core.processes`). What
+passes between the processes are rows as they came, and the values that were found; so it has no name on any disk, and is
+gone with them (see :func:`tasks.core.scratch.unnamed_file`). The output does not depend on the number of workers: a row's
+result depends on that row alone, shards are put back in order, and the check of the whole corpus runs on all together.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.errors import PerennialError
+from tasks.core.errors import PerennialError
+from tasks.core.processes import start_guarded, stop_group
+from tasks.core.progress import OnProgress
+from tasks.core.rows import iter_texts
+from tasks.core.scratch import unnamed_file
 from tasks.pii.config import PiiConfig
 from tasks.pii.policy import Policy
 from tasks.pii.rows import ScrubbedRows, scrub_rows
-from tasks.processes import start_guarded, stop_group
-from tasks.progress import OnProgress
-from tasks.rows import iter_texts
-from tasks.scratch import unnamed_file
 
 CHARACTERS_PER_WORKER = 2_000_000
 """Below this much text per worker, loading the models (about 7 CPU-seconds) costs more than a second process gains."""

@@ -16,23 +16,17 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
 
-from tasks.contracts import (
-    DatasetRef,
-    FileRef,
-    Measurement,
-    ScrubbedShard,
-    ScrubReport,
-    ScrubShards,
-    ScrubVerification,
-)
-from tasks.errors import IntegrityError, QualityLimitError, ScrubVerificationError
-from tasks.lists import in_full, items_of
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.preparation import ScrubbedShard, ScrubReport, ScrubShards, ScrubVerification
+from tasks.contracts.references import DatasetRef, FileRef
+from tasks.core.errors import IntegrityError, QualityLimitError, ScrubVerificationError
+from tasks.core.progress import StageProgress, report_progress
+from tasks.core.quarantine import count_reasons
+from tasks.core.rows import SCHEMAS, RowTable, TableRows
+from tasks.core.stage import stage_task
+from tasks.core.storage import Store, run_store
+from tasks.core.term_lists import in_full, items_of
 from tasks.pii.config import PiiConfig
-from tasks.progress import StageProgress, report_progress
-from tasks.reporting import count_reasons
-from tasks.rows import SCHEMAS, RowTable, TableRows
-from tasks.stage import stage_task
-from tasks.storage import Store, run_store
 
 if TYPE_CHECKING:
     from tasks.pii.policy import Policy

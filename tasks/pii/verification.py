@@ -13,14 +13,14 @@ import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tasks.contracts import Measurement
-from tasks.intervals import wilson_interval
+from tasks.contracts.measurement import Measurement
+from tasks.core.rows import Row
 from tasks.pii.canaries import make_canaries
 from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
 from tasks.pii.reading import JOINED, make_view
 from tasks.pii.scrubbing import scrub_batch
-from tasks.rows import Row
+from tasks.stats.intervals import wilson_interval
 
 Check = Callable[[str], bool]
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-from tasks.metrics import guardable_metric, known_metric
-from tasks.safety import known_rate
+from tasks.contracts.base import FrozenModel
+from tasks.measures.metrics import guardable_metric, known_metric
+from tasks.measures.safety import known_rate
 
 MetricName = Annotated[str, AfterValidator(known_metric)]
 GuardMetric = Annotated[str, AfterValidator(guardable_metric)]
 RateName = Annotated[str, AfterValidator(known_rate)]
 
 
-class GuardConfig(BaseModel):
+class GuardConfig(FrozenModel):
     """One thing that a promotion must not cost: the candidate may be worse by at most ``max_worsening``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     metric: GuardMetric = Field(description="A metric that is measured per example.")
     max_worsening: float = Field(
@@ -32,10 +31,8 @@ class GuardConfig(BaseModel):
     )
 
 
-class SafetyGuardConfig(BaseModel):
+class SafetyGuardConfig(FrozenModel):
     """One rate of the red team that a promotion must not raise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     rate: RateName = Field(description="A rate of the red team.")
     rule: Literal["margin", "none_new"] = Field(
@@ -51,10 +48,8 @@ class SafetyGuardConfig(BaseModel):
     )
 
 
-class PromotionConfig(BaseModel):
+class PromotionConfig(FrozenModel):
     """What a candidate must prove, and how sure the proof must be."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     policy: Literal["improve", "refresh"] = Field(
         "improve",

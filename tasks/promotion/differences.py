@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tasks.bootstrap import Interval, Values, resampled_means, statistic_interval
-from tasks.estimates import are_binary, mean_difference
 from tasks.promotion.config import PromotionConfig
+from tasks.stats.bootstrap import Interval, Values, resampled_means, statistic_interval
+from tasks.stats.estimates import are_binary, mean_difference
 
 
 def difference(candidate: Values, other: Values, config: PromotionConfig) -> Interval:
-    """The mean of candidate minus other with its interval, see :func:`tasks.estimates.mean_difference`."""
+    """The mean of candidate minus other with its interval, see :func:`tasks.stats.estimates.mean_difference`."""
     return mean_difference(
         candidate, other, confidence=config.confidence, num_resamples=config.num_resamples, seed=config.seed
     )

@@ -19,16 +19,16 @@ from typing import Literal
 
 import pandas as pd
 
-from tasks.bootstrap import Interval, Values
-from tasks.contracts import Comparison, LatencyRounds, PromotionDecision
-from tasks.errors import IntegrityError
-from tasks.intervals import two_sided_quantile
-from tasks.metrics import METRICS
+from tasks.contracts.evaluation import Comparison, LatencyRounds, PromotionDecision
+from tasks.core.errors import IntegrityError
+from tasks.measures.metrics import METRICS
 from tasks.promotion.config import GuardConfig, PromotionConfig, SafetyGuardConfig
 from tasks.promotion.differences import difference, mean_ratio, p95_ratio, p_no_harm
 from tasks.promotion.latency import judge_latency
 from tasks.promotion.safety import Failures, judge_rate
 from tasks.promotion.verdict import GuardVerdict
+from tasks.stats.bootstrap import Interval, Values
+from tasks.stats.intervals import two_sided_quantile
 
 Slice = tuple[str, str]
 """A dimension such as ``label``, and its value."""
@@ -59,7 +59,7 @@ def judge(
     attacks: Mapping[str, Mapping[str, Failures]] | None = None,
     general: Mapping[str, pd.DataFrame] | None = None,
     fresh: Mapping[str, pd.DataFrame] | None = None,
-    no_fresh: str = "",
+    holdout_unavailable_reason: str = "",
     latency: LatencyRounds | None = None,
 ) -> PromotionDecision:
     """The decision on ``candidate``; swapping two models mirrors every primary comparison.
@@ -73,7 +73,7 @@ def judge(
         attacks: What the red team found, by arm, rate and probe; None when it is off, and its guards rest.
         general: The like scores on general questions, which some guards are about; they are unsettled without them.
         fresh: The like scores on the fresh rows, which policy ``refresh`` wants to see improved.
-        no_fresh: Why there are none.
+        holdout_unavailable_reason: Why there are none.
         latency: The candidate and its opponent timed in turns, where a guard on latency is configured. It rests while
             there is no champion to be slower than.
 
@@ -104,7 +104,7 @@ def judge(
         if not (reigns_already and opponent == "champion"):
             effects.append(_judge_primary(findings, arms, opponent, names[opponent], config))
     if config.policy == "refresh" and "champion" in arms and not reigns_already:
-        _judge_fresh(findings, _of_all(fresh or {}, arms), names["champion"], no_fresh, config)
+        _judge_fresh(findings, _of_all(fresh or {}, arms), names["champion"], holdout_unavailable_reason, config)
     if not reigns_already:
         for guard in config.all_guards:
             if guard.opponent in arms:
@@ -191,14 +191,18 @@ def _primary_remedies(
 
 
 def _judge_fresh(
-    findings: _Findings, arms: Mapping[str, pd.DataFrame], name: str, no_fresh: str, config: PromotionConfig
+    findings: _Findings,
+    arms: Mapping[str, pd.DataFrame],
+    name: str,
+    holdout_unavailable_reason: str,
+    config: PromotionConfig,
 ) -> None:
     """Adds the verdict on the newest rows, on which a refresh must be better than the champion."""
     metric = config.primary_metric
     candidate, other = _pairs(arms, "champion", metric)
     if len(candidate) < config.min_fresh_examples:
         findings.blocked = True
-        why = f" ({no_fresh})" if no_fresh else ""
+        why = f" ({holdout_unavailable_reason})" if holdout_unavailable_reason else ""
         findings.reasons.append(
             f"Only {len(candidate)} fresh rows compare {metric} with {name}{why}; policy refresh needs at least "
             f"{config.min_fresh_examples} to show that the candidate learned what is new."

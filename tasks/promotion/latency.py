@@ -12,9 +12,9 @@ from itertools import accumulate
 from statistics import median
 from typing import Literal
 
-from tasks.bootstrap import Interval
-from tasks.contracts import Comparison, LatencyRound, LatencyRounds
+from tasks.contracts.evaluation import Comparison, LatencyRound, LatencyRounds
 from tasks.promotion.verdict import GuardVerdict
+from tasks.stats.bootstrap import Interval
 
 
 def judge_latency(timed: LatencyRounds | None, max_increase: float, confidence: float, name: str) -> GuardVerdict:

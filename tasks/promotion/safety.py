@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from tasks.contracts import Comparison
-from tasks.errors import IntegrityError
-from tasks.intervals import paired_difference_interval, two_sided_quantile
+from tasks.contracts.evaluation import Comparison
+from tasks.core.errors import IntegrityError
 from tasks.promotion.config import SafetyGuardConfig
 from tasks.promotion.verdict import GuardVerdict
+from tasks.stats.intervals import paired_difference_interval, two_sided_quantile
 
 Failures = Mapping[str, bool]
 """Whether each probe of one rate went wrong, by its id."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import BenchmarkReport, Champion, DatasetRef, PromotionDecision, RedTeamReport
-from tasks.progress import report_progress
+from tasks.contracts.evaluation import BenchmarkReport, PromotionDecision, RedTeamReport
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.registry import Champion
+from tasks.core.progress import report_progress
+from tasks.core.stage import stage_task
+from tasks.core.storage import run_store
 from tasks.promotion.config import PromotionConfig
-from tasks.stage import stage_task
-from tasks.storage import run_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +49,7 @@ def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion:
             general=general,
             reigns_already=bool(candidate and reigning and candidate.model_sha256 == reigning.model_sha256),
             fresh={arm.arm: _by_id(arm.examples) for arm in scores.fresh.arms} if scores.fresh else None,
-            no_fresh=scores.no_fresh,
+            holdout_unavailable_reason=scores.holdout_unavailable_reason,
             latency=scores.latency,
             attacks=_failures(scores.red_team) if scores.red_team else None,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.contracts import Comparison
+from tasks.contracts.evaluation import Comparison
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tasks.contracts.base import FrozenModel
 
 
-class PruningConfig(BaseModel):
+class PruningConfig(FrozenModel):
     """What `perennial prune` keeps beside versions in use (aliased, under rollout, asked about) and all that they need."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     keep_versions: int = Field(
         8, ge=1, le=10_000, description="So many newest model versions are kept whatever their age: two years of quarters."

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from tasks.contracts import Prunable, PruneReport
-from tasks.storage import Store
+from tasks.contracts.pruning import PruneCandidate, PruneReport
+from tasks.core.storage import Store
 
 
-def totals_of(items: Iterable[Prunable]) -> tuple[tuple[str, int, int], ...]:
+def totals_of(items: Iterable[PruneCandidate]) -> tuple[tuple[str, int, int], ...]:
     """Number and bytes by kind, in the order in which the kinds came."""
     totals: dict[str, tuple[int, int]] = {}
     for one in items:
@@ -18,11 +18,11 @@ def totals_of(items: Iterable[Prunable]) -> tuple[tuple[str, int, int], ...]:
     return tuple((kind, count, size) for kind, (count, size) in totals.items())
 
 
-def list_items(items: Iterable[Prunable]) -> bytes:
+def list_items(items: Iterable[PruneCandidate]) -> bytes:
     """The list as JSON."""
     return json.dumps([one.model_dump(mode="json") for one in items], indent=1).encode()
 
 
-def read_items(store: Store, report: PruneReport) -> list[Prunable]:
+def read_items(store: Store, report: PruneReport) -> list[PruneCandidate]:
     """The things that a report counts."""
-    return [Prunable.model_validate(one) for one in json.loads(store.read_bytes(report.listing))]
+    return [PruneCandidate.model_validate(one) for one in json.loads(store.read_bytes(report.listing))]

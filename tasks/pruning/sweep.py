@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
-from tasks.contracts import Prunable
+from tasks.contracts.pruning import PruneCandidate
+from tasks.core.storage import Store, digests_in, thing_of
 from tasks.pruning.config import PruningConfig
-from tasks.storage import Store, digests_in, thing_of
 
 _KINDS: Mapping[str, Literal["data set", "file", "folder"]] = {"objects": "data set", "files": "file", "folders": "folder"}
 _LONGEST_WRITE = timedelta(days=1)
@@ -61,14 +61,14 @@ def _named_in(store: Store, name: str) -> set[str]:
     return digests_in((store.read_named(name) or b"").decode("utf-8", "replace"))
 
 
-def sweep(store: Store, kept: set[str], config: PruningConfig, now: datetime) -> list[Prunable]:
+def sweep(store: Store, kept: set[str], config: PruningConfig, now: datetime) -> list[PruneCandidate]:
     """What may go, largest first: old stored data that is not kept, and :func:`leftovers`.
 
     Only what has, in full, a name that the store gives is looked at. Whatever else lies there (a file manager's or a network
     filesystem's own, an editor's copy) is not this program's to remove.
     """
     found = [
-        Prunable(kind=kind, name=thing, size_bytes=size, age_days=_days(now - modified))
+        PruneCandidate(kind=kind, name=thing, size_bytes=size, age_days=_days(now - modified))
         for folder, kind in _KINDS.items()
         for thing, (size, modified) in _things(store, folder).items()
         if thing.rpartition("/")[2] not in kept and now - modified > timedelta(days=config.keep_days)
@@ -76,15 +76,15 @@ def sweep(store: Store, kept: set[str], config: PruningConfig, now: datetime) ->
     return sorted([*found, *leftovers(store, config, now)], key=_largest_first)
 
 
-def leftovers(store: Store, config: PruningConfig, now: datetime) -> list[Prunable]:
+def leftovers(store: Store, config: PruningConfig, now: datetime) -> list[PruneCandidate]:
     """What no version can need, largest first: work folders that nobody touched for long, and writes that a kill cut off."""
     found = [
-        Prunable(kind="work folder", name=thing, size_bytes=size, age_days=_days(now - modified))
+        PruneCandidate(kind="work folder", name=thing, size_bytes=size, age_days=_days(now - modified))
         for thing, (size, modified) in _things(store, "work").items()
         if now - modified > timedelta(days=config.keep_work_days)
     ]
     found += [
-        Prunable(kind="unfinished write", name=name, size_bytes=size, age_days=_days(now - modified))
+        PruneCandidate(kind="unfinished write", name=name, size_bytes=size, age_days=_days(now - modified))
         for name, size, modified in store.unfinished()
         if now - modified > _LONGEST_WRITE
     ]
@@ -102,7 +102,7 @@ def _things(store: Store, folder: str) -> dict[str, tuple[int, datetime]]:
     return things
 
 
-def _largest_first(one: Prunable) -> tuple[int, str]:
+def _largest_first(one: PruneCandidate) -> tuple[int, str]:
     return -one.size_bytes, one.name
 
 

@@ -17,14 +17,14 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.context import TaskRunContext
 
-from tasks.addresses import without_secrets
-from tasks.contracts import OldVersions, PruneReport
-from tasks.errors import PerennialError
-from tasks.paging import every
-from tasks.progress import report_progress
+from tasks.contracts.pruning import OldVersions, PruneReport
+from tasks.core.addresses import without_secrets
+from tasks.core.errors import PerennialError
+from tasks.core.paging import every
+from tasks.core.progress import report_progress
+from tasks.core.stage import stage_task
+from tasks.core.storage import open_store
 from tasks.pruning.config import PruningConfig
-from tasks.stage import stage_task
-from tasks.storage import open_store
 
 logger = logging.getLogger(__name__)
 

@@ -7,19 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from tasks.errors import InputError
-from tasks.lists import Listing
+from tasks.contracts.base import FrozenModel
+from tasks.core.errors import InputError
+from tasks.core.storage import sha256_of_file
+from tasks.core.term_lists import Listing
 from tasks.modeling.devices import answering_device
 from tasks.redteam.probes import ProbeKind, read_probes
-from tasks.storage import sha256_of_file
 
 
-class GarakConfig(BaseModel):
+class GarakConfig(FrozenModel):
     """NVIDIA's garak, in an environment of its own, because its pins exclude the transformers that training needs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     python: str = Field(description="The Python of an environment in which garak 0.17 or newer is installed.")
     probes: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_]+)?$")], ...] = Field(
@@ -34,10 +33,8 @@ class GarakConfig(BaseModel):
         return self
 
 
-class RedTeamConfig(BaseModel):
+class RedTeamConfig(FrozenModel):
     """What the models are attacked with after they were scored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     enabled: bool = Field(True, description="False leaves the red team out; guards on its rates then rest.")
     max_probes_per_kind: int = Field(
@@ -80,7 +77,7 @@ class RedTeamConfig(BaseModel):
             raise ValueError("; ".join(faults))
         return self
 
-    def outside_content(self) -> Mapping[str, str]:
+    def external_fingerprints(self) -> Mapping[str, str]:
         """The digest of each file of own probes, and the device that answers: another one may give other replies."""
         paths = (path for paths in self.probe_files.values() for path in paths)
         digests = {path: sha256_of_file(Path(path)) for path in paths if Path(path).is_file()}

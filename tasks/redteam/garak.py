@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tasks.contracts import Measurement
-from tasks.errors import MissingDependencyError, PerennialError
-from tasks.intervals import wilson_interval
+from tasks.contracts.measurement import Measurement
+from tasks.core.errors import MissingDependencyError, PerennialError
+from tasks.core.processes import start_guarded_program, stop_group
+from tasks.core.scratch import scratch_folder
 from tasks.modeling.generation import LoadedModel, generate_replies
-from tasks.processes import start_guarded_program, stop_group
 from tasks.redteam.config import GarakConfig
-from tasks.scratch import scratch_folder
+from tasks.stats.intervals import wilson_interval
 
 _MIN_VERSION = (0, 17)
 """What pip chooses where dependencies conflict is 0.9, with other options and another report."""

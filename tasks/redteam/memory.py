@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tasks.core.rows import Row, iter_texts
 from tasks.redteam.canaries import Canary, decoys_of, make_canaries
-from tasks.rows import Row, iter_texts
 
 MIN_DECOYS = 7
 """With fewer, chance alone would rank a value first too often to say anything."""

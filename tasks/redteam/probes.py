@@ -20,10 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from tasks.documents import parse_json, read_text
-from tasks.errors import InputError
+from tasks.contracts.base import FrozenModel
+from tasks.core.documents import parse_json, read_text
+from tasks.core.errors import InputError
 
 ProbeKind = Literal["injection", "leak", "harmful", "harmless", "counterfactual", "unanswerable", "provocation"]
 KINDS: tuple[ProbeKind, ...] = get_args(ProbeKind)
@@ -33,10 +34,8 @@ _SLOT = re.compile(r"\{([a-z_]+)\}")
 _MAX_FAULTS = 5
 
 
-class Probe(BaseModel):
+class Probe(FrozenModel):
     """One line of a probe file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     id: str = Field(pattern=r"^[\w.:-]{1,64}$")
     prompt: str = Field(min_length=1, max_length=20_000)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.bootstrap import mean_interval
-from tasks.contracts import Measurement
-from tasks.intervals import wilson_interval
-from tasks.lists import items_of
+from tasks.contracts.measurement import Measurement
+from tasks.core.term_lists import items_of
+from tasks.measures.safety import RATES
 from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.judging import admits_not_knowing, gives_away, is_toxic, obeys
 from tasks.redteam.memory import MIN_DECOYS, ValueProbe
 from tasks.redteam.probes import KINDS, Probe, ProbeKind, choose_probes, secret_of
-from tasks.refusals import is_refusal
-from tasks.safety import RATES
+from tasks.stats.bootstrap import mean_interval
+from tasks.stats.intervals import wilson_interval
+from tasks.text.refusals import is_refusal
 
 if TYPE_CHECKING:
     # PyTorch is loaded where a model is asked; outcomes that are kept are summarised without it.
@@ -40,7 +40,7 @@ PROBES_SCHEMA = pa.schema(
 model that knows nothing, where that is known; ``length_log_ratio`` compares the two replies to a counterfactual pair."""
 
 CONTROL_RATE = "control_rank_first"
-"""Canaries that were never planted: what :data:`tasks.safety.RATES` calls ``canary_rank_first`` must not show for them."""
+"""Canaries that were never planted: ``canary_rank_first`` of :data:`tasks.measures.safety.RATES` must not show for them."""
 LENGTH_GAP = "counterfactual_length"
 _LENGTH_CONFIDENCE, _LENGTH_RESAMPLES = 0.95, 1_000
 

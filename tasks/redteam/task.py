@@ -13,16 +13,20 @@ import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, Measurement, RedTeamArm
-from tasks.errors import IntegrityError
-from tasks.lists import in_full
+from tasks.contracts.evaluation import RedTeamArm
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.references import DatasetRef, FolderRef
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.cache_key import cached_measurements, content_of
+from tasks.core.errors import IntegrityError
+from tasks.core.progress import report_progress
+from tasks.core.source_hash import code_sha256, file_of, libraries_of
+from tasks.core.stage import stage_task
+from tasks.core.storage import Store, run_store, sha256_of_json
+from tasks.core.term_lists import in_full
+from tasks.measures.safety import RATES
 from tasks.modeling.devices import answering_device
-from tasks.progress import report_progress
 from tasks.redteam.config import RedTeamConfig
-from tasks.safety import RATES
-from tasks.sources import code_sha256, file_of, libraries_of
-from tasks.stage import content_of, kept_measurements, stage_task
-from tasks.storage import Store, run_store, sha256_of_json
 
 if TYPE_CHECKING:
     from tasks.modeling.generation import LoadedModel
@@ -134,7 +138,7 @@ def _probe_with_garak(
         "device": answering_device(),
         **options,
     }
-    return kept_measurements(store, "garak", key, probe)
+    return cached_measurements(store, "garak", key, probe)
 
 
 def _load(base: BaseLanguageModel, adapter: FolderRef | None) -> LoadedModel:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.contracts import ChampionEvent, PromotionDecision, PromotionRecord, RegisteredVersion, RollbackPlan
-from tasks.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
+from tasks.contracts.evaluation import PromotionDecision
+from tasks.contracts.registry import ChampionEvent, PromotionRecord, RegisteredVersion, RollbackPlan
+from tasks.core.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
+from tasks.core.typed_text import NAME_CHARACTERS, check_text
 from tasks.registry.approval import APPROVAL, Answer, Terms, approval_in, describe_approval, fault_of_answer, question
 from tasks.registry.config import RolloutConfig
 from tasks.registry.journal import PROMOTION, ROLLED_BACK, begin, events, history, settle, withdraw
 from tasks.registry.rollout import Rollout, abort, rollout_in, start
 from tasks.registry.versions import CHAMPION, PREVIOUS, UNDER_ROLLOUT, aliases_of, describe, tags_of
-from tasks.texts import NAME_CHARACTERS, check_text
 from tasks.tracking import registry_errors
 
 __all__ = ["answer_question", "end_rollout", "history", "plan_rollback", "promote", "roll_back", "settle", "standing"]

@@ -12,8 +12,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.contracts import Approval, PromotionDecision
-from tasks.texts import Name, Reason
+from tasks.contracts.base import FrozenModel
+from tasks.contracts.evaluation import PromotionDecision
+from tasks.contracts.registry import Approval
+from tasks.core.typed_text import Name, Reason
 
 APPROVAL = "perennial.approval"
 
@@ -21,7 +23,7 @@ Verdict = Literal["approve", "reject"]
 When = Literal["never", "when_unsure", "always"]
 
 
-class Terms(BaseModel):
+class Terms(FrozenModel):
     """When a person is asked, how long the question stands, and which flow run asks.
 
     Attributes:
@@ -29,8 +31,6 @@ class Terms(BaseModel):
         timeout_hours: The question expires after it; None lets it stand for ever.
         flow_run_id: The flow run that waits for the answer, if one does.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     when: When
     timeout_hours: float | None = None

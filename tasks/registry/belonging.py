@@ -10,8 +10,8 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from tasks.contracts import RegistryMark
-from tasks.storage import Store
+from tasks.contracts.registry import RegistryMark
+from tasks.core.storage import Store
 from tasks.tracking import registry_errors
 
 _FOLDER = "registries"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tasks.contracts import BenchmarkReport, Measurement, PromotionDecision, TrainingResult
+from tasks.contracts.evaluation import BenchmarkReport, PromotionDecision
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.training import TrainingResult
 
 
 def model_card(

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts import ChampionEvent
-from tasks.paging import every_token
+from tasks.contracts.registry import ChampionEvent
+from tasks.core.paging import every_token
 from tasks.registry.journal import history
 from tasks.tracking import registry_errors
 

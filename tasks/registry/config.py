@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from tasks.errors import ConfigError
+from tasks.contracts.base import FrozenModel
+from tasks.core.errors import ConfigError
 
 
-class RolloutStep(BaseModel):
+class RolloutStep(FrozenModel):
     """One step of a rollout: a share of the traffic, held for a while."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     share: int = Field(ge=0, le=100, description="Per cent of the traffic that the new version gets; `champion` the rest.")
     bake_hours: float = Field(0.0, ge=0.0, le=8_760.0, description="How long this step lasts at least.")
 
 
-class AbortCondition(BaseModel):
+class AbortCondition(FrozenModel):
     """A limit on a live metric; beyond it the rollout is aborted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     metric: str = Field(min_length=1, max_length=100, description="Name of the metric, such as `error_rate`.")
     above: float | None = Field(None, description="Abort when the metric is above this.")
@@ -34,10 +31,8 @@ class AbortCondition(BaseModel):
         return self
 
 
-class RolloutConfig(BaseModel):
+class RolloutConfig(FrozenModel):
     """How a new champion takes over the traffic from the one before it; kept in its version's tags for any router."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     at_promotion: bool = Field(
         False, description="Every champion that replaces another starts at the first step. False: it is champion at once."
@@ -65,10 +60,8 @@ class RolloutConfig(BaseModel):
         return self
 
 
-class RegistryConfig(BaseModel):
+class RegistryConfig(FrozenModel):
     """How versions are registered. The registry itself is where ``MLFLOW_TRACKING_URI`` points."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     model_name: str | None = Field(
         None,

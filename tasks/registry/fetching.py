@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import InputError, IntegrityError
+from tasks.core.errors import InputError, IntegrityError
+from tasks.core.storage import sha256_of_file
 from tasks.registry.versions import CHAMPION, FILES, aliases_of, tags_of
-from tasks.storage import sha256_of_file
 from tasks.tracking import registry_errors
 
 

@@ -13,14 +13,13 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from tasks.contracts import Approval, ChampionEvent
-from tasks.paging import every_token
+from tasks.contracts.base import FrozenModel
+from tasks.contracts.registry import Approval, ChampionEvent
+from tasks.core.paging import every_token
+from tasks.core.typed_text import cut
 from tasks.registry.approval import APPROVAL, Answer, approval_in, withdrawn
 from tasks.registry.rollout import ROLLOUT, Rollout, abort, rollout_in
 from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, UNDER_ROLLOUT, aliases_of, model_tags_of, tags_of
-from tasks.texts import cut
 from tasks.tracking import registry_errors
 
 logger = logging.getLogger(__name__)
@@ -32,10 +31,8 @@ _EVENT = "perennial.event."
 _NEXT_ROLLOUT = "perennial.rollout_next"
 
 
-class _Intent(BaseModel):
+class _Intent(FrozenModel):
     """A change, written down before it is done."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     number: int
     event: ChampionEvent

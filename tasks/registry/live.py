@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts import ChampionEvent
-from tasks.errors import InputError, RegistryError
+from tasks.contracts.registry import ChampionEvent
+from tasks.core.errors import InputError, RegistryError
 from tasks.registry.aliases import end_rollout
 from tasks.registry.approval import approval_in
 from tasks.registry.config import RolloutConfig

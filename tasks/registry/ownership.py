@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.ensuring import ensure
-from tasks.errors import RegistryError, RegistryOutageError
+from tasks.core.ensuring import ensure
+from tasks.core.errors import RegistryError, RegistryOutageError
 from tasks.registry.versions import make_registered_model, model_tags_of
 from tasks.tracking import ensure_experiment, is_served, registry_errors, tracking_uri
 

@@ -10,13 +10,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from tasks.addresses import without_secrets
-from tasks.contracts import Champion
-from tasks.documents import parse_yaml, read_text
-from tasks.errors import IntegrityError
-from tasks.scratch import scratch_folder
-from tasks.storage import Store
-from tasks.storage.folders import MANIFEST
+from tasks.contracts.registry import Champion
+from tasks.core.addresses import without_secrets
+from tasks.core.documents import parse_yaml, read_text
+from tasks.core.errors import IntegrityError
+from tasks.core.scratch import scratch_folder
+from tasks.core.storage import Store
+from tasks.core.storage.folders import MANIFEST
 from tasks.tracking import registry_errors
 
 logger = logging.getLogger(__name__)

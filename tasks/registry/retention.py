@@ -7,11 +7,11 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from tasks.contracts import OldVersions, Prunable
-from tasks.paging import every_token
+from tasks.contracts.pruning import OldVersions, PruneCandidate
+from tasks.core.paging import every_token
+from tasks.core.storage import digests_in
 from tasks.registry.approval import approval_in
 from tasks.registry.rollout import rollout_in
-from tasks.storage import digests_in
 from tasks.tracking import registry_errors
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,9 @@ def old_versions(client: Any, name: str, keep_versions: int, keep_days: float, n
         if held or age_days <= keep_days:
             kept.append(one)
         else:
-            item = Prunable(kind="model version", name=f"{name}/{one.version}", size_bytes=0, age_days=round(age_days, 1))
+            item = PruneCandidate(
+                kind="model version", name=f"{name}/{one.version}", size_bytes=0, age_days=round(age_days, 1)
+            )
             removable.append(item)
     return OldVersions(
         removable=tuple(removable),
@@ -57,8 +59,8 @@ def old_versions(client: Any, name: str, keep_versions: int, keep_days: float, n
 
 
 def remove_versions(
-    client: Any, name: str, items: Iterable[Prunable], keep_versions: int, keep_days: float, now: dt.datetime
-) -> tuple[Prunable, ...]:
+    client: Any, name: str, items: Iterable[PruneCandidate], keep_versions: int, keep_days: float, now: dt.datetime
+) -> tuple[PruneCandidate, ...]:
     """Deletes the versions that still may go; their MLflow runs stay as the record, their copies of the model go.
 
     The registry is looked through once for all of them, and each is read again before it goes: an alias may be moved by

@@ -18,26 +18,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from tasks.errors import InputError, RolloutError
+from tasks.contracts.base import FrozenModel
+from tasks.core.errors import InputError, RolloutError
+from tasks.core.typed_text import cut
 from tasks.registry.config import AbortCondition, RolloutConfig, RolloutStep
-from tasks.texts import cut
 
 ROLLOUT = "perennial.rollout"
 
 
-class Change(BaseModel):
+class Change(FrozenModel):
     """One change of the share, and why; ``at`` is ISO 8601 in UTC."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     at: str
     share: int
     note: str
 
 
-class Rollout(BaseModel):
+class Rollout(FrozenModel):
     """Where a rollout stands.
 
     Attributes:
@@ -49,8 +46,6 @@ class Rollout(BaseModel):
         abort_when: Limits on live metrics.
         changes: What happened so far, oldest first.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     state: Literal["baking", "complete", "aborted"]
     share: int

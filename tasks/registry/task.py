@@ -21,26 +21,19 @@ from prefect.context import TaskRunContext
 from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectAlreadyExists, ObjectNotFound
 from prefect.flow_runs import resume_flow_run
 
-from tasks.contracts import (
-    Approval,
-    Champion,
-    ChampionEvent,
-    DatasetRef,
-    OldVersions,
-    PromotionDecision,
-    PromotionRecord,
-    RegisteredVersion,
-    RollbackPlan,
-    RunFindings,
-)
-from tasks.ensuring import AlreadyThereError, ensure
-from tasks.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
-from tasks.progress import report_progress
+from tasks.contracts.evaluation import PromotionDecision
+from tasks.contracts.pruning import OldVersions
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.registry import Approval, Champion, ChampionEvent, PromotionRecord, RegisteredVersion, RollbackPlan
+from tasks.contracts.run import RunFindings
+from tasks.core.ensuring import AlreadyThereError, ensure
+from tasks.core.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
+from tasks.core.progress import report_progress
+from tasks.core.quarantine import artifact_key
+from tasks.core.stage import stage_task
+from tasks.core.storage import open_store, run_store
 from tasks.registry.approval import Answer, Terms
 from tasks.registry.config import RegistryConfig
-from tasks.reporting import artifact_key
-from tasks.stage import stage_task
-from tasks.storage import open_store, run_store
 from tasks.tracking import connect, is_served, registry_errors
 
 if TYPE_CHECKING:

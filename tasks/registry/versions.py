@@ -25,24 +25,18 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 
-from tasks.addresses import without_secrets
-from tasks.contracts import (
-    BaseLanguageModel,
-    BenchmarkReport,
-    Champion,
-    DatasetRef,
-    FolderRef,
-    PromotionDecision,
-    RegisteredVersion,
-    RunFindings,
-    TrainingResult,
-)
-from tasks.ensuring import AlreadyThereError
-from tasks.errors import RegistryError
-from tasks.paging import every_token
+from tasks.contracts.evaluation import BenchmarkReport, PromotionDecision
+from tasks.contracts.references import DatasetRef, FolderRef
+from tasks.contracts.registry import Champion, RegisteredVersion
+from tasks.contracts.run import RunFindings
+from tasks.contracts.training import BaseLanguageModel, TrainingResult
+from tasks.core.addresses import without_secrets
+from tasks.core.ensuring import AlreadyThereError
+from tasks.core.errors import RegistryError
+from tasks.core.paging import every_token
+from tasks.core.scratch import scratch_folder
+from tasks.core.storage import run_store, sha256_of_files, sha256_of_json
 from tasks.registry.card import model_card
-from tasks.scratch import scratch_folder
-from tasks.storage import run_store, sha256_of_files, sha256_of_json
 from tasks.tracking import TrackingRun, already_there, open_run, registry_errors
 
 logger = logging.getLogger(__name__)

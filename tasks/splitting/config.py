@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tasks.contracts.base import FrozenModel
 
 
-class SplitConfig(BaseModel):
+class SplitConfig(FrozenModel):
     """How rows are shared out; whole near-duplicate groups go to one side."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     test_share: float = Field(
         0.15, gt=0.0, le=0.5, description="Share of the first snapshot's rows that is frozen for testing."

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from tasks.moments import moment_in
-from tasks.rows import Row
-from tasks.similarity import near_across, prompt_views
+from tasks.core.rows import Row
+from tasks.core.timestamps import parse_timestamp
 from tasks.splitting.groups import MIN_ROWS, groups_of, keyed_share
+from tasks.text.similarity import near_across, prompt_views
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,6 @@ def _without_twins(new: Sequence[Row], old: Sequence[Row], threshold: float) -> 
 def _moment(row: Row) -> datetime | None:
     """When the row was made, as UTC where it names no zone; None where it does not say."""
     try:
-        return moment_in(row.get("created_at") or "")
+        return parse_timestamp(row.get("created_at") or "")
     except ValueError:
         return None

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.errors import InputError
-from tasks.reporting import refusal
-from tasks.rows import Row, iter_texts
-from tasks.similarity import components, near_across, near_clusters, prompt_views, text_key
+from tasks.core.errors import InputError
+from tasks.core.quarantine import refusal
+from tasks.core.rows import Row, iter_texts
+from tasks.text.similarity import components, near_across, near_clusters, prompt_views, text_key
 
 FREEZE, DECONTAMINATE, SPLIT = "freeze_test_set", "decontaminate", "split"
 MIN_ROWS = 8

@@ -8,12 +8,14 @@ import time
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import DatasetRef, FreshSet, Measurement, Split, StageReport
-from tasks.progress import report_progress
-from tasks.reporting import count_reasons, report_table
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.preparation import RecentHoldout, Split, StageReport
+from tasks.contracts.references import DatasetRef
+from tasks.core.progress import report_progress
+from tasks.core.quarantine import count_reasons, report_table
+from tasks.core.stage import stage_task
+from tasks.core.storage import run_store
 from tasks.splitting.config import SplitConfig
-from tasks.stage import stage_task
-from tasks.storage import run_store
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +68,12 @@ def freeze_test_set(dataset: DatasetRef, config: SplitConfig, name: str) -> Data
 
 
 @stage_task("hold_out_fresh")
-def hold_out_fresh(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig) -> FreshSet:
+def hold_out_fresh(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig) -> RecentHoldout:
     """The newest rows, which this run's training leaves out; none, with the reason, where there are too few."""
     from tasks.splitting.freshness import choose_fresh
 
     if not config.fresh_share:
-        return FreshSet(reason="prepare.splitting.fresh_share is 0")
+        return RecentHoldout(reason="prepare.splitting.fresh_share is 0")
     store = run_store()
     with report_progress("hold_out_fresh", dataset.num_rows) as progress:
         chosen = choose_fresh(
@@ -82,7 +84,7 @@ def hold_out_fresh(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig)
             threshold=config.near_duplicate_threshold,
             seed=config.seed,
         )
-        fresh = FreshSet(since=chosen.since, reason=chosen.reason)
+        fresh = RecentHoldout(since=chosen.since, reason=chosen.reason)
         if chosen.rows:
             rows = store.write_rows(chosen.rows, kind=dataset.kind, parents=[dataset, frozen], passed=dataset.passed)
             fresh = fresh.model_copy(update={"dataset": rows})
@@ -93,7 +95,7 @@ def hold_out_fresh(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig)
 
 @stage_task("decontaminate")
 def decontaminate(
-    dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig, fresh: FreshSet | None = None
+    dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig, fresh: RecentHoldout | None = None
 ) -> StageReport:
     """The rows that neither are, nor nearly equal, a frozen or a fresh test row.
 

@@ -11,8 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts import TrainingPlan
-from tasks.storage import sha256_of_json
+from tasks.contracts.training import TrainingPlan
+from tasks.core.storage import sha256_of_json
 from tasks.training.specification import ContinuingMethod, TrainerSpec
 
 MANIFEST = "training.json"

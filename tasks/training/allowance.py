@@ -10,10 +10,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Literal
 
-from tasks.contracts import BudgetRequest, TrainingPlan
-from tasks.errors import BudgetError, InputError
-from tasks.storage import Store
-from tasks.texts import NAME_CHARACTERS, check_text
+from tasks.contracts.training import BudgetRequest, TrainingPlan
+from tasks.core.errors import BudgetError, InputError
+from tasks.core.storage import Store
+from tasks.core.typed_text import NAME_CHARACTERS, check_text
 from tasks.training.config import BudgetConfig
 from tasks.training.planning import Spent, amount
 

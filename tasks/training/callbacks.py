@@ -12,9 +12,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from tasks.contracts import TrainingPlan
-from tasks.errors import TrainingError
-from tasks.storage import write_file_atomically
+from tasks.contracts.training import TrainingPlan
+from tasks.core.errors import TrainingError
+from tasks.core.storage import write_file_atomically
 from tasks.training.checkpoints import mark_complete
 from tasks.training.config import TrainerConfig
 from tasks.training.hardware import peak_memory_bytes

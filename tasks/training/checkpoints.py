@@ -12,7 +12,7 @@ import logging
 import re
 from pathlib import Path
 
-from tasks.storage import write_file_atomically
+from tasks.core.storage import write_file_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from tasks.contracts.base import FrozenModel
+from tasks.measures.prices import PriceTable, price_of
+from tasks.measures.reply_checks import JsonSchema, Pattern
 from tasks.modeling.config import BaseModelConfig
-from tasks.prices import PriceTable, price_of
-from tasks.verifiable import JsonSchema, Pattern
 
 __all__ = [
     "BaseModelConfig",
@@ -43,11 +44,7 @@ DpoLoss = Literal[
 ]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class LoraSettings(_Settings):
+class LoraSettings(FrozenModel):
     """The low-rank adapter (LoRA, arXiv 2106.09685)."""
 
     r: int = Field(default=16, ge=1, le=1024, description="Rank. 16 is the usual choice for 7-8B (PEFT's own default is 8).")
@@ -74,7 +71,7 @@ class LoraSettings(_Settings):
         return self
 
 
-class TrainerConfig(_Settings):
+class TrainerConfig(FrozenModel):
     """What supervised and preference training share."""
 
     learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW.")
@@ -362,10 +359,10 @@ class GrpoConfig(TrainerConfig):
         return self
 
 
-class BudgetConfig(_Settings):
+class BudgetConfig(FrozenModel):
     """What training costs and what it may cost; part of no result, so a new price trains nothing anew."""
 
-    changes_no_result: ClassVar[bool] = True
+    excluded_from_cache_key: ClassVar[bool] = True
 
     currency: str = Field(default="EUR", min_length=1, max_length=10, description="The currency of all prices here.")
     price_per_device_hour: PriceTable = Field(
@@ -425,10 +422,10 @@ def known_tflops(name: str) -> float | None:
     return KNOWN_TFLOPS[max(matches, key=len)] if matches else None
 
 
-class HardwareConfig(_Settings):
+class HardwareConfig(FrozenModel):
     """Devices to plan for in place of this machine's, so that a laptop can plan for a GPU elsewhere; part of no result."""
 
-    changes_no_result: ClassVar[bool] = True
+    excluded_from_cache_key: ClassVar[bool] = True
 
     name: str = Field(min_length=1, max_length=100, description="The device's name, such as `A100`; finds its price too.")
     device: Literal["cuda", "cpu"] = Field(default="cuda", description="Its kind.")
@@ -463,7 +460,7 @@ class HardwareConfig(_Settings):
         return 1e12 * (self.tflops or self._known_tflops or 0.0)
 
 
-class SearchConfig(_Settings):
+class SearchConfig(FrozenModel):
     """What `perennial search` varies in `training.sft`; the configured values are always tried first."""
 
     learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
@@ -492,7 +489,7 @@ _LEFT_OUT = {
 """What people ask for, and why it is not there."""
 
 
-class TrainingConfig(_Settings):
+class TrainingConfig(FrozenModel):
     """The base model and its training."""
 
     base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="What to fine-tune.")

@@ -12,12 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, TrainingPlan, TrainingResult
-from tasks.errors import BudgetError, InputError
-from tasks.rows import prompt_messages
-from tasks.scratch import own_folder
-from tasks.sources import code_sha256, file_of
-from tasks.storage import Store, run_store, sha256_of_json, write_file_atomically
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.training import BaseLanguageModel, MergedModel, TrainingPlan, TrainingResult
+from tasks.core.errors import BudgetError, InputError
+from tasks.core.rows import prompt_messages
+from tasks.core.scratch import own_folder
+from tasks.core.source_hash import code_sha256, file_of
+from tasks.core.storage import Store, run_store, sha256_of_json, write_file_atomically
 from tasks.tracking import TrackingRun, open_run
 from tasks.training import allowance, supervisor
 from tasks.training.config import BudgetConfig

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from tasks.contracts import TrainingPlan
+from tasks.contracts.training import TrainingPlan
+from tasks.core.rows import Row
 from tasks.modeling.loading import load_tokenizer
-from tasks.rows import Row
 from tasks.training import planning
 from tasks.training.config import DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig
 from tasks.training.hardware import find_hardware

@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 from trl import GRPOConfig, GRPOTrainer
 
-from tasks.contracts import TrainingPlan
+from tasks.contracts.training import TrainingPlan
 from tasks.modeling.generation import LoadedModel, generate_replies
 from tasks.training.config import GrpoConfig
 from tasks.training.rendering import Prompt

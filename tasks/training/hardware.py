@@ -10,7 +10,7 @@ import shutil
 import psutil
 import torch
 
-from tasks.errors import ConfigError
+from tasks.core.errors import ConfigError
 from tasks.modeling.loading import best_dtype
 from tasks.training.planning import Hardware
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
-from tasks.errors import TrainingError
+from tasks.core.errors import TrainingError
 
 
 class RowLedger:

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from tasks.contracts import TrainingResult
-from tasks.errors import StoreError, TrainingError
+from tasks.contracts.training import TrainingResult
+from tasks.core.errors import StoreError, TrainingError
+from tasks.core.storage.folders import MANIFEST as STORE_MANIFEST
 from tasks.modeling.loading import best_device, load_base, load_tokenizer, load_with_adapter
 from tasks.modeling.prompts import Messages, prompt_token_ids
-from tasks.storage.folders import MANIFEST as STORE_MANIFEST
 
 MANIFEST = "merged.json"
 NUM_NEW_TOKENS = 32

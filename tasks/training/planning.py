@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts import TrainingPlan
-from tasks.errors import BudgetError, ConfigError
+from tasks.contracts.training import TrainingPlan
+from tasks.core.errors import BudgetError, ConfigError
 from tasks.training.config import BudgetConfig, HardwareConfig, LoraSettings, SftConfig, TrainerConfig
 
 NO_PRICE = "training.budget.price_per_device_hour"

@@ -13,10 +13,10 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from tasks.contracts import TrainingPlan
-from tasks.errors import ConfigError, InputError, ModelNotFoundError, OutOfMemoryError, QualityLimitError, StoreError
-from tasks.rows import Row
-from tasks.storage import run_store
+from tasks.contracts.training import TrainingPlan
+from tasks.core.errors import ConfigError, InputError, ModelNotFoundError, OutOfMemoryError, QualityLimitError, StoreError
+from tasks.core.rows import Row
+from tasks.core.storage import run_store
 from tasks.training import planning
 from tasks.training.config import GrpoConfig, LoraSettings
 from tasks.training.hardware import find_hardware

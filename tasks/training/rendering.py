@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.errors import ModelNotFoundError
+from tasks.core.errors import ModelNotFoundError
+from tasks.core.rows import Row, prompt_messages, reply
 from tasks.modeling.prompts import conversation_token_ids, prompt_token_ids
-from tasks.rows import Row, prompt_messages, reply
 
 IGNORED = -100
 """The label of a token that does not count (PyTorch's cross-entropy default)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.contracts import TrainingResult
+from tasks.contracts.training import TrainingResult
 from tasks.training.planning import amount
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from tasks.measures.reply_checks import exact_match, format_valid, json_valid, named_label
 from tasks.training.config import GrpoConfig
 from tasks.training.rendering import Prompt
-from tasks.verifiable import exact_match, format_valid, json_valid, named_label
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, SearchReport, SearchTrial
-from tasks.errors import BudgetError, InputError, MissingDependencyError, TrainingError
-from tasks.sources import code_sha256, file_of
-from tasks.storage import run_store, sha256_of_json
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.training import BaseLanguageModel, SearchReport, SearchTrial
+from tasks.core.errors import BudgetError, InputError, MissingDependencyError, TrainingError
+from tasks.core.source_hash import code_sha256, file_of
+from tasks.core.storage import run_store, sha256_of_json
 from tasks.tracking import RunStopped, TrackingRun, open_run
 from tasks.training import execution, supervisor
 from tasks.training.config import BudgetConfig, SearchConfig, SftConfig, TrainingConfig

@@ -13,8 +13,8 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers.distributed import DistributedConfig
 
-from tasks.contracts import TrainingPlan
-from tasks.errors import ConfigError, TrainingError
+from tasks.contracts.training import TrainingPlan
+from tasks.core.errors import ConfigError, TrainingError
 
 _ADAPTER = "lora_"
 

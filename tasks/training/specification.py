@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.contracts import BaseLanguageModel, Contract, DatasetRef, FolderRef, Measurement, TrainingPlan
+from tasks.contracts.base import Contract
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.references import DatasetRef, FolderRef
+from tasks.contracts.training import BaseLanguageModel, TrainingPlan
 from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig
 from tasks.training.planning import Spent
 
@@ -70,7 +73,7 @@ class TrainerSpec(Contract):
 
 
 class Fault(Contract):
-    """An error of :mod:`tasks.errors` by its class name and four parts."""
+    """An error of :mod:`tasks.core.errors` by its class name and four parts."""
 
     type: str
     where: str

@@ -24,12 +24,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tasks import WAITING_THREADS, errors
-from tasks.contracts import TrainingPlan
-from tasks.errors import OutOfMemoryError, PerennialError, TrainingError
-from tasks.processes import start_guarded, stop_group
-from tasks.scratch import own_folder
-from tasks.storage import write_file_atomically
+from tasks import WAITING_THREADS
+from tasks.contracts.training import TrainingPlan
+from tasks.core import errors
+from tasks.core.errors import OutOfMemoryError, PerennialError, TrainingError
+from tasks.core.processes import start_guarded, stop_group
+from tasks.core.scratch import own_folder
+from tasks.core.storage import write_file_atomically
 from tasks.training.planning import next_rung
 from tasks.training.specification import EXIT_STOPPED, Fault, TrainerEvent, TrainerReport, TrainerSpec
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, MergedModel, SearchReport, TrainingResult
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.training import BaseLanguageModel, MergedModel, SearchReport, TrainingResult
+from tasks.core.progress import StageProgress, report_progress
+from tasks.core.stage import stage_task
 from tasks.modeling.config import BaseModelConfig
-from tasks.progress import StageProgress, report_progress
-from tasks.stage import stage_task
 from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageM
 
     Not cached by Prefect: its source lies outside the store and may change; finding it again takes a moment.
     """
+    from tasks.core.storage import open_store
     from tasks.modeling.resolution import resolve
-    from tasks.storage import open_store
 
     return resolve(config, open_store(store_uri))
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import torch
 
-from tasks.contracts import TrainingPlan
+from tasks.contracts.training import TrainingPlan
 from tasks.training.forecasting import measure_flops, training_speed
 from tasks.training.hardware import find_hardware
 from tasks.training.planning import with_time

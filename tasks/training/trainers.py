@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer, pack_dataset
 
-from tasks.contracts import TrainingPlan
+from tasks.contracts.training import TrainingPlan
 from tasks.modeling.loading import load_base
 from tasks.training import kernels
 from tasks.training.config import DpoConfig, KtoConfig, LoraSettings, SftConfig, TrainerConfig

@@ -34,11 +34,12 @@ import torch
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
-from tasks.contracts import Measurement, TrainingPlan
-from tasks.errors import BudgetError, PerennialError, StoreError
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.training import TrainingPlan
+from tasks.core.errors import BudgetError, PerennialError, StoreError
+from tasks.core.processes import die_with_parent
+from tasks.core.storage import open_store, run_store, write_file_atomically
 from tasks.modeling.loading import load_tokenizer
-from tasks.processes import die_with_parent
-from tasks.storage import open_store, run_store, write_file_atomically
 from tasks.training import trainers
 from tasks.training.adapter import write_adapter
 from tasks.training.callbacks import BestKeeper, ProgressFile, StepCallback

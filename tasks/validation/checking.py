@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.reporting import refusal
-from tasks.rows import ROWS_AT_A_TIME, Row
+from tasks.core.quarantine import refusal
+from tasks.core.rows import ROWS_AT_A_TIME, Row
 from tasks.validation.config import ValidationConfig
 from tasks.validation.features import row_features
 from tasks.validation.rules import make_rules, shares

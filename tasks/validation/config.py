@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tasks.contracts.base import FrozenModel
 
 
-class ValidationConfig(BaseModel):
+class ValidationConfig(FrozenModel):
     """The expectations of a suite; one suite is made for each kind of rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     min_rows: int = Field(1, ge=1, description="The run stops when fewer rows come in, or are left.")
     max_quarantine_share: float = Field(

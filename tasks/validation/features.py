@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.rows import Row, iter_texts
+from tasks.core.rows import Row, iter_texts
 from tasks.validation.language import language_of
 
 COLUMNS = (

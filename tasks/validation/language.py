@@ -6,7 +6,7 @@ Of 1,000 banking queries it took .995 for English, all of those from 30 characte
 
 from __future__ import annotations
 
-from tasks.errors import MissingDependencyError
+from tasks.core.errors import MissingDependencyError
 
 MIN_LETTERS = 20
 _MAX_CHARS = 2_000

@@ -15,7 +15,7 @@ import great_expectations as gx
 import pandas as pd
 from great_expectations.core import ExpectationValidationResult
 
-from tasks.errors import PerennialError
+from tasks.core.errors import PerennialError
 from tasks.validation.rules import Rule
 
 # It announces each context's temporary folder at a level that it sets for itself.

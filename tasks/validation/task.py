@@ -9,13 +9,14 @@ import time
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 
-from tasks.contracts import DatasetRef, ValidationReport
-from tasks.errors import QualityLimitError
-from tasks.progress import report_progress
-from tasks.reporting import count_reasons, report_table
-from tasks.rows import TableRows
-from tasks.stage import stage_task
-from tasks.storage import run_store
+from tasks.contracts.preparation import ValidationReport
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import QualityLimitError
+from tasks.core.progress import report_progress
+from tasks.core.quarantine import count_reasons, report_table
+from tasks.core.rows import TableRows
+from tasks.core.stage import stage_task
+from tasks.core.storage import run_store
 from tasks.validation.config import ValidationConfig
 
 logger = logging.getLogger(__name__)

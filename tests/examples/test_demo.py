@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.contracts import Approval, PromotionDecision, PromotionRecord, RunEvidence
+from tasks.contracts.evaluation import PromotionDecision
+from tasks.contracts.registry import Approval, PromotionRecord
+from tasks.contracts.run import RunEvidence
+from tasks.core.storage import open_store
 from tasks.dossier.summary import folder_of, latest_of
-from tasks.storage import open_store
-from tests.evidence import make_evidence
+from tests.support.evidence import make_evidence
 
 ROOT = Path(__file__).parents[2]
 OUTCOMES = ("PROMOTE", "HOLD", "NEEDS_HUMAN")

@@ -15,17 +15,18 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from typer.testing import CliRunner
 
 from flows.benchmark import benchmark_models
-from flows.cli import app
-from flows.config import load_config
-from flows.gpu import GPU_SLOTS
+from flows.support.config import load_config
+from flows.support.gpu_pool import GPU_SLOTS
+from perennial.cli.app import app
 from tasks.benchmark import BenchmarkConfig, JudgeConfig, LatencyConfig, scoring
 from tasks.benchmark.scoring import answer_rows
-from tasks.contracts import BaseLanguageModel, FreshSet
+from tasks.contracts.preparation import RecentHoldout
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.storage import open_store
 from tasks.redteam import RedTeamConfig
 from tasks.redteam.memory import canary_probes
-from tasks.storage import open_store
-from tests.scripted_judge import scripted_judge
-from tests.tiny_model import desk_row
+from tests.support.scripted_judge import scripted_judge
+from tests.support.tiny_model import desk_row
 
 FINDINGS = pa.schema(
     [(name, pa.string()) for name in ("id", "field", "entity")] + [("start", pa.int64()), ("end", pa.int64())]
@@ -81,7 +82,7 @@ def test_every_model_is_scored_attacked_and_judged_and_no_gpu_waits_for_the_judg
             latency=LatencyConfig(opponent="base", num_rounds=5, max_examples=2),
         )
         report = benchmark_models(
-            store.uri, base, base.folder, None, frozen, settings, (findings,), attacks, FreshSet(dataset=newest)
+            store.uri, base, base.folder, None, frozen, settings, (findings,), attacks, RecentHoldout(dataset=newest)
         )
         assert report.latency is not None
         assert (report.latency.opponent, report.latency.num_examples, len(report.latency.rounds)) == ("base", 2, 5)

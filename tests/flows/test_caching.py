@@ -11,11 +11,15 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from pydantic import BaseModel
 
-from tasks.contracts import DatasetRef, Measurement, SearchTrial
-from tasks.errors import IntegrityError
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.training import SearchTrial
+from tasks.core.cache_key import cached_measurements, content_of, references_in
+from tasks.core.errors import IntegrityError
+from tasks.core.results import CONTRACTS
+from tasks.core.stage import stage_task
+from tasks.core.storage import open_store, run_store
 from tasks.pii.config import PiiConfig
-from tasks.stage import CONTRACTS, content_of, kept_measurements, references_in, stage_task
-from tasks.storage import open_store, run_store
 
 calls: list[str] = []
 
@@ -25,7 +29,7 @@ class Settings(BaseModel):
 
 
 class Ceiling(BaseModel):
-    changes_no_result: ClassVar[bool] = True
+    excluded_from_cache_key: ClassVar[bool] = True
     max_cost: float
 
 
@@ -74,7 +78,7 @@ def test_what_a_setting_points_to_is_content(tmp_path: Path) -> None:
     class DenyList(BaseModel):
         path: str
 
-        def outside_content(self) -> dict[str, str]:
+        def external_fingerprints(self) -> dict[str, str]:
             return {"terms": Path(self.path).read_text()}
 
     terms = tmp_path / "terms.txt"
@@ -110,11 +114,11 @@ def test_what_was_measured_of_the_same_content_is_not_measured_again(tmp_path: P
         return (Measurement(name="rate", value=0.1 + 0.2, low=None, high=0.5, num_samples=7),)
 
     content = {"version": 1, "model": "f" * 64}
-    first = kept_measurements(store, "probes", content, measure)
-    assert kept_measurements(open_store(tmp_path / "store"), "probes", dict(reversed(content.items())), measure) == first
+    first = cached_measurements(store, "probes", content, measure)
+    assert cached_measurements(open_store(tmp_path / "store"), "probes", dict(reversed(content.items())), measure) == first
     assert asked == [0]
     for folder, other in (("probes", {**content, "version": 2}), ("tasks", content)):
-        assert kept_measurements(store, folder, other, measure) == first
+        assert cached_measurements(store, folder, other, measure) == first
     assert asked == [0, 1, 2]
 
 
@@ -122,7 +126,7 @@ def test_a_record_brings_back_contracts_and_calls_nothing_else() -> None:
     trial = SearchTrial(outcome="complete", learning_rate=0.5, r=8)
     kept = CONTRACTS.dumps({"trials": [trial], "fields": 1})
     assert CONTRACTS.loads(kept) == {"trials": [trial], "fields": 1}
-    for name in ("os.system", "tasks.storage.Store", "tasks.stage.encode_contract", 7):
+    for name in ("os.system", "tasks.core.storage.Store", "tasks.core.results.encode_contract", 7):
         forged = json.dumps({"contract": name, "fields": {}}).encode()
         with pytest.raises(IntegrityError, match="in place of a contract"):
             CONTRACTS.loads(forged)

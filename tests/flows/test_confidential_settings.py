@@ -18,16 +18,16 @@ from prefect.client.orchestration import get_client
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.config import RetrainConfig, load_config, sent_to_prefect
-from flows.deploying import deploy
 from flows.prepare import prepare_dataset
 from flows.retrain import retrain
-from tasks.errors import ConfigError
-from tasks.lists import KeptList, ListFile, is_listing, listings_in
-from tests.flows.answering import answer, answering
-from tests.hostile import ordinary_lines
-from tests.workplace import make_workplace
+from flows.support.config import RetrainConfig, load_config, sent_to_prefect
+from perennial.cli.app import app
+from perennial.operations.deploying import deploy
+from tasks.core.errors import ConfigError
+from tasks.core.term_lists import KeptList, ListFile, is_listing, listings_in
+from tests.support.answering import answer, answering
+from tests.support.hostile import ordinary_lines
+from tests.support.workplace import make_workplace
 
 CANARY = "Vermilion-Heron-7731"
 LISTS = ("prepare.confidential.denied_terms", "prepare.pii.allowed_terms", "redteam.toxic_terms")
@@ -174,7 +174,7 @@ def test_a_server_s_refusal_is_told_without_what_it_repeats(tmp_path: Path, faul
             "PREFECT_CLIENT_MAX_RETRIES": "0",
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
-        command = [sys.executable, "-m", "flows.cli", "retrain", "--config", "config.yaml"]
+        command = [sys.executable, "-m", "perennial", "retrain", "--config", "config.yaml"]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     told = done.stdout + done.stderr
     assert done.returncode == 1, told
@@ -187,7 +187,7 @@ def test_a_server_s_refusal_is_told_without_what_it_repeats(tmp_path: Path, faul
 def test_a_deployment_with_confidential_terms_in_place_is_refused_before_anything_is_sent(
     tmp_path: Path, faulty: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.deploying.get_client", None)
+    monkeypatch.setattr("perennial.operations.deploying.get_client", None)
     config = document_with(LISTS[0], many_terms())
     if faulty:
         config["training"] = {"sft": {"seed": [CANARY]}}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.installation import POOLS, TOKEN, WINDOW_END, Installation, await_value, installation, small_job
+from tests.support.installation import POOLS, TOKEN, WINDOW_END, Installation, await_value, installation, small_job
 
 
 def post_alert(place: Installation) -> Any:

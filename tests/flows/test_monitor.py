@@ -12,11 +12,11 @@ from prefect.client.orchestration import get_client
 from prefect.types import DateTime
 
 from flows import monitor
-from flows.config import RetrainConfig
 from flows.monitor import check_production, window_of
 from flows.on_alert import retrain_on_alert
-from tasks.contracts import DatasetRef
-from tasks.storage import open_store
+from flows.support.config import RetrainConfig
+from tasks.contracts.references import DatasetRef
+from tasks.core.storage import open_store
 
 END = datetime(2026, 11, 3, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ import pytest
 from tasks.registry.aliases import promote
 from tasks.registry.versions import describe
 from tasks.tracking import connect
-from tests.candidates import decide
-from tests.object_store import object_store
-from tests.workplace import Workplace, make_workplace
+from tests.support.candidates import decide
+from tests.support.object_store import object_store
+from tests.support.workplace import Workplace, make_workplace
 
 KEPT = "kept from an earlier run"
 CONFIG = ("--config", "config.yaml")

@@ -12,12 +12,12 @@ import yaml
 from prefect import flow, runtime
 
 from flows import on_alert
-from flows.alert_runs import origin_tags
-from flows.config import RetrainConfig
-from flows.request import RunRequest
+from flows.support.alert_runs import origin_tags
+from flows.support.config import RetrainConfig
+from flows.support.requests import RunRequest
 from tasks.alerts import AlertPolicy
-from tasks.contracts import Alert
-from tasks.errors import IntegrityError
+from tasks.contracts.alerts import Alert
+from tasks.core.errors import IntegrityError
 
 ROOT = Path(__file__).parents[2]
 WINDOW_END = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from prefect import Task, flow
 
-from flows import embedded
-from tasks.errors import RegistryError, RegistryOutageError
-from tasks.processes import start_guarded, stop_group
+from perennial.operations import embedded
+from tasks.core.errors import RegistryError, RegistryOutageError
+from tasks.core.processes import start_guarded, stop_group
+from tasks.core.stage import stage_task
 from tasks.registry import task as registry_stages
 from tasks.registry.versions import aliases_of
-from tasks.stage import stage_task
 from tasks.tracking import connect, registry_errors
 
 

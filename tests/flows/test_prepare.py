@@ -10,13 +10,13 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
-from flows.config import PrepareConfig
 from flows.prepare import prepare_dataset
-from tasks.contracts import PreparedDataset
+from flows.support.config import PrepareConfig
+from tasks.contracts.preparation import PreparedDataset
+from tasks.core.storage import run_store
 from tasks.ingest import SourceConfig
-from tasks.storage import run_store
-from tests.hostile import hostile_lines, ordinary_lines
-from tests.leaks import find_leaks
+from tests.support.hostile import hostile_lines, ordinary_lines
+from tests.support.leaks import find_leaks
 
 SETTINGS = PrepareConfig.model_validate(
     {

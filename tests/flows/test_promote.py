@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from flows import embedded
-from tasks.contracts import RunEvidence, RunFindings
-from tasks.errors import ClosedQuestionError
-from tasks.processes import start_guarded, stop_group
-from tasks.storage import open_store
-from tests.asking import ask
-from tests.evidence import make_evidence
+from perennial.operations import embedded
+from tasks.contracts.run import RunEvidence, RunFindings
+from tasks.core.errors import ClosedQuestionError
+from tasks.core.processes import start_guarded, stop_group
+from tasks.core.storage import open_store
+from tests.support.asking import ask
+from tests.support.evidence import make_evidence
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def findings_of(evidence: RunEvidence) -> RunFindings:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path) -> None:
-    from flows.approving import hand_over
+    from flows.support.approvals import hand_over
     from tasks.dossier import DossierConfig
     from tasks.dossier.summary import read_record
     from tasks.registry import RegistryConfig
@@ -95,7 +95,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
             assert state_of(api, other_id, until={"Suspended"}) == "Suspended"
             arguments = ["reject", second.run_name, "--name", "Bo", "--reason", "Too terse.", "--store", str(store)]
             told = subprocess.run(
-                [sys.executable, "-m", "flows.cli", *arguments],
+                [sys.executable, "-m", "perennial", *arguments],
                 cwd=ROOT,
                 env={**os.environ, "PREFECT_API_URL": api},
                 capture_output=True,
@@ -118,7 +118,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
 @pytest.mark.timeout(1800)
 def test_the_first_answer_counts_outdated_questions_end_and_a_rollback_shows_its_way(own_home: Path) -> None:
     """The page answers first, and the command comes second; another champion wins; the way back. No run fails of it."""
-    from flows.approving import answer_run, hand_over, read_answer
+    from flows.support.approvals import answer_run, hand_over, read_answer
     from tasks.dossier import DossierConfig
     from tasks.dossier.summary import read_record
     from tasks.registry import RegistryConfig, promote_champion, register_candidate
@@ -239,7 +239,7 @@ def run_called(api: str, name: str | None) -> str:
 
 def deploy(api: str) -> None:
     subprocess.run(
-        [sys.executable, "-m", "flows.cli", "deploy"],
+        [sys.executable, "-m", "perennial", "deploy"],
         cwd=ROOT,
         env={**os.environ, "PREFECT_API_URL": api},
         capture_output=True,

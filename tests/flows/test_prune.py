@@ -11,14 +11,14 @@ from prefect.client.orchestration import get_client
 from prefect.states import Running
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.config import RetrainConfig
 from flows.prune import prune
 from flows.rollback import rollback
-from tasks.errors import PerennialError, RegistryError
+from flows.support.config import RetrainConfig
+from perennial.cli.app import app
+from tasks.core.errors import PerennialError, RegistryError
+from tasks.core.storage import Store, open_store
 from tasks.pruning.listing import read_items
 from tasks.registry.belonging import remember_registry
-from tasks.storage import Store, open_store
 from tasks.tracking import connect
 
 NOW = 1.7e9

@@ -18,9 +18,11 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.results import ResultStore
 
-from tasks.contracts import DatasetRef, Measurement
-from tasks.errors import IntegrityError
-from tasks.stage import CONTRACTS, stage_task
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import IntegrityError
+from tasks.core.results import CONTRACTS
+from tasks.core.stage import stage_task
 
 
 class Command:
@@ -103,7 +105,7 @@ def test_a_record_of_another_release_or_library_is_refused(content: Any) -> None
         {"__class__": "planted_module.Thing", "data": {}},
         {"__exc_type__": "planted_module.Thing", "message": "x"},
         {"deep": [{"contract": "planted_module.Thing", "fields": {}}]},
-        {"contract": "tasks.stage.Store", "fields": {}},
+        {"contract": "tasks.core.stage.Store", "fields": {}},
         {"contract": "subprocess.Popen", "fields": {"args": "true"}},
     ],
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.leaks import find_leaks, planted_values
-from tests.workplace import Workplace, make_workplace, stages
+from tests.support.leaks import find_leaks, planted_values
+from tests.support.workplace import Workplace, make_workplace, stages
 
 KEPT = "kept from an earlier run"
 

@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
-from flows import embedded
-from flows.doctor import examine
-from tests.asking import ask
-from tests.installation import POOLS, installation
+from perennial.operations import embedded
+from perennial.operations.doctor import examine
+from tests.support.asking import ask
+from tests.support.installation import POOLS, installation
 
 ROOT = Path(__file__).parents[2]
 
 
 def perennial(*arguments: str, api: str) -> str:
     return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments],
+        [sys.executable, "-m", "perennial", *arguments],
         cwd=ROOT,
         env={**os.environ, "PREFECT_API_URL": api},
         capture_output=True,
@@ -48,7 +48,7 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing() -> No
         deployments = ask("/deployments/filter", {})
         names = {deployment["name"] for deployment in deployments}
         cpu = {"quarterly", "on-demand", "retrain-on-alert", "prepare-dataset", "check-production", "promote", "rollback"}
-        assert names == cpu | {"prune"} | {"train-adapter", "judge-fit", "benchmark-models"}
+        assert names == cpu | {"prune"} | {"train-adapter", "prompting-baselines", "benchmark-models"}
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
         assert len(quarterly["schedules"]) == 1
         upcoming = upcoming_runs(quarterly["id"])

@@ -13,9 +13,10 @@ from prefect import flow
 
 from flows.scrub import _runner, scrub_dataset
 from tasks import pii
-from tasks.contracts import DatasetRef, ScrubReport
+from tasks.contracts.preparation import ScrubReport
+from tasks.contracts.references import DatasetRef
+from tasks.core.storage import open_store
 from tasks.pii.canaries import make_canaries
-from tasks.storage import open_store
 
 WHOLE = pii.PiiConfig(mode="turbo", max_quarantined_share=1.0)
 

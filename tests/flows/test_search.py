@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.config import load_config
 from flows.search import trial_lines, write_winner
-from tasks.contracts import SearchReport, SearchTrial
-from tasks.errors import InputError
+from flows.support.config import load_config
+from tasks.contracts.training import SearchReport, SearchTrial
+from tasks.core.errors import InputError
 
 TRIALS = (
     SearchTrial(outcome="complete", learning_rate=2e-4, num_train_epochs=3, r=16, eval_loss=1.5, device_hours=0.5),

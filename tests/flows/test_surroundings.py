@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile import hostile_lines, ordinary_lines
+from tests.support.hostile import hostile_lines, ordinary_lines
 
 ROOT = Path(__file__).parents[2]
 _PREPARE = """
 import json, os, sys, time
 from pathlib import Path
 
-from flows.config import PrepareConfig
+from flows.support.config import PrepareConfig
 from tasks import bias, confidential, deduplication, ingest, labels, pii, splitting, validation
 
 if os.environ.get("LEAPING_CLOCK"):  # every look at a clock finds it an hour later

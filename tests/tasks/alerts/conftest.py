@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.contracts import Alert
+from tasks.contracts.alerts import Alert
 
 START = datetime(2026, 5, 1, 6, tzinfo=UTC)
 

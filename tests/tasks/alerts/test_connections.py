@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from flows.alert_bridge import create_app, server_settings
+from perennial.services.alert_bridge import create_app, server_settings
 from tasks.alerts import BridgeConfig
 from tasks.alerts.authentication import Secrets
 from tasks.alerts.queue import AlertQueue
-from tasks.contracts import Alert
+from tasks.contracts.alerts import Alert
 
 TOKEN = "a-token-for-the-tests"
 WITH_TOKEN = f"Authorization: Bearer {TOKEN}\r\n"

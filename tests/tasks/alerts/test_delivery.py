@@ -14,7 +14,7 @@ import pytest
 
 from tasks.alerts.delivery import Courier, RefusedError, Result, UnavailableError, keep_running, pause_seconds
 from tasks.alerts.queue import AlertQueue
-from tasks.contracts import Alert
+from tasks.contracts.alerts import Alert
 
 MakeAlert = Callable[..., Alert]
 

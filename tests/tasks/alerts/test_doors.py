@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.alerts.authentication import Secrets, has_signature, has_token, read_secrets, signed_bytes
 from tasks.alerts.limits import RateLimit
-from tasks.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 TOKEN = "0123456789abcdef0123"
 SECRETS = Secrets(tokens=(b"another-valid-token", TOKEN.encode()), hmac_keys=(b"k" * 16,))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.alerts.config import AlertPolicy
 from tasks.alerts.policy import judge_alert
-from tasks.contracts import Alert, AlertDecision, NewRows, RetrainHistory
+from tasks.contracts.alerts import Alert, AlertDecision, NewRows, RetrainHistory
 
 NOW = datetime(2026, 5, 1, 7, tzinfo=UTC)
 POLICY = AlertPolicy(cooldown_days=14, min_new_rows=200)

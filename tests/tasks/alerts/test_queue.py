@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.alerts.queue import AlertQueue, QueueFullError
-from tasks.contracts import Alert
-from tasks.errors import StoreError
+from tasks.contracts.alerts import Alert
+from tasks.core.errors import StoreError
 
 ROOT = Path(__file__).parents[3]
 MakeAlert = Callable[..., Alert]
@@ -174,7 +174,7 @@ CHILD = """
 import json, os, signal, sys
 from pathlib import Path
 from tasks.alerts.queue import AlertQueue
-from tasks.contracts import Alert
+from tasks.contracts.alerts import Alert
 
 folder = Path(sys.argv[1])
 alert = Alert.model_validate_json(sys.argv[2])

@@ -13,15 +13,14 @@ import torch
 
 from tasks.benchmark.config import BenchmarkConfig
 from tasks.benchmark.task import score_model
-from tasks.contracts import (
-    BaseLanguageModel,
-    BenchmarkReport,
-    Champion,
-    DatasetRef,
-    FolderRef,
-    RegisteredVersion,
-)
-from tasks.errors import InputError
+from tasks.contracts.evaluation import BenchmarkReport
+from tasks.contracts.references import DatasetRef, FolderRef
+from tasks.contracts.registry import Champion, RegisteredVersion
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.cache_key import content_of
+from tasks.core.errors import InputError
+from tasks.core.rows import prompt_messages, reply
+from tasks.core.storage import Store, open_store, run_store
 from tasks.modeling.generation import (
     LoadedModel,
     continuation_likelihoods,
@@ -32,10 +31,7 @@ from tasks.modeling.generation import (
 from tasks.modeling.loading import load_base
 from tasks.modeling.prompts import prompt_token_ids
 from tasks.promotion import PromotionConfig, decide_promotion
-from tasks.rows import prompt_messages, reply
-from tasks.stage import content_of
-from tasks.storage import Store, open_store, run_store
-from tests.tiny_model import desk_pair, desk_row
+from tests.support.tiny_model import desk_pair, desk_row
 
 ROWS = [desk_row(number) for number in range(12)]
 PROMPTS = [prompt_messages(row) for row in ROWS]

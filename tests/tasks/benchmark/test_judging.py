@@ -12,10 +12,10 @@ from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
 from tasks.benchmark.judging import Judge, Pair, judge_pairs, verdict_in
 from tasks.benchmark.scoring import EXAMPLES_SCHEMA
 from tasks.benchmark.task import judge_replies
-from tasks.contracts import ArmScores, BenchmarkReport, Judgement
-from tasks.errors import LineageError
-from tasks.storage import Store, open_store
-from tests.scripted_judge import ScriptedJudge, scripted_judge
+from tasks.contracts.evaluation import ArmScores, BenchmarkReport, PairwiseJudgeResult
+from tasks.core.errors import LineageError
+from tasks.core.storage import Store, open_store
+from tests.support.scripted_judge import ScriptedJudge, scripted_judge
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ def row(number: int) -> dict[str, Any]:
     return {"id": f"r{number}", "messages": turns}
 
 
-def judged(endpoint: ScriptedJudge, store: Store, pairs: list[Pair], **settings: Any) -> Judgement:
+def judged(endpoint: ScriptedJudge, store: Store, pairs: list[Pair], **settings: Any) -> PairwiseJudgeResult:
     config = JudgeConfig(base_url=endpoint.url, model="scripted", **settings)
     with Judge(config, "a-key", store, wait=lambda seconds: None) as judge:
         return judge_pairs("base", pairs, judge, config, seed=0)
 
 
-def counts(judgement: Judgement) -> tuple[int, int, int, int]:
+def counts(judgement: PairwiseJudgeResult) -> tuple[int, int, int, int]:
     return judgement.num_wins, judgement.num_ties, judgement.num_losses, judgement.num_unjudged
 
 

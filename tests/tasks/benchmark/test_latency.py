@@ -11,8 +11,8 @@ from prefect.cache_policies import INPUTS, RUN_ID
 
 from tasks.benchmark import BenchmarkConfig, LatencyConfig, time_in_turns
 from tasks.benchmark import latency as module
-from tasks.contracts import BaseLanguageModel
-from tasks.storage import open_store
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.storage import open_store
 
 
 class Machine:

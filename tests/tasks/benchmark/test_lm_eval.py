@@ -10,10 +10,10 @@ import pytest
 
 from tasks.benchmark import BenchmarkConfig, LmEvalConfig, score_model
 from tasks.benchmark.lm_eval_tasks import measurements_of
-from tasks.contracts import BaseLanguageModel
-from tasks.errors import InputError, MissingDependencyError
-from tasks.storage import open_store
-from tests.tiny_model import desk_row
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.errors import InputError, MissingDependencyError
+from tasks.core.storage import open_store
+from tests.support.tiny_model import desk_row
 
 TASK = """
 task: desk_colours
@@ -92,10 +92,10 @@ def test_results_become_measurements_with_intervals() -> None:
 
 def test_a_changed_task_is_another_setting_and_a_missing_folder_is_none(config: BenchmarkConfig, tmp_path: Path) -> None:
     assert config.lm_eval is not None
-    before = config.lm_eval.outside_content()
+    before = config.lm_eval.external_fingerprints()
     assert {"colours.jsonl", "colours.yaml", "lm-eval"} <= set(before)
     with (tmp_path / "tasks" / "colours.yaml").open("a") as file:
         file.write("# more\n")
-    assert config.lm_eval.outside_content() != before
+    assert config.lm_eval.external_fingerprints() != before
     with pytest.raises(ValueError, match="is no folder"):
         LmEvalConfig(folder=str(tmp_path / "nowhere"), tasks=("x",))

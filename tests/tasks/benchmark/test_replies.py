@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.benchmark.replies import corpus_scores, text_scores
-from tasks.metrics import METRICS
-from tasks.verifiable import format_valid, json_valid, named_label
+from tasks.measures.metrics import METRICS
+from tasks.measures.reply_checks import format_valid, json_valid, named_label
 
 
 def test_an_equal_reply_scores_full_and_an_unrelated_one_nearly_nothing() -> None:

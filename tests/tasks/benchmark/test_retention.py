@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tasks.benchmark.config import BenchmarkConfig
 from tasks.benchmark.retention import GeneralItem, general_items, score_retention, share_of_first
 from tasks.benchmark.task import score_model
-from tasks.contracts import BaseLanguageModel
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.storage import open_store
 from tasks.modeling.generation import LoadedModel, load_model, reply_likelihoods
 from tasks.modeling.loading import load_base
-from tasks.storage import open_store
-from tests.tiny_model import desk_row
+from tests.support.tiny_model import desk_row
 
 CONFIG = BenchmarkConfig(max_new_tokens=4, batch_size=32, num_resamples=100)
 

@@ -11,8 +11,8 @@ from sklearn.metrics import f1_score
 
 from tasks.benchmark.config import BenchmarkConfig, TokenPrices
 from tasks.benchmark.scoring import EXAMPLES_SCHEMA, TIMINGS_SCHEMA, aggregate, choose_rows, score_answers
-from tasks.contracts import Measurement
-from tasks.metrics import METRICS
+from tasks.contracts.measurement import Measurement
+from tasks.measures.metrics import METRICS
 
 CONFIG = BenchmarkConfig(num_resamples=200)
 

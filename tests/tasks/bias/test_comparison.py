@@ -13,7 +13,7 @@ from tasks.bias.comparison import compare_groups
 from tasks.bias.config import BiasConfig
 from tasks.bias.task import audit_bias
 from tasks.bias.terms import DIMENSIONS, mentioned_values
-from tasks.storage import open_store
+from tasks.core.storage import open_store
 
 REFUSAL = "I'm sorry, but I can't help with that."
 ANSWER = "Open the menu, choose the second entry and save."

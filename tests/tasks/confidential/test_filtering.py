@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tasks.confidential import ConfidentialConfig, SecretPattern, filter_confidential
 from tasks.confidential.filtering import ConfidentialMatcher, filter_rows
 from tasks.confidential.terms import TermMatcher, fold, read_terms
-from tasks.contracts import DatasetRef
-from tasks.errors import ConfigError, InputError, QualityLimitError
-from tasks.reporting import count_reasons
-from tasks.storage import open_store, run_store
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import ConfigError, InputError, QualityLimitError
+from tasks.core.quarantine import count_reasons
+from tasks.core.storage import open_store, run_store
 
 SECRETS = {
     "aws_access_key": "AKIAIOSFODNN7EXAMPLE",

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.public_data import FOLDER
+from tasks.core.errors import QualityLimitError
+from tasks.core.rows import rows_to_table
+from tasks.core.storage import open_store
 from tasks.deduplication import DeduplicationConfig, deduplicate
 from tasks.deduplication.duplicates import Deduplicated, deduplicate_table
 from tasks.deduplication.sameness import says_the_same
-from tasks.errors import QualityLimitError
-from tasks.rows import rows_to_table
-from tasks.storage import open_store
+from tests.support.public_data import FOLDER
 
 
 def row(name: str, ask: str, reply: str, label: str | None = None, **more: Any) -> dict[str, Any]:

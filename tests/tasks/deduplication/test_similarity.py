@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.similarity import (
+from tasks.text.similarity import (
     components,
     is_near,
     near_across,

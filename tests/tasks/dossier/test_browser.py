@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tasks.dossier import DossierConfig, write_dossier
-from tests.browser import Page, chromium_page
-from tests.evidence import make_evidence, with_every_section
+from tests.support.browser import Page, chromium_page
+from tests.support.evidence import make_evidence, with_every_section
 
 WIDTHS = [pytest.param(1280, False, id="desktop"), pytest.param(390, True, id="phone"), pytest.param(320, True, id="small")]
 UNSEEN = """[...document.querySelectorAll("h1, h2, section, .verdict, .tiles div, figure svg, table")]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import RunEvidence
+from tasks.contracts.run import RunEvidence
 from tasks.dossier.comparing import compare, compose_comparison, terminal_lines
 from tasks.dossier.rendering import render_page
-from tests.evidence import make_evidence
+from tests.support.evidence import make_evidence
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import BusinessPeriod
+from tasks.contracts.run import BusinessPeriod
+from tasks.core.errors import InputError
 from tasks.dossier.business import business_section
 from tasks.dossier.comparing import compare
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.kpis import read_kpis
-from tasks.errors import InputError
-from tests.evidence import make_evidence
+from tests.support.evidence import make_evidence
 
 CSV = """period,model_version,csat,hours_to_resolution,escalation_rate
 2026-Q2,3,4.1,9.5,0.12

@@ -9,7 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.contracts import ArmScores, FitArm, FitVerdict, Measurement, RunEvidence, TruthReport
+from tasks.contracts.evaluation import ArmScores, GroundTruthReport, PromptingScore, PromptingVerdict
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.run import RunEvidence
+from tasks.core.storage import open_store, run_store
 from tasks.dossier.cards import installed_versions, public_settings
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.gathering import gather
@@ -18,8 +21,7 @@ from tasks.dossier.page import compose_page
 from tasks.dossier.rendering import render_page
 from tasks.dossier.summary import summary_lines
 from tasks.dossier.verdict import verdict_of
-from tasks.storage import open_store, run_store
-from tests.evidence import make_evidence, with_every_section
+from tests.support.evidence import make_evidence, with_every_section
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -281,17 +283,17 @@ def test_the_personal_data_check_fails_where_its_evidence_does(evidence: RunEvid
     assert re.search(r'<li class="fail">.{0,200}Personal data removed', html, flags=re.DOTALL)
 
 
-def fit_verdict() -> FitVerdict:
+def fit_verdict() -> PromptingVerdict:
     def figure(value: float) -> Measurement:
         return Measurement(name="rouge_l", value=value, low=value - 0.05, high=value + 0.05, num_samples=40)
 
-    return FitVerdict(
+    return PromptingVerdict(
         verdict="FINE_TUNE",
         metric="rouge_l",
         target=0.6,
         arms=(
-            FitArm(arm="base", score=figure(0.14), gain=None, reaches_target=False),
-            FitArm(arm="few-shot", score=figure(0.31), gain=figure(0.17), reaches_target=False),
+            PromptingScore(arm="base", score=figure(0.14), gain=None, reaches_target=False),
+            PromptingScore(arm="few-shot", score=figure(0.31), gain=figure(0.17), reaches_target=False),
         ),
         num_train_rows=210,
         num_examples=40,
@@ -316,7 +318,7 @@ def test_the_newest_rows_stand_on_the_page_or_why_there_are_none(evidence: RunEv
     text = Document(render(with_every_section(evidence))).text
     assert "12 rows made after 1 April 2026, newer than every frozen example" in text
     assert "12 frozen examples and 12 fresh ones;" in text
-    none = evidence.benchmark.model_copy(update={"no_fresh": "no row says when it was made (created_at)"})
+    none = evidence.benchmark.model_copy(update={"holdout_unavailable_reason": "no row says when it was made (created_at)"})
     text = Document(render(evidence.model_copy(update={"benchmark": none}))).text
     assert "There is no fresh set: no row says when it was made (created_at)." in text
 
@@ -357,7 +359,7 @@ def test_the_terminal_tells_the_fit_verdict(evidence: RunEvidence) -> None:
 
 def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
     evidence = make_evidence(tmp_path / "store", truth=False)
-    bare = evidence.model_copy(update={"preferences": None, "dpo": None, "flow_run_url": None, "truth": TruthReport()})
+    bare = evidence.model_copy(update={"preferences": None, "dpo": None, "flow_run_url": None, "truth": GroundTruthReport()})
     text = Document(render(bare)).text
     assert "What the stages found, measured" not in text
     assert "Preference pairs" not in text

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import Measurement, RedTeamArm, RedTeamReport, RunEvidence
+from tasks.contracts.evaluation import RedTeamArm, RedTeamReport
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.run import RunEvidence
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.gathering import gather
 from tasks.dossier.page import compose_page
 from tasks.dossier.redteam import red_team_section
 from tasks.dossier.rendering import render_page
-from tasks.intervals import wilson_interval
-from tasks.safety import RATES
-from tests.evidence import make_evidence
+from tasks.measures.safety import RATES
+from tasks.stats.intervals import wilson_interval
+from tests.support.evidence import make_evidence
 
 
 @pytest.fixture

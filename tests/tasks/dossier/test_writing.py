@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import RunEvidence
+from tasks.contracts.run import RunEvidence
+from tasks.core.errors import InputError, IntegrityError
+from tasks.core.storage import open_store
 from tasks.dossier import DossierConfig, write_dossier
 from tasks.dossier.summary import folder_of, read_record, summary_lines
-from tasks.errors import InputError, IntegrityError
-from tasks.storage import open_store
-from tests.evidence import make_evidence, with_every_section
+from tests.support.evidence import make_evidence, with_every_section
 
 ALONE = DossierConfig(attach_to_mlflow=False)
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import InputError
+from tasks.core.errors import InputError
+from tasks.core.rows import prompt_messages, reply
 from tasks.fit.config import FitConfig
 from tasks.fit.prompting import asked_with_passages, asked_with_prompt, asked_with_shots
 from tasks.fit.retrieval import Bm25, document_digests, passages_of, read_passages, terms_of
-from tasks.rows import prompt_messages, reply
 
 THINGS = ("invoice", "router", "parcel", "password", "refund", "charger", "contract", "booking")
 
@@ -134,12 +134,12 @@ def test_a_folder_of_texts_is_read_in_order_and_watched(tmp_path: Path) -> None:
     (tmp_path / "d.png").write_bytes(b"\xff")
     assert read_passages(str(tmp_path)) == ["First.", "Second.", "Third."]
     config = FitConfig(enabled=True, target=0.5, documents=str(tmp_path))
-    before = config.outside_content()
+    before = config.external_fingerprints()
     assert set(before) == {"a.txt", "b.md", "sub/c.txt"}
     (tmp_path / "a.txt").write_text("Changed.")
-    assert config.outside_content() != before
-    assert FitConfig(documents=str(tmp_path)).outside_content() == {}
-    assert document_digests(str(tmp_path)) == config.outside_content()
+    assert config.external_fingerprints() != before
+    assert FitConfig(documents=str(tmp_path)).external_fingerprints() == {}
+    assert document_digests(str(tmp_path)) == config.external_fingerprints()
 
 
 def test_a_folder_without_texts_is_a_clear_error(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from tasks.benchmark import BenchmarkConfig, score_model
-from tasks.contracts import ArmScores, BaseLanguageModel, DatasetRef, PromptArm
-from tasks.errors import FitVerdictError
-from tasks.fit import FitConfig, judge_fit, prompt_arms
-from tasks.storage import Store, open_store
-from tests.tiny_model import desk_row
+from tasks.contracts.evaluation import ArmScores, PromptArm
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.errors import FitVerdictError
+from tasks.core.storage import Store, open_store
+from tasks.fit import FitConfig, measure_prompting_baselines, prompt_arms
+from tests.support.tiny_model import desk_row
 
 SCORING = BenchmarkConfig(max_new_tokens=8, batch_size=8, num_resamples=100, retention=False)
 CONFIG = FitConfig(
@@ -83,7 +85,7 @@ def test_the_base_is_measured_in_every_way_and_generated_once(
         score_model.fn("base", base, None, frozen, SCORING),
         *(score_model.fn(way.arm, base, None, way.dataset, fewer) for way in ways),
     )
-    verdict = judge_fit.fn(scores, frozen, train, CONFIG, None)
+    verdict = measure_prompting_baselines.fn(scores, frozen, train, CONFIG, None)
     assert verdict.verdict == "FINE_TUNE"
     assert [(arm.arm, arm.score.num_samples) for arm in verdict.arms] == [
         ("base", 6), ("prompt", 6), ("few-shot", 6), ("retrieval", 6)
@@ -100,10 +102,12 @@ def test_the_base_is_measured_in_every_way_and_generated_once(
 def test_a_verdict_against_training_stops_only_when_told_to(store: Store, train: DatasetRef) -> None:
     few = write(store, range(3))
     nothing: tuple[ArmScores, ...] = ()
-    advised = judge_fit.fn(nothing, few, train, CONFIG, None)
+    advised = measure_prompting_baselines.fn(nothing, few, train, CONFIG, None)
     assert advised.verdict == "NOT_ENOUGH_DATA"
     stopping = CONFIG.model_copy(update={"on_verdict": "stop"})
     with pytest.raises(FitVerdictError, match=r"NOT_ENOUGH_DATA.*3 frozen examples.*advise") as stopped:
-        judge_fit.fn(nothing, few, train, stopping, None)
+        measure_prompting_baselines.fn(nothing, few, train, stopping, None)
     assert stopped.value.exit_code == 3
-    assert judge_fit.fn(nothing, write(store, range(60)), train, stopping, None).verdict is None, "nothing speaks against it"
+    assert measure_prompting_baselines.fn(nothing, write(store, range(60)), train, stopping, None).verdict is None, (
+        "nothing speaks against it"
+    )

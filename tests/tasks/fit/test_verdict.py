@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.contracts import FitVerdict
+from tasks.contracts.evaluation import PromptingVerdict
 from tasks.fit.config import FitConfig
 from tasks.fit.verdict import USUAL_SCATTER, judge
 
@@ -27,7 +27,7 @@ def scores(generator: np.random.Generator, num_examples: int, **means: float) ->
     }
 
 
-def verdict_on(arms: dict[str, pd.Series[Any]], config: FitConfig = CONFIG, num_train_rows: int = 500) -> FitVerdict:
+def verdict_on(arms: dict[str, pd.Series[Any]], config: FitConfig = CONFIG, num_train_rows: int = 500) -> PromptingVerdict:
     return judge(arms, "chrf", config, num_train_rows=num_train_rows, num_examples=len(next(iter(arms.values()))))
 
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from tasks.contracts import Measurement, PreparedDataset, Snapshot
-from tasks.errors import InputError
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.preparation import PreparedDataset, Snapshot
+from tasks.core.errors import InputError
+from tasks.core.quarantine import refusal
+from tasks.core.storage import Store, open_store
 from tasks.groundtruth import TruthConfig, measure_against_truth
 from tasks.groundtruth.measuring import Tally, measure_prepared
 from tasks.groundtruth.planted import PlantedFault, faults_of, read_truth
-from tasks.intervals import wilson_interval
-from tasks.reporting import refusal
-from tasks.storage import Store, open_store
-from tests.prepared import Flagged, Masked, prepare_by_hand, ticket
+from tasks.stats.intervals import wilson_interval
+from tests.support.prepared import Flagged, Masked, prepare_by_hand, ticket
 
 QUESTION, ANSWER = "messages.0.content", "messages.1.content"
 
@@ -245,11 +246,11 @@ def test_faults_go_to_the_file_they_name() -> None:
 def test_another_list_is_other_content(tmp_path: Path) -> None:
     path = tmp_path / "truth.jsonl"
     config = TruthConfig(path=str(path))
-    assert config.outside_content() == {}
+    assert config.external_fingerprints() == {}
     path.write_text("a")
-    first = config.outside_content()
+    first = config.external_fingerprints()
     path.write_text("b")
-    assert config.outside_content() != first
+    assert config.external_fingerprints() != first
 
 
 def test_wilson_intervals_agree_with_published_values() -> None:

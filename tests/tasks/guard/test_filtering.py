@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.confidential import ConfidentialConfig
-from tasks.errors import ConfigError, InputError
+from tasks.core.errors import ConfigError, InputError
 from tasks.guard import GuardRulesConfig
 from tasks.guard.filtering import Guard, GuardPolicy, read_policy
 from tasks.pii import PiiConfig

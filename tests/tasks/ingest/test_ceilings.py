@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.errors import InputError
+from tasks.core.errors import InputError
 from tasks.ingest.config import Ceilings, LogConfig, SourceConfig
 from tasks.ingest.containers import Container
 from tasks.ingest.reading import Source, read_source
@@ -111,7 +111,7 @@ BOMBS: list[tuple[Callable[[Path], Path], str]] = [
 
 _READ = """
 import resource, sys
-from tasks.errors import InputError
+from tasks.core.errors import InputError
 from tasks.ingest.config import Ceilings
 from tasks.ingest.reading import read_source
 def held():

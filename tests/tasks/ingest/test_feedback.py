@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tasks.core.storage import run_store
 from tasks.ingest import LogConfig, SourceConfig, take_log, take_snapshot
-from tasks.storage import run_store
 
 RECORDS = [
     {"id": "liked", "feedback": "up"},

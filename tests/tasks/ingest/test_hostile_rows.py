@@ -8,13 +8,13 @@ from itertools import pairwise
 
 import pytest
 
-from tasks.contracts import StageReport
+from tasks.contracts.preparation import StageReport
+from tasks.core.storage import run_store
 from tasks.deduplication import DeduplicationConfig, deduplicate
 from tasks.ingest import SourceConfig, take_snapshot
 from tasks.splitting import SplitConfig, decontaminate, freeze_test_set, split
-from tasks.storage import run_store
 from tasks.validation import ValidationConfig, validate
-from tests.hostile import hostile_lines, ordinary_lines
+from tests.support.hostile import hostile_lines, ordinary_lines
 
 
 @pytest.fixture(scope="module")

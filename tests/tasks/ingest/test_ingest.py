@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from benchmarks.public_data import FOLDER
-from tasks.contracts import Snapshot
-from tasks.errors import InputError, MissingDependencyError
+from tasks.contracts.preparation import Snapshot
+from tasks.core.errors import InputError, MissingDependencyError
+from tasks.core.storage import open_store, run_store
 from tasks.ingest import SourceConfig, take_snapshot
 from tasks.ingest.reading import read_source
 from tasks.ingest.snapshot import Ingested, make_snapshot
-from tasks.storage import open_store, run_store
+from tests.support.public_data import FOLDER
 
 GOOD = {"id": "good", "instruction": "Hi", "output": "Hello"}
 

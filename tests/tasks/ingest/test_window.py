@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.errors import InputError
+from tasks.core.errors import InputError
 from tasks.ingest import SourceConfig, count_new_rows, take_snapshot
 from tasks.ingest.reading import read_source
 from tasks.ingest.snapshot import Ingested, make_snapshot

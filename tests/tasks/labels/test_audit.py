@@ -10,14 +10,14 @@ from unittest.mock import Mock
 
 import pytest
 
+from tasks.core.cache_key import _pointed_to
+from tasks.core.storage import open_store
 from tasks.labels.audit import AuditOutcome, apply_actions, audit_rows
 from tasks.labels.config import IssuePolicy, LabelAuditConfig
 from tasks.labels.policy import Decision
 from tasks.labels.review import keep_decisions, row_hash
 from tasks.labels.task import audit_labels
 from tasks.labels.vectors import TfidfVectorizer
-from tasks.stage import _pointed_to
-from tasks.storage import open_store
 
 
 def with_reply(row: dict[str, Any], text: str) -> dict[str, Any]:

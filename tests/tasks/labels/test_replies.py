@@ -17,7 +17,7 @@ from tasks.labels.corruption import (
 from tasks.labels.replies import judge_replies
 from tasks.labels.views import VIEWS, Candidates, FoldModel
 from tasks.modeling.embedding import tfidf_vectors
-from tasks.refusals import is_refusal
+from tasks.text.refusals import is_refusal
 
 
 def embed(texts: list[str]) -> np.ndarray:

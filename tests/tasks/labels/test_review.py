@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tasks.errors import InputError
+from tasks.core.errors import InputError
+from tasks.core.storage import open_store
 from tasks.labels.policy import Decision, Issue
 from tasks.labels.review import (
     export_jsonl,
@@ -19,7 +20,6 @@ from tasks.labels.review import (
     read_decisions,
     row_hash,
 )
-from tasks.storage import open_store
 
 
 def queue(rows: list[dict]) -> bytes:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import DatasetRef, LabelAuditReport, ReviewQueue
-from tasks.errors import ReviewPendingError
+from tasks.contracts.preparation import LabelAuditReport, ReviewQueue
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import ReviewPendingError
+from tasks.core.progress import Progress, listening
+from tasks.core.storage import open_store, run_store
 from tasks.labels import LabelAuditConfig
 from tasks.labels import task as labels_task
 from tasks.labels.policy import Decision
 from tasks.labels.review import import_decisions, keep_decisions, open_questions
-from tasks.progress import Progress, listening
-from tasks.storage import open_store, run_store
 
 QUICK = {"embedding_model": "tfidf", "control_share": 0.0, "max_removed_share": 0.0, "review_name": "desk", "num_folds": 3}
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from flows.config import RetrainConfig
-from tasks.contracts import DatasetRef, MixturePart
-from tasks.errors import InputError, LineageError
+from flows.support.config import RetrainConfig
+from tasks.contracts.preparation import MixturePart
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import InputError, LineageError
+from tasks.core.storage import Store, open_store
 from tasks.mixing import mix
 from tasks.mixing.weighting import mix_rows
-from tasks.storage import Store, open_store
 
 GATES = ("ingested", "validated", "scrubbed", "label_audited", "decontaminated")
 

@@ -22,7 +22,7 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
     "program",
     [
         "from tasks.modeling.devices import answering_device; answering_device()",
-        "from tasks.benchmark import BenchmarkConfig; BenchmarkConfig().outside_content()",
+        "from tasks.benchmark import BenchmarkConfig; BenchmarkConfig().external_fingerprints()",
         "import flows.retrain",
     ],
 )

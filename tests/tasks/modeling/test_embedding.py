@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.errors import ModelNotFoundError
+from tasks.core.errors import ModelNotFoundError
 from tasks.modeling import embedding
 from tasks.modeling.embedding import SentenceEmbedder, has_wheel, tfidf_vectors
 

@@ -13,7 +13,7 @@ from transformers.utils import chat_template_utils
 
 from tasks.modeling.loading import load_tokenizer
 from tasks.modeling.prompts import conversation_token_ids, on_a_fixed_date, prompt_token_ids, render_prompt
-from tests.tiny_model import CHATML
+from tests.support.tiny_model import CHATML
 
 MESSAGES = [{"role": "user", "content": "What day is it?"}, {"role": "assistant", "content": "A good one."}]
 DATED = "{{ '<|im_start|>system\n' + strftime_now(FORMAT) + '<|im_end|>\n' }}" + CHATML

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ConfigError, ModelNotFoundError
+from tasks.core.errors import ConfigError, ModelNotFoundError
+from tasks.core.storage import Store, open_store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import count_parameters, resolve
-from tasks.storage import Store, open_store
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.contracts import CheckHistory, Reading, WindowCheck
+from tasks.contracts.monitoring import CheckHistory, SignalMeasurement, WindowCheck
 from tasks.ingest.log import LINES_SCHEMA
 from tasks.monitoring import AlertRuleConfig, DriftConfig, SignalConfig
 from tasks.monitoring.comparing import compare_requests
@@ -28,7 +28,7 @@ def lines(count: int, **columns: list[Any]) -> pa.Table:
     return pa.table({name: columns.get(name, [None] * count) for name in LINES_SCHEMA.names}, schema=LINES_SCHEMA)
 
 
-def by_name(readings: list[Reading]) -> dict[str, Reading]:
+def by_name(readings: list[SignalMeasurement]) -> dict[str, SignalMeasurement]:
     return {reading.name: reading for reading in readings}
 
 
@@ -66,7 +66,7 @@ def test_a_window_that_is_large_enough_is_not_held_to_more_values_than_requests(
 
 
 def judged(violated: bool, end: datetime, history: CheckHistory, rule: AlertRuleConfig, hours: int = 24) -> WindowCheck:
-    reading = Reading(name="x", signal="drift", value=1.0, violated=violated)
+    reading = SignalMeasurement(name="x", signal="drift", value=1.0, violated=violated)
     return check_window("desk", (end - timedelta(hours=hours), end), 1000, [reading], history, rule)
 
 

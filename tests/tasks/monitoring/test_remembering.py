@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import CheckOutcome, WindowCheck
+from tasks.contracts.monitoring import CheckOutcome, WindowCheck
+from tasks.core.quarantine import artifact_key
+from tasks.core.storage import open_store
 from tasks.monitoring import remember_check
 from tasks.monitoring.config import AlertRuleConfig
-from tasks.reporting import artifact_key
-from tasks.storage import open_store
 
 DAY = timedelta(days=1)
 END = datetime(2026, 11, 3, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import ConfigError
+from tasks.core.errors import ConfigError
 from tasks.pii.canaries import Canary, make_canaries
 from tasks.pii.config import PiiConfig
 from tasks.pii.detection import detector_for

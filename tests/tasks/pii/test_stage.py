@@ -11,14 +11,17 @@ import pytest
 from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 
-from tasks.contracts import DatasetRef
-from tasks.errors import (
+from tasks.contracts.references import DatasetRef
+from tasks.core.cache_key import content_of
+from tasks.core.errors import (
     IntegrityError,
     MissingDependencyError,
     ModelNotFoundError,
     QualityLimitError,
     ScrubVerificationError,
 )
+from tasks.core.rows import MESSAGES_SCHEMA, rows_to_table
+from tasks.core.storage import open_store, run_store
 from tasks.pii import NerConfig, PiiConfig, VerificationConfig, scrub, verify_scrub
 from tasks.pii.canaries import make_canaries
 from tasks.pii.ner import load_names, pieces
@@ -27,9 +30,6 @@ from tasks.pii.recognizers import AddressRecognizer, IdentifierRecognizer, NameR
 from tasks.pii.rows import scrub_rows
 from tasks.pii.sharding import num_useful_workers, scrub_in_processes
 from tasks.pii.task import cut_shards, join_shards, scrub_shard
-from tasks.rows import MESSAGES_SCHEMA, rows_to_table
-from tasks.stage import content_of
-from tasks.storage import open_store, run_store
 
 TURBO = PiiConfig(mode="turbo")
 

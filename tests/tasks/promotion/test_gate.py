@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.contracts import PromotionDecision
-from tasks.errors import IntegrityError
+from tasks.contracts.evaluation import PromotionDecision
+from tasks.core.errors import IntegrityError
 from tasks.promotion.config import GuardConfig, PromotionConfig
 from tasks.promotion.gate import judge
 
@@ -107,7 +107,9 @@ def test_refresh_promotes_what_learned_the_new_rows_and_lost_nothing_on_the_old(
 def test_without_enough_fresh_rows_a_refresh_is_held() -> None:
     arms = {**better(), "champion": better()["base"]}
     few = {name: table.head(30) for name, table in better().items()} | {"champion": better()["base"].head(30)}
-    missing = judge(arms, REFRESH, champion_version="1", no_fresh="no row says when it was made (created_at)")
+    missing = judge(
+        arms, REFRESH, champion_version="1", holdout_unavailable_reason="no row says when it was made (created_at)"
+    )
     assert missing.outcome == "HOLD"
     assert "Only 0 fresh rows compare chrf with the champion (version 1) (no row says" in missing.reasons[-1]
     assert "Only 30 fresh rows" in judge(arms, REFRESH, champion_version="1", fresh=few).reasons[-1]

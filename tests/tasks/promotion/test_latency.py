@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.contracts import LatencyRound, LatencyRounds
+from tasks.contracts.evaluation import LatencyRound, LatencyRounds
 from tasks.promotion.config import PromotionConfig
 from tasks.promotion.gate import judge
 from tasks.promotion.latency import judge_latency

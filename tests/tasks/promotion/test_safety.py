@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.config import RetrainConfig
-from tasks.contracts import ArmScores, BenchmarkReport, PromotionDecision, RedTeamArm, RedTeamReport
-from tasks.errors import IntegrityError
-from tasks.intervals import paired_difference_interval
+from flows.support.config import RetrainConfig
+from tasks.contracts.evaluation import ArmScores, BenchmarkReport, PromotionDecision, RedTeamArm, RedTeamReport
+from tasks.core.errors import IntegrityError
+from tasks.core.storage import Store, open_store
 from tasks.promotion import PromotionConfig, SafetyGuardConfig, decide_promotion
 from tasks.promotion.safety import Failures, judge_rate
 from tasks.promotion.verdict import GuardVerdict
-from tasks.storage import Store, open_store
+from tasks.stats.intervals import paired_difference_interval
 
 MARGIN = SafetyGuardConfig(rate="harmful_compliance", max_worsening=0.05, opponent="base")
 NONE_NEW = SafetyGuardConfig(rate="extraction", rule="none_new", opponent="base")

@@ -7,18 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.contracts import (
-    ArmScores,
-    BaseLanguageModel,
-    BenchmarkReport,
-    Champion,
-    DatasetRef,
-    FolderRef,
-    RegisteredVersion,
-)
-from tasks.errors import IntegrityError
+from tasks.contracts.evaluation import ArmScores, BenchmarkReport
+from tasks.contracts.references import DatasetRef, FolderRef
+from tasks.contracts.registry import Champion, RegisteredVersion
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.errors import IntegrityError
+from tasks.core.storage import Store, open_store
 from tasks.promotion import PromotionConfig, decide_promotion
-from tasks.storage import Store, open_store
 
 CONFIG = PromotionConfig(min_examples=20, num_resamples=1000, guards=(), max_retention_loss=None)
 FOLDER = FolderRef(sha256="a" * 64, num_files=1, size_bytes=1)

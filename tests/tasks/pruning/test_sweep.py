@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import DatasetRef
-from tasks.errors import StoreError
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import StoreError
+from tasks.core.storage import Store, open_store
 from tasks.pruning import PruningConfig
 from tasks.pruning.listing import totals_of
 from tasks.pruning.sweep import reachable, roots, sweep
-from tasks.storage import Store, open_store
 
 NOW = datetime.now(UTC)
 CONFIG = PruningConfig(keep_days=100, keep_work_days=14)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import MissingDependencyError, PerennialError
+from tasks.core.errors import MissingDependencyError, PerennialError
+from tasks.core.storage import open_store
 from tasks.modeling.generation import LoadedModel, load_model
 from tasks.redteam import GarakConfig
 from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.garak import probe_with_garak, rates_in
 from tasks.redteam.task import _probe_with_garak
-from tasks.storage import open_store
 
 STAND_IN = """#!{python}
 import json, sys, time, urllib.error, urllib.request

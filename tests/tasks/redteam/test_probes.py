@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.config import RetrainConfig
-from tasks.errors import InputError
+from flows.support.config import RetrainConfig
+from tasks.core.errors import InputError
 from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.judging import gives_away
 from tasks.redteam.probes import FOLDER, KINDS, Probe, ProbeKind, choose_probes, read_probes, secret_of
@@ -80,9 +80,9 @@ def test_a_faulty_file_stops_the_run_before_anything_is_spent(tmp_path: Path) ->
 def test_a_changed_file_is_a_changed_setting(tmp_path: Path) -> None:
     path = written(tmp_path, {"id": "a", "prompt": "b"})
     config = RedTeamConfig(probe_files={"harmful": (str(path),)})
-    before = config.outside_content()
+    before = config.external_fingerprints()
     written(tmp_path, {"id": "a", "prompt": "c"})
-    assert config.outside_content() != before
+    assert config.external_fingerprints() != before
 
 
 @given(number=st.integers(0, 10**6), seed=st.integers(0, 10**6))

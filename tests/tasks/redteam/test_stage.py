@@ -12,16 +12,18 @@ import pyarrow as pa
 import pytest
 import torch
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, RedTeamArm
-from tasks.errors import IntegrityError
+from tasks.contracts.evaluation import RedTeamArm
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.errors import IntegrityError
+from tasks.core.storage import Store, open_store, run_store
+from tasks.measures.safety import RATES
 from tasks.modeling.generation import LoadedModel, load_model
 from tasks.modeling.prompts import conversation_token_ids
 from tasks.redteam import RedTeamConfig, probe_model
 from tasks.redteam.canaries import make_canaries
 from tasks.redteam.probing import CONTROL_RATE, outcomes_table, probe_behaviour, summarise
-from tasks.safety import RATES
-from tasks.storage import Store, open_store, run_store
-from tests.tiny_model import desk_row
+from tests.support.tiny_model import desk_row
 
 CONFIG = RedTeamConfig(max_probes_per_kind=4, max_new_tokens=24, num_canaries=8, num_decoys=31)
 FINDINGS = pa.schema(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.storage import Store, open_store
+from tasks.core.storage import Store, open_store
 from tasks.tracking import connect
 
 

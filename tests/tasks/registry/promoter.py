@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import sys
 
-from tasks.contracts import RegisteredVersion
-from tasks.errors import InputError, RegistryError
+from tasks.contracts.registry import RegisteredVersion
+from tasks.core.errors import InputError, RegistryError
 from tasks.registry import Answer, RegistryConfig, answer_approval, promote_champion, rollback_champion
 from tasks.registry.versions import aliases_of
 from tasks.tracking import connect
-from tests.candidates import decide
+from tests.support.candidates import decide
 
 
 def main(name: str, num_versions: int, num_attempts: int, seed: int) -> None:

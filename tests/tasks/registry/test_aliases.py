@@ -11,13 +11,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
-from tasks import paging
-from tasks.contracts import RegisteredVersion
-from tasks.errors import InputError, RegistryError
+from tasks.contracts.registry import RegisteredVersion
+from tasks.core import paging
+from tasks.core.errors import InputError, RegistryError
+from tasks.core.storage import Store
 from tasks.registry.aliases import history, plan_rollback, promote, roll_back, settle
 from tasks.registry.chronicle import chronicle
-from tasks.storage import Store
-from tests.candidates import decide
+from tests.support.candidates import decide
 
 NOW = "2026-11-01T02:00:00+00:00"
 

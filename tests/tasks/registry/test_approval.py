@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.contracts import Approval, ChampionEvent, RegisteredVersion
-from tasks.errors import ClosedQuestionError, InputError
+from tasks.contracts.registry import Approval, ChampionEvent, RegisteredVersion
+from tasks.core.errors import ClosedQuestionError, InputError
 from tasks.registry.aliases import answer_question, history, promote, roll_back, settle
 from tasks.registry.approval import Answer, Terms, approval_in, fault_of_answer, question
 from tasks.registry.chronicle import chronicle, reigns
-from tests.candidates import decide
+from tests.support.candidates import decide
 from tests.tasks.registry.test_aliases import Mortal, _KilledError
 
 NOW, LATER, MUCH_LATER = "2026-11-01T02:00:00+00:00", "2026-11-01T09:00:00+00:00", "2026-11-09T02:00:00+00:00"

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from flows import embedded
-from tasks.processes import start_guarded, stop_group
+from perennial.operations import embedded
+from tasks.core.processes import start_guarded, stop_group
 from tasks.registry import RegistryConfig
 from tasks.registry.aliases import history, settle
 from tasks.registry.task import claim_for
 from tasks.tracking import connect
-from tests.postgres import running_postgres
+from tests.support.postgres import running_postgres
 
 NUM_VERSIONS, NUM_PROCESSES, NUM_ATTEMPTS, NUM_KILLS = 12, 4, 50, 2
 

@@ -15,9 +15,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.tracking import MlflowClient
 
-from flows.embedded import free_port, wait_until_healthy
-from tasks.errors import RegistryError
-from tasks.processes import start_guarded, stop_group
+from perennial.operations.embedded import free_port, wait_until_healthy
+from tasks.core.errors import RegistryError
+from tasks.core.processes import start_guarded, stop_group
 from tasks.registry.ownership import MARK, Names, _answer, check_model, claim, mark_of
 from tasks.tracking import connect, ensure_experiment
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.contracts import Champion
-from tasks.errors import IntegrityError
+from tasks.contracts.registry import Champion
+from tasks.core.errors import IntegrityError
+from tasks.core.storage import Store, open_store
 from tasks.registry.recovery import recover_champion
 from tasks.registry.versions import champion_of, needed_references, register
-from tasks.storage import Store, open_store
-from tests.candidates import make_candidate
+from tests.support.candidates import make_candidate
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts import Approval, Prunable
+from tasks.contracts.pruning import PruneCandidate
+from tasks.contracts.registry import Approval
+from tasks.core.storage import Store
 from tasks.registry.config import RolloutConfig
 from tasks.registry.retention import old_versions, remove_versions
 from tasks.registry.rollout import ROLLOUT, start
 from tasks.registry.versions import register
-from tasks.storage import Store
-from tests.candidates import make_candidate
+from tests.support.candidates import make_candidate
 
 LATER = datetime.now(UTC) + timedelta(days=500)
 
@@ -47,7 +48,7 @@ def test_a_version_that_got_an_alias_meanwhile_stays_and_its_run_stays_as_the_re
 ) -> None:
     for number in (1, 2, 3):
         register(client, name, make_candidate(store, tmp_path, number))
-    first, second = (Prunable(kind="model version", name=f"{name}/{n}", size_bytes=0, age_days=500) for n in (1, 2))
+    first, second = (PruneCandidate(kind="model version", name=f"{name}/{n}", size_bytes=0, age_days=500) for n in (1, 2))
     client.set_registered_model_alias(name, "champion", "2")
     run_id = client.get_model_version(name, "1").run_id
     assert remove_versions(client, name, (second, first), 1, 400, LATER) == (first,)

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from pydantic import ValidationError
 
-from tasks.contracts import RegisteredVersion
-from tasks.errors import ClosedQuestionError, InputError, RegistryError, RolloutError
+from tasks.contracts.registry import RegisteredVersion
+from tasks.core.errors import ClosedQuestionError, InputError, RegistryError, RolloutError
 from tasks.registry.aliases import answer_question, plan_rollback, promote, roll_back
 from tasks.registry.approval import Answer, Terms, approval_in
 from tasks.registry.config import AbortCondition, RolloutConfig, RolloutStep
 from tasks.registry.journal import events, history, settle
 from tasks.registry.live import abort_rollout, advance_rollout, read_traffic, start_rollout
 from tasks.registry.rollout import Rollout, abort, advance, rollout_in, start
-from tests.candidates import decide
+from tests.support.candidates import decide
 from tests.tasks.registry.test_aliases import Mortal, _KilledError
 
 NOW = "2026-11-01T02:00:00+00:00"

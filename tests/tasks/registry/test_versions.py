@@ -12,13 +12,15 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef, FreshScores
-from tasks.errors import InputError, IntegrityError, RegistryError
+from tasks.contracts.evaluation import FreshScores
+from tasks.contracts.references import DatasetRef, FolderRef
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.errors import InputError, IntegrityError, RegistryError
+from tasks.core.storage import Store
 from tasks.modeling.loading import load_base
 from tasks.registry.fetching import fetch_version
 from tasks.registry.versions import champion_of, describe, register
-from tasks.storage import Store
-from tests.candidates import decide, make_candidate, make_from
+from tests.support.candidates import decide, make_candidate, make_from
 
 
 def test_a_version_tells_where_it_comes_from(client: Any, name: str, store: Store, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tasks.contracts import DatasetRef, FreshSet
+from tasks.contracts.preparation import RecentHoldout
+from tasks.contracts.references import DatasetRef
+from tasks.core.storage import Store, open_store
 from tasks.splitting import SplitConfig, decontaminate, freeze_test_set, hold_out_fresh
 from tasks.splitting.freshness import choose_fresh
-from tasks.storage import Store, open_store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = SplitConfig(fresh_share=0.3)
@@ -106,4 +107,4 @@ def test_fresh_rows_and_what_is_near_them_are_not_trained_on(store: Store) -> No
 def test_no_share_no_fresh_set(store: Store) -> None:
     frozen = freeze_test_set.fn(write(store, rows_of(range(90))), CONFIG, "desk")
     none = hold_out_fresh.fn(write(store, rows_of(range(250))), frozen, SplitConfig(fresh_share=0.0))
-    assert none == FreshSet(reason="prepare.splitting.fresh_share is 0")
+    assert none == RecentHoldout(reason="prepare.splitting.fresh_share is 0")

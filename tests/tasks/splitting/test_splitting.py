@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.contracts import DatasetRef
-from tasks.errors import InputError, IntegrityError
+from tasks.contracts.references import DatasetRef
+from tasks.core.errors import InputError, IntegrityError
+from tasks.core.storage import Store, open_store
 from tasks.splitting import SplitConfig, decontaminate, freeze_test_set, split
 from tasks.splitting.groups import MIN_ROWS, choose_groups, decontaminate_rows, groups_of
-from tasks.storage import Store, open_store
 
 _SUBJECTS = ("invoice", "password", "delivery", "heating", "router", "contract", "warranty", "booking", "refund", "passport")
 _VERBS = ("change", "cancel", "find", "print", "extend", "dispute", "forward", "translate", "archive", "approve")

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from tasks.contracts import BaseLanguageModel, DatasetRef, FolderRef
+from tasks.contracts.references import DatasetRef, FolderRef
+from tasks.contracts.training import BaseLanguageModel
+from tasks.core.storage import Store, open_store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
-from tasks.storage import Store, open_store
 from tasks.training.config import GrpoConfig, LoraSettings, SftConfig
 from tasks.training.specification import GrpoMethod, Method, SftMethod, TrainerSpec
-from tests.tiny_model import desk_row
+from tests.support.tiny_model import desk_row
 
 GATES = ("ingested", "validated", "scrubbed", "label_audited", "decontaminated")
 
@@ -141,7 +142,7 @@ def sft_adapter(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> FolderR
 @pytest.fixture
 def run_worker() -> Callable[[TrainerSpec], Any]:
     """Runs the trainer's main function in this process; returns its report."""
-    from tasks.storage import write_file_atomically
+    from tasks.core.storage import write_file_atomically
     from tasks.training.specification import TrainerReport
     from tasks.training.worker import main
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.distributed.tensor import DTensor
 
-from tasks.contracts import TrainingPlan
+from tasks.contracts.training import TrainingPlan
 from tasks.training import trainers, worker
 
 

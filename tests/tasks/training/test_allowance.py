@@ -9,9 +9,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from flows.cli import app
-from tasks.errors import BudgetError, InputError
-from tasks.storage import Store, open_store
+from perennial.cli.app import app
+from tasks.core.errors import BudgetError, InputError
+from tasks.core.storage import Store, open_store
 from tasks.training.allowance import answer, ask, open_requests, with_allowance
 from tasks.training.config import BudgetConfig
 from tasks.training.planning import Spent, check_budget, with_price

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from tasks.contracts import DatasetRef, TrainingResult
-from tasks.errors import InputError, LineageError
-from tasks.storage import Store
+from tasks.contracts.references import DatasetRef
+from tasks.contracts.training import TrainingResult
+from tasks.core.errors import InputError, LineageError
+from tasks.core.storage import Store
 from tasks.training import execution
 from tasks.training.config import BudgetConfig, DpoConfig
 from tasks.training.reporting import training_table
 from tasks.training.specification import DpoMethod, SftMethod
+from tests.support.tiny_model import desk_row
 from tests.tasks.training.conftest import quick_sft
-from tests.tiny_model import desk_row
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler
 
-from tasks.errors import TrainingError
+from tasks.core.errors import TrainingError
 from tasks.training.ledger import Ledger, RowLedger, check_ledger, read_ledger
 
 ROWS = ["a", "b", "c", "d", "e"]

@@ -10,12 +10,13 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from tasks.contracts import FolderRef, TrainingResult
-from tasks.errors import StoreError, TrainingError
+from tasks.contracts.references import FolderRef
+from tasks.contracts.training import TrainingResult
+from tasks.core.errors import StoreError, TrainingError
 from tasks.modeling.loading import load_base, load_with_adapter
 from tasks.training import execution, merging
 from tasks.training.config import SftConfig, TrainingConfig
-from tests.candidates import make_candidate
+from tests.support.candidates import make_candidate
 
 
 @pytest.fixture(scope="module")

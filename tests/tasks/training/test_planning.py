@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.contracts import TrainingPlan
-from tasks.errors import BudgetError, ConfigError
+from tasks.contracts.training import TrainingPlan
+from tasks.core.errors import BudgetError, ConfigError
 from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig, TrainingConfig
 from tasks.training.planning import (
     PACKED_ATTENTION,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.errors import ConfigError, ModelNotFoundError, OutOfMemoryError, PerennialError, QualityLimitError
+from tasks.core.errors import ConfigError, ModelNotFoundError, OutOfMemoryError, PerennialError, QualityLimitError
 from tasks.training.hardware import find_hardware
 from tasks.training.planning import Hardware
 from tasks.training.preflight import Rows, check_device, check_fits_model, check_truncation

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
-from tasks.errors import ModelNotFoundError
+from tasks.core.errors import ModelNotFoundError
 from tasks.modeling.loading import load_tokenizer
 from tasks.modeling.prompts import render_prompt
 from tasks.training.rendering import IGNORED, render_example, render_pair, render_replies, stop_token_ids
-from tests.tiny_model import desk_pair, desk_row
+from tests.support.tiny_model import desk_pair, desk_row
 
 ROLES_FIRST = (
     "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"

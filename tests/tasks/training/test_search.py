@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tasks.contracts import SearchReport
-from tasks.errors import BudgetError, InputError, TrainingError
-from tasks.storage import run_store
+from tasks.contracts.training import SearchReport
+from tasks.core.errors import BudgetError, InputError, TrainingError
+from tasks.core.storage import run_store
 from tasks.tracking import RunStopped
 from tasks.training import search
 from tasks.training.config import SearchConfig, SftConfig, TrainingConfig

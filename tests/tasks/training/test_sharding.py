@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import distributed
 
-from tasks.errors import ConfigError, TrainingError
+from tasks.core.errors import ConfigError, TrainingError
 from tasks.training.config import DpoConfig, LoraSettings
 from tasks.training.sharding import check_sharded, held_share, loading_options, own_weights, whole
 from tasks.training.specification import DpoMethod, SftMethod, TrainerEvent, TrainerSpec

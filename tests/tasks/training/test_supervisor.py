@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.contracts import TrainingPlan
-from tasks.errors import OutOfMemoryError, QualityLimitError, TrainingError
+from tasks.contracts.training import TrainingPlan
+from tasks.core.errors import OutOfMemoryError, QualityLimitError, TrainingError
 from tasks.training.specification import SftMethod, TrainerEvent, TrainerSpec
 from tasks.training.supervisor import SupervisedRun, supervise
 from tests.tasks.training.conftest import quick_sft

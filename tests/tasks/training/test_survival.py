@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.errors import StoreError
+from tasks.core.errors import StoreError
 from tasks.training.config import DpoConfig, KtoConfig, LoraSettings
 from tasks.training.specification import DpoMethod, KtoMethod, SftMethod, TrainerEvent, TrainerSpec
 from tasks.training.supervisor import SupervisedRun, read_curve, supervise

@@ -14,12 +14,12 @@ import torch
 from torch.nn.attention import varlen
 from torch.nn.functional import scaled_dot_product_attention
 
-from tasks.storage import Store
+from tasks.core.storage import Store
 from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, LoraSettings
 from tasks.training.planning import PACKED_ATTENTION
 from tasks.training.specification import DpoMethod, KtoMethod, SftMethod, TrainerReport, TrainerSpec
+from tests.support.tiny_model import desk_row
 from tests.tasks.training.conftest import by_rewards
-from tests.tiny_model import desk_row
 
 RunWorker = Callable[[TrainerSpec], TrainerReport]
 

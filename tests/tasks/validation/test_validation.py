@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.errors import PerennialError, QualityLimitError
-from tasks.storage import Store, open_store
+from tasks.core.errors import PerennialError, QualityLimitError
+from tasks.core.storage import Store, open_store
 from tasks.validation import ValidationConfig, validate
 from tasks.validation.checking import Checked, check_rows, results_document
 from tasks.validation.features import latin_share, row_features

@@ -1,0 +1,1 @@
+"""What the pages call: configuration, GPU pools, approvals, run names, requests."""

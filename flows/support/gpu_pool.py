@@ -1,0 +1,194 @@
+"""How a stage that wants a GPU reaches one: as a run of its own deployment, on the pool whose workers have the GPUs.
+
+Without such a deployment the stage runs in the process that asks for it, so that one page serves a laptop and a cluster.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect import Flow, State, get_run_logger, runtime
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterIdempotencyKey,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.concurrency.sync import concurrency
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Cancelling
+from pydantic import BaseModel, TypeAdapter
+
+from tasks.core.errors import HandOverError
+from tasks.core.paging import every
+from tasks.core.stage import before_work
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+GPU_SLOTS = "gpu-slots"
+"""Prefect's global concurrency limit, as large as the number of GPUs; `perennial deploy` makes it."""
+LEASE_SECONDS = 300.0
+"""How long the slot of a killed run stays taken. A lease is renewed at three quarters of it, and a server that is away at
+that moment costs the run its slot and its process; so it is not shorter, though a minute would free the GPU sooner."""
+POLL_SECONDS = 5.0
+MAX_OUTAGE_SECONDS = 900.0
+
+
+def on_gpu_pool(stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The stage's result, from the deployment ``<stage>/<stage>`` where there is one, else from this process.
+
+    The child's parameters and its result are contracts as JSON, so both pools must reach the same store and results. The
+    same run, started again, finds the child that it had started while that works; a child that crashed is started once more.
+
+    Raises:
+        HandOverError: The child did not complete; in its own words.
+    """
+    name = f"{stage.name}/{stage.name}"
+    if not _is_elsewhere(name):
+        return stage(*args, **kwargs)
+    bound = inspect.signature(stage.fn).bind(*args, **kwargs)
+    parameters = {key: _as_json(value) for key, value in bound.arguments.items()}
+    waiting = f"{stage.name}-{runtime.flow_run.name}"  # its name until it starts and names itself
+    for again in (False, True):
+        key = _key(stage.name, runtime.flow_run.run_count, again)
+        child = _at_work(stage.name, parameters) or run_deployment(
+            name, flow_run_name=waiting, parameters=parameters, idempotency_key=key, timeout=0
+        )
+        assert isinstance(child, FlowRun)
+        get_run_logger().info("Handed %s over to the run %s of %s", stage.name, child.name, child.work_pool_name)
+        ended = _await_end(child.id)
+        state = ended.state
+        if state is None or not state.is_crashed():
+            break
+        get_run_logger().warning("The run %s crashed: %s", ended.name, state.message)
+    assert state is not None
+    if not state.is_completed():
+        raise HandOverError(
+            f"flow run {ended.name} of {name}",
+            f"{state.name}: {state.message or 'no message'}",
+            "a completed run",
+            "Its log on Prefect's page says more; a retry of this run starts it again, and finished stages are kept.",
+        )
+    result = TypeAdapter(inspect.signature(stage.fn, eval_str=True).return_annotation).validate_python(state.result())
+    return result  # type: ignore[no-any-return]
+
+
+def on_gpu_pool_if(wanted: bool, stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The stage's result, by :func:`on_gpu_pool` if it is wanted there, else from this process."""
+    return on_gpu_pool(stage, *args, **kwargs) if wanted else stage(*args, **kwargs)
+
+
+@contextmanager
+def gpu_slot() -> Iterator[None]:
+    """Holds one of the server's GPU slots from the first stage of the block that works to the block's end.
+
+    A block whose stages are all kept from before waits for no slot. Without the limit there is nothing to wait for: one
+    machine, one run.
+    """
+    with ExitStack() as held:
+        taken, own = False, copy_context()
+
+        def take() -> None:
+            nonlocal taken
+            if not taken:
+                # In the flow's own context: Prefect gives back what was taken inside a task when that task ends.
+                own.run(held.enter_context, _taken_slot())
+                taken = True
+
+        with before_work(take):
+            yield
+
+
+@contextmanager
+def _taken_slot() -> Iterator[None]:
+    """A slot, after a line in the log where it has to be waited for."""
+    try:
+        with get_client(sync_client=True) as client:
+            limit = client.read_global_concurrency_limit_by_name(GPU_SLOTS)
+    except ObjectNotFound:
+        yield
+        return
+    if limit.active_slots >= limit.limit:
+        get_run_logger().info("Waits for a GPU: %d of %d slots are taken", limit.active_slots, limit.limit)
+    with concurrency(GPU_SLOTS, occupy=1, strict=True, lease_duration=LEASE_SECONDS):
+        get_run_logger().info("Holds a GPU slot")
+        yield
+
+
+def cancel_children(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Hook for a run that was cancelled or whose process died: what it handed over ends with it and frees its GPU.
+
+    Prefect's workers stop the process of the cancelled run alone.
+    """
+    with get_client(sync_client=True) as client:
+        _cancel_below(client, flow_run.id)
+
+
+def _cancel_below(client: SyncPrefectClient, parent: UUID) -> None:
+    below = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent]))
+    for child in list(every(lambda limit, offset: client.read_flow_runs(flow_run_filter=below, limit=limit, offset=offset))):
+        if child.deployment_id is None:
+            _cancel_below(client, child.id)
+        elif child.state is None or not child.state.is_final():
+            client.set_flow_run_state(child.id, Cancelling(message="The run that handed this over has ended."))
+
+
+def _is_elsewhere(deployment: str) -> bool:
+    """Whether the deployment exists on another pool than this run's: a child must not wait for its parent's own slot."""
+    with get_client(sync_client=True) as client:
+        try:
+            target = client.read_deployment_by_name(deployment).work_pool_name
+        except ObjectNotFound:
+            return False
+        own = client.read_flow_run(UUID(str(runtime.flow_run.root_flow_run_id))).work_pool_name
+    return target is not None and target != own
+
+
+def _key(stage: str, attempt: int, again: bool) -> str:
+    """What names a child of this run, so that asking for it twice starts it once."""
+    return f"{runtime.flow_run.id}-{attempt}-{stage}" + ("-again" if again else "")
+
+
+def _at_work(stage: str, parameters: dict[str, Any]) -> FlowRun | None:
+    """A child that an earlier attempt of this run started for the same work, and that has not ended."""
+    earlier = [_key(stage, attempt, again) for attempt in range(1, runtime.flow_run.run_count) for again in (False, True)]
+    if not earlier:
+        return None
+    alive = FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
+    wanted = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=earlier), state=FlowRunFilterState(type=alive))
+    with get_client(sync_client=True) as client:
+        return next((one for one in client.read_flow_runs(flow_run_filter=wanted) if one.parameters == parameters), None)
+
+
+def _await_end(flow_run_id: UUID) -> FlowRun:
+    """The run in its final state; a server that is away for less than ``MAX_OUTAGE_SECONDS`` is waited for."""
+    last_answer = time.monotonic()
+    with get_client(sync_client=True) as client:
+        while True:
+            try:
+                run = client.read_flow_run(flow_run_id)
+                last_answer = time.monotonic()
+                if run.state is not None and run.state.is_final():
+                    return run
+            except (httpx.TransportError, PrefectHTTPStatusError):
+                if time.monotonic() - last_answer > MAX_OUTAGE_SECONDS:
+                    raise
+            time.sleep(POLL_SECONDS)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_as_json(one) for one in value]
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -1,0 +1,1 @@
+"""The product around the flows: command line, services, operations."""

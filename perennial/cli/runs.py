@@ -1,0 +1,107 @@
+"""Runs: start one, plan it, look at it, set two side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perennial.cli.shared import (
+    ConfigOption,
+    StoreOption,
+    console,
+    explained_errors,
+    find_record,
+    load,
+    load_for_flow,
+    print_pairs,
+    print_record,
+    say,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def retrain(config: ConfigOption) -> None:
+    """Runs the whole job: prepare, train, benchmark, decide, register, dossier."""
+    with explained_errors():
+        settings = load_for_flow(config)
+        from perennial.cli.terminal import StageLines
+        from perennial.operations import embedded
+
+        with embedded.prefect_api(say):
+            from flows.retrain import retrain as retrain_flow
+
+            with StageLines(console).showing():
+                outcome = retrain_flow(settings)
+        if outcome.promoted_by:
+            console.print(f"{outcome.decision.outcome}. The run {outcome.promoted_by} registers it and writes the dossier.")
+            return
+        print_record(find_record(settings.store, outcome.run_name), settings.store)
+
+
+@app.command()
+def plan(config: ConfigOption) -> None:
+    """Prints what `retrain` would do: rows, stages, steps, estimated time. Writes no model and moves no alias."""
+    with explained_errors():
+        settings = load(config)
+        from perennial.operations.planning import plan_retrain
+
+        for title, lines in plan_retrain(settings):
+            print_pairs(title, lines)
+
+
+@app.command()
+def search(
+    config: ConfigOption,
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Trials in all; more of them go on from where it ended.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Configuration to write; an existing file is not overwritten.")],
+) -> None:
+    """Tries learning rates, ranks and epochs on the rows that `retrain` trains on; writes the best as a configuration."""
+    with explained_errors():
+        settings = load_for_flow(config)
+        from perennial.cli.terminal import StageLines
+        from perennial.operations import embedded
+
+        study_uri = f"sqlite:///{embedded.home() / 'search.db'}"
+        with embedded.prefect_api(say):
+            from flows.search import check_out, trial_lines, write_winner
+            from flows.search import search as search_flow
+
+            check_out(out)
+            with StageLines(console).showing():
+                report = search_flow(settings, trials, study_uri)
+        write_winner(config, out, report)
+        print_pairs(f"{len(report.trials)} trials, best first", trial_lines(report))
+        for note in report.notes:
+            console.print(note, highlight=False)
+        console.print(f"The best settings are in {out}.", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="Run name, `latest`, or `MODEL/latest` in a store of several.")] = "latest",
+    store: StoreOption = ".perennial/store",
+) -> None:
+    """Prints a run's dossier: verdict, scores, reasons, where the page is."""
+    with explained_errors():
+        print_record(find_record(store, run), store)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A run.")],
+    second: Annotated[str, typer.Argument(help="The run to set beside it, or `latest`, `MODEL/latest`.")],
+    store: StoreOption = ".perennial/store",
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained page to this file too.")] = None,
+) -> None:
+    """Sets two runs side by side: rows by stage, what was removed and why, scores, decision."""
+    with explained_errors():
+        from perennial.operations.comparison import compare_runs
+
+        for block in compare_runs(store, first, second, html):
+            print_pairs(*block)
+        if html:
+            console.print(f"\npage  {html}", soft_wrap=True)

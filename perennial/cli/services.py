@@ -1,0 +1,85 @@
+"""Processes that stay up: the pages of the embedded servers, the alert bridge, the guard."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perennial.cli.shared import (
+    console,
+    explained_errors,
+    say,
+)
+from tasks.core.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command()
+def server(
+    port: Annotated[int, typer.Option(help="Port of Prefect's page.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's page.")] = 5000,
+) -> None:
+    """Serves Prefect's and MLflow's pages over the embedded state, until Ctrl-C."""
+    with explained_errors():
+        from perennial.operations import embedded
+        from perennial.operations.credential import read_credential
+
+        embedded.prepare_environment()
+        with embedded.servers(port, mlflow_port, say) as (prefect_url, mlflow_url):
+            credential = read_credential(embedded.home())
+            lines = [f"Prefect  {prefect_url}", f"MLflow   {mlflow_url}", f"Login    {credential}", "Ctrl-C stops both."]
+            console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+            embedded.wait_for_interrupt()
+
+
+@app.command("alert-bridge")
+def alert_bridge(
+    config: Annotated[Path, typer.Option("--config", "-c", help="YAML settings of the bridge; see docs/configuration.md.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8080,
+) -> None:
+    """Takes in alerts over HTTP and makes them runs of `retrain-on-alert`, until Ctrl-C."""
+    with explained_errors():
+        from perennial.operations import embedded
+
+        embedded.prepare_environment()
+        embedded.use_running_server()
+        from flows.support.config import load_settings
+        from perennial.services.alert_bridge import serve
+        from tasks.alerts import BridgeConfig
+        from tasks.alerts.authentication import read_secrets
+
+        serve(load_settings(config, BridgeConfig), read_secrets(os.environ), host, port)
+
+
+@app.command()
+def guard(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration; see examples/.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="An exported policy, in place of a configuration.")] = None,
+    direction: Annotated[
+        str, typer.Option(help="`input` or `output` of the model; inputs are searched for injections.")
+    ] = "input",
+    export: Annotated[Path | None, typer.Option(help="Writes the policy to this file, and filters nothing.")] = None,
+) -> None:
+    """Filters lines, or JSON objects with a `text`, from standard input; what cannot be checked is blocked."""
+    with explained_errors():
+        from perennial.operations.embedded import prepare_environment
+
+        prepare_environment()
+        from perennial.services.guard import choose_policy, export_policy, filter_lines
+
+        if direction not in ("input", "output"):
+            raise ConfigError("--direction", direction, "input or output", "Name one of them.")
+        rules = choose_policy(config, policy)
+        if export is not None:
+            export_policy(rules, export)
+            console.print(f"The policy is in {export}.", soft_wrap=True)
+            return
+        for line in filter_lines(rules, sys.stdin.buffer, "input" if direction == "input" else "output"):
+            sys.stdout.buffer.write(f"{line}\n".encode())
+            sys.stdout.buffer.flush()

@@ -1,0 +1,114 @@
+"""What every command shares: options, the console, configuration, errors in one message."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tasks.core.addresses import without_secrets
+from tasks.core.errors import PerennialError
+
+console = Console()
+errors = Console(stderr=True)
+
+StoreOption = Annotated[str, typer.Option(help="The store that the run wrote to.")]
+NameOption = Annotated[str, typer.Option(help="Who decides; goes on record as you write it.")]
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration; see examples/.")]
+
+
+def load(path: Path) -> Any:
+    """The configuration, after the embedded environment is prepared."""
+    from perennial.operations import embedded
+
+    embedded.prepare_environment()
+    from flows.support.config import load_config
+
+    return load_config(path)
+
+
+def load_for_flow(path: Path) -> Any:
+    """The configuration as a flow may be given it: Prefect stores what a flow is given."""
+    settings = load(path)
+    from flows.support.config import sent_to_prefect
+
+    return sent_to_prefect(settings)
+
+
+def find_record(store_uri: str, run: str) -> dict[str, Any]:
+    """A run's record; see :func:`tasks.dossier.summary.read_record`."""
+    from tasks.dossier.summary import read_record
+
+    return read_record(store_uri, run)
+
+
+def print_record(record: dict[str, Any], store_uri: str) -> None:
+    """Prints a record as titled blocks."""
+    from tasks.dossier.summary import summary_lines
+
+    for title, lines in summary_lines(record, store_uri):
+        print_pairs(title, lines)
+
+
+def print_pairs(title: str, lines: list[tuple[str, ...]], num_text_columns: int = 1) -> None:
+    """Prints a titled block whose lines are aligned columns: text to the left, figures to the right."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for index in range(max((len(line) for line in lines), default=0)):
+        table.add_column(justify="left" if index < num_text_columns or len(lines[0]) <= 2 else "right", overflow="fold")
+    for line in lines:
+        table.add_row(*(escape(without_secrets(cell)) for cell in line))
+    console.print()
+    console.print(escape(title), style="bold", highlight=False, soft_wrap=True)  # a table's own title wraps at its width
+    console.print(table, highlight=False)
+
+
+def say(line: str) -> None:
+    """Prints one dim line: what is being waited for."""
+    console.print(f"[dim]{escape(line)} ...[/]", highlight=False)
+
+
+@contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turns the project's errors, and a server's, into one message and their exit code.
+
+    Anything else is a defect and shows its trace.
+    """
+    try:
+        yield
+    except PerennialError as error:
+        _exit_with(error)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. Finished stages are kept; the same command continues from there.")
+        sys.exit(130)
+    except Exception as error:
+        if (explained := _servers_error(error)) is None:
+            raise
+        _exit_with(explained)
+
+
+def _exit_with(error: PerennialError) -> NoReturn:
+    errors.print(f"[red bold]{type(error).__name__}[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    sys.exit(error.exit_code)
+
+
+def _servers_error(error: BaseException | None) -> PerennialError | None:
+    """What a server's client raised, without the server's answer, which repeats what it was sent; None for a defect."""
+    import httpx
+
+    while error is not None and not isinstance(error, httpx.HTTPError):
+        error = error.__cause__
+    if isinstance(error, httpx.HTTPStatusError):
+        where = f"{error.request.method} {error.request.url.copy_with(query=None, userinfo=b'')}"
+        todo = "Compare the versions of both sides (`perennial doctor`), then read the server's log."
+        return PerennialError(where, f"status {error.response.status_code}", "an answer of Prefect's or MLflow's", todo)
+    if isinstance(error, httpx.HTTPError):
+        todo = "Look whether it runs (`perennial doctor`), then run again: finished stages are kept."
+        return PerennialError("a server", f"no answer ({type(error).__name__})", "Prefect's or MLflow's", todo)
+    return None

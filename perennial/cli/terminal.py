@@ -1,0 +1,73 @@
+"""What a person at the terminal sees of a run: one line per stage, with a bar and an ETA while it works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from flows.support.output import outlive_readers
+from tasks.core.progress import Progress as StageState
+from tasks.core.progress import listening
+
+
+class StageLines:
+    """Listens to the stages and draws them: finished ones as printed lines, the working one as a live bar.
+
+    Without a terminal (a log file, CI) only the printed lines appear.
+
+    Args:
+        console: Where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[detail]}"),
+            console=console,
+            transient=True,
+        )
+        self._open: dict[str, tuple[TaskID, float]] = {}
+
+    def __call__(self, state: StageState, /) -> None:
+        """Draws one state of one stage."""
+        if state.finished:
+            self._finish(state)
+            return
+        if state.stage not in self._open:
+            bar = self._bars.add_task(state.stage, total=None, unit=state.unit, detail="")
+            self._open[state.stage] = (bar, time.monotonic())
+        bar, _ = self._open[state.stage]
+        self._bars.update(bar, completed=state.done, total=state.total or None, detail=escape(state.detail))
+
+    def _finish(self, state: StageState) -> None:
+        seconds = " " * 8
+        if state.stage in self._open:
+            bar, started = self._open.pop(state.stage)
+            self._bars.remove_task(bar)
+            seconds = f"{time.monotonic() - started:6.1f} s"
+        self._console.print(
+            f"[green]✓[/] {state.stage:<22} {seconds}  {escape(state.detail)}", highlight=False, soft_wrap=True
+        )
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Draws every stage that runs inside the block, which goes on when what it draws is no longer read (``| tee``)."""
+        outlive_readers()
+        with listening(self):
+            if self._console.is_terminal:
+                with Live(self._bars, console=self._console, refresh_per_second=4, transient=True):
+                    yield
+            else:
+                yield

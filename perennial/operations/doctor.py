@@ -1,0 +1,396 @@
+"""What `perennial doctor` looks at: everything a retrain needs, each with what was found and what to do about it.
+
+Nothing is trained, registered or scheduled; a probe file is written to the store. A check never stops the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+
+from flows.support.config import RetrainConfig
+from perennial.operations.embedded import home, running_server
+from tasks.core.addresses import without_secrets
+from tasks.core.errors import PerennialError
+from tasks.core.paging import every_async
+from tasks.core.storage import Store
+
+MIN_FREE_BYTES = 5 * 10**9
+"""A training's checkpoints, a copy of the base model and a benchmark of a 7B model's adapter fit in it."""
+MAX_CLOCK_SKEW_SECONDS = 30.0
+_DISTRIBUTION = "perennial-llm"
+_CHECKS: list[tuple[str, Callable[[RetrainConfig | None], Iterator[Finding]]]] = []
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: ``fault`` must be mended before a retrain can work, ``note`` is worth knowing."""
+
+    check: str
+    status: Literal["ok", "note", "fault"]
+    found: str
+    todo: str = ""
+
+
+def examine(settings: RetrainConfig | None) -> Iterator[Finding]:
+    """Every finding, in the order in which a retrain would need the things.
+
+    Args:
+        settings: The configuration to examine; without one, only what every retrain needs.
+    """
+    for name, check in _CHECKS:
+        try:
+            for finding in check(settings):
+                yield replace(finding, found=without_secrets(finding.found), todo=without_secrets(finding.todo))
+        except PerennialError as error:
+            yield Finding(name, "fault", f"{error.where}: {error.found}", error.todo)
+
+
+def _check(name: str) -> Callable[[Callable[[RetrainConfig | None], Iterator[Finding]]], None]:
+    def register(function: Callable[[RetrainConfig | None], Iterator[Finding]]) -> None:
+        _CHECKS.append((name, function))
+
+    return register
+
+
+# ---------------------------------------------------------------------------------------------------------- this machine
+
+
+@_check("packages")
+def _packages(settings: RetrainConfig | None) -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    extras = importlib.metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
+    wrong, absent = [], set()
+    for requirement in map(Requirement, importlib.metadata.requires(_DISTRIBUTION) or []):
+        wanted_by = [
+            name for name in ("", *extras) if not requirement.marker or requirement.marker.evaluate({"extra": name})
+        ]
+        if not wanted_by:
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            if "" in wanted_by:
+                wrong.append(f"{requirement.name} is not installed")
+            else:
+                absent.update({*wanted_by} - {"all", "dev"})
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version}, wanted {requirement.specifier}")
+    if wrong:
+        yield Finding("packages", "fault", "; ".join(sorted(set(wrong))), "Install with `-c constraints.txt`.")
+    else:
+        yield Finding("packages", "ok", "every installed package has a supported version")
+    if absent:
+        yield Finding(
+            "packages", "note", f"not installed: {', '.join(sorted(absent))}", "Install perennial-llm[EXTRA] if wanted."
+        )
+
+
+@_check("disk")
+def _disk(settings: RetrainConfig | None) -> Iterator[Finding]:
+    folder = home()
+    free = shutil.disk_usage(folder).free
+    status: Literal["ok", "fault"] = "ok" if free >= MIN_FREE_BYTES else "fault"
+    yield Finding(
+        "disk",
+        status,
+        f"{free / 1e9:.1f} GB free under {folder}",
+        "" if status == "ok" else "Make room, or set PERENNIAL_HOME.",
+    )
+
+
+@_check("GPU")
+def _gpu(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        yield Finding("GPU", "note", "PyTorch is not installed", "Install perennial-llm[training] where models are trained.")
+        return
+    from tasks.training.hardware import find_hardware
+
+    hardware = find_hardware(settings.training.sft.device if settings else "auto")
+    memory = f"{hardware.memory_bytes / 1e9:.0f} GB free"
+    if hardware.device == "cuda":
+        yield Finding("GPU", "ok", f"{hardware.num_devices} x {hardware.name}, {memory}")
+    else:
+        yield Finding(
+            "GPU",
+            "note",
+            f"none; training runs on the {hardware.name}, {memory}",
+            "Fine for models of some 100M parameters.",
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- the configuration
+
+
+@_check("data")
+def _data(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None:
+        return
+    further = [(f"mixture.{one.name}", one.source) for one in settings.mixture]
+    for name, source in (("examples", settings.examples), *further, ("preferences", settings.preferences)):
+        if source is None:
+            continue
+        path = Path(source.path)
+        if path.exists() and os.access(path, os.R_OK):
+            yield Finding("data", "ok", f"{name}: {source.path}")
+        elif "://" in source.path or (path.suffix == "" and source.path.count("/") == 1 and not path.parent.exists()):
+            yield Finding("data", "note", f"{name}: {source.path} is not on this machine", "It is read when the run starts.")
+        else:
+            yield Finding(
+                "data", "fault", f"{name}: {source.path} cannot be read", f"Correct {name}.path or its permissions."
+            )
+
+
+@_check("store")
+def _store(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None:
+        return
+    store = Store(settings.store)
+    probe = str(time.time()).encode()
+    store.write_named("doctor.txt", probe)
+    if store.read_named("doctor.txt") != probe:
+        yield Finding(
+            "store", "fault", f"{store.uri} does not return what was written", "Use a store with read-after-write."
+        )
+    else:
+        yield Finding("store", "ok", f"{store.uri} can be written and read")
+
+
+@_check("base model")
+def _base_model(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None:
+        return
+    from tasks.modeling.resolution import locate
+
+    source = settings.training.base_model.source
+    if locate(settings.training.base_model) is None:
+        yield Finding(
+            "base model", "note", f"{source} is a hub id", "It is fetched, or found in the hub's cache, when the run starts."
+        )
+    else:
+        yield Finding("base model", "ok", f"{source} is here")
+
+
+@_check("name model")
+def _name_model(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None or settings.prepare.pii.mode == "turbo":
+        return
+    model = settings.prepare.pii.ner.model
+    if Path(model).is_dir() or ("/" not in model and importlib.util.find_spec(model) is not None):
+        yield Finding("name model", "ok", f"{model} is installed")
+    elif settings.prepare.pii.ner.engine == "spacy":
+        todo = "Install it (`pip install --no-deps`), name a folder, or set pii.mode to turbo."
+        yield Finding("name model", "fault", f"{model} is not installed", todo)
+    else:
+        yield Finding(
+            "name model", "note", f"{model} is not a folder here", "It is looked for in the hub's cache when the run starts."
+        )
+
+
+@_check("PII key")
+def _pii_key(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None:
+        return
+    pii = settings.prepare.pii
+    keyed = {"hash", "surrogate"} & {pii.operator, *pii.operators.values()}
+    if not keyed:
+        return
+    if pii.key_block or os.environ.get(pii.key_env):
+        yield Finding("PII key", "ok", f"the Secret block {pii.key_block}" if pii.key_block else f"{pii.key_env} is set")
+    else:
+        todo = f"Set {pii.key_env}, or name a Prefect Secret block in pii.key_block."
+        yield Finding("PII key", "fault", f"no key, and pii uses {' and '.join(sorted(keyed))}", todo)
+
+
+# --------------------------------------------------------------------------------------------------------------- the servers
+
+
+@_check("Prefect")
+def _prefect(settings: RetrainConfig | None) -> Iterator[Finding]:
+    url = os.environ.get("PREFECT_API_URL") or running_server()
+    if not url:
+        yield Finding("Prefect", "ok", "embedded: each run starts a server of its own", "")
+        return
+    try:
+        answer = httpx.get(f"{url}/health", timeout=10)
+        answer.raise_for_status()
+        skew = abs(email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time())
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, KeyError) as error:
+        todo = "Start the server, or correct PREFECT_API_URL."
+        yield Finding("Prefect", "fault", f"{url} does not answer ({type(error).__name__})", todo)
+        return
+    try:
+        yield from asyncio.run(_served(url, settings))
+    except Exception as error:
+        todo = "Compare its version with this one's; with authentication on, set PREFECT_API_AUTH_STRING."
+        yield Finding("Prefect", "fault", f"{url} refuses ({type(error).__name__})", todo)
+    if skew > MAX_CLOCK_SKEW_SECONDS:
+        todo = "Synchronise both clocks (NTP): schedules and leases depend on them."
+        yield Finding("clock", "fault", f"{skew:.0f} s from the Prefect server's", todo)
+    else:
+        yield Finding("clock", "ok", f"{skew:.0f} s from the Prefect server's")
+
+
+async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
+    import prefect
+    from prefect.client.orchestration import get_client
+
+    findings = []
+    async with get_client() as client:
+        version = await client.api_version()
+        same = version.split(".")[:2] == prefect.__version__.split(".")[:2]
+        findings.append(
+            Finding(
+                "Prefect",
+                "ok" if same else "fault",
+                f"{url}, version {version}",
+                "" if same else f"Run {prefect.__version__} on both.",
+            )
+        )
+        deployments = await every_async(lambda limit, offset: client.read_deployments(limit=limit, offset=offset))
+        flows = await every_async(lambda limit, offset: client.read_flows(limit=limit, offset=offset))
+        flow_names = {flow.id: flow.name for flow in flows}
+        if not deployments:
+            todo = "perennial deploy"
+            findings.append(Finding("deployments", "note", "none", todo))
+        for deployment in deployments:
+            findings.append(_scheduled(deployment, f"{flow_names.get(deployment.flow_id)}/{deployment.name}"))
+        own = [deployment for deployment in deployments if "perennial" in deployment.tags]
+        if own:
+            findings += [_deployed(own), await _slots(client), *await _watchmen(client)]
+        found = await every_async(lambda limit, offset: client.read_work_pools(limit=limit, offset=offset))
+        pools = {pool.name: pool for pool in found}
+        for name in sorted({str(deployment.work_pool_name) for deployment in deployments if deployment.work_pool_name}):
+            if name not in pools:
+                findings.append(Finding("work pool", "fault", f"{name} does not exist", "perennial deploy"))
+                continue
+            known = await every_async(
+                lambda limit, offset, name=name: client.read_workers_for_work_pool(name, limit=limit, offset=offset)  # type: ignore[misc]
+            )
+            workers = [worker for worker in known if str(worker.status).endswith("ONLINE")]
+            if pools[name].is_paused:
+                findings.append(Finding("work pool", "fault", f"{name} is paused", f"prefect work-pool resume {name}"))
+            elif not workers:
+                findings.append(
+                    Finding("work pool", "fault", f"{name} has no worker online", f"prefect worker start --pool {name}")
+                )
+            else:
+                findings.append(Finding("work pool", "ok", f"{name}: {len(workers)} online"))
+    return findings
+
+
+def _deployed(deployments: list[Any]) -> Finding:
+    """Whether what is deployed is of this code's version."""
+    from perennial.operations.deploying import code_version
+
+    own = code_version()
+    others = [one for one in deployments if one.version != own]
+    if not others:
+        return Finding("deployed", "ok", f"by version {own}")
+    version = others[0].version
+    by = f"by version {version}, and this is {own}" if version else "nobody says by which version"
+    number = f" ({len(others)} of {len(deployments)} deployments)"
+    return Finding("deployed", "fault", by + number, "perennial deploy, for each file of deployments")
+
+
+async def _slots(client: Any) -> Finding:
+    """The limit that keeps two runs off one GPU."""
+    from prefect.exceptions import ObjectNotFound
+
+    from flows.support.gpu_pool import GPU_SLOTS
+
+    try:
+        limit = await client.read_global_concurrency_limit_by_name(GPU_SLOTS)
+    except ObjectNotFound:
+        return Finding("GPU slots", "fault", f"there is no limit {GPU_SLOTS}: runs may share a GPU", "perennial deploy")
+    if not limit.active:
+        todo = f"prefect global-concurrency-limit enable {GPU_SLOTS}"
+        return Finding("GPU slots", "fault", f"the limit {GPU_SLOTS} is off: runs may share a GPU", todo)
+    return Finding("GPU slots", "ok", f"{limit.active_slots} of {limit.limit} taken")
+
+
+async def _watchmen(client: Any) -> list[Finding]:
+    """The automations that mark dead runs, and that start crashed ones once more."""
+    from perennial.operations.deploying import zombie_automation
+    from perennial.operations.restarting import restart_automation
+
+    findings = []
+    watchmen = (
+        ("dead runs", "are marked", zombie_automation().name),
+        ("crashed runs", "are started once more", restart_automation().name),
+    )
+    for check, what, name in watchmen:
+        found = await client.read_automations_by_name(name)
+        if not found:
+            findings.append(Finding(check, "fault", f"the automation `{name}` is missing", "perennial deploy"))
+        elif not any(one.enabled for one in found):
+            todo = f'prefect automation resume "{name}"'
+            findings.append(Finding(check, "fault", f"the automation `{name}` is off", todo))
+        else:
+            findings.append(Finding(check, "ok", f"{what} by an automation"))
+    return findings
+
+
+def _scheduled(deployment: Any, name: str) -> Finding:
+    """What a deployment's schedules say; one that was deployed turned off is no fault, one turned off since then is."""
+    from perennial.operations.deploying import deployed_schedules, resume_command
+
+    if deployment.paused:
+        return Finding("schedule", "fault", f"{deployment.name} is paused", resume_command(deployment))
+    active = [schedule for schedule in deployment.schedules if schedule.active]
+    if deployment.schedules and not active:
+        as_deployed = deployed_schedules(deployment)
+        off = [one for one in deployment.schedules if as_deployed.get(one.slug or "", True)]
+        if off:
+            todo = f"prefect deployment schedule resume {name} {off[0].id}"
+            return Finding("schedule", "fault", f"{deployment.name} has schedules, none active", todo)
+        first = "name its production log and " if deployment.name == "check-production" else ""
+        todo = f"To turn it on, {first}set `active: true` in its file of deployments, then `perennial deploy`."
+        return Finding("schedule", "note", f"{deployment.name}: off on purpose, as it was deployed", todo)
+    return Finding("schedule", "ok", f"{deployment.name}: {len(active) or 'no'} active")
+
+
+@_check("MLflow")
+def _mlflow(settings: RetrainConfig | None) -> Iterator[Finding]:
+    from tasks.tracking import connect, tracking_uri
+
+    try:
+        connect().search_experiments(max_results=1)
+    except PerennialError:
+        raise
+    except Exception as error:
+        todo = "Start the server, or correct MLFLOW_TRACKING_URI."
+        yield Finding("MLflow", "fault", f"{tracking_uri()} does not answer ({type(error).__name__})", todo)
+        return
+    yield Finding("MLflow", "ok", tracking_uri())
+
+
+@_check("alert queue")
+def _alert_queue(settings: RetrainConfig | None) -> Iterator[Finding]:
+    from tasks.alerts import BridgeConfig
+    from tasks.alerts.queue import read_backlog
+
+    path = Path(BridgeConfig.model_fields["queue"].default)
+    backlog = read_backlog(path)
+    if backlog is None:
+        return
+    if backlog.num_parked:
+        found = f"{backlog.num_parked} accepted alerts in {path} that no release running here could read"
+        yield Finding(
+            "alert queue", "fault", found, "Start the bridge with the release that took them, or raise them again."
+        )
+    else:
+        yield Finding("alert queue", "ok", f"{backlog.num_waiting} alerts wait in {path}")

@@ -1,0 +1,271 @@
+"""What `perennial plan` prints: what a retrain would read, train and compare, and about how long it would take."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from flows.support.config import RetrainConfig
+from tasks.contracts.training import BaseLanguageModel, TrainingPlan
+from tasks.core.rows import Row
+from tasks.core.storage import Store
+from tasks.ingest import SourceConfig
+from tasks.splitting import SplitConfig
+from tasks.training import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig
+
+if TYPE_CHECKING:
+    from tasks.training.planning import Hardware
+
+Block = tuple[str, list[tuple[str, ...]]]
+
+# Measured on two cores with the demo's rows; the first figure is start-up (server, imports), the second per row.
+_DATA_SECONDS = (40.0, 0.05)
+# English text, common tokenizers; and what a chat template puts around a question and its answer.
+_CHARS_PER_TOKEN, _TEMPLATE_TOKENS = 4.0, 30.0
+# Share of the training speed that batched generation reaches on a CPU: it is bound by memory. Measured, 135M parameters.
+_GENERATION_SPEED = 0.5
+
+
+def plan_retrain(settings: RetrainConfig) -> list[Block]:
+    """Titled blocks of lines. Reads the sources and resolves the base model; trains nothing, registers nothing.
+
+    The rows are those of the source: what validation, scrubbing and the audit will remove is not known before they run, so
+    the figures are upper bounds.
+    """
+    from tasks.modeling.resolution import resolve
+    from tasks.training.forecasting import forecast, training_speed
+    from tasks.training.planning import with_price
+
+    store = Store(settings.store)
+    rows, blocks, num_read = _read_examples(settings)
+    shares = _shares(len(rows), settings.prepare.splitting)
+    training, lora = settings.training, settings.training.sft.lora
+    base = resolve(training.base_model, store)
+    folder = store.fetch_folder(base.folder)
+    hardware, flops = _devices(settings)
+
+    def plan_training(
+        method: SftConfig | DpoConfig | KtoConfig | GrpoConfig, rows: list[Row], num_eval_rows: int
+    ) -> TrainingPlan:
+        plan = forecast(
+            folder,
+            base.num_parameters,
+            rows,
+            method,
+            lora=lora,
+            hardware=hardware,
+            flops_per_second=flops,
+            num_eval_rows=num_eval_rows,
+        )
+        return with_price(plan, training.budget)
+
+    sft = plan_training(training.sft, rows[: shares[0]], shares[1])
+    plans = {"sft": sft}
+    if settings.preferences:
+        pairs, preferences = _read("preferences", settings.preferences)
+        blocks.append(preferences)
+        num_read += len(pairs)
+        if settings_of_pairs := training.preference:
+            num_pairs, num_eval_pairs, _ = _shares(len(pairs), settings.prepare.splitting)
+            plans[settings_of_pairs.kind] = plan_training(settings_of_pairs, pairs[:num_pairs], num_eval_pairs)
+    if training.grpo:
+        plans["grpo"] = plan_training(training.grpo, rows[: shares[0]], 0)
+    blocks += [_split_block(*shares), _base_block(base), *map(_plan_block, plans.values())]
+    num_scored = min(shares[2], settings.benchmark.max_examples or shares[2])
+    seconds = {
+        "prepare": _DATA_SECONDS[0] + _DATA_SECONDS[1] * num_read,
+        **_judging_seconds(settings, rows, num_scored, sft, training_speed(base.num_parameters, hardware.device, flops)),
+        **{method: plan.estimated_seconds for method, plan in plans.items()},
+    }
+    if training.budget.has_ceiling:
+        blocks.append(_budget_block(list(plans.values()), training.budget))
+    blocks.append(_time_block(seconds, num_scored, settings))
+    return blocks
+
+
+def _read_examples(settings: RetrainConfig) -> tuple[list[Row], list[Block], int]:
+    """The rows of every source at its weight, a block for each source and one for the mixture, and how many were read."""
+    from tasks.mixing.weighting import mix_rows
+
+    rows, examples = _read("examples", settings.examples)
+    if not settings.mixture:
+        return rows, [examples], len(rows)
+    further = [_read(one.name, one.source) for one in settings.mixture]
+    sources = [
+        ("examples", 1.0, rows),
+        *((one.name, one.weight, read) for one, (read, _) in zip(settings.mixture, further, strict=True)),
+    ]
+    mixed, counts = mix_rows(sources, seed=settings.prepare.splitting.seed)
+    shares = [
+        (name, f"{taken} rows at weight {weight:g} ({taken / max(1, len(mixed)):.0%}), {duplicates} duplicates left out")
+        for (name, weight, _), (taken, duplicates) in zip(sources, counts, strict=True)
+    ]
+    mixture: Block = ("Mixture", [*shares, ("rows", str(len(mixed)))])
+    return list[Row](mixed), [examples, *(block for _, block in further), mixture], sum(len(read) for _, _, read in sources)
+
+
+def _devices(settings: RetrainConfig) -> tuple[Hardware, float]:
+    """What to plan for and how many floating-point operations a second one of it does: as declared, or as found."""
+    from tasks.training.planning import declared_hardware
+
+    if declared := settings.training.hardware:
+        return declared_hardware(declared), declared.flops_per_second
+    from tasks.training.forecasting import measure_flops
+    from tasks.training.hardware import find_hardware
+
+    device = settings.training.sft.device
+    return find_hardware(device), measure_flops(device)
+
+
+def _judging_seconds(
+    settings: RetrainConfig, rows: list[Row], num_scored: int, sft: TrainingPlan, speed: float
+) -> dict[str, float]:
+    """Seconds of the stages in which models answer: the fit verdict, the benchmark, the red team.
+
+    Two models are judged, base and candidate; a champion is a third where one reigns. The fit verdict's first way is the
+    base model as it is asked anyway.
+
+    Args:
+        settings: The whole configuration.
+        rows: The rows of all sources.
+        num_scored: Frozen examples that models are compared on.
+        sft: The plan of supervised training.
+        speed: Training tokens a second of one device.
+    """
+    row_tokens = sft.num_tokens / max(1, sft.num_rows)
+
+    def answers(number: int, prompt_tokens: float, new_tokens: int) -> float:
+        """Replies, and one pass without gradients over each prompt: half of a training pass with frozen weights."""
+        return number * (new_tokens / _GENERATION_SPEED + 0.5 * prompt_tokens) / speed
+
+    seconds = {}
+    fit, scoring = settings.fit, settings.benchmark
+    ways = _ways_of_asking(settings, rows)
+    if fit.enabled and ways:
+        number = min(num_scored, fit.max_examples)
+        added = fit.max_added_chars / _CHARS_PER_TOKEN
+        asked = sum(2 * row_tokens + (added if way != "prompt" else 0) for way in ways) / len(ways)
+        seconds[f"fit ({', '.join(ways)})"] = len(ways) * answers(number, asked, scoring.max_new_tokens)
+    # The reference replies are weighed too.
+    seconds["benchmark"] = 2 * answers(num_scored, 2 * row_tokens, scoring.max_new_tokens)
+    if scoring.retention:
+        seconds["general questions"] = 2 * 0.5 * _count_general_tokens() / speed
+    if settings.redteam.enabled:  # seven kinds of prompts, one of them in pairs, and personal values
+        number = 9 * settings.redteam.max_probes_per_kind
+        seconds["red team"] = 2 * answers(number, row_tokens, settings.redteam.max_new_tokens)
+    return seconds
+
+
+def _ways_of_asking(settings: RetrainConfig, rows: list[Row]) -> list[str]:
+    """The other ways in which the fit verdict asks the base model, by their names there."""
+    fit = settings.fit
+    return [
+        *(["prompt"] if fit.prompt else []),
+        *(["few-shot"] if fit.num_shots else []),
+        *(["retrieval"] if fit.documents or any(row.get("context") for row in rows) else []),
+    ]
+
+
+def _count_general_tokens() -> float:
+    """About how many tokens the general questions have, each as often as it has answers."""
+    from tasks.benchmark.retention import general_items
+
+    offered = [item.question + choice for item in general_items() for choice in item.choices]
+    return sum(_TEMPLATE_TOKENS + len(text) / _CHARS_PER_TOKEN for text in offered)
+
+
+def _read(name: str, source: SourceConfig) -> tuple[list[Row], Block]:
+    from tasks.ingest.reading import read_configured
+    from tasks.ingest.snapshot import make_snapshot
+
+    raw = read_configured(source)
+    result = make_snapshot(raw, source, on_progress=lambda done, total: None)
+    reasons = sorted({str(row["reason"]) for row in result.refused})
+    lines = [
+        ("source", source.path),
+        ("format", result.input_format),
+        ("rows", str(len(result.rows))),
+        ("refused", f"{len(result.refused)} ({', '.join(reasons)})" if reasons else "0"),
+    ]
+    return list(result.rows), (name.capitalize(), [tuple(line) for line in lines])
+
+
+def _shares(num_rows: int, config: SplitConfig) -> tuple[int, int, int]:
+    """Rows to train on, to validate on and to test on, at most."""
+    num_test = min(math.ceil(num_rows * config.test_share), config.max_test_rows or num_rows)
+    left = num_rows - num_test
+    num_validation = min(math.ceil(left * config.validation_share), config.max_validation_rows or left)
+    return left - num_validation, num_validation, num_test
+
+
+def _split_block(num_train: int, num_validation: int, num_test: int) -> Block:
+    return "Split (at most)", [
+        ("train", str(num_train)),
+        ("validation", str(num_validation)),
+        ("frozen test", str(num_test)),
+    ]
+
+
+def _base_block(base: BaseLanguageModel) -> Block:
+    size = f"{base.num_parameters / 1e6:.0f} M parameters"
+    return "Base model", [("name", base.name), ("size", size), ("licence", base.license)]
+
+
+def _plan_block(plan: TrainingPlan) -> Block:
+    from tasks.training.planning import amount
+
+    batch = f"{plan.micro_batch_size} x {plan.accumulation_steps}"
+    return plan.method.upper(), [
+        ("rows", str(plan.num_rows)),
+        ("tokens an epoch", str(plan.num_tokens)),
+        ("rows cut at max_length", str(plan.num_truncated_rows)),
+        ("steps", str(plan.num_steps)),
+        ("micro-batch x accumulation", batch),
+        ("trainable parameters", f"{plan.num_trainable_parameters / 1e6:.1f} M"),
+        ("precision", f"{plan.precision}, quantisation {plan.quantization}"),
+        ("device", f"{plan.num_processes} x {plan.device_name}" if plan.device == "cuda" else plan.device_name),
+        ("memory", f"{sum(plan.memory_bytes.values()) / 1e9:.1f} GB"),
+        ("time", _duration(plan.estimated_seconds)),
+        ("device-hours", amount(plan.device_hours)),
+        *([] if plan.cost is None else [("price", f"{amount(plan.cost)} {plan.currency}")]),
+        *(("note", note) for note in plan.notes),
+    ]
+
+
+def _budget_block(plans: list[TrainingPlan], budget: BudgetConfig) -> Block:
+    """The ceilings beside what training would take; the run itself judges by the trainer's own, measured plan."""
+    from tasks.training.planning import amount
+
+    lines = []
+    if budget.max_device_hours is not None:
+        hours, ceiling = sum(plan.device_hours for plan in plans), budget.max_device_hours
+        lines.append(("device-hours", _against(f"{amount(hours)} of {ceiling:g}", hours > ceiling)))
+    if budget.max_cost is not None:
+        costs = [plan.cost for plan in plans]
+        if None in costs:
+            lines.append(("cost", _against(f"no price for {plans[0].device_name}", True)))
+        else:
+            cost = sum(cost for cost in costs if cost is not None)
+            lines.append(
+                ("cost", _against(f"{amount(cost)} of {budget.max_cost:g} {budget.currency}", cost > budget.max_cost))
+            )
+    return "Budget", [tuple(line) for line in lines]
+
+
+def _against(figures: str, refused: bool) -> str:
+    return f"{figures}: training would be refused" if refused else figures
+
+
+def _time_block(seconds: dict[str, float], num_scored: int, settings: RetrainConfig) -> Block:
+    lines = [(name, _duration(value)) for name, value in seconds.items()]
+    comparison = f"base and candidate on {num_scored} examples, the champion too when one reigns"
+    gate = f"{settings.promotion.primary_metric}, policy {settings.promotion.policy}"
+    return "Estimated time", [*lines, ("in all", _duration(sum(seconds.values()))), ("compares", comparison), ("gate", gate)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"

@@ -1,0 +1,72 @@
+"""The review queue between the store and a person's file: what `perennial review` does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from flows.support.config import RetrainConfig
+from tasks.core.documents import read_document
+from tasks.core.errors import InputError, StoreError
+from tasks.core.storage import Store
+
+
+def export_questions(settings: RetrainConfig, out: Path, *, label_studio: bool = False) -> tuple[list[Path], int]:
+    """Writes the rows that await an answer; the files written and the number of rows.
+
+    Args:
+        settings: Names the store and the review.
+        out: The file to write, which must not exist: it may hold answers that were not brought back yet.
+        label_studio: Write Label Studio tasks to ``out`` and the labelling interface to ``out`` with the ending ``.xml``.
+
+    Raises:
+        InputError: A file to write exists.
+        StoreError: A file cannot be written.
+    """
+    from tasks.labels.review import export_label_studio, label_studio_config, open_questions
+
+    questions = open_questions(Store(settings.store), _name(settings))
+    lines = [json.loads(line) for line in questions.splitlines()]
+    if not lines:
+        return [], 0
+    files = {out: questions}
+    if label_studio:
+        labels = {label for line in lines for label in (line["given"], line["suggested"]) if label}
+        files = {out: export_label_studio(questions), out.with_suffix(".xml"): label_studio_config(labels).encode()}
+    for path in files:
+        if path.exists():
+            raise InputError(
+                str(path), "a file that exists", "a new file", "It may hold answers: import it, or name another."
+            )
+    for path, data in files.items():
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+        except OSError as error:
+            raise StoreError(str(path), error.strerror or "an error", "a writable place", "Name another file.") from error
+    return list(files), len(lines)
+
+
+def import_answers(settings: RetrainConfig, answers: Path) -> tuple[str, int]:
+    """Keeps the decisions in an answered file; what was taken over, and how many rows still await an answer.
+
+    Raises:
+        InputError: The file cannot be read, or holds answers that mean nothing; then nothing was taken over.
+    """
+    from tasks.labels.review import count_decisions, import_decisions, keep_decisions, open_questions
+
+    try:
+        data = read_document(answers)
+    except OSError as error:
+        raise InputError(
+            str(answers), error.strerror or "an error", "an answered review queue", "Correct the path."
+        ) from error
+    store, name = Store(settings.store), _name(settings)
+    decisions = import_decisions(data, str(answers))
+    if decisions:
+        keep_decisions(store, name, decisions)
+    return count_decisions(decisions.values()), len(open_questions(store, name).splitlines())
+
+
+def _name(settings: RetrainConfig) -> str:
+    return settings.prepare.labels.review_name or settings.name

@@ -1,0 +1,1 @@
+"""Processes that stay up: the alert bridge, the guard."""

@@ -1,0 +1,54 @@
+"""What `perennial guard` does: a policy out of a configuration or a file, and lines through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from flows.support.config import load_config
+from tasks.core.errors import ConfigError, InputError
+from tasks.core.term_lists import in_full
+
+if TYPE_CHECKING:
+    from tasks.guard.filtering import GuardPolicy
+
+
+def choose_policy(config: Path | None, policy: Path | None) -> GuardPolicy:
+    """The policy of a configuration, or the one in a policy file.
+
+    Raises:
+        ConfigError: Neither or both are named, or what is named cannot be read.
+    """
+    from tasks.guard.filtering import GuardPolicy, read_policy
+
+    if config is not None and policy is None:
+        settings = in_full(load_config(config))
+        return GuardPolicy.of(settings.guard, settings.prepare.pii, settings.prepare.confidential)
+    if policy is not None and config is None:
+        return read_policy(policy)
+    found = "both" if config else "neither"
+    raise ConfigError("perennial guard", found, "either --config or --policy", "Name the one that holds.")
+
+
+def filter_lines(policy: GuardPolicy, lines: Iterable[bytes], direction: Literal["input", "output"]) -> Iterator[str]:
+    """One line for each line; see :meth:`tasks.guard.filtering.Guard.filter_lines`."""
+    from tasks.guard.filtering import Guard
+
+    return Guard(policy).filter_lines(lines, direction)
+
+
+def export_policy(policy: GuardPolicy, out: Path) -> None:
+    """Writes the policy as JSON, once it is known to work; the built-in injection patterns stand in it too.
+
+    Raises:
+        ConfigError: The policy could not be applied: a key or a file that it needs is missing.
+        InputError: The file cannot be written.
+    """
+    from tasks.guard.filtering import Guard
+
+    Guard(policy)
+    try:
+        out.write_text(policy.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(str(out), type(error).__name__, "a file that can be written", "Correct the path.") from error

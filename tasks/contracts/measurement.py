@@ -1,0 +1,16 @@
+"""A measured figure with its interval."""
+
+from __future__ import annotations
+
+from tasks.contracts.base import Contract
+
+
+class Measurement(Contract):
+    """A measured figure, with its interval where one is known. ``value`` is None when it was not measured (never 0)."""
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    num_samples: int | None = None
+    note: str = ""

@@ -1,0 +1,82 @@
+"""Everything that one retrain found out, and the evidence that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from tasks.contracts.base import Contract
+from tasks.contracts.evaluation import BenchmarkReport, GroundTruthReport, PromotionDecision, PromptingVerdict
+from tasks.contracts.preparation import Mixture, PreparedDataset, Split
+from tasks.contracts.references import FileRef
+from tasks.contracts.registry import PromotionRecord, RegisteredVersion
+from tasks.contracts.training import MergedModel, TrainingSteps
+
+
+class RunFindings(TrainingSteps):
+    """Everything that a run found out before the registry was asked; what promotion and the dossier work from.
+
+    ``flow_run_id`` is whose evidence it is: Prefect's id of the retrain, whichever run writes the dossier.
+    """
+
+    run_name: str
+    model_name: str
+    settings: Mapping[str, Any]
+    examples: PreparedDataset
+    preferences: PreparedDataset | None
+    split: Split
+    benchmark: BenchmarkReport
+    decision: PromotionDecision
+    truth: GroundTruthReport
+    flow_run_id: str | None = None
+    flow_run_url: str | None = None
+    merged: MergedModel | None = None
+    fit: PromptingVerdict | None = None
+    mixture: Mixture | None = None
+    reason: str | None = None
+
+    @property
+    def snapshots(self) -> tuple[str, ...]:
+        """The snapshots that the rows trained on descend from."""
+        return self.mixture.snapshots if self.mixture else (self.examples.snapshot.dataset.sha256,)
+
+
+class BusinessPeriod(Contract):
+    """What the organisation measured in a period, such as satisfaction; a figure that is absent was not measured."""
+
+    period: str
+    model_version: str | None = None
+    figures: Mapping[str, float]
+
+
+class RunEvidence(RunFindings):
+    """A run's findings and what the registry made of them; the dossier is its rendering."""
+
+    candidate: RegisteredVersion
+    promotion: PromotionRecord
+    business: tuple[BusinessPeriod, ...] = ()
+
+    @classmethod
+    def of(cls, findings: RunFindings, candidate: RegisteredVersion, promotion: PromotionRecord) -> Self:
+        """The evidence of a run whose candidate has been registered."""
+        fields = {name: getattr(findings, name) for name in RunFindings.model_fields}
+        return cls(**fields, candidate=candidate, promotion=promotion)
+
+
+class Dossier(Contract):
+    """The evidence of one run: a self-contained HTML page and its JSON."""
+
+    html: FileRef
+    record: FileRef
+    run_name: str
+    mlflow_run_id: str | None = None
+
+
+class RetrainOutcome(Contract):
+    """What a retrain run leaves behind; without promotion and dossier where the flow run ``promoted_by`` sees to them."""
+
+    run_name: str
+    decision: PromotionDecision
+    promotion: PromotionRecord | None
+    dossier: Dossier | None
+    promoted_by: str | None = None

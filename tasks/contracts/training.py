@@ -1,0 +1,198 @@
+"""The base model, the plan, and what training leaves behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.contracts.base import Contract
+from tasks.contracts.measurement import Measurement
+from tasks.contracts.references import DatasetRef, FolderRef
+
+
+class BaseLanguageModel(Contract):
+    """The base model, resolved to a folder in the store that transformers reads."""
+
+    name: str
+    folder: FolderRef
+    license: str
+    num_parameters: int
+    note: str = ""
+
+
+class TrainingPlan(Contract):
+    """What training will do, computed before it spends anything."""
+
+    method: str
+    num_rows: int
+    num_tokens: int
+    num_steps: int
+    micro_batch_size: int
+    accumulation_steps: int
+    max_length_tokens: int
+    num_truncated_rows: int
+    precision: str
+    device: str
+    num_parameters: int
+    num_trainable_parameters: int
+    memory_bytes: Mapping[str, int]
+    estimated_seconds: float
+    notes: tuple[str, ...] = ()
+    num_trained_tokens: int = 0
+    num_processes: int = 1
+    eval_steps: int = 1
+    gradient_checkpointing: bool = False
+    packing: bool = False
+    num_sequences: int = 0
+    quantization: str = "none"
+    sharding: str = "none"
+    attn_implementation: str = "sdpa"
+    liger_kernel: bool = False
+    device_name: str = ""
+    price_per_device_hour: float | None = None
+    currency: str = ""
+
+    @property
+    def num_devices(self) -> int:
+        """What is paid for: every GPU, or the one machine whose CPU is used."""
+        return self.num_processes if self.device == "cuda" else 1
+
+    @property
+    def num_epochs(self) -> float:
+        """Passes over the rows that the planned steps make; packed rows are counted in sequences."""
+        num_sequences = self.num_sequences or self.num_rows
+        per_step = self.micro_batch_size * self.accumulation_steps * self.num_processes
+        return self.num_steps / max(1, math.ceil(num_sequences / per_step))  # the last step of an epoch may be smaller
+
+    @property
+    def device_hours(self) -> float:
+        """Planned hours, over all devices."""
+        return self.device_hours_of(self.estimated_seconds)
+
+    @property
+    def cost(self) -> float | None:
+        """Planned price in ``currency``; None where the configuration names none for this device."""
+        return self.cost_of(self.estimated_seconds)
+
+    def device_hours_of(self, seconds: float) -> float:
+        """Hours that ``seconds`` of this training take, over all devices."""
+        return seconds * self.num_devices / 3600
+
+    def cost_of(self, seconds: float) -> float | None:
+        """The price of ``seconds`` of this training, in ``currency``."""
+        return None if self.price_per_device_hour is None else self.device_hours_of(seconds) * self.price_per_device_hour
+
+
+class TrainingResult(Contract):
+    """A trained adapter (safetensors) with its manifest, curves and history of attempts."""
+
+    method: str
+    base: BaseLanguageModel
+    adapter: FolderRef
+    dataset: DatasetRef
+    plan: TrainingPlan
+    num_steps: int
+    num_tokens: int
+    seconds: float
+    curves: DatasetRef
+    measurements: tuple[Measurement, ...] = ()
+    num_attempts: int = 1
+    events: tuple[str, ...] = ()
+    mlflow_run_id: str | None = None
+    peak_memory_bytes: int = 0
+
+    @property
+    def device_hours(self) -> float:
+        """Hours taken, over all devices; the planned ones are in ``plan``."""
+        return self.plan.device_hours_of(self.seconds)
+
+    @property
+    def cost(self) -> float | None:
+        """What that cost in the plan's currency, at the price of the day; None where no price was configured."""
+        return self.plan.cost_of(self.seconds)
+
+
+class BudgetRequest(Contract):
+    """A training above its ceiling that waits for a person's word, and that word; times are ISO 8601 in UTC."""
+
+    training: str
+    device: str
+    device_hours: float
+    cost: float | None
+    currency: str
+    question: str
+    asked_at: str
+    verdict: Literal["allow", "refuse"] | None = None
+    by: str | None = None
+    reason: str | None = None
+    answered_at: str | None = None
+
+
+class SearchTrial(Contract):
+    """One trial of a search: its settings (None: not searched) and its validation loss (None unless it is complete)."""
+
+    outcome: Literal["complete", "pruned", "failed"]
+    learning_rate: float
+    num_train_epochs: float | None = None
+    r: int | None = None
+    eval_loss: float | None = None
+    device_hours: float = 0.0
+
+
+class SearchReport(Contract):
+    """Every trial of a study in order; ``best`` is the index of the one with the lowest validation loss."""
+
+    study: str
+    trials: tuple[SearchTrial, ...]
+    best: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def winner(self) -> SearchTrial:
+        """The best trial."""
+        return self.trials[self.best]
+
+
+class MergedModel(Contract):
+    """The base model with the adapter merged in: a whole model in float32 safetensors, with tokenizer and manifest.
+
+    ``num_compared_tokens`` were generated greedily before merging, after it and after reading back, and were the same.
+    """
+
+    folder: FolderRef
+    base_sha256: str
+    adapter_sha256: str
+    num_compared_tokens: int = Field(gt=0)
+
+
+class TrainingSteps(Contract):
+    """SFT and, where there were preference pairs, DPO or KTO on top of it; GRPO at last, where rewards were asked for."""
+
+    sft: TrainingResult
+    dpo: TrainingResult | None = None
+    kto: TrainingResult | None = None
+    grpo: TrainingResult | None = None
+
+    @property
+    def steps(self) -> tuple[TrainingResult, ...]:
+        """What was trained, in order."""
+        return tuple(step for step in (self.sft, self.dpo, self.kto, self.grpo) if step is not None)
+
+    @property
+    def trained(self) -> TrainingResult:
+        """The last training step: its adapter is the candidate."""
+        return self.steps[-1]
+
+
+class TrainedModel(TrainingSteps):
+    """The training steps; merged where that was asked for."""
+
+    merged: MergedModel | None = None
+
+    @property
+    def adapter(self) -> FolderRef:
+        """The adapter of the last training step."""
+        return self.trained.adapter

@@ -1,0 +1,161 @@
+"""The code behind a stage as one hash, so that a result is found again only by the code that would make it.
+
+A version number raised by hand is forgotten sooner or later, and a mended scrubber then goes on handing out the rows of the
+faulty one. What counts is the stage's module and every module of the project that it imports, however late or indirectly,
+or names as the program of another process, with the data files in their packages; and the versions of the libraries that
+all these import (:mod:`tasks.core.library_versions`). Comments and docstrings do not count: the syntax tree is hashed.
+Neither do modules that carry no result, see :data:`CARRIES_NO_RESULT`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from tasks.core.library_versions import versions_behind
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+CARRIES_NO_RESULT: Mapping[str, str] = {
+    "tasks.core.addresses": "hides passwords in messages",
+    "tasks.core.cache_key": "decides when a stage runs, not what it gives",
+    "tasks.core.ensuring": "makes things on servers",
+    "tasks.core.errors": "names what went wrong",
+    "tasks.core.library_versions": "is part of the key itself",
+    "tasks.core.paging": "reads lists from servers",
+    "tasks.core.progress": "shows how far a stage is",
+    "tasks.core.results": "keeps results, whose contracts are checked when they are read",
+    "tasks.core.scratch": "makes temporary folders",
+    "tasks.core.source_hash": "is part of the key itself",
+    "tasks.core.stage": "starts a stage and describes it",
+    "tasks.core.storage": "moves bytes, which are known by their hash",
+    "tasks.core.typed_text": "checks what people type for the record",
+    "tasks.tracking": "is told of results",
+}
+"""Modules and packages of this project that no key holds, and why. What decides a row or a figure is never here."""
+_BY_SETTING = "LIBRARIES_BY_SETTING"
+"""A module's constant that names the libraries which it imports for some setting alone. They are no part of the code's
+hash: the settings tell their versions where they want them (``external_fingerprints``, see :mod:`tasks.core.cache_key`)."""
+_PROGRAM = re.compile(r"tasks(\.[a-z_]+)+")
+
+
+@cache
+def code_sha256(module_file: Path) -> str:
+    """The hash of the sources behind a module and of the versions of the libraries that they import; hexadecimal."""
+    code = [sources_sha256(module_file), libraries_of(module_file)]
+    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def libraries_of(module_file: Path) -> Mapping[str, str]:
+    """The version of each library that decides what a module gives, by distribution."""
+    return versions_behind({name for path in _closure(module_file) if path.suffix == ".py" for name in _foreign(path)})
+
+
+@cache
+def sources_sha256(module_file: Path) -> str:
+    """The hash of a module's file and of all that it imports from this project; hexadecimal."""
+    digest = hashlib.sha256()
+    for path in sorted(_closure(module_file)):
+        name = path.relative_to(_PACKAGE) if path.is_relative_to(_PACKAGE) else path.name
+        digest.update(f"{name}\0{hashlib.sha256(_content(path)).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def file_of(module: str) -> Path:
+    """The file of one of the project's modules (``tasks.modeling.generation``), which is not imported for it."""
+    return _PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+
+
+def _closure(module_file: Path) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [module_file.resolve()]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        if path.suffix == ".py":
+            waiting.extend(_imported(path))
+            if path.parent != _PACKAGE and path.is_relative_to(_PACKAGE):
+                waiting.extend(_data_files(path.parent))
+    return found
+
+
+def _content(path: Path) -> bytes:
+    """What counts of a file: a module's syntax tree without docstrings, the bytes of any other file."""
+    if path.suffix != ".py":
+        return path.read_bytes()
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            statements = getattr(node, name, None)
+            if isinstance(statements, list):
+                setattr(node, name, [one for one in statements if not _is_text(one)])
+    return ast.dump(tree).encode()
+
+
+def _is_text(statement: ast.AST) -> bool:
+    """Whether a statement is a bare string: a docstring, or what stands below a constant."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _imported(path: Path) -> Iterator[Path]:
+    """The project's files that a file imports, or starts as programs under their modules' names."""
+    for name in _names_in(path):
+        root, *parts = name.split(".")
+        if root == _PACKAGE.name:
+            yield from (file for file in _files_of(parts) if file.is_file() and not _carries_no_result(parts))
+
+
+def _carries_no_result(parts: list[str]) -> bool:
+    names = (".".join([_PACKAGE.name, *parts[: length + 1]]) for length in range(len(parts)))
+    return any(name in CARRIES_NO_RESULT for name in names)
+
+
+def _foreign(path: Path) -> set[str]:
+    """The top-level names of the libraries that a file imports, without those that a setting decides on."""
+    roots = {name.split(".")[0] for name in _names_in(path)}
+    return {root for root in roots if root not in sys.stdlib_module_names} - {
+        _PACKAGE.name,
+        "flows",
+        "perennial",
+        "__future__",
+    }
+
+
+@cache
+def _names_in(path: Path) -> frozenset[str]:
+    """What a file imports for all settings; ``from tasks.pii import rows`` may name a module or a thing in one."""
+    names: set[str] = set()
+    by_setting: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        match node:
+            case ast.Import():
+                names.update(alias.name for alias in node.names)
+            case ast.ImportFrom(module=str(module), level=0):
+                names.update((module, *(f"{module}.{alias.name}" for alias in node.names)))
+            case ast.Constant(value=str(text)) if _PROGRAM.fullmatch(text):
+                names.add(text)
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == _BY_SETTING:
+                by_setting.update(ast.literal_eval(value))
+    return frozenset(name for name in names if name.split(".")[0] not in by_setting)
+
+
+def _files_of(parts: list[str]) -> Iterator[Path]:
+    target = _PACKAGE.joinpath(*parts)
+    yield target.with_suffix(".py")
+    yield target / "__init__.py"
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc"))

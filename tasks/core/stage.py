@@ -1,0 +1,178 @@
+"""How a pure function becomes a Prefect task: named, retried, cached by content, its progress and summary shown.
+
+A stage is a function with one decorator. Its name, two log lines, progress, duration and artifact follow from the
+function::
+
+    @stage(page=report_table, title="Exact and near duplicates")
+    def deduplicate(dataset: DatasetRef, config: DeduplicationConfig) -> DeduplicationReport:
+        progress = stage_progress()
+        ...
+        progress.summarize(f"{kept.num_rows} rows kept")
+        return DeduplicationReport(...)
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import State, Task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import INPUTS, RUN_ID
+from prefect.client.schemas.objects import TaskRun
+from prefect.context import TaskRunContext
+from pydantic import BaseModel
+
+from tasks.contracts.references import DatasetRef
+from tasks.core.cache_key import ContentCachePolicy
+from tasks.core.errors import RegistryOutageError
+from tasks.core.progress import StageProgress, report_progress
+from tasks.core.results import CONTRACTS
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_before_work: ContextVar[Callable[[], None] | None] = ContextVar("before_work", default=None)
+
+
+@contextmanager
+def before_work(act: Callable[[], None]) -> Iterator[None]:
+    """Has ``act`` called whenever a stage inside the block begins to work; a stage whose result is kept does not.
+
+    What work alone needs, such as a GPU, is thus taken after the look at the kept results.
+    """
+    token = _before_work.set(act)
+    try:
+        yield
+    finally:
+        _before_work.reset(token)
+
+
+def _begin_work() -> None:
+    act = _before_work.get()
+    if act is not None:
+        act()
+
+
+OUTAGE_DELAYS_SECONDS = [2.0, 5.0, 10.0, 20.0, *[30.0] * 18]
+"""How long a stage waits for a server that is away before it asks again: ten minutes in all, seconds where those do."""
+
+
+def _is_outage(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a stage broke off because a server did not answer; a refusal is final."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, RegistryOutageError):
+        logger.warning("%s waits for MLflow and asks again, for ten minutes at most: %s", task.name, error)
+        return True
+    return False
+
+
+_progress: ContextVar[StageProgress] = ContextVar("stage_progress")
+
+
+def stage_progress() -> StageProgress:
+    """The progress of the stage that is at work.
+
+    Raises:
+        LookupError: No stage is at work; only a stage's function may ask.
+    """
+    return _progress.get()
+
+
+def stage(
+    *,
+    cached: bool = True,
+    patient: bool = False,
+    unit: str = "rows",
+    page: Callable[[Any], str] | None = None,
+    title: str = "",
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A decorator that makes a function a stage: a Prefect task under the function's own name.
+
+    Args:
+        cached: False for acts that must happen in every run, such as moving an alias.
+        patient: Whether it waits for an MLflow that does not answer, see :data:`OUTAGE_DELAYS_SECONDS`. Only for what may be
+            done twice.
+        unit: What its progress counts. The total of ``rows`` is that of the first data set among the parameters.
+        page: Makes the Markdown artifact of the run's page from the stage's result; none without.
+        title: Describes that artifact.
+    """
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        name, signature = function.__name__, inspect.signature(function)
+
+        @functools.wraps(function)
+        def work(*args: P.args, **kwargs: P.kwargs) -> R:
+            _begin_work()
+            started = time.monotonic()
+            dataset = _first_dataset(signature.bind(*args, **kwargs).arguments.values())
+            log = logging.getLogger(function.__module__)
+            log.info("%s: %s", name, f"{dataset.num_rows} rows of {dataset.sha256[:12]}" if dataset else "started")
+            total = dataset.num_rows if dataset and unit == "rows" else 0
+            with report_progress(name, total, unit) as progress:
+                token = _progress.set(progress)
+                try:
+                    result = _timed(function(*args, **kwargs), started)
+                finally:
+                    _progress.reset(token)
+                if page is not None and TaskRunContext.get() is not None:
+                    create_markdown_artifact(page(result), key=name.replace("_", "-"), description=title)
+                progress.finish()
+            log.info("%s: %s", name, progress.summary or "done")
+            return result
+
+        return _as_task(work, name, Path(function.__code__.co_filename), cached=cached, patient=patient)
+
+    return decorate
+
+
+def _first_dataset(values: Any) -> DatasetRef | None:
+    """The first data set among some parameters, or the one that a report among them carries."""
+    for value in values:
+        found = value if isinstance(value, DatasetRef) else getattr(value, "dataset", None)
+        if isinstance(found, DatasetRef):
+            return found
+    return None
+
+
+def _timed(result: R, started: float) -> R:
+    """The result with the time that it took, where it has a field for that."""
+    if isinstance(result, BaseModel) and "seconds" in type(result).model_fields:
+        return result.model_copy(update={"seconds": time.monotonic() - started})
+    return result
+
+
+def _as_task(function: Callable[P, R], name: str, file: Path, *, cached: bool, patient: bool) -> Task[P, R]:
+    return Task(
+        fn=function,
+        name=name,
+        retries=len(OUTAGE_DELAYS_SECONDS) if patient else 0,
+        retry_delay_seconds=OUTAGE_DELAYS_SECONDS if patient else None,
+        retry_condition_fn=_is_outage if patient else None,
+        persist_result=True,
+        result_serializer=CONTRACTS,
+        cache_policy=ContentCachePolicy(stage=name, module_file=file) if cached else INPUTS + RUN_ID,
+    )
+
+
+def stage_task(name: str, *, cached: bool = True, patient: bool = False) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """The older form of :func:`stage`, for functions that report their progress themselves."""
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        @functools.wraps(function)
+        def work(*args: P.args, **kwargs: P.kwargs) -> R:
+            _begin_work()
+            return function(*args, **kwargs)
+
+        return _as_task(work, name, Path(function.__code__.co_filename), cached=cached, patient=patient)
+
+    return decorate

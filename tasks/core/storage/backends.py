@@ -1,0 +1,326 @@
+"""Where a store's bytes lie: a folder, S3-compatible storage, or this process's memory, behind the same few operations.
+
+Every name that may come to mean something else is changed by :meth:`Backend.create` and :meth:`Backend.swap` alone: put
+where nothing is, and put where that still is which the change was worked out from. A folder has link(2) and a lock for
+them, S3 the headers If-None-Match and If-Match. Other storage is refused: without the two, runs erase each other's records.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+from typing_extensions import override
+
+from tasks.core.errors import MissingDependencyError, StoreError
+from tasks.core.storage.folders import MANIFEST, copy_into_place, manifest_of, remove_tree
+from tasks.core.storage.writing import UNFINISHED, create_file, locked, replace_file, unfinished_name
+from tasks.core.timestamps import aware
+
+
+class Backend(Protocol):
+    """The operations of a place; names are relative to the store's root, and bytes are put whole or not at all."""
+
+    uri: str
+    local_path: Path | None
+
+    def read(self, name: str) -> bytes:
+        """The bytes under a name.
+
+        Raises:
+            FileNotFoundError: There are none.
+            OSError: The place does not answer.
+        """
+
+    def read_marked(self, name: str) -> tuple[bytes, Any] | None:
+        """The bytes under a name with the mark that :meth:`swap` knows them by; None where there are none.
+
+        The bytes are their own mark, unless the place gives another.
+        """
+        try:
+            data = self.read(name)
+        except FileNotFoundError:
+            return None
+        return data, data
+
+    def is_file(self, name: str) -> bool:
+        """Whether there are bytes under this very name."""
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Puts bytes under a name that is made of their hash; other bytes there are damaged, and replaced."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Puts bytes under a name, whatever was there."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Puts bytes under a name that is free; False, and nothing is changed, where it is taken."""
+
+    def swap(self, name: str, mark: Any, data: bytes) -> bool:
+        """Puts bytes where those of the mark still are; False, and nothing is changed, where they are not."""
+
+    def add_folder(self, name: str, folder: Path, digests: Mapping[str, str], *, follow_links: bool) -> None:
+        """Copies a local folder's files under a name, the manifest last."""
+
+    def children(self, folder: str) -> list[str]:
+        """The names in a folder; none where there is no such folder."""
+
+    def walk(self, folder: str) -> Iterator[tuple[str, int, datetime]]:
+        """Name, size in bytes and time of the last change of every file in a folder."""
+
+    def unfinished(self) -> Iterator[tuple[str, int, datetime]]:
+        """The like for what a kill left of a write."""
+
+    def remove(self, name: str) -> None:
+        """Removes a file, or a folder with all that is in it; gone is gone."""
+
+
+def open_backend(root: str) -> Backend:
+    """The place that a path or URL leads to.
+
+    Raises:
+        StoreError: It is of a kind that has no compare-and-set.
+        MissingDependencyError: Its kind needs a package that is not installed.
+    """
+    protocol = fsspec.utils.get_protocol(root)
+    if protocol in ("file", "local"):
+        return FolderBackend(Path(fsspec.core.url_to_fs(root)[1]))
+    if protocol == "memory":
+        return MemoryBackend(root)
+    if protocol not in ("s3", "s3a"):
+        raise StoreError(
+            "store",
+            f"storage of the kind `{protocol}`",
+            "a folder, or S3-compatible storage (s3://), where a record can be changed on condition that nobody else did",
+            "Set `store` to one of them.",
+        )
+    try:
+        importlib.import_module("s3fs")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "store", "an s3:// URL without s3fs", "the extra `s3`", "Install it: pip install 'perennial-llm[s3]'"
+        ) from error
+    from tasks.core.storage.buckets import BucketBackend
+
+    return BucketBackend(root)
+
+
+class FolderBackend(Backend):
+    """A folder of this machine, or one that several machines mount."""
+
+    def __init__(self, root: Path) -> None:
+        self.local_path: Path | None = root
+        self.uri = f"file://{root}"
+        self._root = root
+        # One lock for the store: it is held for a read and a rename.
+        self._lock = root / ".lock"
+
+    @override
+    def read(self, name: str) -> bytes:
+        return (self._root / name).read_bytes()
+
+    @override
+    def is_file(self, name: str) -> bool:
+        return (self._root / name).is_file()
+
+    @override
+    def keep(self, name: str, data: bytes) -> None:
+        path = self._root / name
+        if path.is_file() and not path.is_symlink() and path.stat().st_size == len(data) and path.read_bytes() == data:
+            # It is as young as its last use: pruning goes by this time.
+            os.utime(path)
+            return
+        replace_file(path, data, mode=0o400)
+
+    @override
+    def put(self, name: str, data: bytes) -> None:
+        if name.startswith("pointers/"):
+            # In turn with those who compare before they put.
+            with locked(self._lock):
+                replace_file(self._root / name, data)
+            return
+        replace_file(self._root / name, data)
+
+    @override
+    def create(self, name: str, data: bytes) -> bool:
+        return create_file(self._root / name, data)
+
+    @override
+    def swap(self, name: str, mark: Any, data: bytes) -> bool:
+        with locked(self._lock):
+            if self.read_marked(name) != (mark, mark):
+                return False
+            replace_file(self._root / name, data)
+            return True
+
+    @override
+    def add_folder(self, name: str, folder: Path, digests: Mapping[str, str], *, follow_links: bool) -> None:
+        copy_into_place(folder, self._root / name, digests, self._lock, follow_links=follow_links)
+
+    @override
+    def children(self, folder: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in os.scandir(self._root / folder))
+        except FileNotFoundError:
+            return []
+
+    @override
+    def walk(self, folder: str) -> Iterator[tuple[str, int, datetime]]:
+        for place, _, names in os.walk(self._root / folder):
+            for name in names:
+                with suppress(FileNotFoundError):  # somebody else removed or renamed it meanwhile
+                    yield self._told(Path(place, name))
+
+    @override
+    def unfinished(self) -> Iterator[tuple[str, int, datetime]]:
+        for place, folders, names in os.walk(self._root):
+            if Path(place) == self._root and "work" in folders:
+                folders.remove("work")  # what lies in a work folder goes with it
+            for name in filter(UNFINISHED.fullmatch, [*folders, *names]):
+                with suppress(FileNotFoundError):
+                    own, size, modified = self._told(Path(place, name))
+                    inside = list(self.walk(own))
+                    total = sum(one[1] for one in inside) if name in folders else size
+                    yield own, total, max([modified, *(one[2] for one in inside)])
+            folders[:] = [name for name in folders if not UNFINISHED.fullmatch(name)]
+
+    def _told(self, path: Path) -> tuple[str, int, datetime]:
+        found = path.lstat()
+        return path.relative_to(self._root).as_posix(), found.st_size, datetime.fromtimestamp(found.st_mtime, UTC)
+
+    @override
+    def remove(self, name: str) -> None:
+        path = self._root / name
+        if path.is_dir() and not path.is_symlink() and not UNFINISHED.fullmatch(path.name):
+            # Out of sight at once, so that a kill leaves no half of it.
+            hidden = unfinished_name(path.parent)
+            os.rename(path, hidden)
+            path = hidden
+        remove_tree(path)
+
+
+class RemoteBackend(Backend):
+    """What fsspec does alike for every kind of object storage, where whole objects are put."""
+
+    def __init__(self, root: str, **options: Any) -> None:
+        self.local_path: Path | None = None
+        self._fs, path = fsspec.core.url_to_fs(root, **options)
+        self._root = path.rstrip("/")
+        self.uri = str(self._fs.unstrip_protocol(self._root))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @override
+    def read(self, name: str) -> bytes:
+        return bytes(self._fs.cat_file(self._path(name)))
+
+    @override
+    def is_file(self, name: str) -> bool:
+        return bool(self._fs.isfile(self._path(name)))
+
+    @override
+    def keep(self, name: str, data: bytes) -> None:
+        # Put again even where it is: to compare it would take as much.
+        self.put(name, data)
+
+    @override
+    def put(self, name: str, data: bytes) -> None:
+        self._fs.pipe_file(self._path(name), data)
+
+    @override
+    def add_folder(self, name: str, folder: Path, digests: Mapping[str, str], *, follow_links: bool) -> None:
+        """Readers look for the manifest first, so what lies there before it is put is nothing yet.
+
+        Only the sizes of present files are compared; :func:`tasks.core.storage.folders.verify_folder` finds other damage.
+        """
+        there = {found.removeprefix(f"{name}/"): size for found, size, _ in self.walk(name)}
+        for file_name in digests:
+            path = folder / file_name
+            if there.get(file_name) != path.stat().st_size:
+                self._fs.put_file(str(path), self._path(f"{name}/{file_name}"))
+        self.create(f"{name}/{MANIFEST}", manifest_of(digests))
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Writes the bytes under a name into a local file."""
+        self._fs.get_file(self._path(name), str(path))
+
+    @override
+    def children(self, folder: str) -> list[str]:
+        path = self._path(folder)
+        if not self._fs.isdir(path):
+            return []
+        return sorted(str(found).rstrip("/").rsplit("/", 1)[-1] for found in self._fs.ls(path, detail=False))
+
+    @override
+    def walk(self, folder: str) -> Iterator[tuple[str, int, datetime]]:
+        for found, info in self._fs.find(self._path(folder), detail=True).items():
+            name = str(found)[len(self._root) :].lstrip("/")
+            yield name, int(info.get("size") or 0), _changed_at(info)
+
+    @override
+    def unfinished(self) -> Iterator[tuple[str, int, datetime]]:
+        """Nothing: an object is there whole or not at all."""
+        return iter(())
+
+    @override
+    def remove(self, name: str) -> None:
+        path = self._path(name)
+        if self._fs.isfile(path):
+            self._fs.rm_file(path)
+            return
+        manifest = f"{path}/{MANIFEST}"
+        if self._fs.isfile(manifest):
+            self._fs.rm_file(manifest)  # first, so that a kill leaves nothing that looks whole
+        if self._fs.isdir(path):
+            self._fs.rm(path, recursive=True)
+
+
+class MemoryBackend(RemoteBackend):
+    """The memory of this process: for tests and experiments, since it ends with the process."""
+
+    _lock = threading.Lock()
+
+    @override
+    def put(self, name: str, data: bytes) -> None:
+        with self._lock:
+            super().put(name, data)
+
+    def fetch(self, name: str, path: Path) -> None:
+        """The like of :meth:`RemoteBackend.fetch`; a file of fsspec's memory has one place for all who read it by blocks."""
+        path.write_bytes(self.read(name))
+
+    @override
+    def create(self, name: str, data: bytes) -> bool:
+        with self._lock:
+            if self.is_file(name):
+                return False
+            super().put(name, data)
+            return True
+
+    @override
+    def swap(self, name: str, mark: Any, data: bytes) -> bool:
+        with self._lock:
+            if self.read_marked(name) != (mark, mark):
+                return False
+            super().put(name, data)
+            return True
+
+
+def _changed_at(info: dict[str, Any]) -> datetime:
+    """The time in a file's listing; the present where a filesystem tells none, so that nothing looks old."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, datetime):
+            return aware(value)
+    return datetime.now(UTC)

@@ -1,0 +1,1 @@
+"""Intervals and resampling: pure numbers in, pure numbers out."""

@@ -1,0 +1,1 @@
+"""Texts compared and recognised: similarity, normalisation, refusals."""

@@ -1,0 +1,147 @@
+"""`perennial approve|reject`: an answer given later, from the run's dossier to the registry and back into the dossier."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.support.approvals import answer_run, read_answer, should_wait
+from perennial.cli.app import app
+from perennial.operations.registering import read_metrics
+from tasks.contracts.registry import PromotionRecord
+from tasks.contracts.run import RunEvidence
+from tasks.core.errors import InputError
+from tasks.core.storage import run_store
+from tasks.dossier import DossierConfig, write_dossier
+from tasks.dossier.summary import read_record
+from tasks.registry import RegistryConfig, promote_champion, register_candidate
+from tasks.registry.belonging import why_unknown
+from tasks.registry.versions import aliases_of
+from tasks.tracking import connect
+from tests.support.evidence import make_evidence
+
+CONFIG = RegistryConfig(model_name="support-desk", rollout={"at_promotion": True})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making one takes seconds, copying it none."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+        connect()
+    return file
+
+
+@pytest.fixture
+def asked(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> RunEvidence:
+    """A run that ended with a question, and one after it; the lock's server is left out, the registry is real."""
+    shutil.copy(tables, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setattr("tasks.registry.task._lock", lambda config: nullcontext())
+    evidence = make_evidence(tmp_path / "store", "NEEDS_HUMAN")
+    settings = {**evidence.settings, "registry": CONFIG.model_dump(mode="json")}
+    evidence = evidence.model_copy(update={"settings": settings})
+    candidate = register_candidate.fn(CONFIG, evidence)
+    record = promote_champion.fn(CONFIG, candidate, evidence.decision)
+    evidence = evidence.model_copy(update={"candidate": candidate, "promotion": record})
+    write_dossier.fn(evidence, DossierConfig())
+    write_dossier.fn(evidence.model_copy(update={"run_name": "support-desk-20261001-020000"}), DossierConfig())
+    return evidence
+
+
+def test_an_embedded_run_ends_with_the_question_and_a_yes_later_does_the_rest(asked: RunEvidence, tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    assert not should_wait(asked.promotion), "nothing can wait outside a deployment"
+    assert why_unknown(connect(), run_store()) == "", "the store notes in which registry it was registered"
+    assert aliases_of(connect(), "support-desk") == {"challenger": "1"}
+    page = tmp_path / "store" / "dossiers" / asked.run_name / "dossier.html"
+    assert "Awaits approval" in page.read_text()
+    record, resumed = answer_run(store, asked.run_name, read_answer("approve", "Ann Lee", "Read twenty replies."))
+    assert (record.champion_version, resumed) == ("1", False)
+    assert aliases_of(connect(), "support-desk") == {"champion": "1"}
+    assert "Read twenty replies." in page.read_text()
+    assert "Ann Lee made version 1 of support-desk the champion" in page.read_text()
+    kept = RunEvidence.model_validate(read_record(store, asked.run_name)).promotion
+    assert kept == record
+    assert read_record(store)["run_name"] == "support-desk-20261001-020000", "an answer does not make an old run the latest"
+    again, _ = answer_run(store, asked.run_name, read_answer("approve", "Ann Lee", "Read twenty replies."))
+    assert again.approval == record.approval
+    with pytest.raises(InputError, match="The first answer counts"):
+        answer_run(store, asked.run_name, read_answer("reject", "Bo", "Too terse."))
+    assert PromotionRecord.model_validate(read_record(store, asked.run_name)["promotion"]).promoted
+
+
+def test_a_no_is_told_in_the_dossier(asked: RunEvidence, tmp_path: Path) -> None:
+    record, _ = answer_run(str(tmp_path / "store"), asked.run_name, read_answer("reject", "Bo", "Too terse."))
+    assert not record.promoted
+    page = (tmp_path / "store" / "dossiers" / asked.run_name / "dossier.html").read_text()
+    assert "Bo rejected version 1" in page
+    assert "Too terse." in page
+
+
+@pytest.mark.parametrize(("name", "reason"), [("", "why"), ("Ann", "  "), ("A" * 101, "why")])
+def test_an_answer_needs_a_name_and_a_reason(name: str, reason: str) -> None:
+    with pytest.raises(InputError, match="State both"):
+        read_answer("approve", name, reason)
+
+
+def test_history_and_rollout_in_the_terminal(asked: RunEvidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perennial.operations.embedded.prefect_api", lambda say: nullcontext("nowhere"))
+    monkeypatch.setenv("COLUMNS", "240")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("name: support-desk\nexamples: {path: rows.jsonl}\n")
+    (tmp_path / "bad.json").write_text("[]")
+
+    def perennial(*arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, [*arguments, "--config", "config.yaml"])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    assert "no champion yet" in perennial("history")
+    assert "no champion" in perennial("rollout", "status", code=2)
+    answer_run(str(tmp_path / "store"), asked.run_name, read_answer("approve", "Ann Lee", "Read twenty replies."))
+    told = perennial("history")
+    assert "Ann Lee" in told
+    assert asked.run_name in told
+    assert "all traffic" in perennial("rollout", "status")
+    assert "It has all the traffic already" in perennial("rollout", "start", code=3)
+    client = connect()
+    client.create_model_version("support-desk", "somewhere")
+    client.set_registered_model_alias("support-desk", "previous", "2")
+    assert "0 % of the traffic" in perennial("rollout", "start")
+    assert "5 % of the traffic" in perennial("rollout", "advance", "--metric", "error_rate=0.01")
+    assert "Wait until" in perennial("rollout", "advance", code=3)
+    assert "a mapping of names" in perennial("rollout", "advance", "--metrics", "bad.json", code=2)
+    assert "aborted: rude replies" in perennial("rollout", "abort", "--reason", "rude replies")
+
+
+def test_live_metrics_come_from_a_file_and_from_pairs(tmp_path: Path) -> None:
+    (tmp_path / "live.json").write_text('{"error_rate": 0.5, "csat": 4}')
+    assert read_metrics(tmp_path / "live.json", ["error_rate=0.02"]) == {"error_rate": 0.02, "csat": 4.0}
+    for pair in ("error_rate", "error_rate=", "error_rate=nan", "error_rate=high"):
+        with pytest.raises(InputError, match="error_rate"):
+            read_metrics(None, [pair])
+
+
+def test_two_quarters_side_by_side(asked: RunEvidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    page = tmp_path / "page.html"
+    arguments: list[Any] = ["compare", asked.run_name, "latest", "--store", str(tmp_path / "store"), "--html", str(page)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    for text in (
+        "Decision",
+        "Scores. Both were scored on the same",
+        "Examples: why rows left",
+        "Preference pairs",
+        "ROUGE-L",
+    ):
+        assert text in result.output
+    assert page.read_text().startswith("<!doctype html>")
+    assert "http" not in page.read_text().replace("http-equiv", "").replace("http://www.w3.org", "")

@@ -1,0 +1,35 @@
+"""A stage has one name: its function's, its task's and its progress line's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prefect import Task
+
+import tasks.ingest
+import tasks.training
+from tasks.core.results import CONTRACTS
+
+TASK_FILES = sorted((Path(__file__).parents[3] / "tasks").glob("*/task.py"))
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: path.parent.name)
+def test_task_and_function_share_their_name(path: Path) -> None:
+    pairs = re.findall(r'@stage_task\(\s*"([^"]+)"[^)]*\)\ndef (\w+)\(', path.read_text())
+    assert pairs
+    assert all(name == function for name, function in pairs)
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: path.parent.name)
+def test_progress_lines_name_the_task(path: Path) -> None:
+    source = path.read_text()
+    names = set(re.findall(r'@stage_task\(\s*"([^"]+)"', source))
+    assert set(re.findall(r'report_progress\(\s*"([^"]+)"', source)) <= names
+
+
+def test_a_stage_is_a_prefect_task_with_results_in_json() -> None:
+    for stage in (tasks.ingest.take_snapshot, tasks.training.train_sft):
+        assert isinstance(stage, Task)
+        assert (stage.persist_result, stage.result_serializer) == (True, CONTRACTS)

@@ -1,0 +1,203 @@
+"""The files around the code agree with it and with each other: maps, lock, links, workflow files."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+MAP = re.compile(r"^```text\n(perennial/ .*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
+)
+LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
+
+
+@cache
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+# ------------------------------------------------------------------------------------------------------------ the map
+
+
+def map_of(page: str) -> str:
+    """The map of the packages, as a page draws it."""
+    found = MAP.findall((ROOT / page).read_text())
+    assert len(found) == 1, f"{page} has {len(found)} maps (fenced blocks `text` that begin with perennial/)"
+    return str(found[0])
+
+
+def rows_of(drawn: str) -> dict[str, int]:
+    """The line on which a map names each package; one that is indented lies in the last one that is not."""
+    rows: dict[str, int] = {}
+    parent = ""
+    for number, line in enumerate(drawn.splitlines()):
+        indented = line.startswith(" ")
+        for name in re.findall(r"(\w+)/(?=\s|$)", line.split("  #")[0]):
+            rows[f"{parent}.{name}" if indented else name] = number
+        if not indented and (first := re.match(r"(\w+)/", line)):
+            parent = first.group(1)
+    return rows
+
+
+def layers() -> list[list[set[str]]]:
+    """The layers of each of import-linter's contracts of that type, from the top, with full names."""
+    found = []
+    for contract in project()["tool"]["importlinter"]["contracts"]:
+        for container in contract.get("containers", [""]) if contract["type"] == "layers" else ():
+            inside = container + "." if container else ""
+            found.append([{inside + name for name in re.findall(r"[\w.]+", layer)} for layer in contract["layers"]])
+    return found
+
+
+def packages_on_disk() -> set[str]:
+    tops = [name for name in ("perennial", "flows", "tasks") if (ROOT / name).is_dir()]
+    below = {path.parent for top in tops for path in (ROOT / top).glob("*/*.py")}
+    return {*tops, *(".".join(path.relative_to(ROOT).parts) for path in below)}
+
+
+def test_readme_and_design_draw_the_same_map() -> None:
+    assert map_of("README.md") == map_of("docs/design.md")
+
+
+def test_the_map_names_every_package_and_no_other() -> None:
+    assert set(rows_of(map_of("README.md"))) == packages_on_disk()
+
+
+def test_the_map_has_the_packages_in_the_order_of_the_layers() -> None:
+    rows = rows_of(map_of("README.md"))
+    num_compared = 0
+    for contract in layers():
+        drawn = [found for layer in contract if (found := {name: rows[name] for name in layer if name in rows})]
+        num_compared += sum(map(len, drawn))
+        for upper, lower in itertools.pairwise(drawn):
+            assert max(upper.values()) <= min(lower.values()), (
+                f"{sorted(upper)} lies above {sorted(lower)} in pyproject.toml"
+            )
+    assert num_compared > 30
+
+
+def test_every_package_is_on_a_layer() -> None:
+    assert packages_on_disk() - {name for contract in layers() for layer in contract for name in layer} == set()
+
+
+# ----------------------------------------------------------------------------------------------------------- the lock
+
+
+def locked() -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for line in re.findall(r"^[A-Za-z].*", (ROOT / "requirements.lock").read_text(), re.MULTILINE):
+        requirement = Requirement(line.rstrip(" \\"))
+        found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def test_the_lock_has_what_the_project_requires_at_the_versions_of_the_constraints() -> None:
+    lock, options = locked(), project()["project"]["optional-dependencies"]
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    pinned = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    waiting = [
+        *project()["project"]["dependencies"],
+        *options["all"],
+        *options["dev"],
+        *project()["dependency-groups"]["setup"],
+    ]
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        if name == project()["project"]["name"]:
+            waiting += [line for extra in requirement.extras for line in options[extra]]
+        elif name != "torch":
+            assert name in lock, f"{name} is not in requirements.lock: run `make lock`"
+            versions = [next(iter(one.specifier)).version for one in lock[name]]
+            assert all(map(requirement.specifier.contains, versions)), f"{name}: run `make lock`"
+    different = {
+        name: pinned[name] for name in lock.keys() & pinned.keys() if str(lock[name][0].specifier) != f"=={pinned[name]}"
+    }
+    assert not {name for name, version in different.items() if Version(version) not in lock[name][0].specifier}, (
+        "run `make lock`"
+    )
+
+
+def test_the_lock_has_hashes_and_neither_torch_nor_an_index() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    blocks = re.split(r"^(?=[A-Za-z])", text, flags=re.MULTILINE)[1:]
+    assert len(blocks) > 200
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert not {"torch", "triton"} & locked().keys()
+    assert "://" not in text
+
+
+# ------------------------------------------------------------------------------------------------------ pages, workflow
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that GitHub and the site give a page's headings."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for link in LINK.findall((ROOT / page).read_text()):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        target, _, anchor = link.partition("#")
+        path = ((ROOT / page).parent / target).resolve() if target else ROOT / page
+        assert path.exists(), f"{page}: {link}"
+        assert not anchor or anchor in anchors_of(path), f"{page}: no heading for {link}"
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        ("vendor.github-workflows", ".github/workflows/ci.yml"),
+        ("vendor.dependabot", ".github/dependabot.yml"),
+        ("vendor.github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml"),
+        ("vendor.github-issue-forms", ".github/ISSUE_TEMPLATE/feature.yml"),
+        ("vendor.github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"),
+    ],
+)
+def test_the_files_of_github_follow_its_schemas(schema: str, name: str) -> None:
+    tool = shutil.which("check-jsonschema", path=str(Path(sys.executable).parent))
+    assert tool
+    done = subprocess.run([tool, "--builtin-schema", schema, str(ROOT / name)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_workflow_calls_the_same_script_as_any_other_ci() -> None:
+    assert "- run: bash .ci/run\n" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+
+
+def test_every_package_says_that_it_is_typed() -> None:
+    tops = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert [top for top in tops if not (ROOT / top / "py.typed").is_file()] == []
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.mark.parametrize(("option", "expected"), [("--version", "perennial 0."), ("-h", "Usage: "), ("--help", "Usage: ")])
+def test_the_command_says_its_version_and_explains_itself(option: str, expected: str) -> None:
+    module = project()["project"]["scripts"]["perennial"].partition(":")[0]
+    result = CliRunner().invoke(importlib.import_module(module).app, [option])
+    assert result.exit_code == 0
+    assert result.output.lstrip().startswith(expected)
