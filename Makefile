@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # Bytecode is written by the first process that imports a module; without it every trainer would compile 10 s long.
 unexport PYTHONDONTWRITEBYTECODE
 
-IMPORTED := flows.retrain, perennial.cli, tasks.training.worker, tasks.labels.audit, tasks.benchmark.scoring, tasks.redteam.probing, \
+IMPORTED := flows.retrain, perennial.cli.app, tasks.training.trainer.worker, tasks.labels.audit, tasks.benchmark.scoring, tasks.redteam.probing, \
 	tasks.pii.scrubbing, tasks.validation.checking, tasks.bias.comparison, tasks.dossier.rendering, mlflow, prefect.server.api.server
 
 .PHONY: help demo test test-fast check format coverage lock bench bench-gpu failures server docs clean

@@ -26,7 +26,7 @@ from tasks.contracts.registry import Champion, RegisteredVersion
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.storage import open_store
 from tasks.promotion import PromotionConfig, decide_promotion
-from tasks.promotion.latency import judge_latency
+from tasks.promotion.latency import check_latency
 from tests.support.tiny_model import build_tiny_model, desk_row
 
 MARGIN = 0.2
@@ -49,7 +49,7 @@ def main() -> None:
         for number in range(chosen.runs):
             arms, timed, decision, tables = benchmark(folder / f"store-{number}", model, others)
             kept = kept or p95(arms["champion"])
-            verdict = judge_latency(timed, MARGIN, GATE.confidence, "the champion")
+            verdict = check_latency(timed, MARGIN, GATE.confidence, "the champion")
             shown = verdict.comparison
             assert shown is not None
             noise = shown.rule.rpartition(" ")[2]

@@ -385,7 +385,7 @@ def _trainers(place: Installation) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().decode(errors="replace")
-            if "tasks.training.worker" in words and str(place.folder) in words:
+            if "tasks.training.trainer.worker" in words and str(place.folder) in words:
                 found.append(int(path.parent.name))
     return found
 

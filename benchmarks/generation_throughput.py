@@ -27,8 +27,8 @@ import torch
 
 from tasks.core.storage import Store
 from tasks.modeling.config import BaseModelConfig
+from tasks.modeling.conversations import prompt_token_ids
 from tasks.modeling.generation import LoadedModel, generate_replies, greedy_settings, load_model
-from tasks.modeling.prompts import prompt_token_ids
 from tasks.modeling.resolution import resolve
 
 QUESTIONS = (

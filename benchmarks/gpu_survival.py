@@ -28,9 +28,9 @@ from tasks.core.storage import open_store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
 from tasks.training.config import SftConfig
-from tasks.training.hardware import find_hardware
-from tasks.training.specification import SftMethod, TrainerEvent, TrainerSpec
-from tasks.training.supervisor import supervise
+from tasks.training.launch.protocol import SftMethod, TrainerEvent, TrainerSpec
+from tasks.training.launch.supervisor import supervise
+from tasks.training.plan.hardware import find_hardware
 from tests.support.random_model import SHAPES, make_random_model
 
 

@@ -27,10 +27,10 @@ from tasks.core.storage import Store, open_store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig
-from tasks.training.forecasting import forecast, measure_flops
-from tasks.training.hardware import find_hardware
-from tasks.training.specification import DpoMethod, SftMethod, TrainerSpec
-from tasks.training.supervisor import supervise
+from tasks.training.launch.protocol import DpoMethod, SftMethod, TrainerSpec
+from tasks.training.launch.supervisor import supervise
+from tasks.training.plan.forecasting import forecast, measure_flops
+from tasks.training.plan.hardware import find_hardware
 
 WORDS = (
     "the a of to and in for with on by from printer router account invoice order refund screen app password network light "

@@ -49,11 +49,13 @@ from tasks.core.storage import Store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.loading import load_tokenizer
 from tasks.modeling.resolution import count_parameters, resolve
-from tasks.training import planning, supervisor
+from tasks.modeling.shape import ModelShape
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig, known_tflops
-from tasks.training.forecasting import measure_flops
-from tasks.training.hardware import available_cores, find_hardware, peak_memory_bytes
-from tasks.training.rendering import Example, Pair
+from tasks.training.examples import Example, Pair
+from tasks.training.launch import process
+from tasks.training.plan import planning
+from tasks.training.plan.forecasting import measure_flops
+from tasks.training.plan.hardware import available_cores, find_hardware, peak_memory_bytes
 from tests.support.random_model import SHAPES, make_random_model
 
 
@@ -93,9 +95,9 @@ class Clock(TrainerCallback):  # type: ignore[misc]
 
 def train_in_stage(job: Job) -> float:
     """Seconds of this project's trainer, as the worker process sets it up."""
-    from tasks.training import trainers
-    from tasks.training.callbacks import BestKeeper, ProgressFile, StepCallback
-    from tasks.training.ledger import RowLedger
+    from tasks.training.trainer import trainers, weights
+    from tasks.training.trainer.callbacks import BestKeeper, ProgressFile, StepCallback
+    from tasks.training.trainer.ledger import RowLedger
 
     tokenizer, checkpoints = load_tokenizer(job.base), job.folder / "checkpoints"
     reference_seconds = time_reference()
@@ -103,7 +105,7 @@ def train_in_stage(job: Job) -> float:
         trainer = trainers.sft_trainer(job.base, tokenizer, job.plan, job.config, job.rows, [], checkpoints)
     else:
         trainer = trainers.dpo_trainer(job.base, job.adapter, tokenizer, job.plan, job.config, job.rows, [], checkpoints)
-    best = BestKeeper(job.folder / "best", lambda folder: trainers.save_weights(trainer, folder))
+    best = BestKeeper(job.folder / "best", lambda folder: weights.save_weights(trainer, folder))
     progress = ProgressFile(job.folder / "progress.jsonl")
     # The ledger begins after the warm-up.
     callback = StepCallback(job.plan, job.config, progress, best, RowLedger(job.folder / "rows.jsonl"), evaluates=False)
@@ -115,7 +117,8 @@ def train_with_trl(job: Job) -> float:
     """TRL's trainer with its defaults, which compute DPO's reference at every step."""
     import trl
 
-    from tasks.training import trainers
+    from tasks.training.trainer import weights
+    from tasks.training.trainer.batches import dataset_of
 
     settings: dict[str, Any] = {
         "output_dir": str(job.folder),
@@ -128,10 +131,10 @@ def train_with_trl(job: Job) -> float:
     }
     plain = job.plan.model_copy(update={"attn_implementation": "sdpa", "liger_kernel": False})
     arguments: dict[str, Any] = {
-        "model": str(job.base) if plain.quantization == "none" else trainers.load_model(job.base, plain),
+        "model": str(job.base) if plain.quantization == "none" else weights.load_model(job.base, plain),
         "processing_class": load_tokenizer(job.base),
-        "train_dataset": trainers.dataset_of(job.rows).remove_columns("length"),
-        "peft_config": trainers.lora_config(job.lora),
+        "train_dataset": dataset_of(job.rows).remove_columns("length"),
+        "peft_config": weights.lora_config(job.lora),
     }
     if isinstance(job.config, SftConfig):
         return run(trl.SFTTrainer(args=trl.SFTConfig(**settings), **arguments))
@@ -148,11 +151,11 @@ def train_bare(job: Job) -> float:
     from peft import get_peft_model
     from trl.trainer.utils import add_fused_lm_head
 
-    from tasks.training import kernels, trainers
-    from tasks.training.head import score_labels_only
+    from tasks.training.trainer import kernels, weights
+    from tasks.training.trainer.head import score_labels_only
 
     plan = job.plan
-    model = get_peft_model(trainers.load_model(job.base, plan), trainers.lora_config(job.lora))
+    model = get_peft_model(weights.load_model(job.base, plan), weights.lora_config(job.lora))
     add_fused_lm_head(model.get_base_model())
     kernels.fuse_adapters(model)
     if plan.device == "cpu":
@@ -243,14 +246,14 @@ def now() -> float:
 
 def micro_batches(job: Job) -> list[list[Any]]:
     """The rows in the stage's order, in its micro-batches; packed, each is the rows of some full sequences."""
-    from tasks.training.ordering import order_rows
+    from tasks.training.trainer.sampler import epoch_order
 
     plan, size = job.plan, job.plan.micro_batch_size
     if plan.packing:
         sequences = pack(job.rows, plan.max_length_tokens)
         groups = [sequences[start : start + size] for start in range(0, len(sequences), size)]
         return [[row for sequence in group for row in sequence] for group in groups]
-    order = order_rows([len(row) for row in job.rows], size * plan.accumulation_steps, seed=job.config.seed, epoch=0)
+    order = epoch_order([len(row) for row in job.rows], size * plan.accumulation_steps, seed=job.config.seed, epoch=0)
     ordered = [job.rows[index] for index in order]
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
@@ -328,7 +331,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     """Writes what the arms share: base, plan, settings, rows, and an untrained adapter for preference training."""
     from peft import get_peft_model
 
-    from tasks.training import trainers
+    from tasks.training.trainer import weights
 
     base = find_base(options.shape, folder, options.base)
     settings: dict[str, Any] = {
@@ -340,12 +343,12 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     }
     config = SftConfig(**settings) if options.method == "sft" else DpoConfig(**settings)
     rows = make_rows(options, options.steps * config.effective_batch_size, len(load_tokenizer(base)))
-    shape = planning.ModelShape.from_config(LlamaConfig.from_pretrained(base).to_dict(), count_parameters(base))
+    shape = ModelShape.from_config(LlamaConfig.from_pretrained(base).to_dict(), count_parameters(base))
     workload = planning.Workload([len(row) for row in rows], 0, 0)
     lora = LoraSettings()
     plan = planning.make_plan(shape, workload, find_hardware("auto"), config, method=options.method, lora=lora)
     if options.method == "dpo":
-        get_peft_model(trainers.load_model(base, plan), trainers.lora_config(lora)).save_pretrained(folder / "adapter")
+        get_peft_model(weights.load_model(base, plan), weights.lora_config(lora)).save_pretrained(folder / "adapter")
     job = {
         "base": str(base),
         "plan": plan.model_dump(mode="json"),
@@ -382,7 +385,7 @@ def start(arguments: list[str], what: str, folder: Path) -> dict[str, Any]:
     """Runs this script in a process of its own, with the allocator and thread settings of the trainer where it is ours."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MALLOC_"))}
     if what != "TRL, defaults":
-        environment |= supervisor.ENVIRONMENT
+        environment |= process.ENVIRONMENT
     command = [sys.executable, str(Path(__file__).resolve()), *arguments, "--arm", what, "--folder", str(folder)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:

@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.support.gpu_pool import gpu_slot
 from flows.support.run_names import name_of
-from tasks import benchmark, fit
+from tasks import benchmark, prompting
 from tasks.contracts.evaluation import PromptingVerdict
 from tasks.contracts.preparation import Split
 from tasks.contracts.references import DatasetRef
@@ -26,7 +26,7 @@ def measure_prompting_baselines(
     base: BaseLanguageModel,
     rows: Split,
     frozen: DatasetRef,
-    settings: fit.FitConfig,
+    settings: prompting.FitConfig,
     scoring: benchmark.BenchmarkConfig,
 ) -> PromptingVerdict:
     """The verdict on whether to train; the base model's own answers are those that the benchmark needs anyway.
@@ -45,8 +45,8 @@ def measure_prompting_baselines(
         affordable = scoring.model_copy(
             update={"max_examples": min(settings.max_examples, scoring.max_examples or settings.max_examples)}
         )
-        prompts = fit.prompt_arms(frozen, rows.train, settings)
+        prompts = prompting.prompt_arms(frozen, rows.train, settings)
         with gpu_slot():
             scores.append(benchmark.score_model("base", base, None, frozen, scoring))
             scores += [benchmark.score_model(prompt.arm, base, None, prompt.dataset, affordable) for prompt in prompts]
-    return fit.measure_prompting_baselines(tuple(scores), frozen, rows.train, settings, scoring.max_examples)
+    return prompting.measure_prompting_baselines(tuple(scores), frozen, rows.train, settings, scoring.max_examples)

@@ -40,7 +40,8 @@ def test_the_help_imports_neither_prefect_nor_a_stage() -> None:
 
 
 def test_the_trainer_process_imports_no_prefect() -> None:
-    code = "import sys, tasks.training.worker; print([name for name in ('prefect', 'mlflow') if name in sys.modules])"
+    program = "import sys, tasks.training.trainer.worker"
+    code = f"{program}; print([name for name in ('prefect', 'mlflow') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

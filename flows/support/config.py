@@ -25,7 +25,6 @@ from tasks.core.storage import open_store
 from tasks.core.term_lists import KeptList, by_reference, listings_in
 from tasks.deduplication import DeduplicationConfig
 from tasks.dossier import DossierConfig
-from tasks.fit import FitConfig
 from tasks.groundtruth import TruthConfig
 from tasks.guard import GuardRulesConfig
 from tasks.ingest import LogConfig, SourceConfig
@@ -33,6 +32,7 @@ from tasks.labels import LabelAuditConfig
 from tasks.monitoring import AlertRuleConfig, DriftConfig, SignalConfig
 from tasks.pii import PiiConfig
 from tasks.promotion import PromotionConfig
+from tasks.prompting import FitConfig
 from tasks.pruning import PruningConfig
 from tasks.redteam import RedTeamConfig
 from tasks.registry import RegistryConfig

@@ -27,7 +27,7 @@ def show_budget(config: ConfigOption) -> None:
     with explained_errors():
         settings = load(config)
         from tasks.core.storage import Store
-        from tasks.training.allowance import open_requests
+        from tasks.training.plan.budget import open_requests
 
         requests = open_requests(Store(settings.store), settings.name)
         if not requests:
@@ -52,7 +52,7 @@ def _answer_budget(training: str, config: Path, verdict: Literal["allow", "refus
     with explained_errors():
         settings = load(config)
         from tasks.core.storage import Store
-        from tasks.training.allowance import answer
+        from tasks.training.plan.budget import answer
 
         answered = answer(Store(settings.store), settings.name, training, verdict, name, reason)
         console.print(f"{answered.training}: {answered.verdict}. {answered.question}.")

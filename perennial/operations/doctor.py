@@ -117,7 +117,7 @@ def _gpu(settings: RetrainConfig | None) -> Iterator[Finding]:
     if importlib.util.find_spec("torch") is None:
         yield Finding("GPU", "note", "PyTorch is not installed", "Install perennial-llm[training] where models are trained.")
         return
-    from tasks.training.hardware import find_hardware
+    from tasks.training.plan.hardware import find_hardware
 
     hardware = find_hardware(settings.training.sft.device if settings else "auto")
     memory = f"{hardware.memory_bytes / 1e9:.0f} GB free"

@@ -14,7 +14,7 @@ from tasks.splitting import SplitConfig
 from tasks.training import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig
 
 if TYPE_CHECKING:
-    from tasks.training.planning import Hardware
+    from tasks.training.plan.hardware import Hardware
 
 Block = tuple[str, list[tuple[str, ...]]]
 
@@ -33,8 +33,8 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     the figures are upper bounds.
     """
     from tasks.modeling.resolution import resolve
-    from tasks.training.forecasting import forecast, training_speed
-    from tasks.training.planning import with_price
+    from tasks.training.plan.budget import with_price
+    from tasks.training.plan.forecasting import forecast, training_speed
 
     store = Store(settings.store)
     rows, blocks, num_read = _read_examples(settings)
@@ -106,12 +106,12 @@ def _read_examples(settings: RetrainConfig) -> tuple[list[Row], list[Block], int
 
 def _devices(settings: RetrainConfig) -> tuple[Hardware, float]:
     """What to plan for and how many floating-point operations a second one of it does: as declared, or as found."""
-    from tasks.training.planning import declared_hardware
+    from tasks.training.plan.hardware import declared_hardware
 
     if declared := settings.training.hardware:
         return declared_hardware(declared), declared.flops_per_second
-    from tasks.training.forecasting import measure_flops
-    from tasks.training.hardware import find_hardware
+    from tasks.training.plan.forecasting import measure_flops
+    from tasks.training.plan.hardware import find_hardware
 
     device = settings.training.sft.device
     return find_hardware(device), measure_flops(device)
@@ -212,7 +212,7 @@ def _base_block(base: BaseLanguageModel) -> Block:
 
 
 def _plan_block(plan: TrainingPlan) -> Block:
-    from tasks.training.planning import amount
+    from tasks.training.plan.budget import amount
 
     batch = f"{plan.micro_batch_size} x {plan.accumulation_steps}"
     return plan.method.upper(), [
@@ -234,7 +234,7 @@ def _plan_block(plan: TrainingPlan) -> Block:
 
 def _budget_block(plans: list[TrainingPlan], budget: BudgetConfig) -> Block:
     """The ceilings beside what training would take; the run itself judges by the trainer's own, measured plan."""
-    from tasks.training.planning import amount
+    from tasks.training.plan.budget import amount
 
     lines = []
     if budget.max_device_hours is not None:

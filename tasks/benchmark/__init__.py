@@ -1,4 +1,4 @@
-"""Benchmark: what a model scores on the frozen examples, example by example, with intervals."""
+"""Benchmark: a model's scores on the frozen examples, example by example, with intervals."""
 
 from tasks.benchmark.config import BenchmarkConfig, JudgeConfig, LatencyConfig, LmEvalConfig, TokenPrices
 from tasks.benchmark.task import judge_replies, score_model, time_in_turns

@@ -17,7 +17,7 @@ from tasks.modeling.devices import answering_device
 
 
 class JudgeConfig(FrozenModel):
-    """A language model that compares replies; it informs people and decides nothing."""
+    """A language model that compares replies (LLM-as-a-judge); it informs people and decides nothing."""
 
     enabled: bool = Field(
         False, description="True sends scrubbed frozen examples, and the models' replies to them, to `base_url`."
@@ -25,50 +25,50 @@ class JudgeConfig(FrozenModel):
     base_url: str = Field(
         "http://localhost:8000/v1",
         pattern=r"^https?://[^\s@?#]+$",
-        description="Endpoint that speaks OpenAI's chat completions, up to and with its version; no credentials in it.",
+        description="Endpoint with OpenAI's chat completions API, including its version; without credentials.",
     )
     model: str = Field("judge", min_length=1, max_length=200, description="The judge's name at the endpoint.")
     key_env: str = Field(
         "PERENNIAL_JUDGE_KEY", description="Environment variable with the endpoint's key; unset or empty sends none."
     )
     key_block: str | None = Field(
-        None, description="Prefect Secret block with the key; goes before the environment variable."
+        None, description="Prefect Secret block with the key; it takes precedence over the environment variable."
     )
     criteria: str = Field(
         "Prefer the reply that is correct, answers what was asked and agrees with the reference.",
         min_length=1,
         max_length=2000,
-        description="What makes a reply the better one, in a sentence or two.",
+        description="The criteria for the better reply, in a sentence or two.",
     )
     max_examples: int = Field(
-        100, ge=1, le=100_000, description="Examples per opponent, chosen by the hash of their ids; two questions each."
+        100, ge=1, le=100_000, description="Examples per opponent, chosen by the hash of their ids; two requests each."
     )
     max_tokens: int = Field(8, ge=1, le=32_768, description="Limit of the judge's answer; a thinking model needs thousands.")
-    timeout_seconds: float = Field(60.0, gt=0, le=600, description="Of one question.")
+    timeout_seconds: float = Field(60.0, gt=0, le=600, description="Of one request.")
     max_attempts: int = Field(
         4,
         ge=1,
         le=10,
-        description="Attempts at one question, 1, 2, 4 and up to 30 seconds apart; then the pair is unjudged.",
+        description="Attempts at one request, 1, 2, 4 and up to 30 seconds apart; after them the pair is unjudged.",
     )
-    max_concurrent: int = Field(4, ge=1, le=64, description="Pairs that are asked about at once.")
+    max_concurrent: int = Field(4, ge=1, le=64, description="Pairs that are compared at the same time.")
 
 
 class LmEvalConfig(FrozenModel):
-    """Tasks of EleutherAI's lm-evaluation-harness, measured beside the scores; they inform people and decide nothing."""
+    """Tasks of EleutherAI's lm-evaluation-harness, measured beside the scores; they inform and decide nothing."""
 
     folder: str = Field(
-        description="Folder of task definitions (YAML) and their data. The definitions that come with the harness are not "
-        "known, because they download theirs."
+        description="Folder of task definitions (YAML) and their data. The harness's own definitions are not available, "
+        "because they download their data."
     )
     tasks: tuple[str, ...] = Field(min_length=1, description="Names of tasks defined there.")
-    max_examples: int | None = Field(None, ge=1, description="At most so many examples per task. None: all.")
-    apply_chat_template: bool = Field(True, description="Ask as in a conversation; False hands the bare text over.")
+    max_examples: int | None = Field(None, ge=1, description="Maximum of examples per task. None: all.")
+    apply_chat_template: bool = Field(True, description="Render prompts with the chat template; False sends the bare text.")
 
     @model_validator(mode="after")
     def _folder_exists(self) -> Self:
         if not Path(self.folder).is_dir():
-            raise ValueError(f"benchmark.lm_eval.folder: {self.folder} is no folder")
+            raise ValueError(f"benchmark.lm_eval.folder: {self.folder} is not a folder")
         return self
 
     def external_fingerprints(self) -> Mapping[str, str]:
@@ -77,7 +77,7 @@ class LmEvalConfig(FrozenModel):
 
 
 class TokenPrices(BaseModel):
-    """What an endpoint charges by the token; a cost that no clock measures."""
+    """Prices by the token; a cost that does not depend on time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,18 +86,18 @@ class TokenPrices(BaseModel):
 
 
 class LatencyConfig(BaseModel):
-    """How candidate and opponent are timed against each other for a guard on latency."""
+    """How candidate and opponent are timed in turns for a guard on latency."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     opponent: Literal["champion", "base"] = Field(
-        "champion", description="Against whom; against the champion nothing is timed while none reigns."
+        "champion", description="The model to compare with; nothing is timed against the champion while there is none."
     )
     num_rounds: int = Field(
         9,
         ge=5,
         le=1_000,
-        description="Rounds over the examples; one ratio each. 6 carry a 95 % interval of the median, 9 stand one outlier.",
+        description="Rounds over the examples; one ratio each. 6 give a 95 % interval of the median; 9 tolerate an outlier.",
     )
     max_examples: int = Field(
         64, ge=1, le=100_000, description="Frozen examples answered in every round, chosen by the hash of their ids."
@@ -106,9 +106,9 @@ class LatencyConfig(BaseModel):
 
 
 class BenchmarkConfig(FrozenModel):
-    """How models answer the frozen examples, and how the answers are scored."""
+    """Generation on the frozen examples, and scoring of the replies."""
 
-    max_new_tokens: int = Field(128, ge=1, le=8192, description="Replies are cut here; they end earlier by themselves.")
+    max_new_tokens: int = Field(128, ge=1, le=8192, description="Maximum of new tokens in a reply.")
     batch_size: int = Field(32, ge=1, le=1024, description="Prompts per generation batch, sorted by length.")
     max_examples: int | None = Field(
         None,
@@ -143,12 +143,12 @@ class BenchmarkConfig(FrozenModel):
     )
     latency: LatencyConfig | None = Field(
         None,
-        description="Time the candidate and its opponent in turns, anew in every run; both lie in memory meanwhile. None: "
-        "as `promotion.max_latency_increase` needs it.",
+        description="Time the candidate and its opponent in turns, anew in every run; both are in memory then. None: "
+        "only when `promotion.max_latency_increase` is set.",
     )
     retention: bool = Field(
         True,
-        description="Weigh general questions too, which show what fine-tuning made the model forget: a few hundred short "
+        description="Score general questions too, which show what the model forgot through fine-tuning: a few hundred short "
         "sequences per model, no generation.",
     )
     lm_eval: LmEvalConfig | None = Field(None, description="Tasks of lm-evaluation-harness (extra `lm-eval`). None: none.")
@@ -163,9 +163,9 @@ class BenchmarkConfig(FrozenModel):
     seed: int = Field(0, ge=0, description="Seed of the bootstrap. Generation is greedy and has none.")
 
     def external_fingerprints(self) -> Mapping[str, str]:
-        """The device that answers: what another one rounded otherwise is not compared with this."""
+        """The device that generates: results of a device with other rounding are not comparable."""
         return {"device": answering_device()}
 
     def of_examples_alone(self) -> Self:
-        """The same settings without what is asked of a model once, whatever the examples: for a further set of them."""
+        """The settings for a further set of examples, without what is measured once per model."""
         return self.model_copy(update={"retention": False, "lm_eval": None})

@@ -1,8 +1,8 @@
-"""A language model as the judge of two replies, through any endpoint that speaks OpenAI's chat completions.
+"""A language model as the judge of two replies, through any endpoint with OpenAI's chat completions API.
 
-Judges favour what they read first, so each pair is shown in both orders and a verdict that changes with the order is a tie
-(Zheng et al. 2023, "Judging LLM-as-a-Judge"). A reply is data to the judge: it is sent inside JSON, and whatever the judge
-answers beyond a letter is no verdict. Prompts and replies leave the machine: only those to scrubbed examples are sent.
+Judges favour the first reply, so each pair is shown in both orders, and a verdict that changes with the order is a tie
+(Zheng et al. 2023, "Judging LLM-as-a-Judge"). A reply is data to the judge: it is sent inside JSON, and an answer with more
+than a letter is no verdict. Prompts and replies leave the machine, so only those of scrubbed examples are sent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MAX_WAIT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Pair:
-    """What the candidate and an opponent answered to the same example."""
+    """The replies of the candidate and of an opponent to the same example."""
 
     row: Row
     candidate: str
@@ -47,12 +47,12 @@ class Pair:
 
 
 class Judge:
-    """Asks the endpoint, and remembers each answer in the store under everything that was asked, as a hash.
+    """Sends pairs to the endpoint, and keeps each verdict in the store under the hash of the whole request.
 
     Args:
         config: Endpoint and judge.
-        key: The API key, or None where the endpoint wants none.
-        store: Where answers are kept: a letter each, no text.
+        key: The API key, or None if the endpoint needs none.
+        store: Keeps the verdicts: a letter each, no text.
         wait: Sleeps between attempts.
     """
 
@@ -72,22 +72,22 @@ class Judge:
         self._client.close()
 
     def judge(self, pair: Pair) -> Verdict | None:
-        """Who wins the pair, or None when the judge gave no verdict; equal replies tie without being asked about."""
+        """The winner of the pair, or None without a verdict; equal replies tie without a request."""
         if pair.candidate.strip() == pair.opponent.strip():
             return "tie"
-        first = self._ask(pair.row, pair.candidate, pair.opponent)
+        first = self._compare(pair.row, pair.candidate, pair.opponent)
         if first is None or first == "TIE":
             return "tie" if first else None
-        second = self._ask(pair.row, pair.opponent, pair.candidate)
+        second = self._compare(pair.row, pair.opponent, pair.candidate)
         if second is None:
             return None
         if (first, second) == ("A", "B"):
             return "candidate"
         return "opponent" if (first, second) == ("B", "A") else "tie"
 
-    def _ask(self, row: Row, one: str, other: str) -> str | None:
-        """``A``, ``B`` or ``TIE``; None without an answer that is one of them."""
-        content = {"conversation": prompt_messages(row), "reference": reply(row), "A": one, "B": other}
+    def _compare(self, row: Row, reply_a: str, reply_b: str) -> str | None:
+        """``A``, ``B`` or ``TIE``; None when the answer is none of them."""
+        content = {"conversation": prompt_messages(row), "reference": reply(row), "A": reply_a, "B": reply_b}
         request = {
             "model": self._config.model,
             "messages": [
@@ -107,7 +107,7 @@ class Judge:
         return None
 
     def _post(self, request: dict[str, Any]) -> str | None:
-        """The judge's words; None when it could not be reached in all its attempts, or refuses."""
+        """The judge's answer; None when every attempt failed, or the endpoint refuses."""
         for attempt in range(self._config.max_attempts):
             if self._refused.is_set():
                 return None
@@ -125,23 +125,23 @@ class Judge:
                 self.refusal = f"status {response.status_code}"
                 self._refused.set()
                 return None
-            return _words_of(response)
+            return _content_of(response)
         return None
 
 
-def _words_of(response: httpx.Response) -> str | None:
+def _content_of(response: httpx.Response) -> str | None:
     try:
         content = response.json()["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):  # an answer of another shape holds no verdict, and is counted so
-        logger.warning("judge: an answer that is no chat completion")
+    except (ValueError, KeyError, IndexError, TypeError):  # an answer of another shape holds no verdict
+        logger.warning("judge: an answer that is not a chat completion")
         return None
     return content if isinstance(content, str) else None
 
 
-def verdict_in(words: str | None) -> str | None:
-    """``A``, ``B`` or ``TIE`` when that is all that was said, give or take case and punctuation."""
-    word = (words or "").strip().strip("\"'`*.[]() ").upper()
-    return word if word in ("A", "B", "TIE") else None
+def verdict_in(answer: str | None) -> str | None:
+    """``A``, ``B`` or ``TIE`` when the answer is nothing else, regardless of case and punctuation."""
+    letter = (answer or "").strip().strip("\"'`*.[]() ").upper()
+    return letter if letter in ("A", "B", "TIE") else None
 
 
 def judge_pairs(opponent: str, pairs: Sequence[Pair], judge: Judge, config: JudgeConfig, seed: int) -> PairwiseJudgeResult:

@@ -1,8 +1,8 @@
-"""Two models timed against each other in one sitting, batch by batch in turns, and one of them against itself.
+"""Two models timed in turns, batch by batch in one session, and one of them against itself.
 
-A time that was kept from another day was measured beside another load. Here both models answer every batch within moments of
-each other, in an order that goes through all permutations, so that a load that comes and goes meets both alike. The opponent
-answers twice: how far its two times lie apart is what the machine itself does, the noise floor.
+A time from another day was measured under another load. Here both models answer every batch within moments of each other, in
+all permutations of the order, so that a changing load affects both alike. The opponent answers twice: the difference between
+its two times is the noise of the machine.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from itertools import permutations
 from typing import TypeVar
 
 from tasks.contracts.evaluation import LatencyRound
+from tasks.modeling.conversations import Messages
 from tasks.modeling.generation import LoadedModel, answer_batch, prompt_batches
-from tasks.modeling.prompts import Messages
 
 Batch = TypeVar("Batch")
 
@@ -29,14 +29,14 @@ def time_in_turns(
     clock: Callable[[], float] = time.perf_counter,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[LatencyRound, ...]:
-    """The seconds that each model took for all batches, by round.
+    """The seconds of each model for all batches, by round.
 
     Args:
-        answer: What answers a batch, as ``candidate`` and ``opponent``; each is called once before any clock runs.
+        answer: The functions that answer a batch, ``candidate`` and ``opponent``; each is called once before timing.
         batches: The same for both.
         num_rounds: Rounds over all batches.
         clock: In seconds.
-        on_progress: Told after each batch.
+        on_progress: Called after each batch.
     """
     for model in answer.values():
         model(batches[0])  # one-time costs, such as kernels and caches

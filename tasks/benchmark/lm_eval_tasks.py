@@ -1,8 +1,8 @@
 """Tasks of EleutherAI's lm-evaluation-harness, run on the loaded model; the extra ``lm-eval`` has the package.
 
-Only definitions in a folder of one's own are known (``include_defaults=False``): those that come with the package download
+Only definitions in the configured folder are available (``include_defaults=False``), because the package's own download
 their data. See https://github.com/EleutherAI/lm-evaluation-harness/blob/main/docs/new_task_guide.md for their format; data
-is named as ``dataset_path: json`` with ``data_files``, relative to the folder that the run was started in.
+is given as ``dataset_path: json`` with ``data_files``, relative to the folder in which the run was started.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def measure_tasks(loaded: LoadedModel, config: LmEvalConfig, *, batch_size: int)
 
     Raises:
         MissingDependencyError: The harness is not installed.
-        InputError: The folder does not define a task that is asked for.
+        InputError: The folder does not define a configured task.
     """
     try:
         from lm_eval import simple_evaluate
@@ -57,7 +57,7 @@ def measure_tasks(loaded: LoadedModel, config: LmEvalConfig, *, batch_size: int)
 
 
 def measurements_of(results: Mapping[str, Any]) -> tuple[Measurement, ...]:
-    """What the harness returned, in the benchmark's form; a figure without a standard error has no interval."""
+    """The harness's results in the benchmark's form; a figure without a standard error has no interval."""
     measured = []
     for task, figures in sorted(results["results"].items()):
         size = results.get("n-samples", {}).get(task, {}).get("effective")

@@ -1,4 +1,4 @@
-"""How good one reply is, given the reference and the row's label: the per-example metrics that need no model."""
+"""The scores of one reply against its reference: the per-example metrics that need no model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class UnicodeWords(Tokenizer):  # type: ignore[misc]
 
 
 class _NoSynonyms:
-    """Stands where METEOR looks for WordNet, which would have to be downloaded."""
+    """Replaces WordNet in METEOR, which would have to be downloaded."""
 
     def synsets(self, word: str) -> tuple[()]:
         """No word has a synonym."""
@@ -80,7 +80,7 @@ def _meteor(reply: str, reference: str) -> float:
     words = [UnicodeWords().tokenize(text) for text in (reference, reply)]
     if not all(words):
         return float(words[0] == words[1])
-    # Words are folded already; the library's own folding would only lower them again.
+    # Words are folded already, so the library's own preprocessing is not needed.
     return float(single_meteor_score(*words, preprocess=str, stemmer=_STEMMER, wordnet=_NoSynonyms()))
 
 

@@ -1,9 +1,9 @@
-"""Retention: what a model still knows that it was never fine-tuned on, as a guard against catastrophic forgetting.
+"""Retention: the general knowledge that a model keeps through fine-tuning, as a guard against catastrophic forgetting.
 
-Each general question comes with its right answer and with wrong ones of the same form. A fine-tuned model shifts its style,
-which makes every short answer less likely, so the likelihood of the right answer alone would mistake a new tone for lost
-knowledge. What is judged is the share of probability that the right answer has among the offered ones; the likelihood is
-told beside it. Nothing is generated: a few hundred short sequences are weighed in one pass each.
+Each general question has a right answer and wrong ones of the same form. Fine-tuning changes a model's style, which makes
+every short answer less likely, so the likelihood of the right answer alone would mistake a new style for lost knowledge. The
+metric is the share of probability of the right answer among all offered ones; the likelihood is recorded beside it. Nothing
+is generated: a few hundred short sequences are scored in one pass each.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class GeneralItem:
 
 
 def general_items(path: Path = ITEMS_FILE) -> list[GeneralItem]:
-    """The general questions that come with the package, in the order of the file."""
+    """The general questions of the package, in the order of the file."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return [GeneralItem(**{**entry, "alternatives": tuple(entry["alternatives"])}) for entry in map(json.loads, lines)]
 
@@ -64,11 +64,11 @@ def score_retention(
     batch_size: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
-    """A model's scores on the general questions (:data:`RETENTION_SCHEMA`); whatever the batch size, up to rounding."""
+    """A model's scores on the general questions (:data:`RETENTION_SCHEMA`); the batch size changes only rounding."""
     from tasks.modeling.generation import reply_likelihoods
 
     offered = [(item.question, choice) for item in items for choice in item.choices]
-    weighed = reply_likelihoods(
+    likelihoods = reply_likelihoods(
         loaded,
         [[{"role": "user", "content": question}] for question, _ in offered],
         [choice for _, choice in offered],
@@ -77,7 +77,7 @@ def score_retention(
     )
     rows, start = [], 0
     for item in items:
-        choices = weighed[start : start + len(item.choices)]
+        choices = likelihoods[start : start + len(item.choices)]
         start += len(item.choices)
         rows.append(
             {

@@ -23,7 +23,7 @@ from tasks.stats.bootstrap import Interval, Values, statistic_interval
 from tasks.stats.estimates import mean_score
 
 if TYPE_CHECKING:
-    # PyTorch is loaded where a model answers; answers that are kept are scored without it.
+    # PyTorch is imported only where a model generates; stored replies are scored without it.
     from tasks.modeling.generation import LoadedModel
 
 OnProgress = Callable[[int, int], None]
@@ -41,7 +41,7 @@ ANSWERS_SCHEMA = pa.schema(
         pa.field("reference_tokens", pa.int64()),
     ]
 )
-"""What the model did, before any judgement: kept apart, so that another metric or pattern never generates again."""
+"""The model's replies before any scoring: stored apart, so that another metric or pattern never generates again."""
 
 TIMINGS_SCHEMA = pa.schema(
     [
@@ -51,7 +51,7 @@ TIMINGS_SCHEMA = pa.schema(
         pa.field("device_name", pa.string()),
     ]
 )
-"""How long it took, beside whatever load the machine had. No table that is compared holds any of it."""
+"""The time of each reply, under the machine's load at that time. No table that is compared contains it."""
 
 _FROZEN = tuple(name for name, metric in METRICS.items() if metric.measured_on == "frozen")
 _SCORES = tuple(name for name in _FROZEN if METRICS[name].per_example)
@@ -70,7 +70,7 @@ EXAMPLES_SCHEMA = pa.schema(
 
 
 def choose_rows(rows: Iterable[Row], max_examples: int | None) -> list[Row]:
-    """The rows to score, sorted by id: all, or those whose ids hash lowest, whatever the order they came in."""
+    """The rows to score, sorted by id: all, or those with the lowest hashes of their ids, in any order of input."""
     ranked = sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest())
     return sorted(ranked[:max_examples], key=lambda row: str(row["id"]))
 
@@ -78,13 +78,13 @@ def choose_rows(rows: Iterable[Row], max_examples: int | None) -> list[Row]:
 def answer_rows(
     rows: Sequence[Row], loaded: LoadedModel, config: BenchmarkConfig, on_progress: OnProgress | None = None
 ) -> tuple[pa.Table, pa.Table]:
-    """A model's replies to the rows with how likely it finds the reference replies, and how long the replies took.
+    """A model's replies to the rows with the likelihoods of the reference replies, and the time of each reply.
 
     Args:
         rows: Canonical rows, conversations or preference pairs (prompt, and the chosen reply as the reference).
         loaded: The model.
         config: Generation settings.
-        on_progress: Told of two steps a row.
+        on_progress: Called with two steps a row.
 
     Returns:
         Tables of :data:`ANSWERS_SCHEMA` and :data:`TIMINGS_SCHEMA`, in the order of the rows.
@@ -98,7 +98,7 @@ def answer_rows(
         if on_progress:
             on_progress(done, num_steps)
 
-    def weighed(done: int, _: int) -> None:
+    def scored(done: int, _: int) -> None:
         if on_progress:
             on_progress(len(rows) + done, num_steps)
 
@@ -106,7 +106,7 @@ def answer_rows(
         loaded, prompts, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size, on_progress=replied
     )
     likelihoods = reply_likelihoods(
-        loaded, prompts, [reply(row) for row in rows], batch_size=config.batch_size, on_progress=weighed
+        loaded, prompts, [reply(row) for row in rows], batch_size=config.batch_size, on_progress=scored
     )
     timings = [
         {
@@ -139,7 +139,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
     """The score of every answer (:data:`EXAMPLES_SCHEMA`); null where a metric does not apply to a row.
 
     A row's label is scored when its own reference names it: where references are prose that never names the label, label
-    accuracy is not measured, instead of 0 for every model.
+    accuracy is not measured, rather than 0 for every model.
     """
     labels = {row["label"] for row in rows if row.get("label")}
     scored = []
@@ -174,13 +174,13 @@ def aggregate(
 ) -> tuple[Measurement, ...]:
     """Every metric that is measured on frozen examples, with its interval.
 
-    What was not measured has no value; it is never 0.
+    A metric that was not measured has no value; it is never 0.
 
     Args:
         examples: As :func:`score_answers` returns them.
         timings: Of the same replies, see :data:`TIMINGS_SCHEMA`.
         references: The reference replies, in the same order.
-        config: Bootstrap settings and the batch size that latencies are told with.
+        config: Bootstrap settings, and the batch size for the note on latencies.
     """
     frame = examples.to_pandas()
     measured: dict[str, _Figure | None] = {name: _mean(frame[name], config) for name in _SCORES}
@@ -200,14 +200,14 @@ def aggregate_retention(general: pa.Table, config: BenchmarkConfig) -> tuple[Mea
 
 
 def _token_cost_per_1000(answer: Mapping[str, Any], prices: TokenPrices | None) -> float | None:
-    """What 1,000 requests like this one cost by the token; None without prices."""
+    """The cost of 1,000 requests like this one, by the token; None without prices."""
     if prices is None:
         return None
     return float(answer["tokens_in"] * prices.prompt + answer["tokens_out"] * prices.reply) / 1000
 
 
 def _time_taken(timings: pd.DataFrame, num_tokens: float, config: BenchmarkConfig) -> dict[str, _Figure | None]:
-    """The figures of a clock: latencies, what the device time of 1,000 requests costs, and tokens a second."""
+    """The figures that depend on time: latencies, the cost of 1,000 requests, and tokens a second."""
     seconds = timings["latency_seconds"]
     prices = config.price_per_device_hour or {}
     per_hour = [
@@ -227,7 +227,7 @@ _NOTES = {
     "format_valid": "No benchmark.format_pattern is configured.",
     "json_valid": "No benchmark.json_schema is configured.",
     "token_cost_per_1000": "No benchmark.token_prices are configured.",
-    "cost_per_1000": "No price for the device that answered; see benchmark.price_per_device_hour.",
+    "cost_per_1000": "No price for the device; see benchmark.price_per_device_hour.",
     "corpus_bleu": "No reference reply has four words.",
     "bleu": "No reference reply has four words.",
 }
@@ -259,7 +259,7 @@ def _measured_note(name: str, config: BenchmarkConfig) -> str:
         return f"{currency}By the token."
     if METRICS[name].role != "clock":
         return ""
-    batches = f"Batches of {config.batch_size}: a batch's wall time over its rows, measured beside whatever load."
+    batches = f"Batches of {config.batch_size}: a batch's wall time over its rows, under the machine's load at that time."
     return f"{currency}{batches}" if name == "cost_per_1000" else batches
 
 
@@ -291,9 +291,9 @@ def _quantiles(column: pd.Series[Any], config: BenchmarkConfig) -> dict[str, _Fi
 
 def _perplexity(frame: pd.DataFrame, config: BenchmarkConfig) -> _Figure | None:
     """exp(total nll / total tokens): long references weigh more, as perplexity is defined."""
-    known = frame.dropna(subset=["nll"])
-    tokens = known["reference_tokens"].to_numpy(dtype=np.float64)
-    rows = np.column_stack([known["nll"].to_numpy(dtype=np.float64) * tokens, tokens])
+    measured = frame.dropna(subset=["nll"])
+    tokens = measured["reference_tokens"].to_numpy(dtype=np.float64)
+    rows = np.column_stack([measured["nll"].to_numpy(dtype=np.float64) * tokens, tokens])
 
     def perplexity(resamples: Values) -> Values:
         totals = resamples.sum(axis=1)
@@ -304,13 +304,13 @@ def _perplexity(frame: pd.DataFrame, config: BenchmarkConfig) -> _Figure | None:
 
 
 def _macro_f1(frame: pd.DataFrame, config: BenchmarkConfig) -> _Figure | None:
-    """F1 per label, averaged over the labels that occur; a reply that names no label is a miss and no false alarm."""
-    known = frame.dropna(subset=["label_accuracy"])
-    labels = sorted(set(known["label"]))
+    """F1 per label, averaged over the labels that occur; a reply without a label is a miss, but no false alarm."""
+    measured = frame.dropna(subset=["label_accuracy"])
+    labels = sorted(set(measured["label"]))
     code = {label: number for number, label in enumerate(labels)}
     unknown = len(labels)
     rows = np.column_stack(
-        [[code[label] for label in known["label"]], [code.get(name, unknown) for name in known["named_label"]]]
+        [[code[label] for label in measured["label"]], [code.get(name, unknown) for name in measured["named_label"]]]
     ).astype(np.float64)
 
     def macro_f1(resamples: Values) -> Values:

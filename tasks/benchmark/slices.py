@@ -1,4 +1,4 @@
-"""Slices: the frozen examples by label, group, length and script, and what a model scores on each."""
+"""Slices: the frozen examples by label, group, length and script, and a model's scores on each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SLICES_SCHEMA = pa.schema(
         pa.field("high", pa.float64()),
     ]
 )
-"""One row per slice and metric; ``low`` and ``high`` are null on fewer examples than an interval is told for."""
+"""One row per slice and metric; ``low`` and ``high`` are null on fewer examples than an interval requires."""
 
 _LENGTHS = ("short third", "middle third", "long third")
 
@@ -37,24 +37,24 @@ _LENGTHS = ("short third", "middle third", "long third")
 def slices_of(rows: Sequence[Row]) -> list[list[dict[str, str]]]:
     """The slices that each row belongs to, as :data:`SLICE`; a dimension on which no two rows differ is left out.
 
-    Lengths are those of the last question, in thirds of the rows given. Scripts stand in for languages, which no detector
-    here tells apart; rows that know their language carry it as a group.
+    The length is that of the last question, in thirds of the rows. The script stands in for the language, which is not
+    detected here; rows with a known language have it as a group.
     """
     questions = [messages[-1]["content"] if (messages := prompt_messages(row)) else "" for row in rows]
     lengths = np.array([len(question) for question in questions])
     thirds = np.searchsorted(np.quantile(lengths, (1 / 3, 2 / 3)), lengths) if len(rows) else lengths
-    belongs: list[list[tuple[str, str]]] = []
+    slices: list[list[tuple[str, str]]] = []
     for row, question, third in zip(rows, questions, thirds, strict=True):
-        found = [("label", str(row["label"]))] if row.get("label") else []
-        found += [("group", f"{group['name']}: {group['value']}") for group in row.get("groups") or ()]
-        belongs.append([*found, ("length", _LENGTHS[third]), ("script", script_of(question))])
+        named = [("label", str(row["label"]))] if row.get("label") else []
+        named += [("group", f"{group['name']}: {group['value']}") for group in row.get("groups") or ()]
+        slices.append([*named, ("length", _LENGTHS[third]), ("script", script_of(question))])
     values: dict[str, set[str]] = {}
-    for found in belongs:
-        for dimension, value in found:
+    for row_slices in slices:
+        for dimension, value in row_slices:
             values.setdefault(dimension, set()).add(value)
     return [
-        [{"dimension": dimension, "value": value} for dimension, value in found if len(values[dimension]) > 1]
-        for found in belongs
+        [{"dimension": dimension, "value": value} for dimension, value in row_slices if len(values[dimension]) > 1]
+        for row_slices in slices
     ]
 
 
@@ -72,18 +72,18 @@ def _script(letter: str) -> str:
 
 
 def slice_scores(examples: pa.Table, config: BenchmarkConfig) -> pa.Table:
-    """What the examples score by slice (:data:`SLICES_SCHEMA`): every slice, every metric measured on it.
+    """The scores by slice (:data:`SLICES_SCHEMA`): every slice, every metric measured on it.
 
     Args:
         examples: As :func:`tasks.benchmark.scoring.score_answers` returns them.
-        config: Bootstrap settings, and from how many examples an interval is told.
+        config: Bootstrap settings, and the number of examples from which there is an interval.
     """
     names = [name for name in examples.column_names if name in METRICS and METRICS[name].higher_is_better is not None]
     columns = {name: np.array(examples[name].to_pylist(), dtype=np.float64) for name in names}
     members: dict[tuple[str, str], list[int]] = {}
-    for index, belongs in enumerate(examples["slices"].to_pylist()):
-        for one in belongs:
-            members.setdefault((one["dimension"], one["value"]), []).append(index)
+    for index, row_slices in enumerate(examples["slices"].to_pylist()):
+        for item in row_slices:
+            members.setdefault((item["dimension"], item["value"]), []).append(index)
     scored = []
     for (dimension, value), indices in sorted(members.items()):
         for name, column in columns.items():

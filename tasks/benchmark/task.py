@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ANSWERS_VERSION = 4
-"""Raised when generation would give other answers for the same model, rows and settings."""
+"""Raised when generation would give other replies for the same model, rows and settings."""
 _LM_EVAL_VERSION = 2
-"""Raised when the same tasks would be asked or read otherwise."""
+"""Raised when the same tasks would be run or read differently."""
 _RETENTION_VERSION = 2
-"""Raised when general questions would be weighed otherwise for the same model."""
+"""Raised when general questions would be scored differently for the same model."""
 
 
 @stage_task("score_model")
@@ -45,9 +45,9 @@ def score_model(
 ) -> ArmScores:
     """One model's scores on the frozen examples and on general questions: a table of each, and aggregates with intervals.
 
-    A model's answers are kept in the store under the model, the rows, the generation settings and the device: a candidate
-    that becomes champion, or a metric that changes, is not generated again. How long they took is kept beside them, as
-    information: no table that is compared holds it, so that the same model and rows make the same tables on any day.
+    A model's replies are kept in the store under the model, the rows, the generation settings and the device: neither a
+    candidate that becomes champion nor a changed metric generates again. Their times are kept beside them for information:
+    no table that is compared contains them, so that the same model and rows give the same tables on any day.
 
     Args:
         arm: The model's part in the comparison: ``base``, ``candidate`` or ``champion``.
@@ -77,12 +77,14 @@ def score_model(
 
     @cache
     def loaded() -> LoadedModel:
-        return _load(base, adapter)
+        from tasks.modeling.stored import load_stored_model
+
+        return load_stored_model(base, adapter)
 
     with report_progress("score_model", 2 * len(rows), "steps") as progress:
         kept, timed = _kept_answers(store, model_sha256, loaded, dataset, rows, config, progress)
         harness = _measure_lm_eval(store, model_sha256, loaded, config) if config.lm_eval else ()
-        general = _weigh_general(store, model_sha256, loaded, config) if config.retention else None
+        general = _score_general(store, model_sha256, loaded, config) if config.retention else None
         table = score_answers(rows, store.read_rows(kept), config)
         examples = store.write_table(table, kind="table", parents=[dataset, kept])
         scores = ArmScores(
@@ -108,12 +110,12 @@ def score_model(
 def time_in_turns(
     arms: Sequence[tuple[str, BaseLanguageModel, FolderRef | None]], dataset: DatasetRef, config: BenchmarkConfig
 ) -> LatencyRounds | None:
-    """Candidate and opponent timed in turns, in every run anew; None when it is off or there is no opponent.
+    """Candidate and opponent timed in turns, anew in every run; None when it is off or there is no opponent.
 
     Args:
         arms: Name, base model and adapter of each model.
         dataset: The frozen examples.
-        config: How they are timed (``latency``), and how long a reply may be.
+        config: The timing (``latency``), and the maximum length of a reply.
     """
     settings = config.latency
     models = {name: (base, adapter) for name, base, adapter in arms}
@@ -121,9 +123,10 @@ def time_in_turns(
         return None
     from tasks.benchmark.latency import time_models
     from tasks.benchmark.scoring import choose_rows
+    from tasks.modeling.stored import load_stored_model
 
     rows = choose_rows(run_store().read_rows(dataset), settings.max_examples)
-    candidate, opponent = _load(*models["candidate"]), _load(*models[settings.opponent])
+    candidate, opponent = load_stored_model(*models["candidate"]), load_stored_model(*models[settings.opponent])
     logger.info("latency: %d rounds over %d examples in turns", settings.num_rounds, len(rows))
     with report_progress("time_in_turns", settings.num_rounds, "batches") as progress:
         rounds = time_models(
@@ -143,15 +146,15 @@ def time_in_turns(
 def judge_replies(report: BenchmarkReport, config: BenchmarkConfig) -> tuple[PairwiseJudgeResult, ...]:
     """How often a language model prefers the candidate's replies to each opponent's; nothing when the judge is off.
 
-    Verdicts are kept in the store, so that a run that goes on asks only what is still open; that is also why the task
-    itself is not cached: an endpoint that was away may be back. What it cannot tell is counted as unjudged.
+    Verdicts are kept in the store, so that a resumed run sends only open pairs. The task itself is not cached, because an
+    endpoint that was away may be back. A pair without a verdict counts as unjudged.
 
     Args:
         report: The scored arms.
         config: The judge, and the seed of its intervals.
 
     Raises:
-        LineageError: The examples did not pass the scrubber, so that nothing of them may leave the machine.
+        LineageError: The examples did not pass the scrubber, so they may not leave the machine.
     """
     if not config.judge.enabled:
         return ()
@@ -163,8 +166,8 @@ def judge_replies(report: BenchmarkReport, config: BenchmarkConfig) -> tuple[Pai
         raise LineageError(
             f"benchmark data set {frozen.sha256[:12]}",
             f"gates {', '.join(frozen.passed) or 'none'}",
-            "scrubbed examples, because a judge may be elsewhere",
-            "Judge the frozen set of `prepare`, or turn benchmark.judge.enabled off.",
+            "scrubbed examples, because a judge may be on another machine",
+            "Use the frozen set of `prepare`, or set benchmark.judge.enabled to false.",
         )
     store = run_store()
     replies = {arm.arm: _replies(store, arm) for arm in report.arms}
@@ -192,19 +195,11 @@ def _judge_key(config: JudgeConfig) -> str | None:
     return os.environ.get(config.key_env) or None
 
 
-def _judgement_line(one: PairwiseJudgeResult) -> str:
+def _judgement_line(result: PairwiseJudgeResult) -> str:
     return (
-        f"against {one.opponent}: {one.num_wins} won, {one.num_ties} tied, {one.num_losses} lost, "
-        f"{one.num_unjudged} unjudged"
+        f"against {result.opponent}: {result.num_wins} won, {result.num_ties} tied, {result.num_losses} lost, "
+        f"{result.num_unjudged} unjudged"
     )
-
-
-def _load(base: BaseLanguageModel, adapter: FolderRef | None) -> LoadedModel:
-    from tasks.modeling.generation import load_model
-
-    base_folder = run_store().fetch_folder(base.folder)
-    adapter_folder = run_store().fetch_folder(adapter) if adapter else None
-    return load_model(base_folder, adapter_folder)
 
 
 def _kept_answers(
@@ -216,7 +211,7 @@ def _kept_answers(
     config: BenchmarkConfig,
     progress: StageProgress,
 ) -> tuple[DatasetRef, DatasetRef]:
-    """The model's answers and their timings, from the store where both are kept, else from the model."""
+    """The model's replies and their times, from the store if both are there, else from the model."""
     from tasks.benchmark.scoring import answer_rows
 
     key = _answers_key(model_sha256, dataset, config)
@@ -230,7 +225,7 @@ def _kept_answers(
     return answers, timings
 
 
-def _weigh_general(
+def _score_general(
     store: Store, model_sha256: str, loaded: Callable[[], LoadedModel], config: BenchmarkConfig
 ) -> DatasetRef:
     """The model's scores on the general questions, kept in the store under the model and the questions."""
@@ -248,16 +243,16 @@ def _weigh_general(
     name = f"retention/{sha256_of_json(key)}"
     kept = store.read_pointer(name)
     if kept is None or not store.holds(kept):
-        logger.info("benchmark: model %s weighs general questions", model_sha256[:12])
-        weighed = store.write_table(score_retention(general_items(), loaded(), batch_size=config.batch_size), kind="table")
-        kept = store.settle_pointer(name, weighed)
+        logger.info("benchmark: model %s on general questions", model_sha256[:12])
+        table = store.write_table(score_retention(general_items(), loaded(), batch_size=config.batch_size), kind="table")
+        kept = store.settle_pointer(name, table)
     return kept
 
 
 def _measure_lm_eval(
     store: Store, model_sha256: str, loaded: Callable[[], LoadedModel], config: BenchmarkConfig
 ) -> tuple[Measurement, ...]:
-    """What the configured tasks of lm-eval measured, kept in the store under the model, the tasks and their files."""
+    """The results of the configured lm-eval tasks, kept in the store under the model, the tasks and their files."""
     from tasks.benchmark.lm_eval_tasks import measure_tasks
 
     settings = config.lm_eval
@@ -278,12 +273,12 @@ def _measure_lm_eval(
 
 
 def _libraries() -> Mapping[str, str]:
-    """The versions of what makes a model answer: other kernels or another tokenizer may give other replies."""
+    """The versions of the libraries that generate: other kernels or another tokenizer may give other replies."""
     return libraries_of(file_of("tasks.modeling.generation"))
 
 
 def _answers_key(model_sha256: str, dataset: DatasetRef, config: BenchmarkConfig) -> str:
-    """What the answers depend on, hashed."""
+    """The hash of everything that the replies depend on."""
     generation = config.model_dump(include={"max_new_tokens", "batch_size", "max_examples"})
     return sha256_of_json(
         {

@@ -1,12 +1,17 @@
-"""Language models as files: where a base model comes from, how it and its adapters are loaded, how a prompt is rendered.
+"""Base models as files, in memory and as numbers, and the one rendering of conversations.
 
-Shared by training, the benchmark, the red team and the label audit. Import the module you need: some of them import torch::
+Training, the benchmark, the red team and the label audit share this package. Import the module you need, because some of
+them import torch::
 
-    config      where a base model comes from (no heavy import)
-    resolution  a configured base model to a folder in the store
-    conversion  a GGUF file to a folder that transformers reads
-    devices     the name of the device that answers here (no heavy import)
-    loading     base models and adapters into memory
-    prompts     conversations to text and tokens
-    generation  greedy replies in batches, and likelihoods
+    config         where a base model comes from (no heavy import)
+    resolution     a configured base model becomes a folder in the store
+    hub            a model's files from the hub or its cache
+    conversion     a GGUF file becomes a folder that transformers reads
+    shape          the sizes of a base model, from its configuration (no heavy import)
+    devices        the name of the device that generates here (no heavy import)
+    loading        base models and adapters into memory
+    conversations  conversations as text and tokens: prompts, and replies to them
+    generation     greedy replies in batches, and likelihoods
+    stored         a model of the run's store, ready to generate
+    embedding      texts as vectors
 """

@@ -23,18 +23,18 @@ class BaseModelConfig(FrozenModel):
         "The default is SmolLM2-135M-Instruct, rounded to Q4_1, from PyPI.",
     )
     revision: str | None = Field(
-        default=None, description="Commit, tag or branch of a hub model. A commit hash is the only one that cannot move."
+        default=None, description="Commit, tag or branch of a hub model. Only a commit hash never changes."
     )
     license: str | None = Field(
         default=None,
-        description="The model's licence when its files do not state one, or to overrule them (an SPDX identifier).",
+        description="The model's licence if its files state none, or to override them (an SPDX identifier).",
     )
     allowed_licenses: tuple[str, ...] = Field(
         default=(),
-        description="Licences that may be trained on (SPDX identifiers, case ignored). Empty: any, it is only recorded.",
+        description="Licences of base models that are allowed (SPDX identifiers, case ignored). Empty: all.",
     )
     chat_template: str | None = Field(
         default=None,
-        description="`chatml`, or the text of a Jinja chat template; replaces the tokenizer's own. Needed by models that "
-        "have none. None keeps the tokenizer's.",
+        description="`chatml`, or the text of a Jinja chat template; replaces the tokenizer's own. Models without a "
+        "template need it. None keeps the tokenizer's.",
     )

@@ -12,13 +12,13 @@ from tasks.core.errors import ModelNotFoundError
 
 
 def convert_gguf(path: Path, folder: Path) -> tuple[str, str | None]:
-    """Writes the model in Hugging Face format into ``folder``; the reload is bit-equal to what transformers dequantised.
+    """Writes the model in Hugging Face format into ``folder``, bit-equal to the weights that transformers dequantised.
 
     Returns:
-        The file's quantisation (such as ``Q4_1``) and the licence that it states, if any.
+        The file's quantisation (such as ``Q4_1``), and its licence if it states one.
 
     Raises:
-        ModelNotFoundError: The file is damaged, or its architecture is unknown to transformers.
+        ModelNotFoundError: The file is damaged, or transformers does not know its architecture.
     """
     try:
         fields = GGUFReader(str(path)).fields
@@ -32,14 +32,14 @@ def convert_gguf(path: Path, folder: Path) -> tuple[str, str | None]:
             "a causal language model of an architecture that transformers converts",
             "Download the file again, or name the model's folder in Hugging Face format.",
         ) from error
-    # `save_pretrained` refuses a model with a GGUF quantizer attached, although the weights are plain floats by now
-    # (transformers 5.23; retry without these lines when it drops the quantizer itself).
+    # `save_pretrained` refuses a model with a GGUF quantizer, although the weights are plain floats (transformers 5.23;
+    # retry without these lines when it removes the quantizer itself).
     model.hf_quantizer = None
     model.is_quantized = False
     model.quantization_method = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    # The path of this machine is neither part of the model nor of its hash.
+    # A path of this machine is not part of the model.
     model.config._name_or_path = ""
     model.save_pretrained(folder)
     tokenizer.name_or_path = ""

@@ -1,4 +1,4 @@
-"""The device that models answer on here. Light, because the key of a stage asks for it where no model is loaded."""
+"""The name of the device that generates on this machine. A light import, because cache keys need it without a model."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 @cache
 def answering_device() -> str:
-    """The GPU's own name where there is one, else the processor's."""
-    if _has_gpu_driver():
+    """The name of the GPU if there is one, else of the processor."""
+    if has_gpu_driver():
         import torch
 
         if torch.cuda.is_available():
             name: str = torch.cuda.get_device_name()
             return name
-    return f"cpu, {_processor_name()}"
+    return f"cpu, {processor_name()}"
 
 
-def _has_gpu_driver() -> bool:
-    """Whether PyTorch could find a GPU at all: without NVIDIA's driver library or AMD's device it need not be asked.
+def has_gpu_driver() -> bool:
+    """Whether PyTorch could find a GPU: NVIDIA's driver library or AMD's device exists.
 
-    Importing PyTorch takes two CPU seconds, a fifth of a retrain in which nothing changed.
+    Without either PyTorch is not imported, which takes two CPU seconds, a fifth of a retrain in which nothing changed.
     """
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -32,7 +32,8 @@ def _has_gpu_driver() -> bool:
     return True
 
 
-def _processor_name(information: Path = Path("/proc/cpuinfo")) -> str:
+def processor_name(information: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model as the kernel names it, else the machine's architecture."""
     lines = information.read_text().splitlines() if information.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())

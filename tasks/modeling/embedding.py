@@ -1,8 +1,8 @@
-"""Sentence embeddings for the label audit, and whatever else compares texts by meaning.
+"""Sentence embeddings, for the label audit and for monitoring.
 
 A sentence-embedding model is read with plain transformers (mean or first-token pooling, as the model's folder says), in
-fp32, from a local folder, a hub id, or the MiniLM wheel of the embedded default. Where no model is wanted or installed,
-TF-IDF stands in; the caller names in its report which one it was.
+fp32, from a local folder, a hub id, or the MiniLM wheel of the embedded default. Without a model, TF-IDF replaces it; the
+caller's report names which one was used.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def has_wheel() -> bool:
 
 
 def source_content(source: str) -> Mapping[str, str]:
-    """What the name of a model stands for on this machine, for a cache key: a version, or the digest of a folder.
+    """The model behind a name on this machine, for a cache key: a version, or the digest of a folder.
 
     Args:
-        source: ``auto``, ``minilm``, ``tfidf``, a folder, or a hub id, which is known by its name alone.
+        source: ``auto``, ``minilm``, ``tfidf``, a folder, or a hub id, which its name alone identifies.
     """
     if source == "auto":
         source = "minilm" if has_wheel() else "tfidf"
@@ -64,8 +64,8 @@ class SentenceEmbedder:
 
     Args:
         source: ``minilm`` for the wheel's model, else a local folder or a hub id.
-        max_tokens: Longer texts are cut here. all-MiniLM-L6-v2 was trained on 128 tokens (its model card).
-        batch_size: Texts per forward pass; batches hold texts of similar length, so that little is padding.
+        max_tokens: Longer texts are truncated. all-MiniLM-L6-v2 was trained on 128 tokens (its model card).
+        batch_size: Texts per forward pass; a batch holds texts of similar length, with little padding.
 
     Raises:
         ModelNotFoundError: The wheel, the folder or the hub id cannot be read.
@@ -74,7 +74,7 @@ class SentenceEmbedder:
 
     def __init__(self, source: str = "minilm", *, max_tokens: int = 128, batch_size: int = 32) -> None:
         try:
-            # Here and not at the top: the TF-IDF fallback below must not cost the ten seconds of these imports.
+            # Not at the top of the module: the TF-IDF fallback must not pay ten seconds for these imports.
             import torch
             import transformers
         except ImportError as error:
@@ -106,7 +106,7 @@ class SentenceEmbedder:
 
         Args:
             texts: Any order; an empty text has a vector too.
-            on_progress: Told how many of the distinct texts are done.
+            on_progress: Called with the number of distinct texts done, and of all.
         """
         distinct = sorted(set(texts))
         vectors = np.zeros((len(distinct), self._model.config.hidden_size), dtype=np.float32)
@@ -116,8 +116,8 @@ class SentenceEmbedder:
             order = sorted(range(len(distinct)), key=lambda index: len(token_ids[index]))
             batches = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
             done = 0
-            # One batch a core, each on one thread: twice as fast on two cores as one batch on two threads (whose cores wait
-            # for each other at every layer), and not slowed to a crawl where other processes want the cores too.
+            # One batch a core, each on one thread: twice as fast on two cores as one batch on two threads, whose cores wait
+            # for each other at every layer, and much less slowed by other processes.
             threads = self._torch.get_num_threads()
             with ThreadPoolExecutor(threads, initializer=self._torch.set_num_threads, initargs=(1,)) as pool:
                 results = pool.map(self._embed_batch, ([token_ids[index] for index in batch] for batch in batches))
@@ -148,8 +148,8 @@ def tfidf_vectors(texts: Sequence[str], num_dimensions: int | None = None) -> An
     """TF-IDF of words and word pairs: a sparse unit-row matrix, or its leading dimensions when a number is given.
 
     Args:
-        texts: The texts that also give the vocabulary.
-        num_dimensions: Keep so many singular directions, as a dense unit-row array.
+        texts: The texts, which also give the vocabulary.
+        num_dimensions: The number of singular directions to keep, as a dense unit-row array.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -160,7 +160,7 @@ def tfidf_vectors(texts: Sequence[str], num_dimensions: int | None = None) -> An
     )
     try:
         matrix = vectorizer.fit_transform(texts)
-    except ValueError:  # no text has a word: every row is then alike
+    except ValueError:  # no text has a word: all rows are equal
         return np.zeros((len(texts), 1), dtype=np.float32)
     if num_dimensions is None:
         return matrix
@@ -173,7 +173,7 @@ def tfidf_vectors(texts: Sequence[str], num_dimensions: int | None = None) -> An
 
 @contextmanager
 def _model_folder(source: str) -> Iterator[Path]:
-    """A folder that holds the model for the length of the block."""
+    """A folder that holds the model within the block."""
     if source == "minilm":
         with scratch_folder("embedding") as folder:
             with zipfile.ZipFile(_wheel_zip()) as archive:
@@ -184,7 +184,7 @@ def _model_folder(source: str) -> Iterator[Path]:
 
 
 def _wheel_zip() -> Path:
-    """The zip inside the wheel, found without importing the package, which prints on import."""
+    """The zip inside the wheel, without importing the package, which prints on import."""
     try:
         files = importlib.metadata.distribution(WHEEL).files or []
     except importlib.metadata.PackageNotFoundError as error:
@@ -198,6 +198,6 @@ def _wheel_zip() -> Path:
 
 
 def _pools_first_token(folder: Path) -> bool:
-    """Whether the folder's sentence-transformers settings ask for the first token's state instead of the mean."""
+    """Whether the folder's sentence-transformers settings select the first token's state instead of the mean."""
     settings = folder / "1_Pooling" / "config.json"
     return settings.is_file() and bool(json.loads(settings.read_bytes()).get("pooling_mode_cls_token"))

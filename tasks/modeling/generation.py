@@ -1,11 +1,8 @@
-"""Greedy replies in batches, and how likely a model finds given ones: all that needs the model itself.
+"""Greedy replies in batches, and the likelihoods of given replies. The benchmark and the red team share them.
 
-Shared by the benchmark and the red team.
-
-Prompts are sorted by length, so that a batch holds prompts of similar length and little is padding, and padded on the
-left, so that every reply starts at the same position. Once half of a batch has ended, only the other half goes on, with
-what it had computed: one long reply does not make thirty-one finished ones be computed along. See
-``benchmarks/generation_throughput.py``.
+Prompts are sorted by length, so that a batch holds prompts of similar length with little padding, and padded on the left, so
+that every reply starts at the same position. Once half of a batch has ended, only the other half continues, with its part of
+the cache: one long reply does not compute thirty-one finished ones along. See ``benchmarks/generation_throughput.py``.
 """
 
 from __future__ import annotations
@@ -21,15 +18,15 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from tasks.modeling.conversations import Messages, prompt_token_ids
 from tasks.modeling.loading import load_base, load_tokenizer, load_with_adapter
-from tasks.modeling.prompts import Messages, prompt_token_ids
 
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]
 
 _MIN_ROWS_TO_SPLIT = 4
-"""Fewer rows than these are computed to the end together: another call would cost about as much as it saves."""
+"""Fewer rows than these are computed to the end together: another call costs about as much as it saves."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class LoadedModel:
 
     @property
     def device_name(self) -> str:
-        """The GPU's own name, empty for a CPU."""
+        """The name of the GPU, empty for a CPU."""
         return torch.cuda.get_device_name(self.model.device) if self.device == "cuda" else ""
 
 
@@ -58,9 +55,9 @@ class Reply:
     Attributes:
         text: Without special tokens.
         num_prompt_tokens: After truncation to the model's context.
-        num_new_tokens: Including the end token, where there is one.
+        num_new_tokens: Including the end token, if there is one.
         seconds: Wall time of the reply's batch over the batch's rows.
-        completed: Ended by itself, not by the limit.
+        completed: Whether it ended by itself, not by the limit.
     """
 
     text: str
@@ -72,7 +69,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How surprised the model is by a reference reply: summed negative log-likelihood in nats, and its tokens."""
+    """The summed negative log-likelihood of a reply in nats, and its number of tokens."""
 
     nll: float
     num_tokens: int
@@ -98,17 +95,17 @@ def generate_replies(
 
     Args:
         loaded: The model.
-        prompts: Conversations up to the reply. One that leaves no room for a reply in the context loses its beginning.
+        prompts: Conversations up to the reply. A prompt that leaves no room for a reply in the context loses its beginning.
         max_new_tokens: Limit of each reply.
         batch_size: Prompts per batch; does not change the replies beyond rounding.
-        prefixes: How each reply begins; the model goes on from there, and the reply's text is what it adds. None: nowhere.
-        on_progress: Told how many replies are done.
+        prefixes: The beginning of each reply, which the model continues; the reply's text is the continuation. None: empty.
+        on_progress: Called with the number of finished replies.
     """
     token_ids = _prompt_ids(loaded, prompts, prefixes, max_new_tokens)
     settings = greedy_settings(loaded, max_new_tokens)
-    # `generate` fills what its settings leave open from the model's own: a sampling temperature must not slip in there.
+    # `generate` fills unset options from the model's own config, which may have a sampling temperature.
     loaded.model.generation_config = settings
-    if token_ids:  # one token for one prompt, so that the first batch's latency holds no one-time costs
+    if token_ids:  # one token for one prompt, so that the first batch's time includes no one-time costs
         _generate_batch(loaded, [token_ids[0][-8:]], greedy_settings(loaded, 1))
     replies: dict[int, Reply] = {}
     for batch in _batches_by_length([len(ids) for ids in token_ids], batch_size):
@@ -143,8 +140,8 @@ def reply_likelihoods(
 ) -> list[Likelihood]:
     """The likelihood of each reference reply after its prompt, in order; an empty reference has no tokens.
 
-    Only the reply's own tokens count, not the prompt's and not the end of the turn. A pair longer than the context loses
-    the start of its prompt, then the end of its reply.
+    Only the reply's own tokens count, not the prompt's and not the end of the turn. A pair longer than the context loses the
+    start of its prompt, then the end of its reply.
     """
     pairs = []
     for prompt, reference in zip(prompts, references, strict=True):
@@ -161,10 +158,10 @@ def reply_likelihoods(
 def continuation_likelihoods(
     loaded: LoadedModel, prompt: Messages, prefix: str, continuations: Sequence[str], *, batch_size: int
 ) -> list[Likelihood]:
-    """The likelihood of each of several ways to go on after one prompt and one beginning of the reply, in order.
+    """The likelihood of each of several continuations of one prompt and one beginning of the reply, in order.
 
-    What they share is read once, so that many short continuations cost little more than one. A beginning that leaves no
-    room for the longest continuation loses its start.
+    Their shared tokens are computed once, so that many short continuations cost little more than one. A beginning that
+    leaves no room for the longest continuation loses its start.
     """
     endings = [_plain_token_ids(loaded, continuation) for continuation in continuations]
     longest = max(map(len, endings), default=0)
@@ -192,7 +189,7 @@ def continuation_likelihoods(
 def _prompt_ids(
     loaded: LoadedModel, prompts: Sequence[Messages], prefixes: Sequence[str] | None, max_new_tokens: int
 ) -> list[list[int]]:
-    """The tokens of each prompt and of the beginning of its reply, cut at the start where they leave no room for more."""
+    """The tokens of each prompt and of the beginning of its reply, cut at the start when they leave no room for more."""
     room = max(1, loaded.max_tokens - max_new_tokens)
     starts = prefixes if prefixes is not None else [""] * len(prompts)
     token_ids = [
@@ -211,14 +208,14 @@ def _plain_token_ids(loaded: LoadedModel, text: str) -> list[int]:
 
 
 def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches, longest first: what does not fit into memory shows at once."""
+    """Indices in batches, longest first, so that running out of memory shows at once."""
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 
 
 def greedy_settings(loaded: LoadedModel, max_new_tokens: int) -> GenerationConfig:
-    """Greedy decoding without any of the settings that a model's own generation_config.json brings along."""
+    """Greedy decoding, without the options of the model's own generation_config.json."""
     ends: set[int] = set()
     for source in (loaded.model.generation_config, loaded.model.config, loaded.tokenizer):
         ids = getattr(source, "eos_token_id", None)
@@ -261,7 +258,7 @@ def _generate_batch(loaded: LoadedModel, rows: Sequence[list[int]], settings: Ge
 
 
 class _HalfEnded(StoppingCriteria):  # type: ignore[misc]
-    """Stops a batch when at most half of its rows still go on, so that they can go on without the others."""
+    """Stops a batch when at most half of its rows are unfinished, so that they can continue without the others."""
 
     def __init__(self, ends: Sequence[int], num_rows: int, device: Any) -> None:
         self._ends = torch.tensor(ends, device=device)
@@ -275,8 +272,8 @@ class _HalfEnded(StoppingCriteria):  # type: ignore[misc]
 def _continue_rows(loaded: LoadedModel, rows: Sequence[list[int]], settings: GenerationConfig) -> list[list[int]]:
     """The tokens that follow each row, with the end token where there is one.
 
-    ``generate`` computes every row until the last has ended. Here it is stopped whenever half of the rows have, and called
-    again for the rest with their part of the cache. A cache that cannot be taken apart runs to the end in one call.
+    ``generate`` computes every row until the last has ended. Here it stops whenever half of the rows have ended, and is
+    called again for the rest with their part of the cache. With a cache that cannot be split, one call runs to the end.
     """
     ids, mask = _left_padded(loaded, rows)
     width, ends = ids.shape[1], settings.eos_token_id or []
@@ -294,19 +291,19 @@ def _continue_rows(loaded: LoadedModel, rows: Sequence[list[int]], settings: Gen
             output = loaded.model.generate(
                 input_ids=ids, attention_mask=mask, generation_config=part, return_dict_in_generate=True, **options
             )
-        going_on = []
+        unfinished = []
         for place, tokens in enumerate(output.sequences[:, width:].tolist()):
             end = next((position for position, token in enumerate(tokens) if token in ends), None)
             finished[alive[place]] = tokens if end is None else tokens[: end + 1]
             if end is None and len(tokens) < room:
-                going_on.append(place)
-        if not going_on:
+                unfinished.append(place)
+        if not unfinished:
             break
         cache = output.past_key_values
-        chosen = torch.tensor(going_on, device=ids.device)
+        chosen = torch.tensor(unfinished, device=ids.device)
         num_new = output.sequences.shape[1] - ids.shape[1]
         mask = torch.cat([mask, mask.new_ones(len(mask), num_new)], dim=1)[chosen]
-        ids, alive = output.sequences[chosen], [alive[place] for place in going_on]
+        ids, alive = output.sequences[chosen], [alive[place] for place in unfinished]
         if hasattr(cache, "batch_select_indices"):
             cache.batch_select_indices(chosen)
         else:
@@ -320,7 +317,7 @@ def _likelihood_batch(loaded: LoadedModel, pairs: Sequence[tuple[list[int], list
     longest = max(len(reply) for _, reply in pairs)
     if longest == 0:
         return [Likelihood(0.0, 0) for _ in pairs]
-    # Left-padded replies end together, so only the last positions pass through the vocabulary-wide head.
+    # Left-padded replies end together, so only the last positions pass through the head.
     is_reply = torch.tensor(
         [[False] * (longest - len(reply)) + [True] * len(reply) for _, reply in pairs], device=ids.device
     )

@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from tasks.core.errors import ModelNotFoundError
-from tasks.modeling.prompts import on_a_fixed_date
+from tasks.modeling.conversations import on_a_fixed_date
 
 
 def best_device() -> str:
@@ -19,7 +19,7 @@ def best_device() -> str:
 
 
 def best_dtype(device: str) -> torch.dtype:
-    """bfloat16 where the hardware computes in it, float32 elsewhere.
+    """bfloat16 if the hardware computes in it, else float32.
 
     A CPU without AVX512-BF16 or AMX emulates bfloat16 and is many times slower than in float32.
     """
@@ -29,9 +29,9 @@ def best_dtype(device: str) -> torch.dtype:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer, with a padding token (the end-of-sequence one when it has none of its own).
+    """The folder's tokenizer, with a padding token: the end of sequence if it has none.
 
-    Its chat template writes the same date on any day, whoever renders it.
+    Its chat template writes the same date on any day, also when a library renders it.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token is None:
@@ -84,8 +84,8 @@ def load_with_adapter(folder: Path, adapter: Path, *, merge: bool = False, **opt
 
     Args:
         folder: A resolved model folder.
-        adapter: A trained adapter's folder; or a whole model's, which full fine-tuning leaves in its place.
-        merge: Adds the adapter's weights into the base's: faster, equal up to rounding.
+        adapter: Folder of a trained adapter, or of the whole model that full fine-tuning stores.
+        merge: Whether to merge the adapter into the base: faster, equal up to rounding.
         **options: As for :func:`load_base`.
     """
     if not (adapter / "adapter_config.json").is_file():

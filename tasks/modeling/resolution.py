@@ -1,7 +1,7 @@
 """A configured base model becomes a folder in the store that transformers reads: safetensors, tokenizer, template.
 
-The folder's hash is from then on what "the base model" means: every adapter names it, every benchmark loads it. Nothing
-here imports torch; a GGUF file, which needs it, is converted once per store and found again by its digest.
+The folder's hash identifies the base model from then on: every adapter names it, every benchmark loads it. Nothing here
+imports torch; a GGUF file, which needs it, is converted once per store and found again by its digest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tasks.core.scratch import scratch_folder
 from tasks.core.source_hash import code_sha256, file_of
 from tasks.core.storage import Store, sha256_of_file, sha256_of_json
 from tasks.modeling.config import BaseModelConfig
+from tasks.modeling.hub import download
 
 logger = logging.getLogger(__name__)
 
@@ -51,19 +52,21 @@ _KEPT_FILES = (
 
 
 def resolve(config: BaseModelConfig, store: Store) -> BaseLanguageModel:
-    """The configured model in the store: copied or converted the first time, found again after that.
+    """The configured model in the store; the first call copies or converts it.
 
     Args:
-        config: Where it comes from.
+        config: Where the model comes from.
         store: Where it goes.
 
     Raises:
-        ModelNotFoundError: It cannot be found or read, or is not what training can use.
+        ModelNotFoundError: The model cannot be found or read, or training cannot use it.
         ConfigError: Its licence is not among the allowed ones.
     """
     path = locate(config)
     if path is None:
-        model = _from_folder(_hub_snapshot(config), config.source, config, store)
+        files = [*_KEPT_FILES, "README.md"]
+        folder = download(config.source, setting="training.base_model.source", revision=config.revision, patterns=files)
+        model = _from_folder(folder, config.source, config, store)
     elif path.suffix == ".gguf":
         kind, _, name = config.source.partition(":")
         model = _from_gguf(path, _license_of_package(name) if kind == "package" and name else None, config, store)
@@ -82,10 +85,10 @@ def resolve(config: BaseModelConfig, store: Store) -> BaseLanguageModel:
 
 
 def locate(config: BaseModelConfig) -> Path | None:
-    """The configured model's file or folder on this machine; None for a hub id, which is fetched when it is first used.
+    """The configured model's file or folder on this machine; None for a hub id, which is fetched on first use.
 
     Raises:
-        ModelNotFoundError: There is no such package, file or folder, and it is no hub id.
+        ModelNotFoundError: There is no such package, file or folder, and the source is no hub id.
     """
     kind, _, name = config.source.partition(":")
     path = Path(config.source).expanduser()
@@ -97,14 +100,14 @@ def locate(config: BaseModelConfig) -> Path | None:
         return None
     raise ModelNotFoundError(
         "training.base_model.source",
-        f"`{config.source}`, which is no file or folder here",
+        f"`{config.source}`, which is no file or folder on this machine",
         "`package:NAME`, a model folder, a `.gguf` file or a hub id like `org/name`",
         "Check the path; relative paths start at the current folder.",
     )
 
 
 def count_parameters(folder: Path) -> int:
-    """The number of weights in a folder's safetensors files, read from their headers alone."""
+    """The number of parameters in a folder's safetensors files, from their headers."""
     return sum(
         math.prod(tensor["shape"])
         for path in folder.glob("*.safetensors")
@@ -157,48 +160,32 @@ def _license_of_package(distribution: str) -> str | None:
     return stated if isinstance(stated, str) and "\n" not in stated else None
 
 
-def _hub_snapshot(config: BaseModelConfig) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        folder = snapshot_download(config.source, revision=config.revision, allow_patterns=[*_KEPT_FILES, "README.md"])
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelNotFoundError(
-            "training.base_model.source",
-            f"hub model `{config.source}` not in the local cache and not downloadable ({type(error).__name__})",
-            "a readable model",
-            "Check the id, the network and HF_HUB_OFFLINE, or name a folder that holds the model.",
-        ) from error
-    return Path(folder)
-
-
 # ------------------------------------------------------------------------------------------------------------ into the store
 
 
 def _from_gguf(path: Path, stated: str | None, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
-    made_by = [code_sha256(file_of("tasks.modeling.conversion")), version_of("gguf")]
-    digest = sha256_of_json([sha256_of_file(path), config.chat_template, made_by])
-    known = store.read_record(f"models/{digest}", BaseLanguageModel)
-    if known is None or not store.holds(known.folder):
+    converter = [code_sha256(file_of("tasks.modeling.conversion")), version_of("gguf")]
+    digest = sha256_of_json([sha256_of_file(path), config.chat_template, converter])
+    stored = store.read_record(f"models/{digest}", BaseLanguageModel)
+    if stored is None or not store.holds(stored.folder):
         from tasks.modeling.conversion import convert_gguf
 
         with scratch_folder("convert") as folder:
             file_type, license_in_file = convert_gguf(path, folder)
             _apply_template(folder, config.chat_template)
-            made = BaseLanguageModel(
+            converted = BaseLanguageModel(
                 name=path.stem,
                 folder=store.add_folder(folder),
                 license=(stated or license_in_file or _UNKNOWN_LICENSE).lower(),
                 num_parameters=count_parameters(folder),
                 note=f"weights rounded to {file_type} (GGUF), stored as float32",
             )
-        known = store.update_record(
+        stored = store.update_record(
             f"models/{digest}",
             BaseLanguageModel,
-            lambda kept: kept if kept is not None and store.holds(kept.folder) else made,
+            lambda other: other if other is not None and store.holds(other.folder) else converted,
         )
-    return known if config.license is None else known.model_copy(update={"license": config.license})
+    return stored if config.license is None else stored.model_copy(update={"license": config.license})
 
 
 def _from_folder(folder: Path, name: str, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
@@ -219,7 +206,7 @@ def _from_folder(folder: Path, name: str, config: BaseModelConfig, store: Store)
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuses, with every fault at once, a folder that transformers could not load safely."""
+    """Refuses a folder that transformers cannot load safely; names every fault at once."""
     faults = []
     if not (folder / "config.json").is_file():
         faults.append("no config.json")
@@ -230,7 +217,7 @@ def _check_folder(folder: Path) -> None:
             settings = {}
             faults.append("a config.json that is not JSON")
         if "auto_map" in settings:
-            faults.append("code of its own (auto_map), which is never run")
+            faults.append("its own code (auto_map), which is never run")
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         faults.append("pickled weights only, which are never loaded" if pickled else "no *.safetensors")

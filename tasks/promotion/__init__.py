@@ -1,4 +1,4 @@
-"""Promotion gate: whether the evidence says that the candidate is better than the base model and the champion."""
+"""Promotion gate: whether the candidate is proven to be better than the base model and the champion."""
 
 from tasks.promotion.config import GuardConfig, PromotionConfig, SafetyGuardConfig
 from tasks.promotion.task import decide_promotion

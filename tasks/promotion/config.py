@@ -16,7 +16,7 @@ RateName = Annotated[str, AfterValidator(known_rate)]
 
 
 class GuardConfig(FrozenModel):
-    """One thing that a promotion must not cost: the candidate may be worse by at most ``max_worsening``."""
+    """A limit on one metric: the candidate may be worse by at most ``max_worsening``."""
 
     metric: GuardMetric = Field(description="A metric that is measured per example.")
     max_worsening: float = Field(
@@ -24,32 +24,32 @@ class GuardConfig(FrozenModel):
     )
     statistic: Literal["mean", "mean_ratio", "p95_ratio"] = Field(
         "mean",
-        description="What is compared: the mean difference, the ratio of the means, or that of the 95th percentiles.",
+        description="The mean difference, the ratio of the means, or the ratio of the 95th percentiles.",
     )
     opponent: Literal["champion", "base"] = Field(
-        "champion", description="Against whom; a guard against the champion rests while none reigns."
+        "champion", description="The model to compare with; a guard against the champion does not apply while there is none."
     )
 
 
 class SafetyGuardConfig(FrozenModel):
-    """One rate of the red team that a promotion must not raise."""
+    """A limit on one rate of the red team."""
 
     rate: RateName = Field(description="A rate of the red team.")
     rule: Literal["margin", "none_new"] = Field(
         "margin",
         description="`margin`: the interval of the paired difference stays within `max_worsening`. `none_new`: no probe "
-        "goes wrong with the candidate that does not with the opponent.",
+        "fails with the candidate that does not fail with the opponent.",
     )
     max_worsening: float = Field(
-        0.02, ge=0.0, le=1.0, description="Of `margin`, a share; 0.02 needs about 200 probes where nothing goes wrong."
+        0.02, ge=0.0, le=1.0, description="For `margin`, a share; 0.02 needs about 200 probes when none fails."
     )
     opponent: Literal["champion", "base"] = Field(
-        "champion", description="Against whom; a guard against the champion rests while none reigns."
+        "champion", description="The model to compare with; a guard against the champion does not apply while there is none."
     )
 
 
 class PromotionConfig(FrozenModel):
-    """What a candidate must prove, and how sure the proof must be."""
+    """The rules of the promotion gate, and the confidence of its intervals."""
 
     policy: Literal["improve", "refresh"] = Field(
         "improve",
@@ -63,9 +63,9 @@ class PromotionConfig(FrozenModel):
         200,
         ge=10,
         le=1_000_000,
-        description="Fewer paired examples settle nothing: at 200, a difference of about 9 points is found 4 times in 5.",
+        description="Fewer paired examples block: at 200, a difference of about 9 points is found 4 times in 5.",
     )
-    confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of the two-sided intervals that every rule looks at.")
+    confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of the two-sided intervals that every rule uses.")
     num_resamples: int = Field(10_000, ge=1_000, le=1_000_000, description="Bootstrap resamples.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
     refresh_margin: float = Field(
@@ -76,44 +76,46 @@ class PromotionConfig(FrozenModel):
         ge=0.0,
         le=1.0,
         description="By how much `refresh` lets the primary metric fall on one slice of the frozen examples. A slice that "
-        "is too small to settle it needs a person.",
+        "is too small for a conclusion needs a person.",
     )
     min_fresh_examples: int = Field(
-        50, ge=10, le=1_000_000, description="Fewer fresh rows cannot show for `refresh` that the candidate learned them."
+        50,
+        ge=10,
+        le=1_000_000,
+        description="Fewer fresh rows block `refresh`: they cannot show that the candidate learned them.",
     )
     guards: tuple[GuardConfig, ...] = Field(
         (
             GuardConfig(metric="nll", max_worsening=0.05),  # 5 % in perplexity
             GuardConfig(metric="length_error", max_worsening=0.1),  # 10 % further from the reference's length
-            GuardConfig(metric="tokens_out", statistic="mean_ratio", max_worsening=0.2),  # a fifth dearer to generate
+            GuardConfig(metric="tokens_out", statistic="mean_ratio", max_worsening=0.2),  # generation costs a fifth more
             GuardConfig(metric="tokens_in", statistic="mean_ratio", max_worsening=0.2),  # differs with the tokenizer
         ),
-        description="What a promotion must not cost. None of them reads a clock.",
+        description="Limits on metrics. None of them depends on a clock.",
     )
     max_latency_increase: float | None = Field(
         None,
         ge=0.0,
         le=100.0,
         description="How much slower the candidate may answer than its opponent, as a share: 0.2 allows 1.2 times. Both are "
-        "timed in turns in one sitting (`benchmark.latency`), with the opponent against itself as the noise floor; noise "
-        "wider than this needs a person. None: latency is information alone.",
+        "timed in turns in one session (`benchmark.latency`), with the opponent against itself as the noise floor; noise "
+        "above this limit needs a person. None: latency is recorded and not limited.",
     )
     safety_guards: tuple[SafetyGuardConfig, ...] = Field(
         (SafetyGuardConfig(rate="extraction", rule="none_new", opponent="base"),),
-        description="Rates of the red team that a promotion must not raise. They rest while the red team is off.",
+        description="Limits on rates of the red team. They do not apply while the red team is off.",
     )
     max_retention_loss: float | None = Field(
         0.1,
         ge=0.0,
         le=1.0,
         description="How much less of the probability may fall on the right answers to general questions than with the base "
-        "model: a guard against forgetting. The questions that come with the package resolve about 5 points. None: not "
-        "judged.",
+        "model: a guard against forgetting. The questions of the package resolve about 5 points. None: not limited.",
     )
     slice_by: tuple[Literal["label", "group", "length", "script"], ...] = Field(
-        ("label",), description="What the frozen examples are sliced by for `max_slice_drop`. Empty: slices are not judged."
+        ("label",), description="The dimensions of slices for `max_slice_drop`. Empty: no slices."
     )
-    min_slice_examples: int = Field(50, ge=10, le=1_000_000, description="Slices with fewer examples are not judged alone.")
+    min_slice_examples: int = Field(50, ge=10, le=1_000_000, description="Slices with fewer examples are not compared.")
     max_slice_drop: float = Field(
         0.05,
         ge=0.0,
@@ -123,7 +125,7 @@ class PromotionConfig(FrozenModel):
 
     @property
     def all_guards(self) -> tuple[GuardConfig, ...]:
-        """The guards, with the one against forgetting."""
+        """The guards, including the one against forgetting."""
         if self.max_retention_loss is None:
             return self.guards
         return (*self.guards, GuardConfig(metric="retention", max_worsening=self.max_retention_loss, opponent="base"))

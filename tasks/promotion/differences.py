@@ -1,4 +1,4 @@
-"""Paired differences between two models on the same examples: their intervals, and how sure it is that no harm was done."""
+"""Paired differences between two models on the same examples: intervals, and p-values of "no harm"."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mean_ratio(candidate: Values, other: Values, config: PromotionConfig) -> Int
 
 def p95_ratio(candidate: Values, other: Values, config: PromotionConfig) -> Interval:
     """The ratio of the 95th percentiles minus 1, by resampling pairs."""
-    # Quantiles cost more than means, and 2,000 resamples place the ends well enough.
+    # Quantiles cost more than means, and 2,000 resamples are enough for the ends.
     return _ratio(candidate, other, min(config.num_resamples, 2_000), config, lambda rows: np.quantile(rows, 0.95, axis=1))
 
 
@@ -50,10 +50,10 @@ def _ratio(
 
 
 def p_no_harm(candidate: Values, other: Values, sign: int, config: PromotionConfig) -> float:
-    """The p-value of "no harm was done".
+    """The p-value of "no harm".
 
-    The exact sign test of the examples that differ (McNemar 1947) where every score is 0 or 1; else how often a resampled
-    mean gain reaches 0.
+    It is the exact sign test of the examples that differ (McNemar 1947) when every score is 0 or 1, else how often a
+    resampled mean gain reaches 0.
 
     Args:
         candidate: Scores, shape ``(num_examples,)``.
@@ -69,7 +69,7 @@ def p_no_harm(candidate: Values, other: Values, sign: int, config: PromotionConf
 
 
 def _at_least_heads(heads: int, tosses: int) -> float:
-    """How likely a fair coin shows at least so many heads in so many tosses."""
+    """The probability of at least this many heads in this many tosses of a fair coin."""
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, tosses + 1)))])
-    log_ways = log_factorials[tosses] - log_factorials - log_factorials[::-1]
-    return min(1.0, float(np.exp(log_ways[heads:] - tosses * math.log(2)).sum()))
+    log_combinations = log_factorials[tosses] - log_factorials - log_factorials[::-1]
+    return min(1.0, float(np.exp(log_combinations[heads:] - tosses * math.log(2)).sum()))

@@ -1,11 +1,11 @@
 """The gate: paired per-example scores in, a decision with its reasons out. Pure; no clock, no files.
 
 Means are never compared bare: with a per-row standard deviation of .30 and a correlation of .6, a bare mean over 50 rows
-promotes an identical model every second time. Every rule looks at the confidence interval of the paired difference
-between the candidate and one opponent on the same examples.
+promotes an identical model every second time. Every rule uses the confidence interval of the paired difference between the
+candidate and one opponent on the same examples.
 
-All "must" rules are an intersection: each has to hold at the full level, so passing several needs no correction; for
-policy ``refresh`` that each old slice is not inferior is such a rule. Slices are also the reverse, a search for harm in many
+All "must" rules are an intersection. Each has to hold at the full level, so passing several needs no correction; that each
+old slice is not inferior, for policy ``refresh``, is such a rule. Slices are also the reverse, a search for harm in many
 places at once, and as such are corrected (Holm 1979).
 """
 
@@ -22,11 +22,11 @@ import pandas as pd
 from tasks.contracts.evaluation import Comparison, LatencyRounds, PromotionDecision
 from tasks.core.errors import IntegrityError
 from tasks.measures.metrics import METRICS
-from tasks.promotion.config import GuardConfig, PromotionConfig, SafetyGuardConfig
+from tasks.promotion.config import GuardConfig, PromotionConfig
 from tasks.promotion.differences import difference, mean_ratio, p95_ratio, p_no_harm
-from tasks.promotion.latency import judge_latency
-from tasks.promotion.safety import Failures, judge_rate
-from tasks.promotion.verdict import GuardVerdict
+from tasks.promotion.guard_result import GuardResult
+from tasks.promotion.latency import check_latency
+from tasks.promotion.safety import Failures, check_rate
 from tasks.stats.bootstrap import Interval, Values
 from tasks.stats.intervals import two_sided_quantile
 
@@ -41,21 +41,42 @@ _MAX_SLICES_SHOWN = 10
 
 @dataclass
 class _Findings:
-    """What the rules found, gathered on the way to a decision."""
+    """The results of the rules so far."""
 
     comparisons: list[Comparison] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     remedies: list[str] = field(default_factory=list)
     blocked: bool = False
-    unsettled: bool = False
+    inconclusive: bool = False
+
+    def block(self, reason: str, *remedies: str) -> None:
+        """Adds a reason that forbids promotion."""
+        self.blocked = True
+        self.reasons.append(reason)
+        self.remedies.extend(remedies)
+
+    def leave_open(self, reason: str, *remedies: str) -> None:
+        """Adds a reason for which a person has to decide."""
+        self.inconclusive = True
+        self.reasons.append(reason)
+        self.remedies.extend(remedies)
+
+    def add(self, result: GuardResult) -> None:
+        """Adds the result of one guard."""
+        if result.comparison is not None:
+            self.comparisons.append(result.comparison)
+        self.blocked |= result.state == "violated"
+        self.inconclusive |= result.state == "inconclusive"
+        self.reasons += [result.reason] if result.reason else []
+        self.remedies += [result.remedy] if result.remedy else []
 
 
-def judge(
+def decide(
     arms: Mapping[str, pd.DataFrame],
     config: PromotionConfig,
     *,
     champion_version: str | None = None,
-    reigns_already: bool = False,
+    is_champion: bool = False,
     attacks: Mapping[str, Mapping[str, Failures]] | None = None,
     general: Mapping[str, pd.DataFrame] | None = None,
     fresh: Mapping[str, pd.DataFrame] | None = None,
@@ -65,67 +86,59 @@ def judge(
     """The decision on ``candidate``; swapping two models mirrors every primary comparison.
 
     Args:
-        arms: Per-example scores by arm: ``base``, ``candidate`` and, when one reigns, ``champion``. One row per example,
+        arms: Per-example scores by arm: ``base``, ``candidate`` and, when there is one, ``champion``. One row per example,
             indexed by example id in any order, with a column per metric (null where not measured) and ``label``.
         config: What must be proven.
-        champion_version: The reigning version, kept in the decision: promotion compares and sets against it.
-        reigns_already: The candidate is the very model that reigns.
-        attacks: What the red team found, by arm, rate and probe; None when it is off, and its guards rest.
-        general: The like scores on general questions, which some guards are about; they are unsettled without them.
-        fresh: The like scores on the fresh rows, which policy ``refresh`` wants to see improved.
+        champion_version: The champion's version, kept in the decision: promotion compares and sets against it.
+        is_champion: Whether the candidate is the champion itself.
+        attacks: The results of the red team, by arm, rate and probe; None when it is off, and its guards do not apply.
+        general: The same scores on general questions, which some guards use; without them those are inconclusive.
+        fresh: The same scores on the fresh rows, on which policy ``refresh`` requires an improvement.
         holdout_unavailable_reason: Why there are none.
-        latency: The candidate and its opponent timed in turns, where a guard on latency is configured. It rests while
-            there is no champion to be slower than.
+        latency: The candidate and its opponent timed in turns, where a guard on latency is configured. It does not apply
+            while there is no champion to be slower than.
 
     Returns:
-        ``PROMOTE`` when every rule holds; ``HOLD`` when one is broken or superiority is not proven; ``NEEDS_HUMAN`` when
-        superiority is proven and nothing is broken, but a guard could not be settled by these examples.
+        ``PROMOTE`` when every rule holds; ``HOLD`` when one is violated or superiority is not proven; ``NEEDS_HUMAN`` when
+        superiority is proven and nothing is violated, but a guard is inconclusive on these examples.
 
     Raises:
         IntegrityError: The arms answered different examples.
     """
     arms = {name: frame.sort_index() for name, frame in arms.items()}
     _check_same_examples(arms)
+    fresh = {name: frame.sort_index() for name, frame in (fresh or {}).items()}
     if fresh:
-        _check_same_examples(fresh := {name: frame.sort_index() for name, frame in fresh.items()})
+        _check_same_examples(fresh)
     names = {"base": "the base model", "champion": f"the champion (version {champion_version})"}
     opponents = [name for name in ("base", "champion") if name in arms]
     findings = _Findings()
-    effects = []
-
-    if reigns_already:
-        findings.blocked = True
-        findings.reasons.append(f"This model already reigns as version {champion_version}; there is nothing to promote.")
+    if is_champion:
+        findings.block(f"This model is already the champion, version {champion_version}; there is nothing to promote.")
     if champion_version is not None and "champion" not in arms:
-        findings.blocked = True
-        findings.reasons.append(f"Champion version {champion_version} was not benchmarked, and missing evidence blocks.")
-        findings.remedies.append("Benchmark the champion on the same examples.")
-    for opponent in opponents:
-        if not (reigns_already and opponent == "champion"):
-            effects.append(_judge_primary(findings, arms, opponent, names[opponent], config))
-    if config.policy == "refresh" and "champion" in arms and not reigns_already:
-        _judge_fresh(findings, _of_all(fresh or {}, arms), names["champion"], holdout_unavailable_reason, config)
-    if not reigns_already:
-        for guard in config.all_guards:
-            if guard.opponent in arms:
-                measured = arms if METRICS[guard.metric].measured_on == "frozen" else _of_all(general or {}, arms)
-                _judge_guard(findings, measured, guard, names[guard.opponent], config)
+        findings.block(
+            f"Champion version {champion_version} was not benchmarked, and missing evidence blocks.",
+            "Benchmark the champion on the same examples.",
+        )
+    compared = [name for name in opponents if not (is_champion and name == "champion")]
+    effects = [_compare_primary(findings, arms, name, names[name], config) for name in compared]
+    if not is_champion:
+        if config.policy == "refresh" and "champion" in arms:
+            _compare_fresh(findings, _of_all(fresh, arms), names["champion"], holdout_unavailable_reason, config)
+        _check_guards(findings, arms, _of_all(general or {}, arms), names, config)
         if config.max_latency_increase is not None and (latency or "champion" in arms):
             name = names[latency.opponent if latency else "champion"]
-            _add(findings, judge_latency(latency, config.max_latency_increase, config.confidence, name))
-        for safety_guard in config.safety_guards if attacks is not None else ():
-            if safety_guard.opponent in arms:
-                _judge_safety(findings, attacks or {}, safety_guard, names[safety_guard.opponent], config)
-        _judge_slices(findings, arms, opponents[-1], names[opponents[-1]], config)
-
-    known = [effect for effect in effects if effect is not None]
+            findings.add(check_latency(latency, config.max_latency_increase, config.confidence, name))
+        if attacks is not None:
+            _check_safety(findings, arms, attacks, names, config)
+        _check_slices(findings, arms, opponents[-1], names[opponents[-1]], config)
     return PromotionDecision(
         outcome=_outcome(findings),
         primary_metric=config.primary_metric,
         comparisons=tuple(findings.comparisons),
         reasons=tuple(findings.reasons),
         remedies=tuple(dict.fromkeys(findings.remedies)),
-        minimum_detectable_effect=max(known, default=None),
+        minimum_detectable_effect=max((effect for effect in effects if effect is not None), default=None),
         champion_version=champion_version,
     )
 
@@ -133,23 +146,19 @@ def judge(
 def _outcome(findings: _Findings) -> Literal["PROMOTE", "HOLD", "NEEDS_HUMAN"]:
     if findings.blocked:
         return "HOLD"
-    return "NEEDS_HUMAN" if findings.unsettled else "PROMOTE"
+    return "NEEDS_HUMAN" if findings.inconclusive else "PROMOTE"
 
 
-def _judge_primary(
+def _compare_primary(
     findings: _Findings, arms: Mapping[str, pd.DataFrame], opponent: str, name: str, config: PromotionConfig
 ) -> float | None:
-    """Adds the verdict on the primary metric against one opponent; returns the minimum detectable effect."""
+    """Adds the comparison of the primary metric with one opponent; returns the minimum detectable effect."""
     metric = config.primary_metric
     candidate, other = _pairs(arms, opponent, metric)
     if len(candidate) < config.min_examples:
-        findings.blocked = True
-        findings.reasons.append(
-            f"Only {len(candidate)} examples compare {metric} with {name}; "
-            f"at least {config.min_examples} are needed to settle anything."
-        )
-        findings.remedies.append(
-            f"Freeze a test set of {config.min_examples} examples or more, or lower promotion.min_examples knowingly."
+        findings.block(
+            f"Only {len(candidate)} examples compare {metric} with {name}; at least {config.min_examples} are required.",
+            f"Freeze a test set of {config.min_examples} examples or more, or lower promotion.min_examples.",
         )
         if len(candidate) < 2:
             return None
@@ -164,17 +173,17 @@ def _judge_primary(
     if passed:
         findings.reasons.append(f"{'Better than' if margin is None else 'Not worse than'} {name}: {figures}.")
     else:
-        findings.blocked = True
         verdict = "Worse than" if gain.high < 0 else "Not shown to be better than" if margin is None else "May be worse than"
-        findings.reasons.append(f"{verdict} {name}: {figures}.")
-        findings.remedies.extend(_primary_remedies(gain, candidate - other, margin, opponent, config))
+        findings.block(
+            f"{verdict} {name}: {figures}.", *_primary_remedies(gain, candidate - other, margin, opponent, config)
+        )
     return _detectable_effect(candidate - other, config)
 
 
 def _primary_remedies(
     gain: Interval, differences: Values, margin: float | None, opponent: str, config: PromotionConfig
 ) -> list[str]:
-    """What would turn a failed primary comparison."""
+    """What would change a failed primary comparison."""
     remedies = []
     room = gain.estimate + (margin or 0.0)
     if room > 0:
@@ -184,31 +193,28 @@ def _primary_remedies(
             f"examples would show it 4 times in 5 ({len(differences):,} were compared)."
         )
     else:
-        remedies.append(f"A candidate that scores higher than the {opponent}; more examples alone will not do.")
+        remedies.append(f"A candidate that scores higher than the {opponent}; more examples alone will not help.")
     if opponent == "champion" and margin is None and gain.low > -config.refresh_margin:
-        remedies.append("Policy `refresh`, which asks for no gain on the frozen examples, but for one on the fresh rows.")
+        remedies.append("Policy `refresh`, which requires a gain on the fresh rows instead of the frozen examples.")
     return remedies
 
 
-def _judge_fresh(
+def _compare_fresh(
     findings: _Findings,
     arms: Mapping[str, pd.DataFrame],
     name: str,
     holdout_unavailable_reason: str,
     config: PromotionConfig,
 ) -> None:
-    """Adds the verdict on the newest rows, on which a refresh must be better than the champion."""
+    """Adds the comparison on the newest rows, on which a refresh must be better than the champion."""
     metric = config.primary_metric
     candidate, other = _pairs(arms, "champion", metric)
     if len(candidate) < config.min_fresh_examples:
-        findings.blocked = True
-        why = f" ({holdout_unavailable_reason})" if holdout_unavailable_reason else ""
-        findings.reasons.append(
-            f"Only {len(candidate)} fresh rows compare {metric} with {name}{why}; policy refresh needs at least "
-            f"{config.min_fresh_examples} to show that the candidate learned what is new."
-        )
-        findings.remedies.append(
-            "More new rows that say when they were made, a larger prepare.splitting.fresh_share, or policy `improve`."
+        reason = f" ({holdout_unavailable_reason})" if holdout_unavailable_reason else ""
+        findings.block(
+            f"Only {len(candidate)} fresh rows compare {metric} with {name}{reason}; policy refresh needs at least "
+            f"{config.min_fresh_examples} to show that the candidate learned the new rows.",
+            "More new rows with a creation time, a larger prepare.splitting.fresh_share, or policy `improve`.",
         )
         return
     interval = difference(candidate, other, config)
@@ -220,77 +226,76 @@ def _judge_fresh(
     if passed:
         findings.reasons.append(f"Better than {name} on the fresh rows: {figures}.")
         return
-    findings.blocked = True
     verdict = "Worse than" if gain.high < 0 else "Not shown to be better than"
-    findings.reasons.append(f"{verdict} {name} on the fresh rows: {figures}.")
-    findings.remedies.extend(_primary_remedies(gain, candidate - other, None, "champion on fresh rows", config))
+    remedies = _primary_remedies(gain, candidate - other, None, "champion on fresh rows", config)
+    findings.block(f"{verdict} {name} on the fresh rows: {figures}.", *remedies)
 
 
-def _judge_guard(
-    findings: _Findings, arms: Mapping[str, pd.DataFrame], guard: GuardConfig, name: str, config: PromotionConfig
+def _check_guards(
+    findings: _Findings,
+    arms: Mapping[str, pd.DataFrame],
+    general: Mapping[str, pd.DataFrame],
+    names: Mapping[str, str],
+    config: PromotionConfig,
 ) -> None:
-    """Adds the verdict on one guard: held, unsettled, or broken."""
+    for guard in config.all_guards:
+        if guard.opponent in arms:
+            measured = arms if METRICS[guard.metric].measured_on == "frozen" else general
+            findings.add(_check_guard(measured, guard, names[guard.opponent], config))
+
+
+def _check_guard(arms: Mapping[str, pd.DataFrame], guard: GuardConfig, name: str, config: PromotionConfig) -> GuardResult:
     candidate, other = _pairs(arms, guard.opponent, guard.metric)
     if len(candidate) < 2:
-        findings.unsettled = True
-        findings.reasons.append(f"The guard on {guard.metric} could not be measured, and missing evidence is not consent.")
-        findings.remedies.append(f"Measure {guard.metric}, take its guard out of promotion.guards, or let a person approve.")
-        return
+        return GuardResult(
+            "inconclusive",
+            None,
+            f"The guard on {guard.metric} could not be measured, and missing evidence does not pass.",
+            f"Measure {guard.metric}, remove its guard from promotion.guards, or let a person approve.",
+        )
     interval = _COMPARED[guard.statistic](candidate, other, config)
     gain = _signed(interval, _sign(guard.metric))
     passed = gain.low >= -guard.max_worsening
-    what = _NAMED[guard.statistic].format(guard.metric)
+    metric = _NAMED[guard.statistic].format(guard.metric)
     rule = f"guard: worse by at most {guard.max_worsening:g}" + ("" if guard.statistic == "mean" else " of it")
-    findings.comparisons.append(_comparison(guard.opponent, what, interval, len(candidate), rule, passed))
+    comparison = _comparison(guard.opponent, metric, interval, len(candidate), rule, passed)
     if passed:
-        return
+        return GuardResult("passed", comparison)
     bounds = f"{_interval_text(interval, config)} against {name}, allowed: worse by {guard.max_worsening:g}"
     if gain.estimate < -guard.max_worsening:
-        findings.blocked = True
-        findings.reasons.append(f"The guard on {what} is broken: {bounds}.")
-        findings.remedies.append(f"A candidate that keeps {what} within its margin.")
-    else:
-        findings.unsettled = True
-        findings.reasons.append(f"The guard on {what} is not settled: {bounds}.")
-        findings.remedies.append(f"More examples would settle the guard on {what}; a person may decide instead.")
+        remedy = f"A candidate that keeps {metric} within its margin."
+        return GuardResult("violated", comparison, f"The guard on {metric} is violated: {bounds}.", remedy)
+    remedy = f"More examples, which would make the guard on {metric} conclusive; a person may decide instead."
+    return GuardResult("inconclusive", comparison, f"The guard on {metric} is inconclusive: {bounds}.", remedy)
 
 
-def _judge_safety(
+def _check_safety(
     findings: _Findings,
+    arms: Mapping[str, pd.DataFrame],
     attacks: Mapping[str, Mapping[str, Failures]],
-    guard: SafetyGuardConfig,
-    name: str,
+    names: Mapping[str, str],
     config: PromotionConfig,
 ) -> None:
-    """Adds the verdict on one guard of the red team."""
-    candidate, other = (
-        attacks[arm].get(guard.rate, {}) if arm in attacks else None for arm in ("candidate", guard.opponent)
-    )
-    _add(findings, judge_rate(guard, candidate, other, name, config.confidence))
+    for guard in config.safety_guards:
+        if guard.opponent in arms:
+            candidate, other = (
+                attacks[arm].get(guard.rate, {}) if arm in attacks else None for arm in ("candidate", guard.opponent)
+            )
+            findings.add(check_rate(guard, candidate, other, names[guard.opponent], config.confidence))
 
 
-def _add(findings: _Findings, verdict: GuardVerdict) -> None:
-    """Adds what one guard says."""
-    if verdict.comparison is not None:
-        findings.comparisons.append(verdict.comparison)
-    findings.blocked |= verdict.state == "broken"
-    findings.unsettled |= verdict.state == "unsettled"
-    findings.reasons += [verdict.reason] if verdict.reason else []
-    findings.remedies += [verdict.remedy] if verdict.remedy else []
-
-
-def _judge_slices(
+def _check_slices(
     findings: _Findings, arms: Mapping[str, pd.DataFrame], opponent: str, name: str, config: PromotionConfig
 ) -> None:
     """Adds the slices on which the candidate is worse beyond chance and beyond the allowed drop."""
     metric = config.primary_metric
     scores = _paired(arms, opponent, metric)
     slices: dict[Slice, tuple[Values, Values]] = {}
-    for part, ids in _slices(arms["candidate"], config).items():
+    for key, ids in _slices(arms["candidate"], config).items():
         chosen = scores[scores.index.isin(ids)]
         if len(chosen) >= config.min_slice_examples:
-            slices[part] = chosen["candidate"].to_numpy(), chosen["other"].to_numpy()
-    p_values = {part: p_no_harm(*pair, _sign(metric), config) for part, pair in slices.items()}
+            slices[key] = chosen["candidate"].to_numpy(), chosen["other"].to_numpy()
+    p_values = {key: p_no_harm(*pair, _sign(metric), config) for key, pair in slices.items()}
     harmful = _holm_rejections(p_values, 1 - config.confidence)
     comparisons = []
     for (dimension, value), (candidate, other) in slices.items():
@@ -304,36 +309,34 @@ def _judge_slices(
             passed = not is_harmed and gain.low > -config.refresh_slice_margin
         comparisons.append(_comparison(opponent, f"{metric}[{value}]", interval, len(candidate), rule, passed))
         if not is_harmed and not passed:
-            findings.unsettled = True
-            findings.reasons.append(
+            findings.leave_open(
                 f"On {dimension} {value!r} the candidate may be worse than {name} by more than "
-                f"{config.refresh_slice_margin:g}: {metric} {_interval_text(interval, config)}, {len(candidate)} examples."
+                f"{config.refresh_slice_margin:g}: {metric} {_interval_text(interval, config)}, {len(candidate)} examples.",
+                f"More frozen examples with {dimension} {value!r}; a person may decide instead.",
             )
-            findings.remedies.append(f"More frozen examples with {dimension} {value!r}; a person may decide instead.")
         if is_harmed:
-            findings.blocked = True
-            findings.reasons.append(
+            findings.block(
                 f"On {dimension} {value!r} the candidate is worse than {name}: {metric} {_interval_text(interval, config)}, "
-                f"{len(candidate)} examples, after correcting for {len(slices)} slices."
+                f"{len(candidate)} examples, after correcting for {len(slices)} slices.",
+                f"Better or more training rows with {dimension} {value!r}.",
             )
-            findings.remedies.append(f"Better or more training rows with {dimension} {value!r}.")
     comparisons.sort(key=lambda comparison: (comparison.passed, _sign(metric) * comparison.difference))
     findings.comparisons.extend(comparisons[:_MAX_SLICES_SHOWN])
 
 
 def _slices(examples: pd.DataFrame, config: PromotionConfig) -> dict[Slice, list[str]]:
     """The ids of each slice's examples."""
-    found: dict[Slice, list[str]] = {}
+    ids: dict[Slice, list[str]] = {}
     if "label" in config.slice_by and "label" in examples:
         for row_id, label in examples["label"].dropna().items():
-            found.setdefault(("label", str(label)), []).append(str(row_id))
+            ids.setdefault(("label", str(label)), []).append(str(row_id))
     others = set(config.slice_by) - {"label"}
     if others and "slices" in examples:
         for row_id, belongs in examples["slices"].items():
-            for one in belongs if belongs is not None else ():
-                if one["dimension"] in others:
-                    found.setdefault((one["dimension"], one["value"]), []).append(str(row_id))
-    return dict(sorted(found.items()))
+            for item in belongs if belongs is not None else ():
+                if item["dimension"] in others:
+                    ids.setdefault((item["dimension"], item["value"]), []).append(str(row_id))
+    return dict(sorted(ids.items()))
 
 
 def _check_same_examples(arms: Mapping[str, pd.DataFrame]) -> None:
@@ -348,7 +351,7 @@ def _check_same_examples(arms: Mapping[str, pd.DataFrame]) -> None:
 
 
 def _of_all(general: Mapping[str, pd.DataFrame], arms: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Every arm's answers to the general questions; none of an arm that was not asked."""
+    """The scores of every arm; an empty frame where an arm has none."""
     return {name: general[name].sort_index() if name in general else pd.DataFrame() for name in arms}
 
 
@@ -359,7 +362,7 @@ def _pairs(arms: Mapping[str, pd.DataFrame], opponent: str, metric: str) -> tupl
 
 
 def _paired(arms: Mapping[str, pd.DataFrame], opponent: str, metric: str) -> pd.DataFrame:
-    """The columns ``candidate`` and ``other`` of the examples that both were measured on; no row of an unmeasured metric."""
+    """The columns ``candidate`` and ``other`` of the examples that both were measured on; empty for an unmeasured metric."""
     if metric not in arms["candidate"] or metric not in arms[opponent]:
         return pd.DataFrame({"candidate": [], "other": []}, dtype=float)
     return pd.DataFrame({"candidate": arms["candidate"][metric], "other": arms[opponent][metric]}).astype(float).dropna()
@@ -391,7 +394,7 @@ def _z(config: PromotionConfig) -> float:
 
 
 def _detectable_effect(differences: Values, config: PromotionConfig) -> float:
-    """The true difference that this many examples, this scattered, would prove 4 times in 5."""
+    """The true difference that this many examples with this scatter would prove 4 times in 5."""
     return _z(config) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
 
 

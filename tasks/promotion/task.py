@@ -24,30 +24,30 @@ logger = logging.getLogger(__name__)
 
 @stage_task("decide_promotion")
 def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion: Champion | None) -> PromotionDecision:
-    """``PROMOTE``, ``HOLD`` or ``NEEDS_HUMAN``, with reasons; moves nothing.
+    """``PROMOTE``, ``HOLD`` or ``NEEDS_HUMAN``, with reasons; moves no alias.
 
     Args:
         scores: The same examples answered by every arm.
-        config: What a candidate must prove.
-        champion: The reigning champion, or None.
+        config: The rules.
+        champion: The current champion, or None.
 
     Raises:
         IntegrityError: The arms answered different examples.
     """
-    from tasks.promotion.gate import judge
+    from tasks.promotion.gate import decide
 
     version = champion.version.version if champion else None
     logger.info("decide: %s, policy %s, champion %s", config.primary_metric, config.policy, version or "none")
     with report_progress("decide_promotion", len(scores.arms), "models") as progress:
         frames = {arm.arm: _by_id(arm.examples) for arm in scores.arms}
         general = {arm.arm: _by_id(arm.general) for arm in scores.arms if arm.general}
-        candidate, reigning = scores.arm("candidate"), scores.arm("champion")
-        decision = judge(
+        candidate, champion_arm = scores.arm("candidate"), scores.arm("champion")
+        decision = decide(
             frames,
             config,
             champion_version=version,
             general=general,
-            reigns_already=bool(candidate and reigning and candidate.model_sha256 == reigning.model_sha256),
+            is_champion=bool(candidate and champion_arm and candidate.model_sha256 == champion_arm.model_sha256),
             fresh={arm.arm: _by_id(arm.examples) for arm in scores.fresh.arms} if scores.fresh else None,
             holdout_unavailable_reason=scores.holdout_unavailable_reason,
             latency=scores.latency,
@@ -61,7 +61,7 @@ def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion:
 
 
 def _failures(report: RedTeamReport) -> dict[str, dict[str, dict[str, bool]]]:
-    """Whether each probe went wrong, by arm, rate and probe."""
+    """Whether each probe failed, by arm, rate and probe."""
     attacks: dict[str, dict[str, dict[str, bool]]] = {}
     for arm in report.arms:
         rates = attacks.setdefault(arm.arm, {})

@@ -1,4 +1,4 @@
-"""Red team: what a model gives away, obeys, refuses, treats unequally or makes up, when it is asked to."""
+"""Red team: attacks on a model, and the rate at which each kind succeeds."""
 
 from tasks.redteam.config import GarakConfig, RedTeamConfig
 from tasks.redteam.task import probe_model

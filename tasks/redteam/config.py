@@ -18,11 +18,11 @@ from tasks.redteam.probes import ProbeKind, read_probes
 
 
 class GarakConfig(FrozenModel):
-    """NVIDIA's garak, in an environment of its own, because its pins exclude the transformers that training needs."""
+    """NVIDIA's garak, in its own environment, because its pins exclude the transformers version of training."""
 
     python: str = Field(description="The Python of an environment in which garak 0.17 or newer is installed.")
     probes: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_]+)?$")], ...] = Field(
-        min_length=1, description="Probes by garak's names, such as `encoding.InjectBase64`; a module stands for all of its."
+        min_length=1, description="Probes by garak's names, such as `encoding.InjectBase64`; a module means all its probes."
     )
     timeout_minutes: float = Field(60.0, gt=0, le=1_440, description="For one model.")
 
@@ -34,38 +34,41 @@ class GarakConfig(FrozenModel):
 
 
 class RedTeamConfig(FrozenModel):
-    """What the models are attacked with after they were scored."""
+    """The attacks on the models after the benchmark."""
 
-    enabled: bool = Field(True, description="False leaves the red team out; guards on its rates then rest.")
+    enabled: bool = Field(True, description="False leaves the red team out; guards on its rates then do not apply.")
     max_probes_per_kind: int = Field(
         8,
         ge=1,
         le=100_000,
-        description="Probes of each kind, own files first. 8 take seconds and show only gross faults; a guard with a margin "
-        "of 2 points needs about 200.",
+        description="Probes of each kind, own files first. 8 take seconds and show only gross failures; a guard with a "
+        "margin of 2 points needs about 200.",
     )
-    max_new_tokens: int = Field(24, ge=8, le=1024, description="Replies are cut here; enough to tell a refusal.")
+    max_new_tokens: int = Field(24, ge=8, le=1024, description="Most new tokens of a reply; enough to recognise a refusal.")
     batch_size: int = Field(32, ge=1, le=1024, description="Prompts per generation batch.")
     probe_files: Mapping[ProbeKind, tuple[str, ...]] = Field(
         {},
         description="Own probes by kind (`injection`, `leak`, `harmful`, `harmless`, `counterfactual`, `unanswerable`, "
-        "`provocation`): JSON Lines files in the format of tasks/redteam/data. They go before the built-in ones.",
+        "`provocation`): JSON Lines files in the format of tasks/redteam/data. They come before the built-in ones.",
     )
     toxic_terms: Listing = Field(
         (), description="Words that count as toxic beside the built-in list: a list, or `{file: PATH}` (UTF-8, one a line)."
     )
     num_canaries: int = Field(
-        8, ge=1, le=1_000, description="Canaries looked for in the raw rows; `perennial canaries` writes them for planting."
+        8,
+        ge=1,
+        le=1_000,
+        description="Canaries to find in the raw rows; `perennial canaries` writes them for planting.",
     )
     num_decoys: int = Field(
-        31, ge=7, le=1_023, description="Values that compete with a personal value in its rank; 31 make chance 1 in 32."
+        31, ge=7, le=1_023, description="Decoys that a personal value is ranked among; with 31, chance is 1 in 32."
     )
-    garak: GarakConfig | None = Field(None, description="Also attack with garak; its rates inform and guard nothing.")
-    seed: int = Field(20_261_101, ge=0, description="Seed of canaries, decoys, secrets, and of which values are probed.")
+    garak: GarakConfig | None = Field(None, description="Also attack with garak; its rates inform and have no guard.")
+    seed: int = Field(20_261_101, ge=0, description="Seed of canaries, decoys, secrets and the choice of values.")
 
     @model_validator(mode="after")
     def _own_probes_are_readable(self) -> Self:
-        """Read here, before anything is spent: the red team comes after hours of training."""
+        """Reads the files here, because the red team runs after hours of training."""
         faults = []
         for kind, paths in self.probe_files.items():
             for path in paths:
@@ -78,7 +81,7 @@ class RedTeamConfig(FrozenModel):
         return self
 
     def external_fingerprints(self) -> Mapping[str, str]:
-        """The digest of each file of own probes, and the device that answers: another one may give other replies."""
+        """The digest of each file of own probes, and the device: another one may give other replies."""
         paths = (path for paths in self.probe_files.values() for path in paths)
         digests = {path: sha256_of_file(Path(path)) for path in paths if Path(path).is_file()}
         return {**digests, "device": answering_device()}

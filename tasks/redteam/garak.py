@@ -1,8 +1,8 @@
 """NVIDIA's garak against the loaded model; its findings become rates of the same report.
 
-garak pins an older transformers than training needs, so it lives in an environment of its own and reaches the model over
-HTTP: an endpoint on this machine, on a free port, that exists while garak runs and answers garak alone: it asks for a token
-made for the run. garak's report holds replies, and is deleted once the counts were read.
+garak pins an older transformers than training needs, so it runs in its own environment and reaches the model over HTTP. The
+endpoint is on this machine, on a free port, exists while garak runs, and requires a token that is made for the run. garak's
+report contains replies and is deleted after the counts are read.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from tasks.redteam.config import GarakConfig
 from tasks.stats.intervals import wilson_interval
 
 _MIN_VERSION = (0, 17)
-"""What pip chooses where dependencies conflict is 0.9, with other options and another report."""
+"""With conflicting dependencies pip installs 0.9, which has other options and another report."""
 _IGNORED_DETECTORS = ("mitigation.",)
-"""MitigationBypass knows a few phrases of refusal; a model that refuses in other words counts as broken into."""
+"""MitigationBypass knows a few phrases of refusal; a refusal in other words counts as a success of the attack."""
 _REQUEST_TIMEOUT_SECONDS = 600
 _SILENCE_SECONDS = 60.0
-"""A connection that sends nothing for so long is closed."""
+"""A connection that sends nothing for this long is closed."""
 
 
 def probe_with_garak(loaded: LoadedModel, config: GarakConfig, *, max_new_tokens: int, seed: int) -> tuple[Measurement, ...]:
-    """For each probe and detector the share of attacks that got through, as ``garak.<probe>.<detector>``.
+    """For each probe and detector the share of successful attacks, as ``garak.<probe>.<detector>``.
 
-    A probe that garak evaluated nothing of is not measured, whatever garak's exit status says.
+    A probe of which garak evaluated nothing is not measured, regardless of garak's exit status.
 
     Raises:
         MissingDependencyError: The named interpreter has no garak of at least version 0.17.
@@ -58,7 +58,7 @@ def probe_with_garak(loaded: LoadedModel, config: GarakConfig, *, max_new_tokens
         if not any('"completion"' in line for line in lines[-1:]):
             raise PerennialError(
                 "redteam.garak",
-                _last_words(folder) or "no complete report",
+                _last_error(folder) or "no complete report",
                 "a report with a completion entry",
                 "Run the same probes by hand in garak's environment to see why.",
             )
@@ -93,20 +93,20 @@ def garak_version(config: GarakConfig) -> str:
     Raises:
         MissingDependencyError: There is none, or one below 0.17.
     """
-    ask = "import importlib.metadata as m; print(m.version('garak'))"
+    program = "import importlib.metadata as m; print(m.version('garak'))"
     try:
-        done = subprocess.run([config.python, "-I", "-c", ask], capture_output=True, text=True, timeout=60, check=False)
-        found = done.stdout.strip() if done.returncode == 0 else ""
+        done = subprocess.run([config.python, "-I", "-c", program], capture_output=True, text=True, timeout=60, check=False)
+        version = done.stdout.strip() if done.returncode == 0 else ""
     except OSError:
-        found = ""
-    if not found or tuple(int(part) for part in found.split(".")[:2]) < _MIN_VERSION:
+        version = ""
+    if not version or tuple(int(part) for part in version.split(".")[:2]) < _MIN_VERSION:
         raise MissingDependencyError(
             f"redteam.garak.python: {config.python}",
-            f"garak {found}" if found else "no garak",
+            f"garak {version}" if version else "no garak",
             "an environment of its own with garak 0.17 or newer: its pins exclude the transformers that training needs",
             "python3 -m venv garak-env && garak-env/bin/pip install 'garak>=0.17.1', and name garak-env/bin/python.",
         )
-    return found
+    return version
 
 
 def _rest_options(url: str, token: str) -> dict[str, object]:
@@ -123,7 +123,7 @@ def _rest_options(url: str, token: str) -> dict[str, object]:
 
 
 def _run(config: GarakConfig, arguments: list[str], folder: Path) -> None:
-    """Runs garak to its end, or to that of this process; what it writes beside the report stays in ``folder``."""
+    """Runs garak until it or this process ends; what it writes beside the report stays in ``folder``."""
     places = {f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("DATA", "CACHE", "CONFIG")}
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), "HF_HUB_OFFLINE": "1", **places}
     with (folder / "log").open("wb") as log:
@@ -142,15 +142,15 @@ def _run(config: GarakConfig, arguments: list[str], folder: Path) -> None:
             stop_group(process)
 
 
-def _last_words(folder: Path) -> str:
-    """The kind of error that garak's log ends with, without its message, which may quote a reply."""
+def _last_error(folder: Path) -> str:
+    """The class of the error at the end of garak's log, without its message, which may quote a reply."""
     lines = (folder / "log").read_text(errors="replace").strip().splitlines()
     return lines[-1].split(":")[0][:100] if lines else ""
 
 
 @contextmanager
 def _endpoint(loaded: LoadedModel, max_new_tokens: int, token: str) -> Iterator[str]:
-    """A URL of this machine that answers ``{"prompt": ...}`` with ``{"text": ...}``, one question at a time."""
+    """A URL of this machine that answers ``{"prompt": ...}`` with ``{"text": ...}``, one request at a time."""
     lock = threading.Lock()
     expected = f"Bearer {token}".encode()
 
@@ -173,7 +173,7 @@ def _endpoint(loaded: LoadedModel, max_new_tokens: int, token: str) -> Iterator[
             self.wfile.write(answer)
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Says nothing: a request holds a prompt."""
+            """Logs nothing: a request contains a prompt."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

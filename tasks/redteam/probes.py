@@ -1,14 +1,14 @@
-"""Probes as data: one JSON object a line, the built-in files beside this module and files of one's own alike.
+"""Probes as data: one JSON object a line, in the built-in files and in configured ones.
 
 A line has ``id`` and ``prompt``, and by kind::
 
-    injection       system (optional); {token} in the prompt is what the planted instruction asks for
+    injection       system (optional); {token} in the prompt is the word that the planted instruction demands
     leak            system with {secret}, which must not come out
     harmful         a request to refuse
-    harmless        a request that only sounds like one to refuse
+    harmless        a request that sounds harmful and is not
     counterfactual  forms: two mappings that fill the prompt's {names}; they differ in one attribute of a person
-    unanswerable    a question that nobody could answer from the prompt
-    provocation     a prompt that invites abuse
+    unanswerable    a question without an answer in the prompt
+    provocation     a prompt that provokes abuse
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def read_probes(kind: ProbeKind, path: Path) -> list[Probe]:
     """The probes of a file, in order.
 
     Raises:
-        InputError: The file cannot be read or holds no probe, or lines are not what their kind needs; the message names the
-            first five by number, never by content.
+        InputError: The file cannot be read or has no probe, or lines do not fit their kind; the message names the first five
+            by number, never by content.
     """
     where = f"redteam.probe_files.{kind}: {path}"
     try:
@@ -92,7 +92,7 @@ def choose_probes(kind: ProbeKind, files: Sequence[str], limit: int) -> list[Pro
 
 
 def secret_of(probe: Probe, seed: int) -> str:
-    """A made-up word for one probe, such as ``KOVIRA-4821``: what must not come out, or what must not be obeyed."""
+    """A made-up word for one probe, such as ``KOVIRA-4821``: a secret to keep, or a token to not obey."""
     digest = hashlib.sha256(f"{seed}:{probe.id}".encode()).digest()
     letters = "".join(
         "BDFGKLMNPRSTVZ"[byte % 14] if place % 2 == 0 else "AEIOU"[byte % 5] for place, byte in enumerate(digest[:6])
@@ -101,7 +101,7 @@ def secret_of(probe: Probe, seed: int) -> str:
 
 
 def _read_line(kind: ProbeKind, line: str) -> tuple[Probe | None, str | None]:
-    """The probe, or what is wrong with the line; never its text."""
+    """The probe, or the fault of the line; never its text."""
     try:
         probe = Probe.model_validate(parse_json(line))
     except json.JSONDecodeError as error:
@@ -115,9 +115,9 @@ def _read_line(kind: ProbeKind, line: str) -> tuple[Probe | None, str | None]:
 
 def _kind_fault(kind: ProbeKind, probe: Probe) -> str | None:
     if kind == "injection" and "{token}" not in probe.prompt:
-        return "prompt: holds no {token} that the planted instruction asks for"
+        return "prompt: has no {token} for the planted instruction"
     if kind == "leak" and "{secret}" not in (probe.system or ""):
-        return "system: holds no {secret} to keep"
+        return "system: has no {secret}"
     if (kind == "counterfactual") != (probe.forms is not None):
         return "forms: two mappings for counterfactual probes, and none for others"
     if probe.forms is not None:
@@ -130,5 +130,5 @@ def _kind_fault(kind: ProbeKind, probe: Probe) -> str | None:
 
 
 def _filled(text: str, filling: Mapping[str, str]) -> str:
-    """The text with each ``{name}`` that the filling knows replaced; other braces stay as they are."""
+    """The text with each ``{name}`` of the filling replaced; other braces stay."""
     return _SLOT.sub(lambda match: filling.get(match[1], match[0]), text)

@@ -1,4 +1,4 @@
-"""Asks a model every probe and judges what it says; outcomes come out, never what was said."""
+"""Runs every probe on a model and detects failures; it returns outcomes, never replies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.contracts.measurement import Measurement
 from tasks.core.term_lists import items_of
 from tasks.measures.safety import RATES
 from tasks.redteam.config import RedTeamConfig
-from tasks.redteam.judging import admits_not_knowing, gives_away, is_toxic, obeys
+from tasks.redteam.detectors import admits_not_knowing, gives_away, is_toxic, obeys
 from tasks.redteam.memory import MIN_DECOYS, ValueProbe
 from tasks.redteam.probes import KINDS, Probe, ProbeKind, choose_probes, secret_of
 from tasks.stats.bootstrap import mean_interval
@@ -22,7 +22,7 @@ from tasks.stats.intervals import wilson_interval
 from tasks.text.refusals import is_refusal
 
 if TYPE_CHECKING:
-    # PyTorch is loaded where a model is asked; outcomes that are kept are summarised without it.
+    # PyTorch is imported only where a model generates; stored outcomes are summarised without it.
     from tasks.modeling.generation import LoadedModel, Reply
 
 OnProgress = Callable[[int, int], None]
@@ -36,11 +36,11 @@ PROBES_SCHEMA = pa.schema(
         pa.field("length_log_ratio", pa.float64()),
     ]
 )
-"""One row per probe and rate it counts for: 1 where it went wrong, else 0. ``chance`` is how often that would happen to a
-model that knows nothing, where that is known; ``length_log_ratio`` compares the two replies to a counterfactual pair."""
+"""One row per probe and rate: ``failed`` is 1 or 0. ``chance`` is the probability of a failure without memorisation, where
+known; ``length_log_ratio`` compares the two replies to a counterfactual pair."""
 
 CONTROL_RATE = "control_rank_first"
-"""Canaries that were never planted: ``canary_rank_first`` of :data:`tasks.measures.safety.RATES` must not show for them."""
+"""The rate of canaries that were never planted, beside ``canary_rank_first`` of :data:`tasks.measures.safety.RATES`."""
 LENGTH_GAP = "counterfactual_length"
 _LENGTH_CONFIDENCE, _LENGTH_RESAMPLES = 0.95, 1_000
 
@@ -58,7 +58,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Question:
-    """One prompt to answer; ``kind`` and ``probe`` say how to judge the reply."""
+    """One prompt to answer; ``kind`` and ``probe`` choose the detector."""
 
     kind: ProbeKind
     probe: Probe
@@ -69,7 +69,7 @@ class _Question:
 
 
 def probe_behaviour(loaded: LoadedModel, config: RedTeamConfig, on_progress: OnProgress | None = None) -> list[Outcome]:
-    """What the model obeys, refuses, makes up and tells, probe by probe, from one batched generation."""
+    """The outcome of every behavioural probe, from one batched generation."""
     from tasks.modeling.generation import generate_replies
 
     questions = [question for kind in KINDS for question in _questions(kind, config)]
@@ -89,7 +89,7 @@ def probe_behaviour(loaded: LoadedModel, config: RedTeamConfig, on_progress: OnP
             answers.setdefault(question.probe.id, []).append(reply)
             name = f"{name}:{len(answers[question.probe.id])}"
         else:
-            outcomes += _judged(question, reply.text, config.seed)
+            outcomes += _detect(question, reply.text, config.seed)
         outcomes.append(Outcome("toxicity", name, float(is_toxic(replies[number].text, toxic_terms))))
     for probe_id, (first, second) in answers.items():
         ratio = math.log((1 + len(second.text)) / (1 + len(first.text)))
@@ -107,8 +107,8 @@ def _questions(kind: ProbeKind, config: RedTeamConfig) -> list[_Question]:
     return questions
 
 
-def _judged(question: _Question, reply: str, seed: int) -> list[Outcome]:
-    """The outcome of one probe; a provocation counts for toxicity alone, which all replies do."""
+def _detect(question: _Question, reply: str, seed: int) -> list[Outcome]:
+    """The outcome of one probe; a provocation counts for toxicity only, like all replies."""
     secret = secret_of(question.probe, seed)
     match question.kind:
         case "injection":
@@ -132,7 +132,7 @@ def _judged(question: _Question, reply: str, seed: int) -> list[Outcome]:
 def probe_memory(
     loaded: LoadedModel, probes: Sequence[ValueProbe], config: RedTeamConfig, on_progress: OnProgress | None = None
 ) -> list[Outcome]:
-    """Which personal values come out verbatim, and which the model prefers to every decoy."""
+    """Which personal values the model generates verbatim, and which it prefers to every decoy."""
     from tasks.modeling.generation import generate_replies
 
     replies = generate_replies(
@@ -156,7 +156,7 @@ def probe_memory(
 
 
 def _ranks_first(loaded: LoadedModel, probe: ValueProbe, config: RedTeamConfig) -> bool:
-    """Whether the model finds the value likelier than every decoy, per token, since values differ in length."""
+    """Whether the value is likelier than every decoy, per token, because values differ in length."""
     from tasks.modeling.generation import continuation_likelihoods
 
     likelihoods = continuation_likelihoods(
@@ -176,7 +176,7 @@ def outcomes_table(outcomes: Iterable[Outcome]) -> pa.Table:
 
 
 def summarise(outcomes: Sequence[Mapping[str, Any]], config: RedTeamConfig) -> tuple[Measurement, ...]:
-    """Every rate with its Wilson interval, not measured where nothing could be probed; and the length gap."""
+    """Every rate with its Wilson interval, not measured where there was nothing to probe; and the length gap."""
     rates = [_rate(name, outcomes) for name in (*RATES, CONTROL_RATE)]
     ratios = [row["length_log_ratio"] for row in outcomes if row["length_log_ratio"] is not None]
     interval = mean_interval(

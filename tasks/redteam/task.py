@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tasks.modeling.generation import LoadedModel
 
 _GARAK_VERSION = 2
-"""Raised when the same probes would be asked or counted otherwise."""
+"""Raised when the same probes would be run or counted differently."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,34 +41,34 @@ logger = logging.getLogger(__name__)
 def probe_model(
     arm: str, base: BaseLanguageModel, adapter: FolderRef | None, findings: Sequence[DatasetRef], config: RedTeamConfig
 ) -> RedTeamArm:
-    """One model's rates under attack, each with its interval; outcomes per probe lie in a table, no reply is kept.
+    """One model's rates under attack, each with its interval; outcomes per probe are in a table, no reply is kept.
 
-    What a model did is kept in the store under the model and the settings, and where the probes are the data's personal
-    values, under the data too: the base model, and a champion that was probed as a candidate, are asked once.
+    Outcomes are kept in the store under the model and the settings, and those of personal values under the data too: the
+    base model, and a champion that was probed as a candidate, are probed once.
 
     Args:
         arm: The model's part in the comparison: ``base``, ``candidate`` or ``champion``.
         base: The base model.
         adapter: The adapter on top of it, or None for the base itself.
-        findings: What the scrubber replaced in each source that was trained on, examples first; the rows before scrubbing
-            are its parent.
+        findings: The scrubber's findings in each training source, examples first; their parent is the rows before
+            scrubbing.
         config: Probes and their number.
 
     Raises:
         IntegrityError: The rows before scrubbing are gone from the store.
         MissingDependencyError: garak is configured, and its environment has none.
-        InputError: A file of probes changed since the configuration was read, and is faulty.
+        InputError: A file of probes became invalid after the configuration was read.
     """
     from tasks.redteam.memory import canary_probes, found_value_probes
     from tasks.redteam.probing import outcomes_table, probe_behaviour, probe_memory, summarise
 
     config, store = in_full(config), run_store()
-    sources = [_rows_before_scrubbing(store, found) for found in findings]
+    sources = [_rows_before_scrubbing(store, table) for table in findings]
     options = {"num_decoys": config.num_decoys, "seed": config.seed}
     values = canary_probes((row for rows in sources for row in rows), count=config.num_canaries, **options)
-    for number, (rows, found) in enumerate(zip(sources, findings, strict=True)):
-        probes = found_value_probes(rows, store.read_table(found).to_pylist(), limit=config.max_probes_per_kind, **options)
-        # Two sources may have rows of the same name.
+    for number, (rows, table) in enumerate(zip(sources, findings, strict=True)):
+        probes = found_value_probes(rows, store.read_table(table).to_pylist(), limit=config.max_probes_per_kind, **options)
+        # Two sources may have rows with the same id.
         values += [replace(probe, id=f"{number}/{probe.id}") if number else probe for probe in probes]
     model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
     logger.info("red team: %s model %s, %d personal values", arm, model_sha256[:12], len(values))
@@ -76,11 +76,13 @@ def probe_model(
 
         @cache
         def loaded() -> LoadedModel:
-            return _load(base, adapter)
+            from tasks.modeling.stored import load_stored_model
+
+            return load_stored_model(base, adapter)
 
         memory = _kept(
             store,
-            f"redteam-memory/{_key(model_sha256, config, [found.sha256 for found in findings])}",
+            f"redteam-memory/{_key(model_sha256, config, [ref.sha256 for ref in findings])}",
             lambda: outcomes_table(probe_memory(loaded(), values, config, progress)),
         )
         behaviour = _kept(
@@ -88,7 +90,7 @@ def probe_model(
             f"redteam/{_key(model_sha256, config)}",
             lambda: outcomes_table(probe_behaviour(loaded(), config, progress)),
         )
-        garak = _probe_with_garak(store, model_sha256, loaded, config) if config.garak else ()
+        garak = garak_rates(store, model_sha256, loaded, config) if config.garak else ()
         table = pa.concat_tables([store.read_table(part).replace_schema_metadata() for part in (behaviour, memory)])
         probed = RedTeamArm(
             arm=arm,
@@ -115,10 +117,10 @@ def _rows_before_scrubbing(store: Store, findings: DatasetRef) -> list[dict[str,
     return store.read_rows(original)
 
 
-def _probe_with_garak(
+def garak_rates(
     store: Store, model_sha256: str, loaded: Callable[[], LoadedModel], config: RedTeamConfig
 ) -> tuple[Measurement, ...]:
-    """What garak found, kept in the store under the model and the settings: it takes long."""
+    """Garak's rates, kept in the store under the model and the settings, because they take long."""
     from tasks.redteam.garak import garak_version, probe_with_garak
 
     settings = config.garak
@@ -141,15 +143,8 @@ def _probe_with_garak(
     return cached_measurements(store, "garak", key, probe)
 
 
-def _load(base: BaseLanguageModel, adapter: FolderRef | None) -> LoadedModel:
-    from tasks.modeling.generation import load_model
-
-    base_folder = run_store().fetch_folder(base.folder)
-    return load_model(base_folder, run_store().fetch_folder(adapter) if adapter else None)
-
-
 def _kept(store: Store, name: str, probe: Callable[[], pa.Table]) -> DatasetRef:
-    """The outcomes that the store keeps under a name, or else those that ``probe`` finds now."""
+    """The outcomes in the store under a name, or those that ``probe`` returns now."""
     kept = store.read_pointer(name)
     if kept is None or not store.holds(kept):
         kept = store.settle_pointer(name, store.write_table(probe(), kind="table"))
@@ -157,7 +152,7 @@ def _kept(store: Store, name: str, probe: Callable[[], pa.Table]) -> DatasetRef:
 
 
 def _key(model_sha256: str, config: RedTeamConfig, findings: Sequence[str] | None = None) -> str:
-    """What outcomes depend on, hashed: model, settings, own probe files, code, and the data where values come from it."""
+    """The hash of what outcomes depend on: model, settings, own probe files, code, and the data that values come from."""
     content = {
         "model": model_sha256,
         "config": content_of(config.model_copy(update={"garak": None})),
@@ -172,7 +167,7 @@ def _summary(probed: RedTeamArm) -> str:
         for rate in probed.rates
         if rate.value and rate.num_samples and rate.name in RATES
     ]
-    return f"{probed.arm}: {', '.join(failed) or 'no probe went wrong'}"
+    return f"{probed.arm}: {', '.join(failed) or 'no probe failed'}"
 
 
 def _markdown(probed: RedTeamArm) -> str:

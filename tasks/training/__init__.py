@@ -2,17 +2,15 @@
 
 ::
 
-    config         the settings
-    planning       steps, micro-batches, memory, time (pure)
-    execution      one training: preflight, supervision, tracking, result
-    supervisor     the parent of a trainer process: attempts, memory ladder, resume
-    specification  what parent and trainer tell each other
-    worker         the trainer process; with rendering, trainers, grpo, rewards, timing, preference, head, kernels, sharding,
-                   ledger, callbacks, checkpoints, adapter, hardware
-    merging        adapter and base as one model, verified by generation
-    search         trials with other settings (Optuna)
-    reporting      the figures of one training as a table (pure)
-    task           the Prefect tasks
+    config     the settings
+    task       the Prefect tasks
+    search     trials with other settings (Optuna)
+    merging    adapter and base as one model, verified by generation
+    reporting  the figures of one training as a page (pure)
+    examples   rows as the tokens that a method learns from (pure)
+    launch/    starts trainer processes, follows them, stores what they leave
+    trainer/   what runs in the trainer process
+    plan/      what a training will take, and what forbids it
 """
 
 from typing import TYPE_CHECKING, Any
@@ -61,7 +59,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The Prefect tasks, once they are asked for: the trainer process imports this package too, and needs no Prefect."""
+    """The Prefect tasks, imported on first use: the trainer process imports this package too, and needs no Prefect."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from tasks.training import task

@@ -1,4 +1,4 @@
-"""What to train and how; hyper-parameters keep TRL's and PEFT's spelling, every default names where it comes from."""
+"""The settings of training; hyper-parameters keep TRL's and PEFT's spelling, and every default names its source."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ class LoraSettings(FrozenModel):
 
 
 class TrainerConfig(FrozenModel):
-    """What supervised and preference training share."""
+    """The settings that all methods share."""
 
     learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW.")
     num_train_epochs: float = Field(gt=0, le=100, description="Passes over the training rows.")
     max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimizer steps; overrides epochs.")
     max_length: int = Field(
-        default=1024, ge=16, le=1_000_000, description="Longest row in tokens; longer ones lose their end (TRL's default)."
+        default=1024, ge=16, le=1_000_000, description="Longest row in tokens; longer rows lose their end (TRL's default)."
     )
     max_truncated_share: float = Field(
-        default=0.05, ge=0, le=1, description="Training is refused when a larger share of rows would be cut (our choice)."
+        default=0.05, ge=0, le=1, description="Training is refused when a larger share of rows is truncated (our choice)."
     )
     effective_batch_size: int = Field(
         default=16,
@@ -114,9 +114,9 @@ class TrainerConfig(FrozenModel):
     )
     packing: bool | Literal["auto"] = Field(
         default="auto",
-        description="Several rows in one sequence, kept apart by position. auto: on CUDA when an attention kernel for "
-        "packed sequences is available (from Ampere on); on CPU rows of like length are grouped instead, which measured "
-        "faster.",
+        description="Several rows in one sequence, separated by position. auto: on CUDA when an attention kernel for "
+        "packed sequences is available (from Ampere on); on a CPU rows of similar length are grouped instead, which "
+        "measured faster.",
     )
     gradient_checkpointing: bool | Literal["auto"] = Field(
         default="auto",
@@ -124,18 +124,18 @@ class TrainerConfig(FrozenModel):
     )
     quantization: Literal["none", "nf4", "auto"] = Field(
         default="auto",
-        description="nf4: 4-bit base weights (QLoRA). auto: only where 16-bit weights do not fit, because it is slower.",
+        description="nf4: 4-bit base weights (QLoRA). auto: only when 16-bit weights do not fit, because it is slower.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto: bfloat16 where the hardware computes in it, else float32."
+        default="auto", description="auto: bfloat16 if the hardware computes in it, else float32."
     )
     attn_implementation: str | None = Field(
         default=None, description="transformers' name of an attention kernel, such as `flash_attention_2`. None: by plan."
     )
     use_liger_kernel: bool | Literal["auto"] = Field(
         default="auto",
-        description="Liger's fused kernels for norms, rotary embedding and gated layers. auto: on CUDA, where the extra "
-        "`gpu` is installed and the architecture is known; on an H100 a quarter faster, a quarter less for activations.",
+        description="Liger's fused kernels for norms, rotary embedding and gated layers. auto: on CUDA, when the extra "
+        "`gpu` is installed and the architecture supported; on an H100 a quarter faster, a quarter less for activations.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA when there is a device.")
     num_processes: int = Field(
@@ -147,7 +147,7 @@ class TrainerConfig(FrozenModel):
     sharding: Literal["none", "fsdp2"] = Field(
         default="none",
         description="fsdp2: each of `num_processes` devices holds a part of the base model and gathers one layer at a time, "
-        "for a model that no device holds alone; slower where one does. LoRA on unquantised weights only.",
+        "for a model that does not fit on one device; slower where it does. LoRA on unquantised weights only.",
     )
     num_threads: int = Field(
         default=0, ge=0, le=512, description="CPU threads of the trainer; 0: one per core that this process may use."
@@ -157,19 +157,19 @@ class TrainerConfig(FrozenModel):
     )
     seed: int = Field(default=17, ge=0, description="Seeds adapter weights, row order and dropout.")
     allow_shorter_length: bool = Field(
-        default=False, description="Whether the last rung after running out of memory may halve max_length."
+        default=False, description="Whether the last fallback after running out of memory may halve max_length."
     )
     max_attempts: int = Field(
-        default=5, ge=1, le=50, description="Fresh trainer processes allowed in all, over crashes and memory rungs."
+        default=5, ge=1, le=50, description="Most trainer processes in all, after crashes and out-of-memory fallbacks."
     )
     silence_timeout_seconds: float = Field(
-        default=1800, ge=1, description="A trainer that says nothing for this long is ended and resumed (our choice)."
+        default=1800, ge=1, description="A trainer without progress for this long is stopped and resumed (our choice)."
     )
     save_interval_seconds: float = Field(
-        default=300, ge=0, description="Least time between checkpoints, besides those at evaluations; 0: at every step."
+        default=300, ge=0, description="Shortest time between checkpoints, besides those at evaluations; 0: at every step."
     )
     memory_limit_bytes: int | None = Field(
-        default=None, ge=1, description="Memory to plan with, when not all of the device's. None: what is free."
+        default=None, ge=1, description="Memory to plan with. None: a fixed share of the device's memory."
     )
     scratch_dir: str | None = Field(
         default=None,
@@ -177,17 +177,18 @@ class TrainerConfig(FrozenModel):
         "store, else in the embedded folder.",
     )
     report_to: tuple[str, ...] = Field(
-        default=(), description="More of transformers' trackers, such as `wandb`; MLflow is always logged to, by the parent."
+        default=(), description="Further trackers of transformers, such as `wandb`; the launcher always logs to MLflow."
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _says_how_several_devices_share_the_work(cls, settings: Any) -> Any:
-        asked = sorted({"fsdp", "fsdp2", "fsdp_config", "deepspeed"} & set(settings if isinstance(settings, dict) else ()))
-        if asked:
+    def _names_the_setting_for_sharding(cls, settings: Any) -> Any:
+        names = set(settings) if isinstance(settings, dict) else set()
+        unsupported = sorted({"fsdp", "fsdp2", "fsdp_config", "deepspeed"} & names)
+        if unsupported:
             raise ValueError(
-                f"{', '.join(asked)}: set `sharding: fsdp2` and `num_processes` instead; DeepSpeed is left out, because it "
-                "does for an adapter what FSDP2 does, by one more library"
+                f"{', '.join(unsupported)}: set `sharding: fsdp2` and `num_processes` instead; DeepSpeed is left out: "
+                "for an adapter it does the same as FSDP2, with one more library"
             )
         return settings
 
@@ -196,11 +197,11 @@ class TrainerConfig(FrozenModel):
         if self.sharding == "none":
             return self
         if self.num_processes < 2:
-            raise ValueError("sharding needs num_processes of 2 or more, said outright: one process holds the whole model")
+            raise ValueError("sharding needs an explicit num_processes of 2 or more: one process holds the whole model")
         if self.quantization == "nf4":
             raise ValueError(
-                "sharding takes no 4-bit weights: in transformers 5.23 a bitsandbytes weight that was sharded while it "
-                "loaded has lost its shape, and the first forward pass fails; set quantization to none or auto"
+                "sharding does not support 4-bit weights: in transformers 5.23 a bitsandbytes weight that is sharded while "
+                "loading loses its shape, and the first forward pass fails; set quantization to none or auto"
             )
         return self
 
@@ -226,8 +227,8 @@ class SftConfig(TrainerConfig):
     def _sharding_needs_an_adapter(self) -> Self:
         if self.sharding != "none" and self.lora is None:
             raise ValueError(
-                "sharding needs an adapter: of full fine-tuning (lora: null) the Trainer saves the first process's part of "
-                "the optimizer alone, so that no checkpoint could be resumed from; set lora"
+                "sharding needs an adapter: in full fine-tuning (lora: null) the Trainer saves only the first process's "
+                "part of the optimizer, so that no checkpoint can resume; set lora"
             )
         return self
 
@@ -242,19 +243,19 @@ class DpoConfig(TrainerConfig):
     )
     num_train_epochs: float = Field(default=1.0, gt=0, le=100, description="Passes over the pairs (1 as in Zephyr).")
     loss_type: DpoLoss | tuple[DpoLoss, ...] = Field(
-        default="sigmoid", description="TRL's preference loss, or several to be added up; `sigmoid` is DPO itself."
+        default="sigmoid", description="TRL's preference loss, or several that are summed; `sigmoid` is DPO itself."
     )
     loss_weights: tuple[float, ...] | None = Field(default=None, description="Weights of several losses; None: equal.")
-    beta: float = Field(default=0.1, gt=0, description="How far the model may leave the reference (TRL's default).")
+    beta: float = Field(default=0.1, gt=0, description="Strength of the pull towards the reference (TRL's default).")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=0.5, description="Assumed share of flipped preferences (robust DPO, arXiv 2403.00409)."
     )
 
 
 class KtoConfig(TrainerConfig):
-    """Preference training of the SFT adapter on single replies, each wanted or not (KTO, arXiv 2402.01306).
+    """Preference training of the SFT adapter on single replies, each desirable or not (KTO, arXiv 2402.01306).
 
-    Every pair is taken apart. Rows are counted in replies, and a batch need not hold both of a pair.
+    Every pair becomes two replies. Rows are counted in replies, and a batch may hold one reply of a pair.
     """
 
     kind: ClassVar[str] = "kto"
@@ -263,7 +264,7 @@ class KtoConfig(TrainerConfig):
         default=5e-6,
         gt=0,
         le=1,
-        description="Peak learning rate: the most that TRL's guide to KTO advises (from 5e-7).",
+        description="Peak learning rate: the highest that TRL's guide to KTO advises (from 5e-7).",
     )
     num_train_epochs: float = Field(default=1.0, gt=0, le=100, description="Passes over the replies (1 as for DPO).")
     effective_batch_size: int = Field(
@@ -278,20 +279,20 @@ class KtoConfig(TrainerConfig):
     loss_type: Literal["kto", "apo_zero_unpaired"] = Field(
         default="kto", description="TRL's losses on single replies: KTO, or APO-zero without a KL term (arXiv 2408.06266)."
     )
-    beta: float = Field(default=0.1, gt=0, description="How far the model may leave the reference (TRL's default).")
-    desirable_weight: float = Field(default=1.0, gt=0, description="Weight of the loss of wanted replies (TRL's default).")
+    beta: float = Field(default=0.1, gt=0, description="Strength of the pull towards the reference (TRL's default).")
+    desirable_weight: float = Field(default=1.0, gt=0, description="Weight of the loss of chosen replies (TRL's default).")
     undesirable_weight: float = Field(
         default=1.0,
         gt=0,
-        description="Weight of the loss of unwanted replies; a pair brings one of each (TRL's default).",
+        description="Weight of the loss of rejected replies; a pair has one of each (TRL's default).",
     )
 
 
 class GrpoConfig(TrainerConfig):
     """Experimental: training by verifiable rewards (GRPO, arXiv 2402.03300), after SFT and preferences, on the SFT rows.
 
-    The model answers every prompt several times; replies that a rule likes better than their siblings become likelier. A
-    resumed training goes on from its last checkpoint, but not to the same bits: replies are drawn.
+    The model generates several replies to every prompt; those with a higher reward than the others become likelier. A
+    resumed training continues from its last checkpoint, but not to the same bits, because replies are sampled.
     """
 
     kind: ClassVar[str] = "grpo"
@@ -299,17 +300,17 @@ class GrpoConfig(TrainerConfig):
     learning_rate: float = Field(default=1e-6, gt=0, le=1, description="Peak learning rate (TRL's default).")
     num_train_epochs: float = Field(default=1.0, gt=0, le=100, description="Passes over the prompts.")
     exact_match: float = Field(
-        default=0.0, ge=0, description="Weight of the reward for a reply like the row's own, but for case and white space."
+        default=0.0, ge=0, description="Weight of the reward for the row's own reply, ignoring case and white space."
     )
     format: float = Field(
-        default=0.0, ge=0, description="Weight of the reward for a reply of the form of `format_pattern` or `json_schema`."
+        default=0.0, ge=0, description="Weight of the reward for a reply that matches `format_pattern` or `json_schema`."
     )
     format_pattern: Pattern | None = Field(default=None, description="Regular expression that a whole reply has to match.")
     json_schema: JsonSchema | None = Field(default=None, description="JSON schema that a reply has to satisfy.")
     label: float = Field(default=0.0, ge=0, description="Weight of the reward for a reply that names the row's label.")
     label_pattern: Pattern | None = Field(
         default=None,
-        description="Finds the label's name in a reply (first group, or the whole match). None: its first line is the name.",
+        description="Finds the label in a reply (first group, or the whole match). None: its first line is the label.",
     )
     num_generations: int = Field(
         default=8, ge=2, le=1024, description="Replies to each prompt, compared with one another (TRL's default)."
@@ -320,16 +321,16 @@ class GrpoConfig(TrainerConfig):
         le=100_000,
         description="Longest reply in tokens; with its prompt within `max_length` (our choice).",
     )
-    temperature: float = Field(default=1.0, gt=0, le=10, description="Of the drawn replies (TRL's default).")
+    temperature: float = Field(default=1.0, gt=0, le=10, description="Sampling temperature of replies (TRL's default).")
     beta: float = Field(
         default=0.0,
         ge=0,
-        description="Weight of the distance from the adapter that this goes on from (TRL's default: none).",
+        description="Weight of the distance from the adapter that training continues (TRL's default: none).",
     )
-    num_processes: Literal[1] = Field(default=1, description="One process; several have not been tried with generation.")
+    num_processes: Literal[1] = Field(default=1, description="One process; several are untested with generation.")
 
     @model_validator(mode="after")
-    def _rewards_something(self) -> Self:
+    def _a_reward_has_a_weight(self) -> Self:
         if not (self.exact_match or self.format or self.label):
             raise ValueError("no reward has a weight; set exact_match, format or label")
         forms = (self.format_pattern is not None) + (self.json_schema is not None)
@@ -360,7 +361,7 @@ class GrpoConfig(TrainerConfig):
 
 
 class BudgetConfig(FrozenModel):
-    """What training costs and what it may cost; part of no result, so a new price trains nothing anew."""
+    """Prices and ceilings of training; not part of the cache key, so a new price does not train again."""
 
     excluded_from_cache_key: ClassVar[bool] = True
 
@@ -368,17 +369,17 @@ class BudgetConfig(FrozenModel):
     price_per_device_hour: PriceTable = Field(
         default={},
         description="Price table: `cpu`, `cuda`, or a part of the device's name such as `H100` (case ignored; the longest "
-        "match counts). A CPU machine is one device, a GPU each.",
+        "match counts). A CPU machine is one device; every GPU is one.",
     )
     max_device_hours: float | None = Field(
-        default=None, gt=0, description="Refuse to train when all steps together would take longer. None: no ceiling."
+        default=None, gt=0, description="Refuse to train when all methods together would take longer. None: no ceiling."
     )
     max_cost: float | None = Field(
-        default=None, gt=0, description="Refuse to train when all steps together would cost more. None: no ceiling."
+        default=None, gt=0, description="Refuse to train when all methods together would cost more. None: no ceiling."
     )
     on_exceeded: Literal["stop", "ask"] = Field(
         default="stop",
-        description="`ask`: the run ends with a question, and goes on when it is started again after "
+        description="`ask`: the run ends with a request for approval, and continues when it is started again after "
         "`perennial budget allow`. A search always stops.",
     )
 
@@ -390,11 +391,11 @@ class BudgetConfig(FrozenModel):
 
     @property
     def has_ceiling(self) -> bool:
-        """Whether anything could be refused."""
+        """Whether a training could be refused."""
         return self.max_device_hours is not None or self.max_cost is not None
 
     def price_of(self, device: str, name: str) -> float | None:
-        """The price of one hour of a device, None where the table has none.
+        """The price of one hour of a device, or None if the table has none.
 
         Args:
             device: ``cpu`` or ``cuda``.
@@ -417,21 +418,21 @@ KNOWN_TFLOPS = {
 
 
 def known_tflops(name: str) -> float | None:
-    """The data sheet's figure for a device by its name, of which the longest known part counts; None for an unknown one."""
+    """The data sheet's figure for a device by the longest matching part of its name; None for an unknown device."""
     matches = [part for part in KNOWN_TFLOPS if part.lower() in name.lower()]
     return KNOWN_TFLOPS[max(matches, key=len)] if matches else None
 
 
 class HardwareConfig(FrozenModel):
-    """Devices to plan for in place of this machine's, so that a laptop can plan for a GPU elsewhere; part of no result."""
+    """Devices to plan for instead of this machine's, so that a laptop can plan for a GPU; not part of the cache key."""
 
     excluded_from_cache_key: ClassVar[bool] = True
 
-    name: str = Field(min_length=1, max_length=100, description="The device's name, such as `A100`; finds its price too.")
-    device: Literal["cuda", "cpu"] = Field(default="cuda", description="Its kind.")
+    name: str = Field(min_length=1, max_length=100, description="The device's name, such as `A100`; also finds its price.")
+    device: Literal["cuda", "cpu"] = Field(default="cuda", description="The kind of device.")
     memory_gb: float = Field(gt=0, le=100_000, description="Memory of one device, in GB (1e9 bytes).")
     count: int = Field(
-        default=1, ge=1, le=64, description="Devices of one machine; `num_processes` says how many are trained on, 0: all."
+        default=1, ge=1, le=64, description="Devices of one machine; `num_processes` says how many train, 0: all."
     )
     tflops: float | None = Field(
         default=None,
@@ -442,12 +443,12 @@ class HardwareConfig(FrozenModel):
     packed_attention: bool = Field(
         default=True, description="Whether it has attention kernels for packed sequences: NVIDIA GPUs from Ampere on."
     )
-    liger_kernel: bool = Field(default=True, description="Whether the extra `gpu` and a C compiler are installed there.")
+    liger_kernel: bool = Field(default=True, description="Whether the extra `gpu` and a C compiler are installed on it.")
 
     @model_validator(mode="after")
     def _speed_is_known(self) -> Self:
         if self.tflops is None and self._known_tflops is None:
-            raise ValueError("tflops: the speed of this device is not known here; set it from the device's data sheet")
+            raise ValueError("tflops: the speed of this device is unknown; set it from the device's data sheet")
         return self
 
     @property
@@ -456,12 +457,12 @@ class HardwareConfig(FrozenModel):
 
     @property
     def flops_per_second(self) -> float:
-        """Of a large matrix product on one device."""
+        """The speed of a large matrix product on one device."""
         return 1e12 * (self.tflops or self._known_tflops or 0.0)
 
 
 class SearchConfig(FrozenModel):
-    """What `perennial search` varies in `training.sft`; the configured values are always tried first."""
+    """The settings of `training.sft` that `perennial search` varies; the configured values are always tried first."""
 
     learning_rate: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
         default=(5e-5, 2e-3), description="Lowest and highest learning rate, on a logarithmic scale (our choice)."
@@ -481,18 +482,18 @@ class SearchConfig(FrozenModel):
         return self
 
 
-_LEFT_OUT = {
+_UNSUPPORTED = {
     "orpo": "ORPO is in TRL's experimental part, which changes without notice",
     "ppo": "PPO needs a reward model, which nothing here trains",
     "gguf": "no package converts a model to GGUF; set `merge`, and give the merged folder to llama.cpp's own converter",
 }
-"""What people ask for, and why it is not there."""
+"""Methods and formats that are not supported, and why."""
 
 
 class TrainingConfig(FrozenModel):
     """The base model and its training."""
 
-    base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="What to fine-tune.")
+    base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="The base model.")
     sft: SftConfig = Field(default=SftConfig(), description="Supervised fine-tuning.")
     dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards, on pairs; None: none.")
     kto: KtoConfig | None = Field(
@@ -503,56 +504,57 @@ class TrainingConfig(FrozenModel):
     )
     merge: bool = Field(
         default=False,
-        description="Store the whole model too, adapter merged into the base in float32 (4 bytes a parameter), after "
-        "the same greedy replies before merging, after it and after reading back; the registered version names it.",
+        description="Store the whole model too, with the adapter merged into the base in float32 (4 bytes a parameter). "
+        "Greedy replies must be equal before merging, after it and after reading back; the registered version names it.",
     )
     budget: BudgetConfig = Field(
         default=BudgetConfig(), description="Prices, and ceilings that stop training before it starts."
     )
     hardware: HardwareConfig | None = Field(
-        default=None, description="Devices that `perennial plan` plans for. None: those of the machine that it runs on."
+        default=None, description="Devices that `perennial plan` plans for. None: those of this machine."
     )
-    search: SearchConfig = Field(default=SearchConfig(), description="What `perennial search` varies.")
+    search: SearchConfig = Field(default=SearchConfig(), description="The settings that `perennial search` varies.")
 
     @model_validator(mode="before")
     @classmethod
-    def _says_which_methods_there_are(cls, settings: Any) -> Any:
-        asked = [f"{name}: {why}" for name, why in _LEFT_OUT.items() if isinstance(settings, dict) and name in settings]
-        if asked:
-            there_are = "`sft`, `dpo`, whose loss_type names TRL's other losses on pairs, `kto` and `grpo`"
-            raise ValueError(f"{'; '.join(asked)}. There are {there_are}")
+    def _names_the_supported_methods(cls, settings: Any) -> Any:
+        names = set(settings) if isinstance(settings, dict) else set()
+        unsupported = [f"{name}: {reason}" for name, reason in _UNSUPPORTED.items() if name in names]
+        if unsupported:
+            supported = "`sft`, `dpo`, whose loss_type names TRL's other losses on pairs, `kto` and `grpo`"
+            raise ValueError(f"{'; '.join(unsupported)}. Supported are {supported}")
         return settings
 
     @model_validator(mode="after")
-    def _pairs_are_learned_once(self) -> Self:
+    def _one_preference_method(self) -> Self:
         if self.dpo is not None and self.kto is not None:
-            raise ValueError("dpo and kto are two ways to learn from the same pairs; leave one of them out")
+            raise ValueError("dpo and kto learn from the same pairs; leave one of them out")
         return self
 
     @property
     def preference(self) -> DpoConfig | KtoConfig | None:
-        """The settings of preference training, whichever method; None where there is none."""
+        """The settings of preference training by either method; None without one."""
         return self.dpo or self.kto
 
     @model_validator(mode="after")
-    def _what_follows_needs_an_adapter(self) -> Self:
-        follows = self.preference or self.grpo
-        if self.sft.lora is None and follows is not None:
-            method = follows.kind
+    def _later_methods_need_an_adapter(self) -> Self:
+        later = self.preference or self.grpo
+        if self.sft.lora is None and later is not None:
+            method = later.kind
             raise ValueError(
-                f"{method} continues the adapter of sft, and full fine-tuning (sft.lora: null) leaves none; "
+                f"{method} continues the adapter of sft, and full fine-tuning (sft.lora: null) has none; "
                 f"set sft.lora, or leave {method} out"
             )
         if self.sft.lora is None and self.merge:
-            raise ValueError("merge needs an adapter; full fine-tuning (sft.lora: null) leaves a whole model already")
+            raise ValueError("merge needs an adapter; full fine-tuning (sft.lora: null) already stores a whole model")
         return self
 
     @model_validator(mode="after")
-    def _declared_devices_are_those_trained_on(self) -> Self:
+    def _declared_devices_train(self) -> Self:
         for method, settings in (("sft", self.sft), ("dpo", self.dpo), ("kto", self.kto), ("grpo", self.grpo)):
             if self.hardware and settings and settings.device not in ("auto", self.hardware.device):
                 raise ValueError(
-                    f"hardware declares a {self.hardware.device} device, and {method}.device asks for {settings.device}; "
+                    f"hardware declares a {self.hardware.device} device, and {method}.device is {settings.device}; "
                     "make them the same, or leave one out"
                 )
         return self

@@ -1,9 +1,9 @@
-"""One training in a table for its page in Prefect: plan against actual, losses, what happened. Figures only, no text."""
+"""One training as a page in Prefect: plan against actual, losses, events. Figures only, no record's text."""
 
 from __future__ import annotations
 
 from tasks.contracts.training import TrainingResult
-from tasks.training.planning import amount
+from tasks.training.plan.budget import amount
 
 
 def training_table(result: TrainingResult) -> str:

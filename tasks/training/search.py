@@ -1,8 +1,8 @@
-"""Which learning rate, rank and number of epochs fit these rows best: Optuna's study over supervised trainings.
+"""The learning rate, rank and number of epochs with the lowest validation loss: Optuna's study over supervised trainings.
 
-A trial is an ordinary training with its own MLflow run. One that does worse at its evaluations than the median of the
-earlier ones at the same part of their run is ended there. The study lies in a database: what was tried is kept, and a
-trial that a kill interrupted is taken up again, from its last checkpoint.
+A trial is an ordinary training with its own MLflow run. It is pruned when its loss is worse than the median of earlier
+trials at the same part of their run. The study lies in a database, which keeps finished trials. An interrupted trial resumes
+from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -22,31 +22,30 @@ from tasks.core.errors import BudgetError, InputError, MissingDependencyError, T
 from tasks.core.source_hash import code_sha256, file_of
 from tasks.core.storage import run_store, sha256_of_json
 from tasks.tracking import RunStopped, TrackingRun, open_run
-from tasks.training import execution, supervisor
 from tasks.training.config import BudgetConfig, SearchConfig, SftConfig, TrainingConfig
-from tasks.training.planning import Spent
-from tasks.training.specification import SftMethod, TrainerEvent
+from tasks.training.launch import execution, supervisor
+from tasks.training.launch.execution import OnEvaluation
+from tasks.training.launch.protocol import SftMethod, TrainerEvent
+from tasks.training.launch.work_folder import discard, read_plan
+from tasks.training.plan.budget import BudgetUsed
 
 logger = logging.getLogger(__name__)
 
 # The median of fewer trials says little.
-_TRIALS_BEFORE_PRUNING = 4
+TRIALS_BEFORE_PRUNING = 4
 _FAILURE, _HOURS, _COST, _RUN = "failure", "device_hours", "cost", "mlflow_run_id"
-
-Judge = Callable[[TrainerEvent], None]
-"""Told every evaluation of a trial; raises :class:`~tasks.tracking.RunStopped` to end it."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one trial found and took; no loss when it was ended early."""
+    """The loss of one trial and what it took; no loss when it was pruned."""
 
     loss: float | None
     device_hours: float = 0.0
     cost: float = 0.0
 
 
-RunTrial = Callable[[SftConfig, int, Spent, Judge], Outcome]
+RunTrial = Callable[[SftConfig, int, BudgetUsed, OnEvaluation], Outcome]
 OnProgress = Callable[[int, int, str], None]
 
 
@@ -62,18 +61,18 @@ def search(
     num_trials: int,
     on_progress: OnProgress,
 ) -> SearchReport:
-    """The trials on these rows, those of earlier calls included; each is an MLflow run nested in the search's.
+    """The trials on these rows, including those of earlier calls; each is an MLflow run nested in the search's.
 
     Args:
         base: The resolved base model.
         rows: Training rows.
-        validation: Held-out rows, whose loss is what is minimised.
+        validation: Held-out rows, whose loss is minimised.
         config: The settings to start from, the space, and the budget of all trials together.
         snapshots: The snapshots that the rows must descend from, all of them.
         experiment: MLflow experiment.
         study_uri: Database of studies, such as ``sqlite:////srv/perennial/search.db``.
-        num_trials: Trials in all, those done before included.
-        on_progress: Told trials done, trials in all, and a short note.
+        num_trials: Trials in all, including earlier ones.
+        on_progress: Called with trials done, trials in all, and a short note.
 
     Raises:
         InputError: There are no validation rows.
@@ -84,18 +83,18 @@ def search(
         raise InputError(
             f"data set {validation.sha256[:12]}",
             "0 validation rows",
-            "some, because their loss is what a search compares",
+            "some, because a search compares their loss",
             "Raise `prepare.splitting.validation_share`.",
         )
-    # A trial is not worth a person's word.
+    # A trial does not request a person's approval.
     budget = config.budget.model_copy(update={"on_exceeded": "stop"})
     fixed = config.sft.model_dump(mode="json", exclude={"learning_rate", "num_train_epochs", "scratch_dir"})
     (fixed["lora"] or {}).pop("r", None)
-    code = code_sha256(file_of("tasks.training.worker"))
+    code = code_sha256(file_of(supervisor.WORKER))
     content = [base.folder.sha256, rows.sha256, validation.sha256, fixed, config.search.model_dump(mode="json"), code]
     name = f"{experiment}-{sha256_of_json(content)[:12]}"
     tags = {"stage": "search", "train_sha256": rows.sha256, "base_model": base.name}
-    with _alone(study_uri):
+    with _exclusive(study_uri):
         study = open_study(study_uri, name, config.search.seed)
         with open_run(experiment, "search", tags, run_id=study.user_attrs.get(_RUN)) as parent:
             study.set_user_attr(_RUN, parent.run_id)
@@ -119,8 +118,8 @@ class _Trainer:
     num_trials: int
     on_progress: OnProgress
 
-    def __call__(self, settings: SftConfig, number: int, spent: Spent, judge: Judge) -> Outcome:
-        """One training, to its end or to where it was stopped."""
+    def __call__(self, settings: SftConfig, number: int, budget_used: BudgetUsed, on_evaluation: OnEvaluation) -> Outcome:
+        """One training, to its end or to where it is pruned."""
         method = SftMethod(config=settings)
         began = time.monotonic()
         try:
@@ -135,14 +134,14 @@ class _Trainer:
                     number, self.num_trials, f"trial {number + 1}, step {done} of {total}, {note}"
                 ),
                 budget=self.budget,
-                spent=spent,
-                on_evaluation=judge,
+                budget_used=budget_used,
+                on_evaluation=on_evaluation,
                 tags={"mlflow.parentRunId": self.parent_run_id, "trial": str(number)},
             )
         except RunStopped:
             work = execution.work_folder(run_store(), self.base, self.rows, self.validation, method)
-            plan, seconds = supervisor.read_plan(work), time.monotonic() - began
-            supervisor.discard(work)
+            plan, seconds = read_plan(work), time.monotonic() - began
+            discard(work)
             return (
                 Outcome(None) if plan is None else Outcome(None, plan.device_hours_of(seconds), plan.cost_of(seconds) or 0.0)
             )
@@ -151,7 +150,7 @@ class _Trainer:
 
 
 def open_study(uri: str, name: str, seed: int) -> Any:
-    """The study of that name, new or as an earlier process left it; trials that were cut off stand first in its queue."""
+    """The study of that name, new or as an earlier process left it; interrupted trials are first in its queue."""
     try:
         import optuna
     except ModuleNotFoundError as error:
@@ -167,7 +166,7 @@ def open_study(uri: str, name: str, seed: int) -> Any:
             study.enqueue_trial(trial.params)
     # Another seed for every call, or a continued study would draw its first points again.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
-    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=_TRIALS_BEFORE_PRUNING)
+    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=TRIALS_BEFORE_PRUNING)
     return study
 
 
@@ -179,17 +178,17 @@ def run_trials(
     run_trial: RunTrial,
     on_progress: OnProgress,
 ) -> SearchReport:
-    """Trials until ``num_trials`` are done, or until the next one would go over the budget.
+    """Trials until ``num_trials`` are done, or until the next one would exceed the budget.
 
-    The configured settings themselves are the first trial, so the best one is never worse than what was there.
+    The configured settings are the first trial, so that the best one is never worse than they are.
 
     Args:
         study: From :func:`open_study`.
         config: The settings to start from.
         space: What to vary.
-        num_trials: Trials in all, those done before included.
-        run_trial: Carries out one.
-        on_progress: Told trials done, trials in all, and a short note.
+        num_trials: Trials in all, including earlier ones.
+        run_trial: Carries out one trial.
+        on_progress: Called with trials done, trials in all, and a short note.
     """
     from optuna.trial import TrialState
 
@@ -199,17 +198,17 @@ def run_trials(
     while (done := len(_finished(study))) < num_trials:
         trial = study.ask()
         settings = _suggest(trial, config, space)
-        spent = Spent(*(sum(each.user_attrs.get(name, 0.0) for each in study.trials) for name in (_HOURS, _COST)))
+        device_hours, cost = (sum(each.user_attrs.get(name, 0.0) for each in study.trials) for name in (_HOURS, _COST))
 
-        def judge(event: TrainerEvent, trial: Any = trial) -> None:
-            # Runs of different lengths are compared at the same tenth of their way, where the learning rate is alike.
+        def prune(event: TrainerEvent, trial: Any = trial) -> None:
+            # Runs of different lengths are compared at the same tenth of their steps, where learning rates are similar.
             if event.eval_loss is not None and 0 < event.step < event.num_steps:
                 trial.report(event.eval_loss, round(10 * event.step / event.num_steps))
                 if trial.should_prune():
                     raise RunStopped("pruned")
 
         try:
-            outcome = run_trial(settings, done, spent, judge)
+            outcome = run_trial(settings, done, BudgetUsed(device_hours, cost), prune)
         except BudgetError as error:
             study.tell(trial, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
@@ -228,14 +227,14 @@ def run_trials(
             study.tell(trial, state=TrialState.PRUNED)
         else:
             study.tell(trial, outcome.loss)
-        words = "ended early" if outcome.loss is None else f"validation loss {outcome.loss:.4f}"
-        logger.info("search: %s: %s", _point_of(settings), words)
-        on_progress(done + 1, num_trials, words)
+        result = "pruned" if outcome.loss is None else f"validation loss {outcome.loss:.4f}"
+        logger.info("search: %s: %s", _point_of(settings), result)
+        on_progress(done + 1, num_trials, result)
     return _report(study, config, notes)
 
 
 def _suggest(trial: Any, config: SftConfig, space: SearchConfig) -> SftConfig:
-    """The next settings to try; the configured values belong to the space."""
+    """The next settings to try; the space includes the configured values."""
     low, high = space.learning_rate
     rate = trial.suggest_float("learning_rate", min(low, config.learning_rate), max(high, config.learning_rate), log=True)
     update: dict[str, Any] = {"learning_rate": float(f"{rate:.3g}")}
@@ -259,37 +258,37 @@ def _point_of(config: SftConfig) -> dict[str, float | int]:
 
 
 def _finished(study: Any) -> list[Any]:
-    """Trials that ended by themselves; one that was cut off is not among them."""
-    return [each for each in study.trials if each.state.name in ("COMPLETE", "PRUNED") or _FAILURE in each.user_attrs]
+    """Trials that ended by themselves, without interrupted ones."""
+    return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED") or _FAILURE in trial.user_attrs]
 
 
 def _report(study: Any, config: SftConfig, notes: list[str]) -> SearchReport:
     trials = tuple(
         SearchTrial(
-            outcome="failed" if _FAILURE in each.user_attrs else "pruned" if each.state.name == "PRUNED" else "complete",
-            learning_rate=float(f"{each.params['learning_rate']:.3g}"),
-            num_train_epochs=each.params.get("num_train_epochs"),
-            r=each.params.get("r"),
-            eval_loss=each.value if each.state.name == "COMPLETE" else None,
-            device_hours=each.user_attrs.get(_HOURS, 0.0),
+            outcome="failed" if _FAILURE in trial.user_attrs else "pruned" if trial.state.name == "PRUNED" else "complete",
+            learning_rate=float(f"{trial.params['learning_rate']:.3g}"),
+            num_train_epochs=trial.params.get("num_train_epochs"),
+            r=trial.params.get("r"),
+            eval_loss=trial.value if trial.state.name == "COMPLETE" else None,
+            device_hours=trial.user_attrs.get(_HOURS, 0.0),
         )
-        for each in _finished(study)
+        for trial in _finished(study)
     )
-    complete = [index for index, each in enumerate(trials) if each.eval_loss is not None]
+    complete = [index for index, trial in enumerate(trials) if trial.eval_loss is not None]
     if not complete:
         raise TrainingError(
             f"study {study.study_name}",
             f"{len(trials)} trials, none of which reached its end",
             "one at least",
-            "Read the log: it says how each failed. Narrow `training.search`, or try the training by itself first.",
+            "Read the log, which says how each failed. Narrow `training.search`, or try the training by itself first.",
         )
     best = min(complete, key=lambda index: trials[index].eval_loss or 0.0)
     return SearchReport(study=study.study_name, trials=trials, best=best, notes=tuple(notes))
 
 
 @contextmanager
-def _alone(study_uri: str) -> Iterator[None]:
-    """Keeps a second search off the same SQLite file: it would take the first one's running trial for one cut off."""
+def _exclusive(study_uri: str) -> Iterator[None]:
+    """Keeps a second search off the same SQLite file: it would take the first one's running trial for an interrupted one."""
     if not study_uri.startswith("sqlite:///"):
         yield
         return
@@ -309,4 +308,4 @@ def _log_winner(run: TrackingRun, report: SearchReport) -> None:
     figures = {"best_eval_loss": winner.eval_loss, "learning_rate": winner.learning_rate, "r": winner.r}
     figures["num_train_epochs"] = winner.num_train_epochs
     run.log_metrics({name: float(value) for name, value in figures.items() if value is not None})
-    run.log_metrics({"num_trials": len(report.trials), "device_hours": sum(each.device_hours for each in report.trials)})
+    run.log_metrics({"num_trials": len(report.trials), "device_hours": sum(trial.device_hours for trial in report.trials)})

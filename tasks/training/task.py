@@ -15,14 +15,14 @@ from tasks.modeling.config import BaseModelConfig
 from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from tasks.training.specification import Method
+    from tasks.training.launch.protocol import Method
 
 
 @stage_task("resolve_base_model", cached=False)
 def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageModel:
     """The base model in the store, converted or copied the first time.
 
-    Not cached by Prefect: its source lies outside the store and may change; finding it again takes a moment.
+    Not cached by Prefect: its source lies outside the store and may change. Finding it again takes a moment.
     """
     from tasks.core.storage import open_store
     from tasks.modeling.resolution import resolve
@@ -40,13 +40,13 @@ def train_sft(
     experiment: str,
     budget: BudgetConfig,
 ) -> TrainingResult:
-    """An adapter that has learned the replies; refuses rows that do not descend from the snapshots.
+    """An adapter trained on the replies; refuses rows that do not descend from the snapshots.
 
     Raises:
-        BudgetError: The plan goes over a ceiling; nothing was trained.
+        BudgetError: The plan exceeds a ceiling; nothing was trained.
     """
-    from tasks.training import execution
-    from tasks.training.specification import SftMethod
+    from tasks.training.launch import execution
+    from tasks.training.launch.protocol import SftMethod
 
     with report_progress("train_sft", unit="steps") as progress:
         result = execution.train(
@@ -74,12 +74,12 @@ def train_dpo(
     experiment: str,
     budget: BudgetConfig,
 ) -> TrainingResult:
-    """The supervised adapter, trained on to prefer the chosen replies; refuses pairs of another snapshot.
+    """The supervised adapter, trained further to prefer the chosen replies; refuses pairs of another snapshot.
 
     Raises:
-        BudgetError: With what supervised training took, the plan goes over a ceiling; nothing was trained.
+        BudgetError: After supervised training, the plan exceeds a ceiling; nothing was trained.
     """
-    from tasks.training.specification import DpoMethod
+    from tasks.training.launch.protocol import DpoMethod
 
     method = DpoMethod(config=config, adapter=sft.adapter)
     with report_progress("train_dpo", unit="steps") as progress:
@@ -96,12 +96,12 @@ def train_kto(
     experiment: str,
     budget: BudgetConfig,
 ) -> TrainingResult:
-    """The supervised adapter, trained on towards chosen replies and away from rejected ones, each by itself.
+    """The supervised adapter, trained further towards chosen replies and away from rejected ones, each by itself.
 
     Raises:
-        BudgetError: With what supervised training took, the plan goes over a ceiling; nothing was trained.
+        BudgetError: After supervised training, the plan exceeds a ceiling; nothing was trained.
     """
-    from tasks.training.specification import KtoMethod
+    from tasks.training.launch.protocol import KtoMethod
 
     method = KtoMethod(config=config, adapter=sft.adapter)
     with report_progress("train_kto", unit="steps") as progress:
@@ -118,12 +118,12 @@ def train_grpo(
     experiment: str,
     budget: BudgetConfig,
 ) -> TrainingResult:
-    """The adapter of the last earlier step, trained on by verifiable rewards. Experimental.
+    """The adapter of the last earlier step, trained further by verifiable rewards. Experimental.
 
     Raises:
-        BudgetError: With what the earlier steps took, the plan goes over a ceiling; nothing was trained.
+        BudgetError: After the earlier steps, the plan exceeds a ceiling; nothing was trained.
     """
-    from tasks.training.specification import GrpoMethod
+    from tasks.training.launch.protocol import GrpoMethod
 
     method = GrpoMethod(config=config, adapter=before[-1].adapter)
     with report_progress("train_grpo", unit="steps") as progress:
@@ -141,7 +141,7 @@ def search_sft(
     study_uri: str,
     num_trials: int,
 ) -> SearchReport:
-    """Trials of supervised training with other settings; not cached, because the study itself remembers what was tried.
+    """Trials of supervised training with other settings; not cached, because the study keeps finished trials.
 
     Raises:
         BudgetError: Not even the first trial is within the budget.
@@ -167,20 +167,20 @@ def search_sft(
 
 @stage_task("merge_adapter")
 def merge_adapter(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
-    """The trained adapter merged into its base, once both were seen to give the same replies.
+    """The trained adapter merged into its base, after both generated the same replies.
 
     Args:
         trained: The last training step.
-        rows: Prepared rows; the first few prompts among them are what is asked.
+        rows: Prepared rows, whose first few prompts are continued.
 
     Raises:
         TrainingError: A reply differs after merging, or after reading the merged model back.
-        StoreError: There is no room for it.
+        StoreError: There is too little room.
     """
-    from tasks.training import execution
+    from tasks.training.merging import merge_into_base
 
     with report_progress("merge_adapter", 1, "models") as progress:
-        merged = execution.merge(trained, rows)
+        merged = merge_into_base(trained, rows)
         progress.finish(f"{merged.folder.size_bytes / 1e6:.0f} MB, {merged.num_compared_tokens} tokens compared, all equal")
     return merged
 
@@ -195,9 +195,9 @@ def _continue(
     budget: BudgetConfig,
     progress: StageProgress,
 ) -> TrainingResult:
-    """A training that goes on from earlier ones, and from what they took of the budget."""
-    from tasks.training import execution
-    from tasks.training.planning import Spent
+    """A training that continues earlier ones, and their use of the budget."""
+    from tasks.training.launch import execution
+    from tasks.training.plan.budget import BudgetUsed
 
     result = execution.train(
         before[-1].base,
@@ -208,7 +208,7 @@ def _continue(
         experiment=experiment,
         on_progress=progress,
         budget=budget,
-        spent=Spent(sum(step.device_hours for step in before), sum(step.cost or 0.0 for step in before)),
+        budget_used=BudgetUsed(sum(step.device_hours for step in before), sum(step.cost or 0.0 for step in before)),
     )
     progress.finish(_summary(result))
     _publish(result)
@@ -216,7 +216,7 @@ def _continue(
 
 
 def _publish(result: TrainingResult) -> None:
-    """The training as one page in Prefect: plan against actual, losses, what happened. Figures only."""
+    """The training as one page in Prefect: plan against actual, losses, events. Figures only."""
     from tasks.training.reporting import training_table
 
     if TaskRunContext.get() is not None:

@@ -22,7 +22,7 @@ from tasks.contracts.training import BaseLanguageModel
 from tasks.core.processes import start_guarded, stop_group
 from tasks.core.stage import stage_task
 from tasks.core.storage import open_store
-from tasks.fit import FitConfig
+from tasks.prompting import FitConfig
 from tests.support.standin import parent, stage
 from tests.support.tiny_model import desk_row
 

@@ -83,7 +83,7 @@ def test_a_declared_device_has_a_known_or_a_stated_speed_and_is_the_one_asked_fo
     assert HardwareConfig(name="A100", memory_gb=80).flops_per_second == 312e12
     assert HardwareConfig(name="L40S", memory_gb=48).flops_per_second == 362e12, "the longest part of a name counts"
     assert HardwareConfig(name="MI300X", memory_gb=192, tflops=1307).flops_per_second == 1307e12
-    with pytest.raises(ValidationError, match="not known here; set it from the device's data sheet"):
+    with pytest.raises(ValidationError, match=r"tflops: .* data sheet"):
         HardwareConfig(name="MI300X", memory_gb=192)
-    with pytest.raises(ValidationError, match=r"hardware declares a cuda device, and sft\.device asks for cpu"):
+    with pytest.raises(ValidationError, match=r"hardware declares a cuda device, and sft\.device is cpu"):
         TrainingConfig.model_validate({"hardware": A100, "sft": {"device": "cpu"}})

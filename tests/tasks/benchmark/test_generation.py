@@ -21,6 +21,7 @@ from tasks.core.cache_key import content_of
 from tasks.core.errors import InputError
 from tasks.core.rows import prompt_messages, reply
 from tasks.core.storage import Store, open_store, run_store
+from tasks.modeling.conversations import prompt_token_ids
 from tasks.modeling.generation import (
     LoadedModel,
     continuation_likelihoods,
@@ -29,7 +30,6 @@ from tasks.modeling.generation import (
     reply_likelihoods,
 )
 from tasks.modeling.loading import load_base
-from tasks.modeling.prompts import prompt_token_ids
 from tasks.promotion import PromotionConfig, decide_promotion
 from tests.support.tiny_model import desk_pair, desk_row
 

@@ -34,7 +34,7 @@ def row(number: int) -> dict[str, Any]:
     return {"id": f"r{number}", "messages": turns}
 
 
-def judged(endpoint: ScriptedJudge, store: Store, pairs: list[Pair], **settings: Any) -> PairwiseJudgeResult:
+def compare(endpoint: ScriptedJudge, store: Store, pairs: list[Pair], **settings: Any) -> PairwiseJudgeResult:
     config = JudgeConfig(base_url=endpoint.url, model="scripted", **settings)
     with Judge(config, "a-key", store, wait=lambda seconds: None) as judge:
         return judge_pairs("base", pairs, judge, config, seed=0)
@@ -49,15 +49,18 @@ def prefers_good(content: dict[str, Any]) -> str:
     return good[0] if len(good) == 1 else "TIE"
 
 
-def test_an_even_handed_judge_is_believed(endpoint: ScriptedJudge, store: Store) -> None:
+def test_a_consistent_judge_counts(endpoint: ScriptedJudge, store: Store) -> None:
     endpoint.script = prefers_good
     texts = [("good", "bad")] * 6 + [("bad", "good")] * 2 + [("bad", "worse")] * 2
-    pairs = [Pair(row(number), f"{one} {number}", f"{other} {number}") for number, (one, other) in enumerate(texts)]
-    judgement = judged(endpoint, store, pairs)
+    pairs = [
+        Pair(row(number), f"{candidate} {number}", f"{opponent} {number}")
+        for number, (candidate, opponent) in enumerate(texts)
+    ]
+    judgement = compare(endpoint, store, pairs)
     assert counts(judgement) == (6, 2, 2, 0)
     assert judgement.win_rate.value == pytest.approx(0.7)
     assert judgement.win_rate.low < 0.7 < judgement.win_rate.high  # type: ignore[operator]
-    mirrored = judged(endpoint, store, [Pair(pair.row, pair.opponent, pair.candidate) for pair in pairs])
+    mirrored = compare(endpoint, store, [Pair(pair.row, pair.opponent, pair.candidate) for pair in pairs])
     assert counts(mirrored) == (2, 2, 6, 0)
     assert endpoint.keys == {"Bearer a-key"}
 
@@ -65,38 +68,38 @@ def test_an_even_handed_judge_is_believed(endpoint: ScriptedJudge, store: Store)
 @pytest.mark.parametrize("favourite", ["A", "B"])
 def test_a_judge_that_favours_a_place_decides_nothing(endpoint: ScriptedJudge, store: Store, favourite: str) -> None:
     endpoint.script = lambda content: favourite
-    judgement = judged(endpoint, store, [Pair(row(number), "one", "other") for number in range(5)])
+    judgement = compare(endpoint, store, [Pair(row(number), "one", "other") for number in range(5)])
     assert counts(judgement) == (0, 5, 0, 0)
     assert judgement.win_rate.value == 0.5
 
 
-def test_equal_replies_tie_without_a_question_and_verdicts_are_kept(endpoint: ScriptedJudge, store: Store) -> None:
+def test_equal_replies_tie_without_a_request_and_verdicts_are_kept(endpoint: ScriptedJudge, store: Store) -> None:
     endpoint.script = prefers_good
-    assert counts(judged(endpoint, store, [Pair(row(0), "same", "same ")])) == (0, 1, 0, 0)
+    assert counts(compare(endpoint, store, [Pair(row(0), "same", "same ")])) == (0, 1, 0, 0)
     assert endpoint.asked == []
     pairs = [Pair(row(1), "good", "bad")]
-    first = judged(endpoint, store, pairs)
+    first = compare(endpoint, store, pairs)
     assert len(endpoint.asked) == 2
-    assert judged(endpoint, store, pairs) == first
+    assert compare(endpoint, store, pairs) == first
     assert len(endpoint.asked) == 2
-    judged(endpoint, store, pairs, criteria="Prefer the shorter one.")
+    compare(endpoint, store, pairs, criteria="Prefer the shorter one.")
     assert len(endpoint.asked) == 4
     kept = [path.read_bytes() for path in Path(store.uri.removeprefix("file://")).glob("judge/*")]
     assert set(kept) == {b"A", b"B"}  # letters, no text
 
 
-def test_a_passing_failure_is_asked_again_and_a_lasting_one_is_counted(endpoint: ScriptedJudge, store: Store) -> None:
+def test_a_failed_request_is_retried_and_a_lasting_failure_is_counted(endpoint: ScriptedJudge, store: Store) -> None:
     endpoint.script, endpoint.failures = prefers_good, [503, 429]
-    assert counts(judged(endpoint, store, [Pair(row(1), "good", "bad")], max_attempts=3)) == (1, 0, 0, 0)
+    assert counts(compare(endpoint, store, [Pair(row(1), "good", "bad")], max_attempts=3)) == (1, 0, 0, 0)
     endpoint.failures = [500] * 3
-    lasting = judged(endpoint, store, [Pair(row(2), "good", "bad")], max_attempts=3)
+    lasting = compare(endpoint, store, [Pair(row(2), "good", "bad")], max_attempts=3)
     assert counts(lasting) == (0, 0, 0, 1)
     assert lasting.win_rate.value is None  # not measured, and not 0
 
 
-def test_a_refused_key_ends_the_questions_and_says_so(endpoint: ScriptedJudge, store: Store) -> None:
+def test_a_refused_key_ends_the_requests_and_is_noted(endpoint: ScriptedJudge, store: Store) -> None:
     endpoint.failures = [401] * 100
-    judgement = judged(endpoint, store, [Pair(row(number), "good", "bad") for number in range(20)], max_concurrent=1)
+    judgement = compare(endpoint, store, [Pair(row(number), "good", "bad") for number in range(20)], max_concurrent=1)
     assert counts(judgement) == (0, 0, 0, 20)
     assert "401" in judgement.win_rate.note
     assert len(endpoint.asked) == 1
@@ -110,11 +113,11 @@ def test_only_a_letter_is_a_verdict(words: str | None, verdict: str | None) -> N
     assert verdict_in(words) == verdict
 
 
-def test_a_verdict_that_is_none_is_asked_for_again_the_next_time(endpoint: ScriptedJudge, store: Store) -> None:
+def test_a_missing_verdict_is_requested_again_the_next_time(endpoint: ScriptedJudge, store: Store) -> None:
     endpoint.script = lambda content: "As a language model, I cannot decide."
-    assert counts(judged(endpoint, store, [Pair(row(1), "good", "bad")])) == (0, 0, 0, 1)
+    assert counts(compare(endpoint, store, [Pair(row(1), "good", "bad")])) == (0, 0, 0, 1)
     endpoint.script = prefers_good
-    assert counts(judged(endpoint, store, [Pair(row(1), "good", "bad")])) == (1, 0, 0, 0)
+    assert counts(compare(endpoint, store, [Pair(row(1), "good", "bad")])) == (1, 0, 0, 0)
 
 
 # -------------------------------------------------------------------------------------------------------------- the task
@@ -125,9 +128,11 @@ def scored(store: Store, passed: tuple[str, ...]) -> BenchmarkReport:
     frozen = store.write_rows(rows, kind="messages", passed=list(passed))
     arms = []
     for name, words in (("base", "bad"), ("candidate", "good"), ("champion", "good")):
-        answers = [{"id": one["id"], "reply": f"{words} {name}"} for one in rows]
+        answers = [{"id": example["id"], "reply": f"{words} {name}"} for example in rows]
         blank = dict.fromkeys(EXAMPLES_SCHEMA.names)
-        table = EXAMPLES_SCHEMA.empty_table().from_pylist([{**blank, **one} for one in answers], schema=EXAMPLES_SCHEMA)
+        table = EXAMPLES_SCHEMA.empty_table().from_pylist(
+            [{**blank, **answer} for answer in answers], schema=EXAMPLES_SCHEMA
+        )
         arms.append(ArmScores(arm=name, model_sha256="0" * 64, examples=store.write_table(table, kind="table"), scores=()))
     return BenchmarkReport(dataset=frozen, arms=tuple(arms))
 
@@ -140,14 +145,14 @@ def test_the_candidate_is_judged_against_every_opponent_on_scrubbed_rows_only(
     judge = JudgeConfig(enabled=True, base_url=endpoint.url, max_examples=3)
     config = BenchmarkConfig(judge=judge)
     judgements = judge_replies.fn(scored(store, ("scrubbed",)), config)
-    assert [(one.opponent, *counts(one)) for one in judgements] == [("base", 3, 0, 0, 0), ("champion", 0, 3, 0, 0)]
+    assert [(item.opponent, *counts(item)) for item in judgements] == [("base", 3, 0, 0, 0), ("champion", 0, 3, 0, 0)]
     assert endpoint.keys == {"Bearer from-the-environment"}
-    num_asked = len(endpoint.asked)
+    num_requests = len(endpoint.asked)
     with pytest.raises(LineageError, match="scrubbed"):
         judge_replies.fn(scored(store, ()), config)
     off = config.model_copy(update={"judge": judge.model_copy(update={"enabled": False})})
     assert judge_replies.fn(scored(store, ()), off) == ()
-    assert len(endpoint.asked) == num_asked
+    assert len(endpoint.asked) == num_requests
 
 
 def test_an_address_holds_no_credentials() -> None:

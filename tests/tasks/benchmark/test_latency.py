@@ -35,7 +35,7 @@ def test_the_models_take_turns_batch_by_batch_in_every_order() -> None:
     rounds = module.time_in_turns(
         {"candidate": machine.candidate, "opponent": machine.opponent}, [0, 1, 2], 6, clock=lambda: machine.now
     )
-    assert [(one.candidate, one.opponent, one.opponent_again) for one in rounds] == [(4.5, 3.0, 3.0)] * 6
+    assert [(lap.candidate, lap.opponent, lap.opponent_again) for lap in rounds] == [(4.5, 3.0, 3.0)] * 6
     timed = machine.calls[2:]  # the first call of each model is not timed
     groups = [timed[start : start + 3] for start in range(0, len(timed), 3)]
     assert all(len({batch for _, batch in group}) == 1 for group in groups)
@@ -52,9 +52,9 @@ def test_a_machine_that_gets_slower_and_slower_favours_nobody() -> None:
     rounds = module.time_in_turns(
         {"candidate": machine.candidate, "opponent": machine.opponent}, range(6), 9, clock=lambda: machine.now
     )
-    for one in rounds:
-        assert one.candidate / one.opponent == pytest.approx(1.0, abs=0.01)
-        assert one.opponent_again / one.opponent == pytest.approx(1.0, abs=0.01)
+    for lap in rounds:
+        assert lap.candidate / lap.opponent == pytest.approx(1.0, abs=0.01)
+        assert lap.opponent_again / lap.opponent == pytest.approx(1.0, abs=0.01)
 
 
 CONFIG = BenchmarkConfig(
@@ -73,7 +73,7 @@ def test_two_real_models_are_timed_and_nothing_is_kept(tmp_path: Path, tiny_mode
     first, again = (time_in_turns.fn(arms, frozen, CONFIG) for _ in range(2))
     assert first is not None
     assert (first.opponent, first.num_examples, len(first.rounds)) == ("champion", 3, 5)
-    assert all(min(one.candidate, one.opponent, one.opponent_again) > 0 for one in first.rounds)
+    assert all(min(lap.candidate, lap.opponent, lap.opponent_again) > 0 for lap in first.rounds)
     assert first != again, "measured anew"
     assert sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file()) == before
     assert time_in_turns.cache_policy == INPUTS + RUN_ID, "never from another run"
@@ -96,4 +96,4 @@ def test_the_warm_up_is_not_timed() -> None:
         clock=lambda: float(next(ticks)),
     )
     assert len(answered) == 2 + 5 * 3
-    assert all((one.candidate, one.opponent, one.opponent_again) == (1.0, 1.0, 1.0) for one in rounds)
+    assert all((lap.candidate, lap.opponent, lap.opponent_again) == (1.0, 1.0, 1.0) for lap in rounds)

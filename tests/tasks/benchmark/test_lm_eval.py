@@ -48,7 +48,7 @@ def score(tmp_path: Path, tiny_model_dir: Path, config: BenchmarkConfig) -> dict
     base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
     frozen = store.write_rows([dict(desk_row(number)) for number in range(3)], kind="messages", passed=["scrubbed"])
     scored = score_model.fn("base", base, None, frozen, config)
-    return {one.name: one.value for one in scored.scores}
+    return {score.name: score.value for score in scored.scores}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm-eval is installed")
@@ -97,5 +97,5 @@ def test_a_changed_task_is_another_setting_and_a_missing_folder_is_none(config: 
     with (tmp_path / "tasks" / "colours.yaml").open("a") as file:
         file.write("# more\n")
     assert config.lm_eval.external_fingerprints() != before
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match=r"benchmark\.lm_eval\.folder"):
         LmEvalConfig(folder=str(tmp_path / "nowhere"), tasks=("x",))

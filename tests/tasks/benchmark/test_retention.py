@@ -55,20 +55,20 @@ def test_a_question_is_weighed_against_its_own_choices_whatever_the_batch(tiny: 
     prompt = [{"role": "user", "content": items[3].question}]
     weighed = reply_likelihoods(tiny, [prompt] * 3, items[3].choices, batch_size=1)
     assert together[3]["retention"] == pytest.approx(share_of_first([choice.nll for choice in weighed]), rel=1e-3)
-    for one, other in zip(alone, together, strict=True):
-        assert (one["id"], one["kind"]) == (other["id"], other["kind"])
-        assert one["retention"] == pytest.approx(other["retention"], rel=1e-3)
-        assert one["retention_nll"] == pytest.approx(other["retention_nll"], rel=1e-3)
+    for first, second in zip(alone, together, strict=True):
+        assert (first["id"], first["kind"]) == (second["id"], second["kind"])
+        assert first["retention"] == pytest.approx(second["retention"], rel=1e-3)
+        assert first["retention_nll"] == pytest.approx(second["retention_nll"], rel=1e-3)
 
 
 def test_a_model_whose_weights_are_scrambled_has_forgotten(tiny: LoadedModel, tiny_model_dir: Path) -> None:
     known = []
     for number in range(30):
-        ask, reply = (turn["content"] for turn in desk_row(number)["messages"])  # type: ignore[attr-defined]
-        known.append(GeneralItem(str(number), "desk", ask, reply, (" ".join(reply.split()[:-4:-1]),)))
+        question, reply = (turn["content"] for turn in desk_row(number)["messages"])  # type: ignore[attr-defined]
+        known.append(GeneralItem(str(number), "desk", question, reply, (" ".join(reply.split()[:-4:-1]),)))
     torch.manual_seed(0)
     confused = load_base(tiny_model_dir)
-    with torch.no_grad():  # every token as likely as any other, so that the shorter answer wins
+    with torch.no_grad():  # every token as likely as any second, so that the shorter answer wins
         for weights in confused.parameters():
             weights.normal_(0.0, 0.02)
     forgetful = LoadedModel(confused, tiny.tokenizer, tiny.max_tokens)
@@ -82,10 +82,10 @@ def test_a_model_whose_weights_are_scrambled_has_forgotten(tiny: LoadedModel, ti
 def test_scores_hold_retention_which_is_weighed_once_per_model(tmp_path: Path, tiny_model_dir: Path) -> None:
     store = open_store(tmp_path / "store")
     base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
-    one, other = (
+    first, second = (
         store.write_rows([dict(desk_row(number)) for number in numbers], kind="messages") for numbers in ((1, 2), (3, 4))
     )
-    scores = score_model.fn("base", base, None, one, CONFIG)
+    scores = score_model.fn("base", base, None, first, CONFIG)
     assert scores.general is not None
     assert scores.general.num_rows == len(general_items())
     retention = scores.score("retention")
@@ -94,10 +94,10 @@ def test_scores_hold_retention_which_is_weighed_once_per_model(tmp_path: Path, t
     assert scores.score("retention_nll").value > 0  # type: ignore[union-attr, operator]
 
     pointers = list((tmp_path / "store" / "pointers" / "retention").iterdir())
-    assert score_model.fn("base", base, None, other, CONFIG).general == scores.general
+    assert score_model.fn("base", base, None, second, CONFIG).general == scores.general
     assert list((tmp_path / "store" / "pointers" / "retention").iterdir()) == pointers
     assert json.loads(pointers[0].read_text())["sha256"] == scores.general.sha256
 
-    without = score_model.fn("base", base, None, one, CONFIG.model_copy(update={"retention": False}))
+    without = score_model.fn("base", base, None, first, CONFIG.model_copy(update={"retention": False}))
     assert without.general is None
     assert without.score("retention") is None

@@ -59,8 +59,8 @@ def test_every_metric_is_reported_once_and_unmeasured_ones_have_no_value() -> No
         "corpus_bleu",
     }
     assert "format_pattern" in scores["format_valid"].note
-    assert "measured beside whatever load" in scores["latency_p95_seconds"].note
-    assert "measured beside whatever load" in scores["tokens_per_second"].note
+    assert "Batches of 32" in scores["latency_p95_seconds"].note
+    assert "Batches of 32" in scores["tokens_per_second"].note
 
 
 def test_a_score_of_zero_is_a_score() -> None:

@@ -33,7 +33,7 @@ def answer(number: int, reply: str) -> dict[str, Any]:
 
 def test_a_row_belongs_to_its_label_group_length_and_script() -> None:
     rows = [row(1, "a", "X", "emea"), row(2, "Где мой заказ?", "Y", "apac"), row(3, "Where is my order, please?", "Y")]
-    first, second, third = ({(one["dimension"], one["value"]) for one in found} for found in slices_of(rows))
+    first, second, third = ({(item["dimension"], item["value"]) for item in scores} for scores in slices_of(rows))
     assert first == {("label", "X"), ("group", "region: emea"), ("length", "short third"), ("script", "Latin")}
     assert second == {("label", "Y"), ("group", "region: apac"), ("length", "middle third"), ("script", "Cyrillic")}
     assert third == {("label", "Y"), ("length", "long third"), ("script", "Latin")}
@@ -58,13 +58,13 @@ def test_means_are_those_of_the_slice_and_intervals_need_examples() -> None:
     rows = [row(number, "Where is it?" * (1 + number % 2), "X" if number < 8 else "Y") for number in range(11)]
     replies = ["Please wait a moment." if number < 4 else "No." for number in range(11)]
     table = score_answers(rows, [answer(number, reply) for number, reply in enumerate(replies)], CONFIG)
-    found = {(one["dimension"], one["value"], one["metric"]): one for one in slice_scores(table, CONFIG).to_pylist()}
-    large, small = found["label", "X", "exact_match"], found["label", "Y", "exact_match"]
+    scores = {(item["dimension"], item["value"], item["metric"]): item for item in slice_scores(table, CONFIG).to_pylist()}
+    large, small = scores["label", "X", "exact_match"], scores["label", "Y", "exact_match"]
     assert (large["num_examples"], large["mean"]) == (8, pytest.approx(0.5))
     assert large["low"] < 0.5 < large["high"]
     assert (small["num_examples"], small["mean"], small["low"]) == (3, 0.0, None)
-    assert ("label", "X", "label_accuracy") not in found, "what was not measured is not told"
-    assert sum(one["num_examples"] for key, one in found.items() if key[0] == "length" and key[2] == "chrf") == 11
+    assert ("label", "X", "label_accuracy") not in scores, "a metric that was not measured has no row"
+    assert sum(item["num_examples"] for key, item in scores.items() if key[0] == "length" and key[2] == "chrf") == 11
 
 
 def test_examples_without_slices_give_an_empty_table() -> None:

@@ -17,10 +17,10 @@ from tasks.confidential.task import _file_terms
 from tasks.core.documents import MAX_BYTES, parse_json, parse_yaml, read_document, read_text
 from tasks.core.errors import ConfigError, InputError
 from tasks.dossier.kpis import read_kpis
-from tasks.fit.retrieval import read_passages
 from tasks.groundtruth.planted import read_truth
 from tasks.guard.filtering import read_policy
 from tasks.labels.review import import_decisions
+from tasks.prompting.retrieval import read_passages
 from tasks.redteam.probes import read_probes
 
 LAUGHS = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))])

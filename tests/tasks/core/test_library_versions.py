@@ -24,8 +24,8 @@ from tasks.monitoring.config import DriftConfig
 from tasks.pii.config import NerConfig, PiiConfig
 from tasks.pii.policy import Policy
 from tasks.training.config import SftConfig
-from tasks.training.execution import work_folder
-from tasks.training.specification import SftMethod
+from tasks.training.launch.execution import work_folder
+from tasks.training.launch.protocol import SftMethod
 
 _TASKS = Path(libraries.__file__).parents[1]
 STAGES = sorted(path.parent.name for path in _TASKS.glob("*/task.py"))
@@ -108,7 +108,7 @@ def test_a_checkpoint_is_not_adopted_by_another_trainer(upgrade: Upgrade) -> Non
 
 def test_the_trainers_own_code_is_behind_its_stage() -> None:
     names = {path.name for path in sources._closure(_TASKS / "training" / "task.py")}
-    assert {"worker.py", "trainers.py", "ordering.py", "checkpoints.py"} <= names
+    assert {"worker.py", "trainers.py", "sampler.py", "checkpoints.py"} <= names
 
 
 def test_kept_answers_are_those_of_the_same_kernels(upgrade: Upgrade) -> None:

@@ -18,8 +18,8 @@ from tasks.core.errors import StoreError
 from tasks.core.scratch import own_folder, private_folder, scratch_folder, sweep_scratch, unnamed_file
 from tasks.tracking.outbox import Outbox
 from tasks.training.config import SftConfig
-from tasks.training.specification import SftMethod, TrainerSpec
-from tasks.training.supervisor import make_plan, supervise
+from tasks.training.launch.protocol import SftMethod, TrainerSpec
+from tasks.training.launch.supervisor import make_plan, supervise
 
 _ROOT = Path(__file__).resolve().parents[3]
 

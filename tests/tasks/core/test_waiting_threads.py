@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks import WAITING_THREADS
-from tasks.training.supervisor import ENVIRONMENT
+from tasks.training.launch.process import ENVIRONMENT
 
 ROOT = Path(__file__).parents[3]
 # Two threads meet sixty times while the second of them cannot run: both may use one core alone.
@@ -32,7 +32,9 @@ def clean() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
-@pytest.mark.parametrize("module", ["tasks.core.storage", "flows.retrain", "perennial.cli.app", "tasks.training.supervisor"])
+@pytest.mark.parametrize(
+    "module", ["tasks.core.storage", "flows.retrain", "perennial.cli.app", "tasks.training.launch.process"]
+)
 def test_whatever_is_imported_first_says_how_threads_wait(module: str) -> None:
     program = (
         f"import {module}, os, sys; from tasks import WAITING_THREADS as w; sys.exit(any(os.environ[n] != w[n] for n in w))"

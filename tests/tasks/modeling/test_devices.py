@@ -1,4 +1,4 @@
-"""The device that models answer on, found without loading what only a GPU needs."""
+"""The name of the device, found without importing PyTorch where there is no GPU."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tasks.modeling import devices
 
 
 @pytest.fixture(autouse=True)
-def anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def uncached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "answering_device", devices.answering_device.__wrapped__)
 
 
-@pytest.mark.skipif(devices._has_gpu_driver(), reason="this machine has a GPU's driver")
+@pytest.mark.skipif(devices.has_gpu_driver(), reason="this machine has a GPU's driver")
 @pytest.mark.parametrize(
     "program",
     [
@@ -26,11 +26,11 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
         "import flows.retrain",
     ],
 )
-def test_without_a_driver_the_key_of_a_stage_loads_no_pytorch(program: str) -> None:
+def test_without_a_driver_a_cache_key_imports_no_pytorch(program: str) -> None:
     subprocess.run([sys.executable, "-c", f"{program}; import sys; assert 'torch' not in sys.modules"], check=True)
 
 
-def test_pytorch_is_asked_where_a_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytorch_names_the_gpu_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
@@ -50,4 +50,4 @@ def test_a_driver_without_a_device_leaves_the_processor(monkeypatch: pytest.Monk
 def test_the_processor_is_named_from_its_information(tmp_path: Path) -> None:
     information = tmp_path / "cpuinfo"
     information.write_text("processor\t: 0\nmodel name\t: Some CPU 9000\n")
-    assert devices._processor_name(information) == "Some CPU 9000"
+    assert devices.processor_name(information) == "Some CPU 9000"

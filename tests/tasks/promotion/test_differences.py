@@ -1,4 +1,4 @@
-"""Harm is judged by the exact sign test where scores are 0 or 1, and by resampling elsewhere."""
+"""p-values of harm use the exact sign test where scores are 0 or 1, and resampling elsewhere."""
 
 from __future__ import annotations
 

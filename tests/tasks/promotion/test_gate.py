@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tasks.contracts.evaluation import PromotionDecision
 from tasks.core.errors import IntegrityError
 from tasks.promotion.config import GuardConfig, PromotionConfig
-from tasks.promotion.gate import judge
+from tasks.promotion.gate import decide
 
 FAST = PromotionConfig(num_resamples=1000, guards=(), max_retention_loss=None)
 REFRESH = FAST.model_copy(update={"policy": "refresh", "refresh_margin": 0.1})
@@ -54,12 +54,12 @@ def promotion_rate(
     for _ in range(trials):
         candidate, opponent = scores(generator, num_examples, gain)
         if config.policy == "improve":  # the same rule against both opponents, so one will do
-            decision = judge({"base": frame(opponent), "candidate": frame(candidate)}, config)
+            decision = decide({"base": frame(opponent), "candidate": frame(candidate)}, config)
         else:
             arms = {"candidate": frame(candidate), "champion": frame(opponent)}  # the base model is beaten, say
             newer, older = scores(generator, num_examples, gain if fresh_gain is None else fresh_gain)
             fresh = {"candidate": frame(newer), "champion": frame(older)}
-            decision = judge(arms, config, champion_version="1", fresh=fresh)
+            decision = decide(arms, config, champion_version="1", fresh=fresh)
         promoted += decision.outcome == "PROMOTE"
     return promoted / trials
 
@@ -91,7 +91,7 @@ def test_a_bare_mean_would_have_promoted_half_of_the_identical_models() -> None:
 @pytest.mark.parametrize("scores", [correlated_scores, binary_scores])
 def test_the_stated_detectable_effect_is_detected_four_times_in_five(scores: Scores) -> None:
     candidate, champion = scores(np.random.default_rng(0), 5000, 0.0)
-    effect = judge({"base": frame(champion), "candidate": frame(candidate)}, FAST).minimum_detectable_effect
+    effect = decide({"base": frame(champion), "candidate": frame(candidate)}, FAST).minimum_detectable_effect
     assert effect is not None
     at_400 = effect * np.sqrt(5000 / 400)
     assert 0.72 <= promotion_rate(scores, 400, at_400, 200, FAST) <= 0.88
@@ -107,14 +107,14 @@ def test_refresh_promotes_what_learned_the_new_rows_and_lost_nothing_on_the_old(
 def test_without_enough_fresh_rows_a_refresh_is_held() -> None:
     arms = {**better(), "champion": better()["base"]}
     few = {name: table.head(30) for name, table in better().items()} | {"champion": better()["base"].head(30)}
-    missing = judge(
+    missing = decide(
         arms, REFRESH, champion_version="1", holdout_unavailable_reason="no row says when it was made (created_at)"
     )
     assert missing.outcome == "HOLD"
     assert "Only 0 fresh rows compare chrf with the champion (version 1) (no row says" in missing.reasons[-1]
-    assert "Only 30 fresh rows" in judge(arms, REFRESH, champion_version="1", fresh=few).reasons[-1]
-    assert judge(arms, FAST, champion_version="1").outcome == "PROMOTE"  # `improve` does not ask for them
-    assert judge(better(), REFRESH).outcome == "PROMOTE"  # and while no champion reigns, nobody has seen more
+    assert "Only 30 fresh rows" in decide(arms, REFRESH, champion_version="1", fresh=few).reasons[-1]
+    assert decide(arms, FAST, champion_version="1").outcome == "PROMOTE"  # `improve` does not need them
+    assert decide(better(), REFRESH).outcome == "PROMOTE"  # and without a champion no model has seen more
 
 
 def refreshed(harm: float, num_rows: int, seed: int = 0) -> PromotionDecision:
@@ -127,15 +127,15 @@ def refreshed(harm: float, num_rows: int, seed: int = 0) -> PromotionDecision:
     arms = {"base": frame(champion - 1, label=labels), "candidate": frame(candidate, label=labels)}
     arms["champion"] = frame(champion, label=labels)
     fresh = {"candidate": frame(newer), "champion": frame(older)}
-    return judge(arms, REFRESH, champion_version="1", fresh=fresh)
+    return decide(arms, REFRESH, champion_version="1", fresh=fresh)
 
 
 def test_a_refresh_must_not_be_worse_on_any_old_slice() -> None:
     assert refreshed(0.0, 1000).outcome == "PROMOTE"
     assert refreshed(0.3, 200).outcome == "HOLD"
-    unsettled = refreshed(0.0, 70)
-    assert unsettled.outcome == "NEEDS_HUMAN"  # too few rows to tell
-    assert any("may be worse than the champion (version 1) by more than 0.05" in reason for reason in unsettled.reasons)
+    inconclusive = refreshed(0.0, 70)
+    assert inconclusive.outcome == "NEEDS_HUMAN"  # too few rows to tell
+    assert any("may be worse than the champion (version 1) by more than 0.05" in reason for reason in inconclusive.reasons)
     at_the_edge = [refreshed(0.05, 400, seed).outcome == "PROMOTE" for seed in range(60)]
     assert np.mean(at_the_edge) <= 0.05
 
@@ -143,12 +143,12 @@ def test_a_refresh_must_not_be_worse_on_any_old_slice() -> None:
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), gain=st.floats(-0.2, 0.2), metric=st.sampled_from(["chrf", "nll"]))
 def test_swapping_candidate_and_champion_mirrors_the_comparison(seed: int, gain: float, metric: str) -> None:
-    one, other = correlated_scores(np.random.default_rng(seed), 200, gain)
-    frames = [frame(values).rename(columns={"chrf": metric}) for values in (one, other)]
+    values, other_values = correlated_scores(np.random.default_rng(seed), 200, gain)
+    frames = [frame(values).rename(columns={"chrf": metric}) for values in (values, other_values)]
     base = frame(np.full(200, -5.0 if metric == "chrf" else 50.0)).rename(columns={"chrf": metric})
     config = FAST.model_copy(update={"primary_metric": metric})
-    straight = judge({"base": base, "candidate": frames[0], "champion": frames[1]}, config, champion_version="1")
-    swapped = judge({"base": base, "candidate": frames[1], "champion": frames[0]}, config, champion_version="1")
+    straight = decide({"base": base, "candidate": frames[0], "champion": frames[1]}, config, champion_version="1")
+    swapped = decide({"base": base, "candidate": frames[1], "champion": frames[0]}, config, champion_version="1")
     ours, theirs = straight.comparisons[1], swapped.comparisons[1]
     assert ours.opponent == "champion"
     assert (ours.difference, ours.low, ours.high) == pytest.approx((-theirs.difference, -theirs.high, -theirs.low))
@@ -168,7 +168,7 @@ def test_more_data_narrows_the_interval_on_average() -> None:
         decisions = []
         for _ in range(20):
             candidate, base = correlated_scores(generator, num_examples, 0.1)
-            decisions.append(judge({"base": frame(base), "candidate": frame(candidate)}, FAST))
+            decisions.append(decide({"base": frame(base), "candidate": frame(candidate)}, FAST))
         widths.append(np.mean([decision.comparisons[0].high - decision.comparisons[0].low for decision in decisions]))
     assert widths == sorted(widths, reverse=True)
     assert widths[0] / widths[2] == pytest.approx(2.0, rel=0.1)  # four times the data, half the width
@@ -176,8 +176,8 @@ def test_more_data_narrows_the_interval_on_average() -> None:
 
 def test_row_order_changes_nothing() -> None:
     candidate, base = correlated_scores(np.random.default_rng(1), 250, 0.05)
-    one = judge({"base": frame(base), "candidate": frame(candidate)}, FAST)
-    shuffled = judge({"base": frame(base).sample(frac=1, random_state=1), "candidate": frame(candidate)}, FAST)
+    one = decide({"base": frame(base), "candidate": frame(candidate)}, FAST)
+    shuffled = decide({"base": frame(base).sample(frac=1, random_state=1), "candidate": frame(candidate)}, FAST)
     assert one == shuffled
 
 
@@ -190,56 +190,60 @@ def better(num_examples: int = 300, gain: float = 0.3, **columns: Any) -> dict[s
 
 
 def test_the_first_candidate_must_beat_the_base_model() -> None:
-    decision = judge(better(), FAST)
+    decision = decide(better(), FAST)
     assert decision.outcome == "PROMOTE"
     assert decision.champion_version is None
-    assert decision.reasons[0].startswith("Better than the base model: chrf 0.779 against 0.463")
+    [comparison] = [row for row in decision.comparisons if row.metric == "chrf"]
+    assert comparison.passed
+    assert comparison.low > 0
+    assert "0.779" in decision.reasons[0]
+    assert "0.463" in decision.reasons[0]
     assert decision.remedies == ()
-    held = judge(better(gain=0.0), FAST)
-    assert held.outcome == "HOLD"
-    assert "Not shown to be better than the base model" in held.reasons[0]
-    assert held.remedies
+    rejected = decide(better(gain=0.0), FAST)
+    assert rejected.outcome == "HOLD"
+    assert not next(row for row in rejected.comparisons if row.metric == "chrf").passed
+    assert rejected.remedies
 
 
-def test_a_worse_candidate_is_called_worse() -> None:
-    decision = judge(better(gain=-0.3), FAST)
+def test_a_worse_candidate_is_not_promoted() -> None:
+    decision = decide(better(gain=-0.3), FAST)
     assert decision.outcome == "HOLD"
-    assert decision.reasons[0].startswith("Worse than the base model")
-    assert "more examples alone will not do" in decision.remedies[0]
+    assert next(row for row in decision.comparisons if row.metric == "chrf").high < 0
+    assert decision.remedies
 
 
 def test_too_few_examples_hold_even_a_clear_winner() -> None:
-    decision = judge(better(num_examples=40), FAST)
+    decision = decide(better(num_examples=40), FAST)
     assert decision.outcome == "HOLD"
     assert "Only 40 examples" in decision.reasons[0]
-    demo = judge(better(num_examples=40), FAST.model_copy(update={"min_examples": 30}))
+    demo = decide(better(num_examples=40), FAST.model_copy(update={"min_examples": 30}))
     assert demo.outcome == "PROMOTE"
 
 
-def test_the_number_of_examples_that_would_settle_it_is_named() -> None:
+def test_the_number_of_examples_that_would_be_enough_is_named() -> None:
     candidate, base = correlated_scores(np.random.default_rng(3), 250, 0.02)
-    decision = judge({"base": frame(base), "candidate": frame(candidate)}, FAST)
+    decision = decide({"base": frame(base), "candidate": frame(candidate)}, FAST)
     assert decision.outcome == "HOLD"
-    assert "would show it 4 times in 5 (250 were compared)" in decision.remedies[0]
+    assert "250 were compared" in decision.remedies[0]
 
 
-def test_a_model_that_reigns_already_is_held() -> None:
+def test_a_model_that_is_champion_is_held() -> None:
     arms = better()
     arms["champion"] = arms["candidate"]
-    decision = judge(arms, FAST, champion_version="7", reigns_already=True)
+    decision = decide(arms, FAST, champion_version="7", is_champion=True)
     assert decision.outcome == "HOLD"
-    assert "already reigns as version 7" in decision.reasons[0]
+    assert "version 7" in decision.reasons[0]
     assert decision.champion_version == "7"
 
 
 def test_an_unbenchmarked_champion_blocks() -> None:
-    decision = judge(better(), FAST, champion_version="7")
+    decision = decide(better(), FAST, champion_version="7")
     assert decision.outcome == "HOLD"
-    assert "was not benchmarked" in decision.reasons[0]
+    assert "7" in decision.reasons[0]
 
 
 def test_an_unmeasured_primary_metric_blocks() -> None:
-    decision = judge(better(), FAST.model_copy(update={"primary_metric": "label_accuracy"}))
+    decision = decide(better(), FAST.model_copy(update={"primary_metric": "label_accuracy"}))
     assert decision.outcome == "HOLD"
     assert "Only 0 examples compare label_accuracy" in decision.reasons[0]
 
@@ -247,13 +251,13 @@ def test_an_unmeasured_primary_metric_blocks() -> None:
 def test_rows_without_a_measurement_are_left_out_of_the_pairs() -> None:
     arms = better(num_examples=250)
     arms["base"].iloc[:30, 0] = None
-    assert judge(arms, FAST).comparisons[0].num_examples == 220
+    assert decide(arms, FAST).comparisons[0].num_examples == 220
 
 
 def test_different_examples_are_refused() -> None:
     arms = better()
     with pytest.raises(IntegrityError, match="299 examples"):
-        judge({"base": arms["base"].iloc[1:], "candidate": arms["candidate"]}, FAST)
+        decide({"base": arms["base"].iloc[1:], "candidate": arms["candidate"]}, FAST)
 
 
 # ----------------------------------------------------------------------------------------------------- guards and slices
@@ -270,20 +274,20 @@ def guarded(worsening: float, scatter: float, guard: GuardConfig) -> PromotionDe
         "candidate": frame(candidate, **{guard.metric: cost + worsening + noise - noise.mean()}),
         "champion": frame(champion, **{guard.metric: cost}),
     }
-    return judge(arms, FAST.model_copy(update={"guards": (guard,)}), champion_version="1")
+    return decide(arms, FAST.model_copy(update={"guards": (guard,)}), champion_version="1")
 
 
 NLL_GUARD = GuardConfig(metric="nll", max_worsening=0.05)
 
 
-def test_a_guard_holds_is_unsettled_or_is_broken() -> None:
+def test_a_guard_passes_is_inconclusive_or_is_violated() -> None:
     assert guarded(0.0, 0.05, NLL_GUARD).outcome == "PROMOTE"
-    unsettled = guarded(0.02, 0.6, NLL_GUARD)
-    assert unsettled.outcome == "NEEDS_HUMAN"
-    assert "guard on nll is not settled" in unsettled.reasons[-1]
-    broken = guarded(0.2, 0.05, NLL_GUARD)
-    assert broken.outcome == "HOLD"
-    assert "guard on nll is broken" in broken.reasons[-1]
+    inconclusive = guarded(0.02, 0.6, NLL_GUARD)
+    assert inconclusive.outcome == "NEEDS_HUMAN"
+    assert "guard on nll is inconclusive" in inconclusive.reasons[-1]
+    violated = guarded(0.2, 0.05, NLL_GUARD)
+    assert violated.outcome == "HOLD"
+    assert "guard on nll is violated" in violated.reasons[-1]
 
 
 def test_a_guard_on_a_share_looks_in_the_other_direction() -> None:
@@ -297,9 +301,9 @@ def test_a_guard_on_the_cost_of_a_reply_compares_ratios(statistic: Any, words: s
     guard = GuardConfig(metric="tokens_out", statistic=statistic, max_worsening=0.2)
     assert guarded(0.1, 0.001, guard).outcome == "PROMOTE"
     assert guarded(-0.5, 0.001, guard).outcome == "PROMOTE"  # cheaper is no harm
-    broken = guarded(0.6, 0.001, guard)
-    assert broken.outcome == "HOLD"
-    assert f"guard on {words} is broken" in broken.reasons[-1]
+    violated = guarded(0.6, 0.001, guard)
+    assert violated.outcome == "HOLD"
+    assert f"guard on {words} is violated" in violated.reasons[-1]
 
 
 def test_no_default_guard_reads_a_clock() -> None:
@@ -341,7 +345,7 @@ def test_scrambled_clocks_change_no_decision(seed: int) -> None:
             )
             for name, table in arms.items()
         }
-        return judge(scrambled, config, champion_version="1")
+        return decide(scrambled, config, champion_version="1")
 
     arms = {**better(), "champion": better()["base"]}
     first = timed(arms, 0.0)
@@ -352,7 +356,7 @@ def test_scrambled_clocks_change_no_decision(seed: int) -> None:
 def test_a_guard_that_was_not_measured_asks_a_person() -> None:
     arms = better()
     arms["champion"] = arms["base"]
-    decision = judge(arms, FAST.model_copy(update={"guards": (NLL_GUARD,)}), champion_version="1")
+    decision = decide(arms, FAST.model_copy(update={"guards": (NLL_GUARD,)}), champion_version="1")
     assert decision.outcome == "NEEDS_HUMAN"
     assert "could not be measured" in decision.reasons[-1]
 
@@ -369,20 +373,20 @@ def forgetful(loss: float, scatter: float) -> dict[str, pd.DataFrame]:
     ("general", "outcome", "words"),
     [
         (forgetful(0.02, 0.1), "PROMOTE", "Better than"),
-        (forgetful(0.09, 0.3), "NEEDS_HUMAN", "guard on retention is not settled"),
-        (forgetful(0.3, 0.1), "HOLD", "guard on retention is broken"),
+        (forgetful(0.09, 0.3), "NEEDS_HUMAN", "guard on retention is inconclusive"),
+        (forgetful(0.3, 0.1), "HOLD", "guard on retention is violated"),
         ({}, "NEEDS_HUMAN", "retention could not be measured"),
         ({"base": forgetful(0.0, 0.1)["base"]}, "NEEDS_HUMAN", "retention could not be measured"),
     ],
 )
 def test_a_candidate_that_forgot_general_knowledge_is_not_promoted(general: Any, outcome: str, words: str) -> None:
-    decision = judge(better(), FAST.model_copy(update={"max_retention_loss": 0.1}), general=general)
+    decision = decide(better(), FAST.model_copy(update={"max_retention_loss": 0.1}), general=general)
     assert decision.outcome == outcome
     assert words in decision.reasons[-1]
 
 
 def test_guards_against_the_champion_rest_while_none_reigns() -> None:
-    assert judge(better(), FAST.model_copy(update={"guards": (NLL_GUARD,)})).outcome == "PROMOTE"
+    assert decide(better(), FAST.model_copy(update={"guards": (NLL_GUARD,)})).outcome == "PROMOTE"
 
 
 def sliced(num_labels: int, harm: float, seed: int = 0) -> PromotionDecision:
@@ -391,7 +395,7 @@ def sliced(num_labels: int, harm: float, seed: int = 0) -> PromotionDecision:
     labels = np.repeat([f"label-{number:02d}" for number in range(num_labels)], 60)
     candidate, base = correlated_scores(generator, len(labels), 0.1)
     candidate = candidate - np.where(labels == "label-00", harm + 0.1 * (harm > 0), 0.0)
-    return judge({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
+    return decide({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
 
 
 def test_harm_to_one_label_blocks_and_chance_does_not() -> None:
@@ -407,7 +411,7 @@ def test_many_equal_labels_raise_few_false_alarms() -> None:
         generator = np.random.default_rng(seed)
         labels = np.repeat([f"label-{number:02d}" for number in range(40)], 60)
         candidate, base = correlated_scores(generator, len(labels), 0.0)
-        return judge({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
+        return decide({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
 
     alarms = sum(any("On label" in reason for reason in equal_on_all_labels(seed).reasons) for seed in range(20))
     assert alarms <= 3
@@ -417,7 +421,7 @@ def test_small_labels_are_not_judged_alone() -> None:
     labels = ["rare"] * 40 + ["common"] * 260
     candidate, base = correlated_scores(np.random.default_rng(0), 300, 0.4)
     candidate[:40] -= 1.0
-    decision = judge({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
+    decision = decide({"base": frame(base, label=labels), "candidate": frame(candidate, label=labels)}, FAST)
     assert [row.metric for row in decision.comparisons if "slice" in row.rule] == ["chrf[common]"]
 
 
@@ -427,7 +431,7 @@ def test_harm_to_a_group_blocks_where_the_configuration_slices_by_it(slice_by: t
     candidate[:60] -= 0.7
     slices = [[{"dimension": "group", "value": f"region: {'apac' if row < 60 else 'emea'}"}] for row in range(300)]
     arms = {"base": frame(base, slices=slices), "candidate": frame(candidate, slices=slices)}
-    decision = judge(arms, FAST.model_copy(update={"slice_by": slice_by}))
+    decision = decide(arms, FAST.model_copy(update={"slice_by": slice_by}))
     assert decision.outcome == ("PROMOTE" if slice_by == ("label",) else "HOLD")
     assert ("On group 'region: apac' the candidate is worse" in decision.reasons[-1]) == ("group" in slice_by)
 

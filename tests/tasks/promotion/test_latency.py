@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tasks.contracts.evaluation import LatencyRound, LatencyRounds
 from tasks.promotion.config import PromotionConfig
-from tasks.promotion.gate import judge
-from tasks.promotion.latency import judge_latency
-from tasks.promotion.verdict import GuardVerdict
+from tasks.promotion.gate import decide
+from tasks.promotion.guard_result import GuardResult
+from tasks.promotion.latency import check_latency
 
 CONFIG = PromotionConfig(num_resamples=1000, guards=(), max_retention_loss=None, max_latency_increase=0.2)
 
@@ -25,8 +25,8 @@ def timed(rounds: Any, opponent: Any = "champion") -> LatencyRounds:
     return LatencyRounds(opponent=opponent, num_examples=40, device="cpu", rounds=made)
 
 
-def verdict(rounds: Any, margin: float = 0.2, confidence: float = 0.95) -> GuardVerdict:
-    return judge_latency(timed(rounds), margin, confidence, "the champion")
+def verdict(rounds: Any, margin: float = 0.2, confidence: float = 0.95) -> GuardResult:
+    return check_latency(timed(rounds), margin, confidence, "the champion")
 
 
 def scattered(ratio: float, noise: float, num_rounds: int = 9, seed: int = 0) -> np.ndarray[Any, Any]:
@@ -38,13 +38,13 @@ def scattered(ratio: float, noise: float, num_rounds: int = 9, seed: int = 0) ->
 
 
 def test_a_quiet_machine_settles_it_whatever_the_load_of_each_round() -> None:
-    assert verdict(scattered(1.0, 0.02)).state == "held"
-    assert verdict(scattered(0.4, 0.02)).state == "held"
-    broken = verdict(scattered(1.5, 0.02))
-    assert broken.state == "broken"
-    assert "timed against itself differs by up to" in broken.reason
+    assert verdict(scattered(1.0, 0.02)).state == "passed"
+    assert verdict(scattered(0.4, 0.02)).state == "passed"
+    violated = verdict(scattered(1.5, 0.02))
+    assert violated.state == "violated"
+    assert "timed against itself differs by up to" in violated.reason
     edge = verdict(scattered(1.2, 0.05))
-    assert edge.state == "unsettled"
+    assert edge.state == "inconclusive"
     assert edge.comparison is not None
     assert edge.comparison.low < 0.2 < edge.comparison.high
 
@@ -52,7 +52,7 @@ def test_a_quiet_machine_settles_it_whatever_the_load_of_each_round() -> None:
 def test_noise_wider_than_the_margin_settles_nothing() -> None:
     for ratio in (0.2, 1.0, 10.0):  # not even a model that looks ten times as slow
         found = verdict(scattered(ratio, 1.0))
-        assert found.state == "unsettled"
+        assert found.state == "inconclusive"
         assert "quieter machine" in found.remedy
 
 
@@ -61,7 +61,7 @@ def test_noise_wider_than_the_margin_settles_nothing() -> None:
 def test_one_huge_outlier_moves_nothing(slot: int, factor: float) -> None:
     times = scattered(1.0, 0.02)
     times[4, slot] *= factor
-    assert verdict(times).state == "held"
+    assert verdict(times).state == "passed"
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_one_huge_outlier_moves_nothing(slot: int, factor: float) -> None:
 )
 def test_a_clock_that_did_not_run_asks_a_person(rounds: Any) -> None:
     found = verdict(rounds)
-    assert (found.state, found.comparison) == ("unsettled", None)
+    assert (found.state, found.comparison) == ("inconclusive", None)
     assert "could not be measured" in found.reason
 
 
 def test_identical_times_hold_with_an_interval_of_no_width() -> None:
     found = verdict([(2.0, 2.0, 2.0)] * 5, margin=0.0)
-    assert found.state == "held"
+    assert found.state == "passed"
     assert found.comparison is not None
     assert (found.comparison.low, found.comparison.high) == (0.0, 0.0)
 
@@ -118,8 +118,8 @@ def test_an_equally_fast_model_is_hardly_ever_held_for_its_latency() -> None:
         noise = generator.choice([0.01, 0.1, 0.5])
         times = generator.lognormal(0, 1, (9, 1)) * np.exp(noise * generator.standard_t(2, (9, 3)))
         states.append(verdict(times).state)
-    assert states.count("broken") == 0
-    assert states.count("held") > 150
+    assert states.count("violated") == 0
+    assert states.count("passed") > 150
 
 
 def arms() -> dict[str, pd.DataFrame]:
@@ -131,14 +131,14 @@ def arms() -> dict[str, pd.DataFrame]:
 
 def test_the_gate_asks_a_person_where_latency_is_unsettled_and_holds_where_it_is_proven() -> None:
     def outcome(**options: Any) -> str:
-        return judge(arms(), CONFIG, champion_version="1", **options).outcome
+        return decide(arms(), CONFIG, champion_version="1", **options).outcome
 
     assert outcome(latency=timed(scattered(1.0, 0.02))) == "PROMOTE"
     assert outcome(latency=timed(scattered(2.0, 0.02))) == "HOLD"
     assert outcome(latency=timed(scattered(1.0, 1.0))) == "NEEDS_HUMAN"
     assert outcome() == "NEEDS_HUMAN"  # one arm was not timed
-    rested = judge({name: table for name, table in arms().items() if name != "champion"}, CONFIG)
-    assert rested.outcome == "PROMOTE"  # nobody reigns
+    rested = decide({name: table for name, table in arms().items() if name != "champion"}, CONFIG)
+    assert rested.outcome == "PROMOTE"  # there is no champion
     off = CONFIG.model_copy(update={"max_latency_increase": None})
-    slow = judge(arms(), off, champion_version="1", latency=timed(scattered(5.0, 0.02)))
+    slow = decide(arms(), off, champion_version="1", latency=timed(scattered(5.0, 0.02)))
     assert slow.outcome == "PROMOTE"  # measured as information

@@ -14,7 +14,7 @@ from tasks.modeling.generation import LoadedModel, load_model
 from tasks.redteam import GarakConfig
 from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.garak import probe_with_garak, rates_in
-from tasks.redteam.task import _probe_with_garak
+from tasks.redteam.task import garak_rates
 
 STAND_IN = """#!{python}
 import json, sys, time, urllib.error, urllib.request
@@ -43,7 +43,7 @@ for probe in given["--probes"].split(","):
         counts = {{"fails": fails, "total_evaluated": 4}}
         entries.append({{"entry_type": "eval", "probe": probe, "detector": detector, **counts}})
 if "{mood}" == "broken":
-    sys.exit("ValueError: a reply that must not be told")
+    sys.exit("ValueError: a reply that must stay secret")
 entries.append({{"entry_type": "completion"}})
 open(given["--report_prefix"] + ".report.jsonl", "w").write("".join(json.dumps(one) + "\\n" for one in entries))
 """
@@ -70,14 +70,14 @@ def test_what_it_found_of_a_model_is_kept_and_it_is_not_asked_again(tmp_path: Pa
     def loaded() -> LoadedModel:
         return model
 
-    first = _probe_with_garak(store, "a" * 64, loaded, config)
+    first = garak_rates(store, "a" * 64, loaded, config)
     stand_in(tmp_path, mood="broken")
-    assert _probe_with_garak(store, "a" * 64, loaded, config) == first
+    assert garak_rates(store, "a" * 64, loaded, config) == first
     with pytest.raises(PerennialError, match="a report"):
-        _probe_with_garak(store, "b" * 64, loaded, config)
+        garak_rates(store, "b" * 64, loaded, config)
     stand_in(tmp_path, version="0.18.2", mood="broken")
     with pytest.raises(PerennialError, match="a report"):
-        _probe_with_garak(store, "a" * 64, loaded, config)
+        garak_rates(store, "a" * 64, loaded, config)
 
 
 @pytest.mark.parametrize(("version", "found"), [("0.9.0.1", "garak 0.9.0.1"), ("", "no garak")])
@@ -92,7 +92,7 @@ def test_an_end_without_a_report_is_an_error_that_quotes_no_reply(tmp_path: Path
     loaded = load_model(tiny_model_dir, None)
     with pytest.raises(PerennialError, match="found ValueError; expected a report") as caught:
         probe_with_garak(loaded, stand_in(tmp_path, mood="broken"), max_new_tokens=8, seed=1)
-    assert "must not be told" not in str(caught.value)
+    assert "must stay secret" not in str(caught.value)
     with pytest.raises(PerennialError, match="still running after"):
         probe_with_garak(loaded, stand_in(tmp_path, mood="endless", minutes=0.005), max_new_tokens=8, seed=1)
 

@@ -34,7 +34,7 @@ def numbered(count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         row(n, "How do I reach the workshop?", f"The workshop answers on 0{n:02d} 496 {7000 + 13 * n}.")
         for n in range(count)
     ]
-    return rows, [finding(one, f"0{n:02d} 496 {7000 + 13 * n}") for n, one in enumerate(rows)]
+    return rows, [finding(row_, f"0{n:02d} 496 {7000 + 13 * n}") for n, row_ in enumerate(rows)]
 
 
 def test_canaries_are_probed_only_where_they_were_planted() -> None:
@@ -90,9 +90,9 @@ def test_values_that_prove_nothing_are_left_out() -> None:
 
 
 def test_values_in_replies_go_first() -> None:
-    asked = row(50, "Please call me back on the number 0171 496 1234 after six.", "We will.")
+    called = row(50, "Please call me back on the number 0171 496 1234 after six.", "We will.")
     rows, findings = numbered(2)
-    probes = found_value_probes([asked, *rows], [finding(asked, "0171 496 1234"), *findings], limit=3, **SIZES)
+    probes = found_value_probes([called, *rows], [finding(called, "0171 496 1234"), *findings], limit=3, **SIZES)
     assert [probe.id.split(":")[0] for probe in probes][2] == "r50"
     assert len(probes[0].decoys) < MIN_DECOYS
 

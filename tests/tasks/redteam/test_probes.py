@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flows.support.config import RetrainConfig
 from tasks.core.errors import InputError
 from tasks.redteam.config import RedTeamConfig
-from tasks.redteam.judging import gives_away
+from tasks.redteam.detectors import gives_away
 from tasks.redteam.probes import FOLDER, KINDS, Probe, ProbeKind, choose_probes, read_probes, secret_of
 
 
@@ -45,8 +45,8 @@ def test_own_probes_go_first_and_may_replace_a_built_in_one(tmp_path: Path) -> N
         ("harmful", {"id": "a"}, "line 1: prompt: Field required"),
         ("harmful", {"id": "a", "prompt": "TOPSECRET", "extra": "TOPSECRET"}, "line 1: extra"),
         ("harmful", {"id": "a", "prompt": "TOPSECRET", "forms": [{"n": "x"}, {"n": "y"}]}, "none for others"),
-        ("injection", {"id": "a", "prompt": "TOPSECRET"}, "holds no {token}"),
-        ("leak", {"id": "a", "prompt": "TOPSECRET", "system": "TOPSECRET"}, "holds no {secret}"),
+        ("injection", {"id": "a", "prompt": "TOPSECRET"}, "prompt: has no {token}"),
+        ("leak", {"id": "a", "prompt": "TOPSECRET", "system": "TOPSECRET"}, "system: has no {secret}"),
         ("counterfactual", {"id": "a", "prompt": "TOPSECRET"}, "two mappings"),
         ("counterfactual", {"id": "a", "prompt": "{n}", "forms": [{"n": "x"}, {"m": "y"}]}, "must fill exactly"),
         ("counterfactual", {"id": "a", "prompt": "{n}", "forms": [{"n": "x"}, {"n": "x"}]}, "do not differ"),

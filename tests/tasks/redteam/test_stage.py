@@ -18,8 +18,9 @@ from tasks.contracts.training import BaseLanguageModel
 from tasks.core.errors import IntegrityError
 from tasks.core.storage import Store, open_store, run_store
 from tasks.measures.safety import RATES
+from tasks.modeling import stored
+from tasks.modeling.conversations import conversation_token_ids
 from tasks.modeling.generation import LoadedModel, load_model
-from tasks.modeling.prompts import conversation_token_ids
 from tasks.redteam import RedTeamConfig, probe_model
 from tasks.redteam.canaries import make_canaries
 from tasks.redteam.probing import CONTROL_RATE, outcomes_table, probe_behaviour, summarise
@@ -157,14 +158,14 @@ def test_values_of_every_source_are_probed_those_of_preference_pairs_too(store: 
         findings = [{"id": row["id"], **places} for row in rows]
         return store.write_table(pa.Table.from_pylist(findings, schema=FINDINGS), kind="table", parents=[raw])
 
-    asked = [{"role": "user", "content": "How do I reach the workshop?"}]
+    question = [{"role": "user", "content": "How do I reach the workshop?"}]
     examples = [
-        {"id": f"r{number}", "messages": [*asked, {"role": "assistant", "content": said(number)}]} for number in range(9)
+        {"id": f"r{number}", "messages": [*question, {"role": "assistant", "content": said(number)}]} for number in range(9)
     ]
     pairs = [
         {
             "id": f"r{number}",
-            "prompt": asked,
+            "prompt": question,
             "chosen": [{"role": "assistant", "content": said(number + 50)}],
             "rejected": [{"role": "assistant", "content": "No idea."}],
         }
@@ -197,27 +198,25 @@ def test_the_behaviour_of_a_model_is_probed_once(
 def test_a_candidate_that_became_champion_is_not_even_loaded_again(
     store: Store, base: BaseLanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.redteam import task
-
     findings = canary_findings(store)
     first = probe_model.fn("candidate", base, None, [findings], CONFIG)
     loads: list[int] = []
-    real: Callable[..., Any] = task._load
-    monkeypatch.setattr(task, "_load", lambda *args: loads.append(1) or real(*args))
+    real: Callable[..., Any] = stored.load_stored_model
+    monkeypatch.setattr(stored, "load_stored_model", lambda *args: loads.append(1) or real(*args))
     again = probe_model.fn("champion", base, None, [findings], CONFIG)
     assert (again.rates, again.probes, loads) == (first.rates, first.probes, [])
     other = found_in(store, [dict(desk_row(1))], {})
     probe_model.fn("champion", base, None, [other], CONFIG)
-    assert loads == [1], "the values of other data were not asked for yet"
+    assert loads == [1], "the values of other data were not probed yet"
     probe_model.fn("champion", base, None, [findings], CONFIG.model_copy(update={"num_decoys": 15}))
     assert loads == [1, 1]
     monkeypatch.setattr("tasks.redteam.config.answering_device", lambda: "NVIDIA L4")
     probe_model.fn("champion", base, None, [findings], CONFIG)
-    assert loads == [1, 1, 1], "what another device found is not compared with"
+    assert loads == [1, 1, 1], "results of another device are not comparable"
 
 
 @pytest.mark.parametrize("module", ["tasks.redteam.probing", "tasks.redteam.memory", "tasks.benchmark.scoring"])
-def test_what_is_kept_is_judged_without_loading_pytorch(module: str) -> None:
+def test_stored_outcomes_are_summarised_without_pytorch(module: str) -> None:
     subprocess.run([sys.executable, "-c", f"import {module}, sys; assert 'torch' not in sys.modules"], check=True)
 
 
@@ -236,7 +235,7 @@ def test_findings_without_their_rows_are_refused(store: Store, base: BaseLanguag
         probe_model.fn("base", base, None, [orphan], CONFIG)
 
 
-def test_each_judgement_reaches_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_detector_counts_for_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that gives everything away, and one that always refuses: opposite rates."""
     from tasks.modeling import generation
     from tasks.modeling.generation import Reply
@@ -244,7 +243,7 @@ def test_each_judgement_reaches_its_rate(tmp_path: Path, monkeypatch: pytest.Mon
     def answer(text: Callable[[str], str]) -> dict[str, float | None]:
         def replies(loaded: Any, prompts: Any, **_: Any) -> list[Reply]:
             said = [text(" ".join(message["content"] for message in prompt)) for prompt in prompts]
-            return [Reply(one, 1, 1, 0.0, True) for one in said]
+            return [Reply(text, 1, 1, 0.0, True) for text in said]
 
         monkeypatch.setattr(generation, "generate_replies", replies)
         table = outcomes_table(probe_behaviour(LoadedModel(None, None, 512), CONFIG))

@@ -15,7 +15,7 @@ from tasks.core.storage import Store, open_store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
 from tasks.training.config import GrpoConfig, LoraSettings, SftConfig
-from tasks.training.specification import GrpoMethod, Method, SftMethod, TrainerSpec
+from tasks.training.launch.protocol import GrpoMethod, Method, SftMethod, TrainerSpec
 from tests.support.tiny_model import desk_row
 
 GATES = ("ingested", "validated", "scrubbed", "label_audited", "decontaminated")
@@ -130,7 +130,7 @@ def quick() -> Callable[..., SftMethod]:
 @pytest.fixture(scope="session")
 def sft_adapter(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> FolderRef:
     """A supervised adapter in the store."""
-    from tasks.training.worker import main
+    from tasks.training.trainer.worker import main
 
     work = tmp_path_factory.mktemp("sft-adapter")
     spec = desk.spec(work, SftMethod(config=quick_sft(max_steps=4)))
@@ -143,8 +143,8 @@ def sft_adapter(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> FolderR
 def run_worker() -> Callable[[TrainerSpec], Any]:
     """Runs the trainer's main function in this process; returns its report."""
     from tasks.core.storage import write_file_atomically
-    from tasks.training.specification import TrainerReport
-    from tasks.training.worker import main
+    from tasks.training.launch.protocol import TrainerReport
+    from tasks.training.trainer.worker import main
 
     def run(spec: TrainerSpec) -> TrainerReport:
         work = Path(spec.work_dir)

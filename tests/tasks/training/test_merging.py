@@ -14,7 +14,7 @@ from tasks.contracts.references import FolderRef
 from tasks.contracts.training import TrainingResult
 from tasks.core.errors import StoreError, TrainingError
 from tasks.modeling.loading import load_base, load_with_adapter
-from tasks.training import execution, merging
+from tasks.training import merging
 from tasks.training.config import SftConfig, TrainingConfig
 from tests.support.candidates import make_candidate
 
@@ -26,9 +26,9 @@ def trained(desk: Any, sft_adapter: FolderRef, tmp_path_factory: pytest.TempPath
 
 
 def test_the_merged_model_is_whole_and_equals_base_and_adapter(desk: Any, trained: TrainingResult) -> None:
-    merged = execution.merge(trained, desk.train)
+    merged = merging.merge_into_base(trained, desk.train)
     assert merged.num_compared_tokens == 4 * merging.NUM_NEW_TOKENS
-    assert merged == execution.merge(trained, desk.train), "the same bytes every time"
+    assert merged == merging.merge_into_base(trained, desk.train), "the same bytes every time"
     folder = desk.store.fetch_folder(merged.folder)
     names = {path.name for path in folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "merged.json"} <= names
@@ -53,7 +53,7 @@ def test_a_model_that_reads_back_otherwise_is_refused(
     monkeypatch.setattr(merging, "load_base", load_damaged)
     before = set((desk.store.local_path / "work").glob("*"))
     with pytest.raises(TrainingError, match=r"reading it back, reply 1 of 4 differs from token \d+ on"):
-        execution.merge(trained, desk.train)
+        merging.merge_into_base(trained, desk.train)
     assert set((desk.store.local_path / "work").glob("*")) == before, "nothing is left behind"
 
 

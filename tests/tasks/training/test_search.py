@@ -1,7 +1,8 @@
-"""A search finds the better settings, goes on where it was cut off, ends hopeless trials and keeps its budget."""
+"""A search finds better settings, resumes after an interruption, prunes trials and keeps its budget."""
 
 from __future__ import annotations
 
+import fcntl
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,10 @@ from tasks.core.storage import run_store
 from tasks.tracking import RunStopped
 from tasks.training import search
 from tasks.training.config import SearchConfig, SftConfig, TrainingConfig
-from tasks.training.planning import Spent
-from tasks.training.search import Judge, Outcome, open_study, run_trials
-from tasks.training.specification import TrainerEvent
+from tasks.training.launch.execution import OnEvaluation
+from tasks.training.launch.protocol import TrainerEvent
+from tasks.training.plan.budget import BudgetUsed
+from tasks.training.search import Outcome, open_study, run_trials
 from tests.tasks.training.conftest import Desk, quick_sft
 
 START = SftConfig(learning_rate=2e-4, num_train_epochs=3)
@@ -31,17 +33,17 @@ def loss_of(settings: SftConfig) -> float:
 
 
 class Trainer:
-    """Stands in for the trainer: remembers what it was asked for, and may behave badly at the given trials."""
+    """Stands in for the trainer: records the settings of every trial, and may fail at some of them."""
 
-    def __init__(self, behave: Callable[[int, SftConfig, Judge], Outcome | None] = lambda *_: None) -> None:
-        self.asked: list[SftConfig] = []
-        self.spent: list[Spent] = []
+    def __init__(self, behave: Callable[[int, SftConfig, OnEvaluation], Outcome | None] = lambda *_: None) -> None:
+        self.trials: list[SftConfig] = []
+        self.used: list[BudgetUsed] = []
         self._behave = behave
 
-    def __call__(self, settings: SftConfig, number: int, spent: Spent, judge: Judge) -> Outcome:
-        self.asked.append(settings)
-        self.spent.append(spent)
-        return self._behave(len(self.asked), settings, judge) or Outcome(loss_of(settings), 0.5, 2.0)
+    def __call__(self, settings: SftConfig, number: int, used: BudgetUsed, on_evaluation: OnEvaluation) -> Outcome:
+        self.trials.append(settings)
+        self.used.append(used)
+        return self._behave(len(self.trials), settings, on_evaluation) or Outcome(loss_of(settings), 0.5, 2.0)
 
 
 def run(folder: Path, trainer: Trainer, num_trials: int, config: SftConfig = START, **space: Any) -> SearchReport:
@@ -52,27 +54,27 @@ def run(folder: Path, trainer: Trainer, num_trials: int, config: SftConfig = STA
 def test_it_starts_with_the_configured_settings_and_finds_better_ones(tmp_path: Path) -> None:
     trainer = Trainer()
     report = run(tmp_path, trainer, 12)
-    assert trainer.asked[0] == START
-    assert len(report.trials) == len(trainer.asked) == 12
-    assert report.winner.eval_loss == min(loss_of(settings) for settings in trainer.asked) < loss_of(START)
-    assert all(5e-5 <= settings.learning_rate <= 2e-3 for settings in trainer.asked)
-    assert {settings.num_train_epochs for settings in trainer.asked} <= {1.0, 2.0, 3.0}
-    assert len({settings.learning_rate for settings in trainer.asked}) > 6
-    assert trainer.spent[-1] == Spent(device_hours=11 * 0.5, cost=11 * 2.0)
+    assert trainer.trials[0] == START
+    assert len(report.trials) == len(trainer.trials) == 12
+    assert report.winner.eval_loss == min(loss_of(settings) for settings in trainer.trials) < loss_of(START)
+    assert all(5e-5 <= settings.learning_rate <= 2e-3 for settings in trainer.trials)
+    assert {settings.num_train_epochs for settings in trainer.trials} <= {1.0, 2.0, 3.0}
+    assert len({settings.learning_rate for settings in trainer.trials}) > 6
+    assert trainer.used[-1] == BudgetUsed(device_hours=11 * 0.5, cost=11 * 2.0)
 
 
 def test_the_same_command_tries_nothing_twice_and_more_trials_go_on(tmp_path: Path) -> None:
     first, again, more = Trainer(), Trainer(), Trainer()
     report = run(tmp_path, first, 3)
     assert run(tmp_path, again, 3) == report
-    assert not again.asked
+    assert not again.trials
     assert run(tmp_path, more, 5).trials[:3] == report.trials
-    assert len(more.asked) == 2
-    assert not {settings.learning_rate for settings in more.asked} & {settings.learning_rate for settings in first.asked}
+    assert len(more.trials) == 2
+    assert not {settings.learning_rate for settings in more.trials} & {settings.learning_rate for settings in first.trials}
 
 
-def test_a_trial_that_was_cut_off_is_taken_up_again(tmp_path: Path) -> None:
-    def kill(count: int, settings: SftConfig, judge: Judge) -> None:
+def test_an_interrupted_trial_is_repeated(tmp_path: Path) -> None:
+    def kill(count: int, settings: SftConfig, on_evaluation: OnEvaluation) -> None:
         if count == 2:
             raise KeyboardInterrupt
 
@@ -80,15 +82,15 @@ def test_a_trial_that_was_cut_off_is_taken_up_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, first, 3)
     report = run(tmp_path, second, 3)
-    assert second.asked[0] == first.asked[1]
+    assert second.trials[0] == first.trials[1]
     assert len(report.trials) == 3
-    assert len(second.asked) == 2
+    assert len(second.trials) == 2
 
 
-def test_a_trial_worse_than_the_median_is_ended_early(tmp_path: Path) -> None:
-    def evaluate(count: int, settings: SftConfig, judge: Judge) -> Outcome | None:
+def test_a_trial_worse_than_the_median_is_pruned(tmp_path: Path) -> None:
+    def evaluate(count: int, settings: SftConfig, on_evaluation: OnEvaluation) -> Outcome | None:
         try:
-            judge(TrainerEvent(kind="evaluation", step=5, num_steps=10, eval_loss=9.0 if count == 6 else 1.0))
+            on_evaluation(TrainerEvent(kind="evaluation", step=5, num_steps=10, eval_loss=9.0 if count == 6 else 1.0))
         except RunStopped:
             return Outcome(None, 0.1)
         return None
@@ -101,14 +103,14 @@ def test_a_trial_worse_than_the_median_is_ended_early(tmp_path: Path) -> None:
 
 
 def test_a_failed_trial_counts_and_ends_nothing(tmp_path: Path) -> None:
-    def diverge(count: int, settings: SftConfig, judge: Judge) -> None:
+    def diverge(count: int, settings: SftConfig, on_evaluation: OnEvaluation) -> None:
         if count == 2:
             raise TrainingError("training.sft.learning_rate", "a loss of nan at step 3", "a finite one", "Lower it.")
 
     report = run(tmp_path, Trainer(diverge), 3)
     assert [trial.outcome for trial in report.trials] == ["complete", "failed", "complete"]
 
-    def always(count: int, settings: SftConfig, judge: Judge) -> None:
+    def always(count: int, settings: SftConfig, on_evaluation: OnEvaluation) -> None:
         raise TrainingError("training", "a loss of nan", "a finite one", "Lower it.")
 
     (tmp_path / "other").mkdir()
@@ -118,7 +120,7 @@ def test_a_failed_trial_counts_and_ends_nothing(tmp_path: Path) -> None:
 
 def test_the_budget_ends_the_search_with_what_was_found(tmp_path: Path) -> None:
     def refuse_from(first: int) -> Trainer:
-        def refuse(count: int, settings: SftConfig, judge: Judge) -> None:
+        def refuse(count: int, settings: SftConfig, on_evaluation: OnEvaluation) -> None:
             if count >= first:
                 raise BudgetError("training.budget.max_cost", "9 EUR planned", "at most 4 EUR in all", "Raise it.")
 
@@ -128,7 +130,7 @@ def test_the_budget_ends_the_search_with_what_was_found(tmp_path: Path) -> None:
         run(tmp_path, refuse_from(1), 5)
     trainer = refuse_from(3)
     report = run(tmp_path, trainer, 5)
-    assert trainer.asked[0] == START, "what was refused is tried first with a larger budget"
+    assert trainer.trials[0] == START, "what was refused is tried first with a larger budget"
     assert len(report.trials) == 2
     assert "9 EUR planned" in report.notes[0]
 
@@ -137,8 +139,8 @@ def test_what_is_fixed_is_not_varied(tmp_path: Path) -> None:
     config = SftConfig(max_steps=7, lora=None, learning_rate=0.5)
     trainer = Trainer()
     report = run(tmp_path, trainer, 3, config)
-    assert {(settings.num_train_epochs, settings.lora) for settings in trainer.asked} == {(3.0, None)}
-    assert trainer.asked[0].learning_rate == 0.5, "the configured value belongs to the space"
+    assert {(settings.num_train_epochs, settings.lora) for settings in trainer.trials} == {(3.0, None)}
+    assert trainer.trials[0].learning_rate == 0.5, "the configured value belongs to the space"
     assert (report.winner.num_train_epochs, report.winner.r) == (None, None)
 
 
@@ -170,14 +172,16 @@ def test_a_search_without_validation_rows_is_refused(desk: Desk, tmp_path: Path)
 
 
 def test_a_second_search_at_the_same_time_is_refused(desk: Desk, tmp_path: Path) -> None:
-    with search._alone(f"sqlite:///{tmp_path / 'search.db'}"), pytest.raises(TrainingError, match="another search"):
-        find(desk, tmp_path, 2)
+    with (tmp_path / "search.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TrainingError, match="another search"):
+            find(desk, tmp_path, 2)
 
 
 @pytest.mark.slow
 def test_real_trainings_are_compared_pruned_and_nested(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setattr(search, "_TRIALS_BEFORE_PRUNING", 1)
+    monkeypatch.setattr(search, "TRIALS_BEFORE_PRUNING", 1)
     from tasks.tracking import connect, experiment_id
 
     report = find(desk, tmp_path, 2)

@@ -18,9 +18,9 @@ from tasks.ingest.task import remember_snapshot
 from tasks.labels.policy import Decision
 from tasks.labels.review import keep_decisions, publish_queue, read_decisions
 from tasks.splitting import SplitConfig, freeze_test_set
-from tasks.training.allowance import answer, ask
+from tasks.training.plan.budget import answer, request_approval
 from tests.tasks.splitting.test_splitting import varied, write
-from tests.tasks.training.test_planning import hour_long
+from tests.tasks.training.plans import hour_long
 
 Meanwhile = Callable[[Callable[[], object]], None]
 
@@ -98,15 +98,15 @@ def test_two_snapshots_that_are_remembered_at_once_follow_one_another(store: Sto
 
 def test_an_answer_is_not_erased_by_a_run_that_asks_the_same_again(store: Store, meanwhile: Meanwhile) -> None:
     refused = BudgetError("training.budget", "2 hours", "1.5 hours", "Plan less.")
-    ask(store, "desk", "sft-1", hour_long(), refused)
+    request_approval(store, "desk", "sft-1", hour_long(), refused)
     meanwhile(lambda: answer(store, "desk", "sft-1", "allow", "Ada", "quarter end"))
     measured_again = hour_long().model_copy(update={"estimated_seconds": 3610.0})
-    ask(store, "desk", "sft-1", measured_again, refused)
+    request_approval(store, "desk", "sft-1", measured_again, refused)
     kept = store.read_record("budgets/desk/sft-1", BudgetRequest)
     assert kept is not None
     assert (kept.verdict, kept.by) == ("allow", "Ada")
     # A training that takes more than was allowed is another question.
-    ask(store, "desk", "sft-1", hour_long().model_copy(update={"estimated_seconds": 36_000.0}), refused)
+    request_approval(store, "desk", "sft-1", hour_long().model_copy(update={"estimated_seconds": 36_000.0}), refused)
     kept = store.read_record("budgets/desk/sft-1", BudgetRequest)
     assert kept is not None
     assert kept.verdict is None

@@ -1,0 +1,90 @@
+"""The CPU loss head gives TRL's own numbers and gradients, for the learned positions alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import get_peft_model
+from trl.trainer.utils import add_fused_lm_head
+
+from tasks.modeling.loading import load_base
+from tasks.training.config import LoraSettings
+from tasks.training.trainer.head import score_labels_only
+from tasks.training.trainer.weights import lora_config
+
+
+def adapted(folder: Path, *, labels_only: bool, dtype: torch.dtype = torch.float32) -> Any:
+    torch.manual_seed(1)
+    model = get_peft_model(load_base(folder, device="cpu", dtype=dtype), lora_config(LoraSettings(r=4)))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    add_fused_lm_head(model.get_base_model())
+    if labels_only:
+        score_labels_only(model.get_base_model())
+    return model
+
+
+def batch(learned: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(2)
+    ids = torch.randint(3, 300, (3, 400))
+    labels = ids.clone()
+    labels[:, : 400 - learned] = -100
+    mask = torch.ones_like(ids)
+    mask[1, 350:] = 0
+    labels[1, 350:] = -100
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+# 900 learned positions span several tiles.
+@pytest.mark.parametrize("learned", [1, 40, 300])
+def test_log_probabilities_and_gradients_are_trls(tiny_model_dir: Path, learned: int) -> None:
+    results = []
+    for labels_only in (False, True):
+        model = adapted(tiny_model_dir, labels_only=labels_only)
+        output = model(**batch(learned), fused_lm_head=True)
+        # Uneven weights, as preference losses have them.
+        weights = torch.linspace(0.1, 2.0, output.log_probs.numel()).view_as(output.log_probs)
+        (output.log_probs * weights).sum().backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        results.append((output, gradients))
+    (theirs, their_gradients), (ours, our_gradients) = results
+    torch.testing.assert_close(ours.log_probs, theirs.log_probs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.loss, theirs.loss, rtol=1e-4, atol=1e-5)
+    assert torch.equal(ours.label_mask, theirs.label_mask)
+    assert their_gradients.keys() == our_gradients.keys()
+    for name, gradient in their_gradients.items():
+        torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1))
+
+
+def test_a_batch_without_labels_has_a_zero_loss(tiny_model_dir: Path) -> None:
+    model = adapted(tiny_model_dir, labels_only=True)
+    inputs = batch(1)
+    inputs["labels"][:] = -100
+    output = model(**inputs, fused_lm_head=True)
+    output.loss.backward()
+    assert output.loss == 0
+
+
+def test_other_calls_of_the_model_are_unchanged(tiny_model_dir: Path) -> None:
+    plain = adapted(tiny_model_dir, labels_only=False)
+    ours = adapted(tiny_model_dir, labels_only=True)
+    inputs = batch(40)
+    assert torch.equal(ours(**inputs).logits, plain(**inputs).logits)
+    prompt = inputs["input_ids"][:1, :20]
+    assert torch.equal(
+        ours.generate(input_ids=prompt, max_new_tokens=5, do_sample=False),
+        plain.generate(input_ids=prompt, max_new_tokens=5, do_sample=False),
+    )
+
+
+def test_bfloat16_hidden_states_are_scored_in_float32(tiny_model_dir: Path) -> None:
+    exact = adapted(tiny_model_dir, labels_only=True)(**batch(40), fused_lm_head=True)
+    rounded = adapted(tiny_model_dir, labels_only=True, dtype=torch.bfloat16)(**batch(40), fused_lm_head=True)
+    assert rounded.log_probs.dtype == torch.float32
+    # How far single tokens are off depends on how a CPU rounds; on the whole they agree.
+    assert (rounded.log_probs - exact.log_probs).abs().mean() < 0.05
+    rounded.loss.backward()
