@@ -35,8 +35,8 @@ SHARD_ROWS = 50_000
 
 def make_rows(count: int) -> Iterator[dict[str, Any]]:
     """Seeded rows; the first ones do not depend on how many follow."""
-    from tasks.pii.canaries import make_canaries
     from tasks.pii.lexicon import read_list
+    from tasks.pii.verify.canaries import make_canaries
 
     rng = random.Random(11)
     words = [word for word in read_list("english_top.txt") if len(word) > 1][:4_000]

@@ -92,7 +92,7 @@ def stock() -> Callable[[Sequence[str]], object]:
 
 def scrubber(mode: str) -> Callable[[Sequence[str]], object]:
     """The scrubber; its memory of segments is emptied for every round."""
-    from tasks.pii.detection import detector_for
+    from tasks.pii.detect.detector import detector_for
 
     policy = Policy(PiiConfig.model_validate({"mode": mode}))
 
@@ -110,7 +110,7 @@ def workers_speedup(num_workers: int, texts: Sequence[str]) -> tuple[float, floa
     as the difference between runs on all of them and on the first half, in which start-up cancels out.
     """
     from tasks.core.rows import MESSAGES_SCHEMA
-    from tasks.pii.detection import detector_for
+    from tasks.pii.detect.detector import detector_for
     from tasks.pii.sharding import scrub_in_processes
 
     rows = [

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
-from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
 
 from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
@@ -21,6 +19,7 @@ from tasks.core.cache_key import cached_measurements, content_of
 from tasks.core.errors import InputError, LineageError
 from tasks.core.progress import StageProgress, report_progress
 from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.secrets import load_secret
 from tasks.core.source_hash import file_of, libraries_of
 from tasks.core.stage import stage_task
 from tasks.core.storage import Store, run_store, sha256_of_file, sha256_of_json
@@ -189,10 +188,7 @@ def _replies(store: Store, arm: ArmScores) -> dict[str, str]:
 
 def _judge_key(config: JudgeConfig) -> str | None:
     """The key, from the Prefect Secret block when one is named, else from the environment."""
-    if config.key_block is not None:
-        secret = Secret.load(config.key_block)
-        return str(secret.get())  # type: ignore[union-attr]
-    return os.environ.get(config.key_env) or None
+    return load_secret("benchmark.judge.key_block", variable=config.key_env, block=config.key_block)
 
 
 def _judgement_line(result: PairwiseJudgeResult) -> str:

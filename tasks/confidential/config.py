@@ -38,7 +38,7 @@ class ConfidentialConfig(FrozenModel):
     """What counts as confidential, and what becomes of a row that holds it."""
 
     action: Literal["quarantine", "drop"] = Field(
-        "quarantine", description="Quarantine keeps a refused row's content for people to look at; drop keeps its id only."
+        "quarantine", description="Quarantine keeps a removed row's content for people to look at; drop keeps its id only."
     )
     secrets: bool = Field(True, description="Look for credentials: vendor keys, private keys, tokens, passwords in prose.")
     disabled_patterns: tuple[str, ...] = Field((), description="Names of built-in secret patterns not to use.")

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.confidential.config import ConfidentialConfig, SecretPattern
-from tasks.confidential.secrets import Pattern, SecretMatcher, built_in_patterns
+from tasks.confidential.rules import SecretRule
+from tasks.confidential.secrets import SecretMatcher, built_in_rules
 from tasks.confidential.terms import Hit, TermMatcher
 from tasks.core.errors import ConfigError
 from tasks.core.quarantine import refusal
@@ -34,10 +35,10 @@ FINDINGS_SCHEMA = pa.schema(
 
 @dataclass
 class Filtered:
-    """What :func:`filter_rows` made of its input; ``findings`` and ``refused`` are rows of their schemas."""
+    """What :func:`filter_rows` made of its input; ``findings`` and ``removed`` are rows of their schemas."""
 
     kept: list[dict[str, Any]] = field(default_factory=list)
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    removed: list[dict[str, Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
 
@@ -54,17 +55,18 @@ class ConfidentialMatcher:
     """
 
     def __init__(self, config: ConfidentialConfig, file_terms: Sequence[str] = ()) -> None:
-        patterns = built_in_patterns() if config.secrets else ()
-        unknown = sorted(set(config.disabled_patterns) - {pattern.name for pattern in built_in_patterns()})
+        rules = built_in_rules()
+        names = {rule.id for rule in rules}
+        unknown = sorted(set(config.disabled_patterns) - names)
         if unknown:
             raise ConfigError(
                 "confidential.disabled_patterns",
                 f"{len(unknown)} of {len(config.disabled_patterns)} names that no pattern has",
-                f"names among {', '.join(pattern.name for pattern in built_in_patterns())}",
+                f"names among {', '.join(sorted(names))}",
                 "Correct or remove them.",
             )
-        chosen = [pattern for pattern in patterns if pattern.name not in config.disabled_patterns]
-        self._secrets = SecretMatcher([*chosen, *(_own(extra) for extra in config.extra_patterns)])
+        chosen = [rule for rule in rules if config.secrets and rule.id not in config.disabled_patterns]
+        self._secrets = SecretMatcher([*chosen, *map(_own, config.extra_patterns)])
         self._terms = TermMatcher([*items_of(config.denied_terms), *file_terms])
 
     def find(self, text: str) -> list[Hit]:
@@ -85,7 +87,7 @@ def filter_rows(
     Args:
         rows: Canonical rows.
         matcher: What is confidential.
-        action: ``quarantine`` keeps the content of a refused row, ``drop`` only its id.
+        action: ``quarantine`` keeps the content of a removed row, ``drop`` only its id.
         max_text_chars: Longer texts are quarantined as ``too_long`` whatever the action: unread is not known to be clean.
     """
     result = Filtered()
@@ -94,21 +96,21 @@ def filter_rows(
         unreadable = next(_unreadable(texts, max_text_chars), None)
         if unreadable is not None:
             name, reason = unreadable
-            result.refused.append(refusal(STAGE, row["id"], reason, row, field=name))
+            result.removed.append(refusal(STAGE, row["id"], reason, row, field=name))
         else:
-            found = [(name, hit) for name, text in texts for hit in matcher.find(text)]
-            for name, hit in found:
+            hits = [(name, hit) for name, text in texts for hit in matcher.find(text)]
+            for name, hit in hits:
                 result.findings.append(
                     {"id": row["id"], "field": name, "start": hit.start, "end": hit.end, "pattern": hit.pattern}
                 )
                 result.hits[hit.pattern] += 1
-            if found:
-                is_secret = any(not hit.pattern.startswith("denied_term_") for _, hit in found)
+            if hits:
+                is_secret = any(not hit.pattern.startswith("denied_term_") for _, hit in hits)
                 reason = "secret" if is_secret else "denied_term"
-                result.refused.append(
-                    refusal(STAGE, row["id"], reason, None, field=found[0][0], disposition="dropped")
+                result.removed.append(
+                    refusal(STAGE, row["id"], reason, None, field=hits[0][0], disposition="dropped")
                     if action == "drop"
-                    else refusal(STAGE, row["id"], reason, row, field=found[0][0])
+                    else refusal(STAGE, row["id"], reason, row, field=hits[0][0])
                 )
             else:
                 result.kept.append(dict(row))
@@ -123,6 +125,6 @@ def _unreadable(texts: Iterable[tuple[str, Any]], max_text_chars: int) -> Iterat
             yield name, "too_long"
 
 
-def _own(extra: SecretPattern) -> Pattern:
-    regex = re.compile(extra.regex, re.IGNORECASE)
-    return Pattern(extra.name, (extra.keyword.lower(),), regex, lookback=1_000_000)
+def _own(extra: SecretPattern) -> SecretRule:
+    pattern = re.compile(extra.regex, re.IGNORECASE)
+    return SecretRule(id=extra.name, keywords=(extra.keyword.lower(),), pattern=pattern, source="configuration")

@@ -45,17 +45,17 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
         for batch in TableRows(store.read_table(dataset)).batches():
             part = filter_rows(batch, matcher, action=config.action, max_text_chars=config.max_text_chars)
             kept.extend(part.kept)
-            result.refused += part.refused
+            result.removed += part.removed
             result.findings += part.findings
             result.hits += part.hits
             num_done += len(batch)
             progress(num_done)
-        progress.finish(f"{num_done - len(result.refused)} rows kept, {len(result.refused)} removed")
-    removed = len(result.refused)
-    if dataset.num_rows and removed / dataset.num_rows > config.max_removed_share:
+        progress.finish(f"{num_done - len(result.removed)} rows kept, {len(result.removed)} removed")
+    num_removed = len(result.removed)
+    if dataset.num_rows and num_removed / dataset.num_rows > config.max_removed_share:
         raise QualityLimitError(
             f"confidential filter on data set {dataset.sha256[:12]}",
-            f"{removed} of {dataset.num_rows} rows with confidential content ({_counts(result.hits)})",
+            f"{num_removed} of {dataset.num_rows} rows with confidential content ({_counts(result.hits)})",
             f"at most {config.max_removed_share:.0%}",
             "Disable the pattern or term that is too broad, or raise confidential.max_removed_share.",
         )
@@ -65,14 +65,16 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
     clean = store.write_table(
         kept.table(), kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "confidential_filtered")
     )
-    logger.info("confidential: %d rows kept, %d removed (%s)", clean.num_rows, removed, _counts(result.hits) or "no hits")
+    logger.info(
+        "confidential: %d rows kept, %d removed (%s)", clean.num_rows, num_removed, _counts(result.hits) or "no hits"
+    )
     report = ConfidentialReport(
         stage=STAGE,
         dataset=clean,
         num_rows_in=dataset.num_rows,
-        quarantine=store.write_refused(result.refused, parents=[dataset], passed=dataset.passed),
-        quarantined=count_reasons(result.refused, "quarantined"),
-        dropped=count_reasons(result.refused, "dropped"),
+        quarantine=store.write_refused(result.removed, parents=[dataset], passed=dataset.passed),
+        quarantined=count_reasons(result.removed, "quarantined"),
+        dropped=count_reasons(result.removed, "dropped"),
         findings=findings,
         hits=dict(sorted(result.hits.items())),
         seconds=time.monotonic() - started,

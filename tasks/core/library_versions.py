@@ -48,7 +48,7 @@ BEHIND: Mapping[str, tuple[str, ...]] = {
 }
 """By distribution: what computes for it."""
 
-_DISTRIBUTIONS = {"ahocorasick": "pyahocorasick", "sklearn": "scikit-learn"}
+_DISTRIBUTIONS = {"ahocorasick": "pyahocorasick", "re2": "google-re2", "sklearn": "scikit-learn", "stdnum": "python-stdnum"}
 """Imported names that are not their distribution's."""
 
 

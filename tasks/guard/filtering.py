@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from tasks.guard.injection import BUILT_IN, find_injections
 from tasks.pii.config import PiiConfig
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import scrub_batch
-from tasks.pii.verification import match_patterns
+from tasks.pii.second_look import match_patterns
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ class Guard:
 
     def __init__(self, policy: GuardPolicy) -> None:
         self._rules = policy.rules
-        self._scrubbing = Policy(policy.pii, os.environ.get(policy.pii.key_env, "").encode() or None)
+        self._scrubbing = Policy(policy.pii, policy.pii.load_key())
         self._matcher = ConfidentialMatcher(policy.confidential, _file_terms(policy))
         self._injection = {name: _compiled(name, pattern) for name, pattern in policy.injection.items()}
 
@@ -133,8 +132,8 @@ class Guard:
             text = record.get("text")
             verdict = self.check(text, direction) if isinstance(text, str) else GuardVerdict("blocked", None, ("no_text",))
             kept = {"id": record["id"]} if _PLAIN_ID.fullmatch(str(record.get("id", ""))) else {}
-            said = {"action": verdict.action, "reasons": verdict.reasons, "text": verdict.text}
-            yield json.dumps({**kept, **said})
+            shown = {"action": verdict.action, "reasons": verdict.reasons, "text": verdict.text}
+            yield json.dumps({**kept, **shown})
 
     def _check(self, text: str, direction: Direction) -> GuardVerdict:
         rules = self._rules
@@ -156,14 +155,13 @@ class Guard:
         scrubbed = scrub_batch([text], self._scrubbing)
         clean = scrubbed.texts[0]
         if clean is None:
-            return GuardVerdict("blocked", None, tuple(refusal.reason for refusal in scrubbed.quarantine))
-        written = [(finding.output_start, finding.output_end) for finding in scrubbed.findings]
-        missed = [f"personal_data:{name}" for _, _, name in match_patterns(clean, written)]
-        found = [f"personal_data:{finding.entity}" for finding in scrubbed.findings if finding.operator != "keep"]
-        reasons = tuple(dict.fromkeys([*found, *missed]))
-        if missed or (found and self._rules.personal_data == "block"):
+            return GuardVerdict("blocked", None, tuple(text.reason for text in scrubbed.quarantine))
+        missed = [f"personal_data:{name}" for _, _, name in match_patterns(clean, scrubbed.replacements.get(0, ()))]
+        masked = [f"personal_data:{finding.entity}" for finding in scrubbed.findings if finding.operator != "keep"]
+        reasons = tuple(dict.fromkeys([*masked, *missed]))
+        if missed or (masked and self._rules.personal_data == "block"):
             return GuardVerdict("blocked", None, reasons)
-        return GuardVerdict("masked" if found else "passed", clean, reasons)
+        return GuardVerdict("masked" if masked else "passed", clean, reasons)
 
 
 def read_policy(path: Path) -> GuardPolicy:
@@ -198,8 +196,8 @@ def _compiled(name: str, pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        found = f"a pattern that does not compile at its character {error.pos}"
-        raise ConfigError(f"injection.{name}", found, "a regular expression", "Mend it in the policy.") from None
+        fault = f"a pattern that does not compile at its character {error.pos}"
+        raise ConfigError(f"injection.{name}", fault, "a regular expression", "Correct it in the policy.") from None
 
 
 def _file_terms(policy: GuardPolicy) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ from pydantic import Field, field_validator
 
 from tasks.contracts.base import FrozenModel
 from tasks.core.library_versions import version_of, versions_behind
+from tasks.core.secrets import id_of_key, load_secret
 from tasks.core.storage import sha256_of_files, sha256_of_json
 from tasks.core.term_lists import Listing
 from tasks.pii.entities import ENTITIES
-from tasks.pii.keys import id_of_key
 
 Mode = Literal["strict", "balanced", "turbo"]
 Replacement = Literal["placeholder", "redact", "mask", "hash", "surrogate"]
@@ -128,9 +128,16 @@ class PiiConfig(FrozenModel):
                 raise ValueError(f"no detector finds the entity named at place {number}; {hint}")
         return operators
 
+    def load_key(self) -> bytes | None:
+        """The key, from ``key_block`` or ``key_env``; None without one.
+
+        Raises:
+            ConfigError: No Secret block has the name in ``key_block``.
+        """
+        secret = load_secret("pii.key_block", variable=self.key_env, block=self.key_block)
+        return secret.encode() if secret else None
+
     def external_fingerprints(self) -> Mapping[str, str]:
         """The id of the key (see :mod:`tasks.core.cache_key`): rows under a rotated key are never given again."""
-        from tasks.pii.task import load_key
-
-        key = load_key(self)
+        key = self.load_key()
         return {"key_id": id_of_key(key)} if key else {}

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from tasks.core.errors import ConfigError
+from tasks.core.secrets import id_of_key
 from tasks.core.source_hash import code_sha256, file_of
 from tasks.core.storage import sha256_of_json
 from tasks.pii.config import OperatorName, PiiConfig
-from tasks.pii.keys import id_of_key
 from tasks.pii.lexicon import lists_sha256
 
 _EXECUTION_FIELDS = {

@@ -15,12 +15,12 @@ from tasks.core.quarantine import refusal
 from tasks.core.rows import Row, iter_texts, replace_texts
 from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
-from tasks.pii.scrubbing import Finding, scrub_batch
-from tasks.pii.verification import ValueIndex, distinctive_value, match_patterns
+from tasks.pii.scrubbing import scrub_batch
+from tasks.pii.second_look import ValueIndex, distinctive_value, match_patterns
 
 STAGE = "scrub"
 SECOND_LOOK = "verifier_hit:"
-"""How the reasons begin for which a row is refused that the detector left something in."""
+"""The first part of the reason with which a row is quarantined that the detector left something in."""
 
 FINDINGS_SCHEMA = pa.schema(
     [
@@ -48,14 +48,14 @@ Spans = dict[tuple[str, str], list[tuple[int, int]]]
 
 @dataclass
 class ScrubbedRows:
-    """What :func:`scrub_rows` made of its input; ``findings`` and ``refused`` are rows of their schemas.
+    """What :func:`scrub_rows` made of its input; ``findings`` and ``quarantined`` are rows of their schemas.
 
     ``values`` holds the distinctive values that were found, as words, for the check of the whole corpus. They are personal
     data: they never leave memory.
     """
 
     kept: list[dict[str, Any]] = field(default_factory=list)
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     values: set[tuple[str, ...]] = field(default_factory=set)
     num_characters: int = 0
@@ -64,7 +64,7 @@ class ScrubbedRows:
     def extend(self, other: ScrubbedRows) -> None:
         """Adds the rows that follow."""
         self.kept += other.kept
-        self.refused += other.refused
+        self.quarantined += other.quarantined
         self.findings += other.findings
         self.values |= other.values
         self.num_characters += other.num_characters
@@ -72,12 +72,12 @@ class ScrubbedRows:
 
 
 def scrub_rows(rows: Sequence[Row], policy: Policy, *, on_progress: OnProgress | None = None) -> ScrubbedRows:
-    """The rows with personal data replaced, in order; a row with any text that cannot be scrubbed is refused whole.
+    """The rows with personal data replaced, in order; a row with any text that cannot be scrubbed is quarantined whole.
 
     Args:
         rows: Canonical rows; ``known_values`` is used and emptied.
         policy: The frozen rules.
-        on_progress: Told after each batch.
+        on_progress: Called after each batch.
     """
     result = ScrubbedRows()
     size = policy.config.batch_size
@@ -99,17 +99,17 @@ def find_common_terms(rows: Sequence[Row], share: float) -> frozenset[str]:
     """
     if not share:
         return frozenset()
-    known = lexicon()
+    words = lexicon()
     counts: Counter[str] = Counter()
     for row in rows:
         texts = " ".join(text for _, text in iter_texts(row) if isinstance(text, str))
-        counts.update({word.lower() for word in _CAPITALISED.findall(texts)} - known.ordinary - known.names)
+        counts.update({word.lower() for word in _CAPITALISED.findall(texts)} - words.ordinary - words.names)
     enough = max(MIN_COMMON_ROWS, share * len(rows))
     return frozenset(word for word, count in counts.items() if count >= enough)
 
 
-def refuse_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) -> None:
-    """Moves to ``refused`` each row in which a value that was surely found in some row still stands.
+def quarantine_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) -> None:
+    """Quarantines each row in which a value that was surely found in some row still stands.
 
     The same detector misses a name in one sentence that it found in another; this is where that shows. Applied to the whole
     corpus at once, so that the outcome does not depend on batches or workers.
@@ -126,7 +126,7 @@ def refuse_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) -> N
             kept.append(row)
         else:
             caught.add(row["id"])
-            result.refused.append(
+            result.quarantined.append(
                 refusal(STAGE, row["id"], f"{SECOND_LOOK}known_elsewhere", originals[row["id"]], field=hit)
             )
     result.kept = kept
@@ -137,10 +137,10 @@ def distinctive_values(findings: Sequence[Mapping[str, Any]], originals: Mapping
     """The values of ``ScrubbedRows.values`` again, from the findings and the rows as they were before."""
     texts: dict[str, dict[str, Any]] = {}
     values = set()
-    for found in findings:
-        fields = texts.setdefault(found["id"], dict(iter_texts(originals[found["id"]])))
-        value = fields[found["field"]][found["start"] : found["end"]]
-        if words := distinctive_value(found["entity"], found["score"], value):
+    for finding in findings:
+        fields = texts.setdefault(finding["id"], dict(iter_texts(originals[finding["id"]])))
+        value = fields[finding["field"]][finding["start"] : finding["end"]]
+        if words := distinctive_value(finding["entity"], finding["score"], value):
             values.add(words)
     return values
 
@@ -163,33 +163,28 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
         records=[number for number, _, _ in fields],
     )
     reasons: dict[int, tuple[str, str]] = {}
-    for refused in scrubbed.quarantine:
-        number, name, _ = fields[refused.text_index]
-        reasons.setdefault(number, (name, refused.reason))
-    by_text: dict[int, list[Finding]] = {}
-    for finding in scrubbed.findings:
-        by_text.setdefault(finding.text_index, []).append(finding)
+    for unread in scrubbed.quarantine:
+        number, name, _ = fields[unread.text_index]
+        reasons.setdefault(number, (name, unread.reason))
+    replacements = scrubbed.replacements
     for index, text in enumerate(scrubbed.texts):
         number, name, _ = fields[index]
         if text is not None and number not in reasons:
-            written = [(finding.output_start, finding.output_end) for finding in by_text.get(index, ())]
-            for _, _, pattern in match_patterns(text, written)[:1]:
+            for _, _, pattern in match_patterns(text, replacements.get(index, ()))[:1]:
                 reasons[number] = (name, f"{SECOND_LOOK}{pattern}")
-    for index, found in by_text.items():
-        number, name, original = fields[index]
+    for finding in scrubbed.findings:
+        number, name, original = fields[finding.text_index]
         if number in reasons:
             continue
-        for finding in found:
-            entry = {key: value for key, value in vars(finding).items() if key != "text_index"}
-            result.findings.append({"id": rows[number]["id"], "field": name, **entry})
-            words = distinctive_value(finding.entity, finding.score, original[finding.start : finding.end])
-            if words:
-                result.values.add(words)
+        entry = {key: value for key, value in vars(finding).items() if key != "text_index"}
+        result.findings.append({"id": rows[number]["id"], "field": name, **entry})
+        if words := distinctive_value(finding.entity, finding.score, original[finding.start : finding.end]):
+            result.values.add(words)
     texts = {(number, name): text for (number, name, _), text in zip(fields, scrubbed.texts, strict=True)}
     for number, row in enumerate(rows):
         if number in reasons:
             name, reason = reasons[number]
-            result.refused.append(refusal(STAGE, row["id"], reason, row, field=name))
+            result.quarantined.append(refusal(STAGE, row["id"], reason, row, field=name))
         else:
             result.kept.append(_with_texts(row, {name: text or "" for (n, name), text in texts.items() if n == number}))
     result.num_characters = scrubbed.stats.num_characters

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tasks.pii.detection import Detector, detector_for
-from tasks.pii.operators import replace_value
+from tasks.pii.detect.detector import Detector, detector_for
 from tasks.pii.policy import Policy
+from tasks.pii.replace.operators import replace_spans
 from tasks.pii.spans import Span
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class QuarantinedText:
     """One text that could not be scrubbed, and why."""
 
     text_index: int
@@ -49,7 +49,7 @@ class ScrubStats:
     """Counts of one batch."""
 
     num_texts: int = 0
-    num_refused: int = 0
+    num_quarantined: int = 0
     num_characters: int = 0
     num_masked_characters: int = 0
     entities: Counter[str] = field(default_factory=Counter)
@@ -60,8 +60,16 @@ class Scrubbed(NamedTuple):
 
     texts: list[str | None]
     findings: list[Finding]
-    quarantine: list[Refusal]
+    quarantine: list[QuarantinedText]
     stats: ScrubStats
+
+    @property
+    def replacements(self) -> dict[int, list[tuple[int, int]]]:
+        """Start and end of what was written into each text, by the text's index."""
+        places: dict[int, list[tuple[int, int]]] = {}
+        for finding in self.findings:
+            places.setdefault(finding.text_index, []).append((finding.output_start, finding.output_end))
+        return places
 
 
 def scrub_batch(
@@ -86,29 +94,30 @@ def scrub_batch(
     groups: dict[int, list[int]] = {}
     for index, record in enumerate(records if records is not None else range(len(texts))):
         groups.setdefault(record, []).append(index)
-    refusals: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for index, text in enumerate(texts):
-        reason = _refuse(text, policy.config.max_text_chars)
+        reason = _unreadable(text, policy.config.max_text_chars)
         if reason is not None:
-            refusals[index] = reason
+            reasons[index] = reason
     detector = detector_for(policy)
-    good = [group for group in groups.values() if not any(index in refusals for index in group)]
+    good = [group for group in groups.values() if not any(index in reasons for index in group)]
     spans: dict[int, list[Span]] = {}
-    _detect(good, texts, values, detector, spans, refusals)
+    _detect(good, texts, values, detector, spans, reasons)
 
     scrubbed: list[str | None] = [None] * len(texts)
     findings: list[Finding] = []
-    stats = ScrubStats(num_texts=len(texts), num_refused=len(texts) - len(spans))
+    stats = ScrubStats(num_texts=len(texts), num_quarantined=len(texts) - len(spans))
     for index in sorted(spans):
         text = str(texts[index])
-        scrubbed[index] = _splice(text, spans[index], policy, index, findings)
+        scrubbed[index], replaced = _replace(text, spans[index], policy, index)
+        findings += replaced
         stats.num_characters += len(text)
         stats.num_masked_characters += sum(span.end - span.start for span in spans[index])
         stats.entities.update(span.entity for span in spans[index])
-    return Scrubbed(scrubbed, findings, [Refusal(index, refusals[index]) for index in sorted(refusals)], stats)
+    return Scrubbed(scrubbed, findings, [QuarantinedText(index, reasons[index]) for index in sorted(reasons)], stats)
 
 
-def _refuse(text: object, max_text_chars: int) -> str | None:
+def _unreadable(text: object, max_text_chars: int) -> str | None:
     if not isinstance(text, str):
         return "not_text"
     if len(text) > max_text_chars:
@@ -127,14 +136,14 @@ def _detect(
     values: Sequence[Sequence[str]],
     detector: Detector,
     spans: dict[int, list[Span]],
-    refusals: dict[int, str],
+    reasons: dict[int, str],
 ) -> None:
-    """Fills ``spans`` for the texts of the groups, or ``refusals`` for those of a group that fails alone."""
+    """Fills ``spans`` for the texts of the groups, or ``reasons`` for those of a group that fails alone."""
     if not groups:
         return
     indices = [index for group in groups for index in group]
     try:
-        found = detector.detect(
+        detected = detector.detect(
             [str(texts[index]) for index in indices],
             [values[index] for index in indices],
             [number for number, group in enumerate(groups) for _ in group],
@@ -142,38 +151,29 @@ def _detect(
     except Exception as error:  # fail closed: whatever went wrong, the record is not let through
         if len(groups) == 1:
             logger.warning("a record could not be scrubbed: %s", type(error).__name__)
-            refusals.update(dict.fromkeys(indices, f"scrub_error:{type(error).__name__}"))
+            reasons.update(dict.fromkeys(indices, f"scrub_error:{type(error).__name__}"))
             return
         half = len(groups) // 2
-        _detect(groups[:half], texts, values, detector, spans, refusals)
-        _detect(groups[half:], texts, values, detector, spans, refusals)
+        _detect(groups[:half], texts, values, detector, spans, reasons)
+        _detect(groups[half:], texts, values, detector, spans, reasons)
     else:
-        spans.update(zip(indices, found, strict=True))
+        spans.update(zip(indices, detected, strict=True))
 
 
-def _splice(text: str, spans: Sequence[Span], policy: Policy, index: int, findings: list[Finding]) -> str:
-    parts: list[str] = []
-    position = length = 0
-    for span in spans:
-        value = text[span.start : span.end]
-        replacement = replace_value(span.entity, value, policy)
-        parts += (text[position : span.start], replacement)
-        length += span.start - position
-        findings.append(
-            Finding(
-                text_index=index,
-                start=span.start,
-                end=span.end,
-                output_start=length,
-                output_end=length + len(replacement),
-                entity=span.entity,
-                score=round(span.score, 4),
-                detector=span.detector,
-                operator=policy.operator_for(span.entity),
-                fingerprint=policy.fingerprint(span.entity, value),
-            )
+def _replace(text: str, spans: Sequence[Span], policy: Policy, index: int) -> tuple[str, list[Finding]]:
+    output, places = replace_spans(text, spans, policy)
+    return output, [
+        Finding(
+            text_index=index,
+            start=span.start,
+            end=span.end,
+            output_start=start,
+            output_end=end,
+            entity=span.entity,
+            score=round(span.score, 4),
+            detector=span.detector,
+            operator=policy.operator_for(span.entity),
+            fingerprint=policy.fingerprint(span.entity, text[span.start : span.end]),
         )
-        length += len(replacement)
-        position = span.end
-    parts.append(text[position:])
-    return "".join(parts)
+        for span, (start, end) in zip(spans, places, strict=True)
+    ]

@@ -58,7 +58,7 @@ def scrub_in_processes(
         schema: Their Arrow schema.
         policy: The frozen rules; its key reaches the workers through their environment.
         num_workers: Processes; with one, no process is started.
-        on_progress: Told as rows are done.
+        on_progress: Called as rows are done.
 
     Raises:
         PerennialError: A worker died.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_TELLING = frozenset(
+_SPECIFIC_ENTITIES = frozenset(
     {
         "CREDIT_CARD",
         "EMAIL_ADDRESS",
@@ -18,7 +18,7 @@ _TELLING = frozenset(
         "US_SSN",
     }
 )
-"""What a known value is called where it is one of these: their surrogates are made so as to reach nobody."""
+"""A known value takes its name from one of these where it is one: their surrogates are made to reach nobody."""
 
 
 @dataclass(frozen=True, order=True)
@@ -36,8 +36,8 @@ def union(spans: Iterable[Span]) -> list[Span]:
     """Disjoint spans that cover every character which any of the given spans covers, in order.
 
     Overlapping spans become one, so that no character that any detector claimed is left over; it takes its entity, score
-    and detector from the best of its parts: the highest score, then the longest, then the first by name. That a value is
-    known tells where it comes from; where a part that holds all of it tells what it is, that names it.
+    and detector from the best of its parts: the highest score, then the longest, then the first by name. A known value is
+    named by the specific entity of a part that holds all of it, if there is one.
     """
     merged: list[Span] = []
     group: list[Span] = []
@@ -57,8 +57,9 @@ def _join(group: list[Span], end: int) -> Span:
     best = min(group, key=_rank)
     entity = best.entity
     if entity == "KNOWN_VALUE":
-        telling = [span for span in group if span.entity in _TELLING and span.start <= best.start and best.end <= span.end]
-        entity = min(telling, key=_rank, default=best).entity
+        specific = [span for span in group if span.entity in _SPECIFIC_ENTITIES]
+        holding = [span for span in specific if span.start <= best.start and best.end <= span.end]
+        entity = min(holding, key=_rank, default=best).entity
     return Span(group[0].start, end, entity, best.score, best.detector)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect.artifacts import create_markdown_artifact
-from prefect.blocks.system import Secret
 from prefect.context import TaskRunContext
 
 from tasks.contracts.measurement import Measurement
@@ -44,18 +42,18 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
     from tasks.pii.policy import Policy
-    from tasks.pii.rows import FINDINGS_SCHEMA, find_common_terms, refuse_known_values
+    from tasks.pii.rows import FINDINGS_SCHEMA, find_common_terms, quarantine_known_values
 
     started, config = time.monotonic(), in_full(config)
     rows = run_store().read_rows(dataset)
-    policy = Policy(config, load_key(config), find_common_terms(rows, config.common_term_share))
+    policy = Policy(config, config.load_key(), find_common_terms(rows, config.common_term_share))
     logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
     with report_progress("scrub", dataset.num_rows) as progress:
         result = _scrub(rows, dataset.kind, policy, config.num_workers, progress)
-        refuse_known_values(result, {row["id"]: row for row in rows})
-        whole = _Joined(kept=RowTable(dataset.kind), refused=result.refused)
+        quarantine_known_values(result, {row["id"]: row for row in rows})
+        whole = _Joined(kept=RowTable(dataset.kind), quarantined=result.quarantined)
         whole.add(result, pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA))
-        return _settled(dataset, whole, policy, progress, started)
+        return _build_report(dataset, whole, policy, progress, started)
 
 
 @stage_task("cut_shards")
@@ -89,14 +87,14 @@ def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig, sto
     from tasks.pii.rows import FINDINGS_SCHEMA
 
     config, store = in_full(config), run_store()
-    policy = Policy(config, load_key(config), frozenset(json.loads(store.read_bytes(common_terms))))
+    policy = Policy(config, config.load_key(), frozenset(json.loads(store.read_bytes(common_terms))))
     num_workers = 1 if config.runner == "ray" else config.num_workers
     with report_progress("scrub_shard", shard.num_rows) as progress:
         result = _scrub(store.read_rows(shard), shard.kind, policy, num_workers, progress)
-        progress.finish(f"{len(result.kept)} rows scrubbed, {len(result.refused)} quarantined")
+        progress.finish(f"{len(result.kept)} rows scrubbed, {len(result.quarantined)} quarantined")
     return ScrubbedShard(
         kept=store.write_rows(result.kept, kind=shard.kind, parents=[shard], passed=shard.passed),
-        refused=store.write_refused(result.refused, parents=[shard], passed=shard.passed),
+        refused=store.write_refused(result.quarantined, parents=[shard], passed=shard.passed),
         findings=store.write_table(
             pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[shard]
         ),
@@ -115,11 +113,11 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
     from tasks.pii.policy import Policy
-    from tasks.pii.rows import FINDINGS_SCHEMA, distinctive_values, refuse_known_values
+    from tasks.pii.rows import FINDINGS_SCHEMA, distinctive_values, quarantine_known_values
 
     started, num_done = time.monotonic(), 0
     config, store = in_full(config), run_store()
-    policy = Policy(config, load_key(config), frozenset(json.loads(store.read_bytes(cut.common_terms))))
+    policy = Policy(config, config.load_key(), frozenset(json.loads(store.read_bytes(cut.common_terms))))
     for number, part in enumerate(parts, start=1):
         if part.policy_sha256 != policy.sha256:
             raise IntegrityError(
@@ -133,35 +131,35 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
     with report_progress("join_shards", dataset.num_rows) as progress:
         # Shard by shard, twice: a value found in the last shard may still stand in the first.
         for shard, part in zip(cut.shards, parts, strict=True):
-            found = store.read_table(part.findings).to_pylist()
-            values |= distinctive_values(found, {row["id"]: row for row in store.read_rows(shard)})
+            findings = store.read_table(part.findings).to_pylist()
+            values |= distinctive_values(findings, {row["id"]: row for row in store.read_rows(shard)})
         caught: list[dict[str, Any]] = []
         for shard, part in zip(cut.shards, parts, strict=True):
             scrubbed = _read_part(store, part)
             scrubbed.values = values
-            num_refused = len(scrubbed.refused)
-            refuse_known_values(scrubbed, {row["id"]: row for row in store.read_rows(shard)})
-            joined.refused += scrubbed.refused[:num_refused]
-            caught += scrubbed.refused[num_refused:]
+            num_quarantined = len(scrubbed.quarantined)
+            quarantine_known_values(scrubbed, {row["id"]: row for row in store.read_rows(shard)})
+            joined.quarantined += scrubbed.quarantined[:num_quarantined]
+            caught += scrubbed.quarantined[num_quarantined:]
             joined.add(scrubbed, pa.Table.from_pylist(scrubbed.findings, schema=FINDINGS_SCHEMA))
             num_done += shard.num_rows
             progress(num_done)
-        joined.refused += caught
-        return _settled(dataset, joined, policy, progress, started)
+        joined.quarantined += caught
+        return _build_report(dataset, joined, policy, progress, started)
 
 
 @dataclass
 class _Joined:
-    """All of a data set's scrubbed rows and findings in Arrow, its refused rows and its counts."""
+    """All of a data set's scrubbed rows and findings in Arrow, its quarantined rows and its counts."""
 
     kept: RowTable
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
     findings: list[pa.Table] = field(default_factory=list)
     num_characters: int = 0
     num_masked_characters: int = 0
 
     def add(self, rows: ScrubbedRows, findings: pa.Table) -> None:
-        """Adds all of some rows but the refused ones."""
+        """Adds all of some rows but the quarantined ones."""
         self.kept.extend(rows.kept)
         self.findings.append(findings)
         self.num_characters += rows.num_characters
@@ -173,7 +171,7 @@ def _read_part(store: Store, part: ScrubbedShard) -> ScrubbedRows:
 
     return ScrubbedRows(
         kept=store.read_rows(part.kept),
-        refused=store.read_rows(part.refused) if part.refused else [],
+        quarantined=store.read_rows(part.refused) if part.refused else [],
         findings=store.read_table(part.findings).to_pylist(),
         num_characters=part.num_characters,
         num_masked_characters=part.num_masked_characters,
@@ -187,33 +185,38 @@ def _scrub(rows: list[dict[str, Any]], kind: str, policy: Policy, num_workers: i
     return scrub_in_processes(rows, SCHEMAS[kind], policy, workers, on_progress=progress)
 
 
-def _settled(dataset: DatasetRef, result: _Joined, policy: Policy, progress: StageProgress, started: float) -> ScrubReport:
+def _build_report(
+    dataset: DatasetRef, result: _Joined, policy: Policy, progress: StageProgress, started: float
+) -> ScrubReport:
     """The report of rows that were checked against the values found in all others."""
     from tasks.pii.rows import STAGE
 
     store, config = run_store(), policy.config
-    progress.finish(f"{dataset.num_rows - len(result.refused)} rows scrubbed, {len(result.refused)} quarantined")
-    if dataset.num_rows and len(result.refused) / dataset.num_rows > config.max_quarantined_share:
+    progress.finish(f"{dataset.num_rows - len(result.quarantined)} rows scrubbed, {len(result.quarantined)} quarantined")
+    if dataset.num_rows and len(result.quarantined) / dataset.num_rows > config.max_quarantined_share:
         raise QualityLimitError(
             f"scrubbing of data set {dataset.sha256[:12]}",
-            f"{len(result.refused)} of {dataset.num_rows} rows that cannot be scrubbed",
+            f"{len(result.quarantined)} of {dataset.num_rows} rows that cannot be scrubbed",
             f"at most {config.max_quarantined_share:.0%}",
             "Look at the reasons in the quarantine, or raise pii.max_quarantined_share.",
         )
-    found = pa.concat_tables(result.findings)
-    findings = store.write_table(found, kind="table", parents=[dataset])
-    entities = {count["values"]: count["counts"] for count in pc.value_counts(found["entity"]).to_pylist()}
+    table = pa.concat_tables(result.findings)
+    findings = store.write_table(table, kind="table", parents=[dataset])
+    entities = {count["values"]: count["counts"] for count in pc.value_counts(table["entity"]).to_pylist()}
     kept = store.write_table(result.kept.table(), kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "scrubbed"))
     share = result.num_masked_characters / result.num_characters if result.num_characters else 0.0
     logger.info(
-        "scrub: %d rows scrubbed, %d values replaced, %d quarantined", kept.num_rows, findings.num_rows, len(result.refused)
+        "scrub: %d rows scrubbed, %d values replaced, %d quarantined",
+        kept.num_rows,
+        findings.num_rows,
+        len(result.quarantined),
     )
     report = ScrubReport(
         stage=STAGE,
         dataset=kept,
         num_rows_in=dataset.num_rows,
-        quarantine=store.write_refused(result.refused, parents=[dataset], passed=dataset.passed),
-        quarantined=count_reasons(result.refused, "quarantined"),
+        quarantine=store.write_refused(result.quarantined, parents=[dataset], passed=dataset.passed),
+        quarantined=count_reasons(result.quarantined, "quarantined"),
         findings=findings,
         entities=dict(sorted(entities.items())),
         policy_sha256=policy.sha256,
@@ -238,15 +241,22 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
     Raises:
         ScrubVerificationError: Canary recall is below its gate, or an independent reader found a value.
     """
-    from tasks.pii.leaks import find_leaks
     from tasks.pii.policy import Policy
     from tasks.pii.rows import SECOND_LOOK, output_spans
-    from tasks.pii.verification import measure_canaries, sample_rows
+    from tasks.pii.scrubbing import scrub_batch
+    from tasks.pii.verify.evidence import ScrubbedText, measure_canaries, sample_rows
+    from tasks.pii.verify.leaks import find_leaks
 
     config, store = in_full(config), run_store()
     rules = config.verification
+    policy = Policy(config, config.load_key())
+
+    def scrub_texts(texts: list[str]) -> list[ScrubbedText]:
+        result = scrub_batch(texts, policy)
+        return [(text, result.replacements.get(index, ())) for index, text in enumerate(result.texts)]
+
     with report_progress("verify_scrub", scrubbed.dataset.num_rows) as progress:
-        recall, by_entity = measure_canaries(Policy(config, load_key(config)), rules.num_canaries, rules.seed)
+        recall, by_entity = measure_canaries(scrub_texts, rules.num_canaries, rules.seed)
         rows = TableRows(store.read_table(scrubbed.dataset))
         kept = [entity for entity, operator in config.operators.items() if operator == "keep"]
         spans = output_spans(store.read_table(scrubbed.findings).to_pylist())
@@ -284,14 +294,6 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
             "the rows above as a scrubber fault.",
         )
     return verification
-
-
-def load_key(config: PiiConfig) -> bytes | None:
-    """The key, from the Prefect Secret block when one is named, else from the environment; None without one."""
-    if config.key_block is not None:
-        secret = Secret.load(config.key_block)
-        return str(secret.get()).encode()  # type: ignore[union-attr]
-    return os.environ.get(config.key_env, "").encode() or None
 
 
 def _scrub_page(report: ScrubReport) -> str:

@@ -16,7 +16,7 @@ from tasks import pii
 from tasks.contracts.preparation import ScrubReport
 from tasks.contracts.references import DatasetRef
 from tasks.core.storage import open_store
-from tasks.pii.canaries import make_canaries
+from tasks.pii.verify.canaries import make_canaries
 
 WHOLE = pii.PiiConfig(mode="turbo", max_quarantined_share=1.0)
 

@@ -130,10 +130,10 @@ def test_rows_are_split_by_policy_and_nothing_is_said_of_values() -> None:
     kept = filter_rows(rows, matcher, max_text_chars=1000)
     dropped = filter_rows(rows, matcher, action="drop", max_text_chars=1000)
     assert [each["id"] for each in kept.kept] == ["a"]
-    assert count_reasons(kept.refused, "quarantined") == {"secret": 1, "denied_term": 1, "too_long": 1}
-    assert "hunter2" in kept.refused[0]["content"]
-    assert [(each["disposition"], each["content"]) for each in dropped.refused[:2]] == [("dropped", None)] * 2
-    assert dropped.refused[2]["disposition"] == "quarantined"
+    assert count_reasons(kept.removed, "quarantined") == {"secret": 1, "denied_term": 1, "too_long": 1}
+    assert "hunter2" in kept.removed[0]["content"]
+    assert [(each["disposition"], each["content"]) for each in dropped.removed[:2]] == [("dropped", None)] * 2
+    assert dropped.removed[2]["disposition"] == "quarantined"
     assert "hunter2" not in str(kept.findings)
     assert "luefinch" not in str(kept.findings)
 

@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.blocks.system import Secret
+from prefect.testing.utilities import prefect_test_harness
 
 from tasks.confidential import ConfidentialConfig
 from tasks.core.errors import ConfigError, InputError
 from tasks.guard import GuardRulesConfig
 from tasks.guard.filtering import Guard, GuardPolicy, read_policy
 from tasks.pii import PiiConfig
+from tasks.pii.policy import Policy
+from tasks.pii.scrubbing import scrub_batch
 
 PII = PiiConfig(mode="turbo")
 CARD, MAIL = "4111 1111 1111 1111", "ann.lee@example.org"
@@ -194,6 +198,18 @@ def test_a_file_that_is_no_policy_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"rules\.max_chars") as caught:
         read_policy(path)
     assert "CARD" not in str(caught.value)
+
+
+def test_the_key_comes_from_the_block_that_the_policy_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PERENNIAL_PII_KEY", raising=False)
+    config = PiiConfig(mode="turbo", operator="hash", key_block="guard-key")
+    policy = GuardPolicy.of(GuardRulesConfig(), config, ConfidentialConfig())
+    with prefect_test_harness():
+        with pytest.raises(ConfigError, match=r"pii\.key_block: .*does not exist"):
+            Guard(policy)
+        Secret(value="a key in a block").save("guard-key")
+        masked = Guard(policy).check(MAIL, "output")
+    assert masked.text == scrub_batch([MAIL], Policy(config, b"a key in a block")).texts[0]
 
 
 def test_a_keyed_operator_without_its_key_stops_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from tasks.modeling.resolution import resolve
 from tasks.modeling.weights import check_weights
 from tasks.monitoring.comparing import embed
 from tasks.pii.config import NerConfig
-from tasks.pii.ner import load_names
+from tasks.pii.detect.ner import load_names
 
 
 class Command:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
-from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 
 from tasks.contracts.references import DatasetRef
 from tasks.core.cache_key import content_of
@@ -23,13 +21,12 @@ from tasks.core.errors import (
 from tasks.core.rows import MESSAGES_SCHEMA, rows_to_table
 from tasks.core.storage import open_store, run_store
 from tasks.pii import NerConfig, PiiConfig, VerificationConfig, scrub, verify_scrub
-from tasks.pii.canaries import make_canaries
-from tasks.pii.ner import load_names, pieces
+from tasks.pii.detect.ner import load_names, pieces
 from tasks.pii.policy import Policy
-from tasks.pii.recognizers import AddressRecognizer, IdentifierRecognizer, NameRecognizer
 from tasks.pii.rows import scrub_rows
 from tasks.pii.sharding import num_useful_workers, scrub_in_processes
 from tasks.pii.task import cut_shards, join_shards, scrub_shard
+from tasks.pii.verify.canaries import make_canaries
 
 TURBO = PiiConfig(mode="turbo")
 
@@ -133,7 +130,7 @@ def test_a_value_that_both_looks_miss_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, entity: str
 ) -> None:
     """The gate can fail: with the detector and the patterns blind, the independent readers alone find it."""
-    monkeypatch.setattr("tasks.pii.detection.Detector._rules", lambda self, reading: [])
+    monkeypatch.setattr("tasks.pii.detect.detector.Detector._apply_rules", lambda self, text: [])
     monkeypatch.setattr("tasks.pii.rows.match_patterns", lambda text, written: [])
     only = {**row("r7", text), "context": None}
     ref = open_store(tmp_path / "store").write_rows([only], kind="messages")
@@ -163,10 +160,10 @@ def test_the_batch_size_changes_nothing(batch_size: int) -> None:
 def test_the_number_of_processes_changes_nothing(operator: str) -> None:
     config = PiiConfig.model_validate({"operator": operator})
     policy = Policy(config, key=b"key", common_terms=frozenset({"zorbatron"}))
-    told: list[tuple[int, int]] = []
-    several = scrub_in_processes(rows(), MESSAGES_SCHEMA, policy, 3, on_progress=lambda *done: told.append(done))
+    progress: list[tuple[int, int]] = []
+    several = scrub_in_processes(rows(), MESSAGES_SCHEMA, policy, 3, on_progress=lambda *done: progress.append(done))
     assert vars(several) == vars(scrub_rows(rows(), policy))
-    assert told[-1] == (63, 63)
+    assert progress[-1] == (63, 63)
 
 
 def test_processes_are_used_only_where_they_pay() -> None:
@@ -174,40 +171,6 @@ def test_processes_are_used_only_where_they_pay() -> None:
     assert num_useful_workers(small, 0) == 1
     assert num_useful_workers(small, 8) == 1
     assert num_useful_workers(small * 10, 8) == 8
-
-
-class _NoEngine(NlpEngine):
-    """An NLP engine that does nothing, since the own recognizers need none."""
-
-    def load(self) -> None: ...
-
-    def is_loaded(self) -> bool:
-        return True
-
-    def process_text(self, text: str, language: str) -> NlpArtifacts:
-        return NlpArtifacts([], [], [], [], self, language)
-
-    def process_batch(self, texts: Any, language: str, **kwargs: Any) -> Any:
-        return ((text, self.process_text(text, language)) for text in texts)
-
-    def is_stopword(self, word: str, language: str) -> bool:
-        return False
-
-    def is_punct(self, word: str, language: str) -> bool:
-        return False
-
-    def get_supported_entities(self) -> list[str]:
-        return []
-
-    def get_supported_languages(self) -> list[str]:
-        return ["en"]
-
-
-def test_own_recognizers_work_in_an_ordinary_analyzer() -> None:
-    registry = RecognizerRegistry([NameRecognizer(strict=False), AddressRecognizer(), IdentifierRecognizer()])
-    engine = AnalyzerEngine(registry=registry, nlp_engine=_NoEngine(), supported_languages=["en"])
-    found = engine.analyze("Priya moved to 12 Rosewood Gardens, Leeds; phone 0113 496 0000", "en")
-    assert {each.entity_type for each in found} == {"PERSON", "STREET_ADDRESS", "PHONE_NUMBER"}
 
 
 def test_a_missing_model_or_package_is_named() -> None:

@@ -1,4 +1,4 @@
-"""The verification finds what is left, keeps its hands off what the scrubber wrote, and fails the run when it must."""
+"""The second look finds what is left and keeps its hands off what the scrubber wrote."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import pytest
 
 from tasks.pii.config import PiiConfig
 from tasks.pii.policy import Policy
-from tasks.pii.rows import find_common_terms, refuse_known_values, scrub_rows
-from tasks.pii.verification import (
+from tasks.pii.rows import find_common_terms, quarantine_known_values, scrub_rows
+from tasks.pii.second_look import (
     ValueIndex,
     distinctive_value,
     match_patterns,
-    measure_canaries,
-    sample_rows,
 )
 
 
@@ -43,29 +41,12 @@ def test_patterns_check_digits(text: str) -> None:
     assert match_patterns(text, ()) == []
 
 
-def test_canary_recall_falls_when_something_is_kept(turbo: Policy) -> None:
-    recall, counts = measure_canaries(turbo, 200, seed=1)
-    assert recall.value is not None
-    assert recall.low is not None
-    assert recall.low < recall.value
-    assert recall.value > 0.95
-    assert sum(planted for planted, _ in counts.values()) == 200
-    lax = Policy(PiiConfig(mode="turbo", operators={"EMAIL_ADDRESS": "keep"}))
-    assert measure_canaries(lax, 200, seed=1)[1]["EMAIL_ADDRESS"][1] > 0
-
-
-def test_surrogates_do_not_count_as_leaks() -> None:
-    recall, _ = measure_canaries(Policy(PiiConfig(mode="turbo", operator="surrogate"), key=b"k"), 200, seed=1)
-    assert recall.value is not None
-    assert recall.value > 0.95
-
-
 def test_a_value_found_in_one_row_is_looked_for_in_all(turbo: Policy) -> None:
     rows = [row("a", "my name is Tarjanne Wexelblatt"), row("b", "tarjanne wexelblatt left"), row("c", "all is well")]
     result = scrub_rows(rows, turbo)
-    refuse_known_values(result, {str(each["id"]): each for each in rows})
+    quarantine_known_values(result, {str(each["id"]): each for each in rows})
     assert [each["id"] for each in result.kept] == ["a", "c"]
-    assert [(each["id"], each["reason"]) for each in result.refused] == [("b", "verifier_hit:known_elsewhere")]
+    assert [(each["id"], each["reason"]) for each in result.quarantined] == [("b", "verifier_hit:known_elsewhere")]
 
 
 def test_only_distinctive_values_are_looked_for() -> None:
@@ -86,9 +67,3 @@ def test_frequent_unknown_words_name_products_and_names_never_do() -> None:
     policy = Policy(PiiConfig(mode="turbo"), common_terms=frozenset({"zorbatron"}))
     kept = scrub_rows([row("a", "The Zorbatron of Siobhan."), row("b", "My name is Zorbatron.")], policy).kept
     assert [each["messages"][0]["content"] for each in kept] == ["The Zorbatron of <PERSON>.", "My name is <PERSON>."]
-
-
-def test_the_sample_depends_on_the_rows_alone() -> None:
-    rows = [row(str(number), "x") for number in range(50)]
-    assert sample_rows(rows, 5, 1) == sample_rows(rows[::-1], 5, 1)
-    assert len(sample_rows(rows, 500, 1)) == 50

@@ -17,6 +17,8 @@ import hmac
 import re
 from collections.abc import Callable
 
+from stdnum import luhn
+
 from tasks.pii.lexicon import lexicon, read_list, vocabulary
 
 _PART = re.compile(r"[^\W_]*\d[^\W_]*|[^\W\d_]+")
@@ -71,8 +73,7 @@ def _name_part(part: str, key: bytes) -> str:
     if len(part) == 1:
         made = _LETTERS[stream.below(26)]
         return made.upper() if part.isupper() else made
-    known = lexicon()
-    names = read_list("surrogate_first_names.txt" if lower in known.first else "surrogate_last_names.txt")
+    names = read_list("surrogate_first_names.txt" if lower in lexicon().first else "surrogate_last_names.txt")
     made = names[stream.below(len(names))]
     while made.lower() == lower:
         made = names[stream.below(len(names))]
@@ -93,7 +94,7 @@ def _phone(value: str, key: bytes) -> str:
 def _card(value: str, key: bytes) -> str:
     made = _same_shape(value, key, "card")
     places = [place for place, character in enumerate(made) if character.isdigit()]
-    if places and _luhn("".join(made[place] for place in places)):
+    if places and luhn.is_valid("".join(made[place] for place in places)):
         last = places[-1]
         made = f"{made[:last]}{(int(made[last]) + 1) % 10}{made[last + 1 :]}"
     return made
@@ -150,14 +151,6 @@ def _same_shape(value: str, key: bytes, purpose: str) -> str:
         else:
             made.append(character)
     return "".join(made)
-
-
-def _luhn(digits: str) -> bool:
-    total = 0
-    for position, digit in enumerate(reversed(digits)):
-        doubled = int(digit) * (2 if position % 2 else 1)
-        total += doubled - 9 if doubled > 9 else doubled
-    return total % 10 == 0
 
 
 _MAKERS: dict[str, Callable[[str, bytes], str]] = {

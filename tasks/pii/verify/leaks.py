@@ -1,6 +1,6 @@
 """Readers that take no part in scrubbing and look at its result: what they find was missed by everything before.
 
-The scrubber's detector and the patterns that quarantine what it left (:mod:`tasks.pii.verification`) cannot be counted as
+The scrubber's detector and the patterns that quarantine what it left (:mod:`tasks.pii.second_look`) cannot be counted as
 evidence about the rows they let through: by construction they find nothing there. These readers share no code with either.
 They take a text apart at its spaces, where neither looks, and know a network address by the standard library and a phone
 number by Google's library of numbering plans.
@@ -48,11 +48,11 @@ def find_leaks(rows: Iterable[Row], outputs: OutputSpans, allowed: Collection[st
     leaks = []
     for row in rows:
         for field, text in iter_texts(row):
-            written = outputs.get((row["id"], field), ())
+            replacements = outputs.get((row["id"], field), ())
             for start, end, entity in sorted(set(read_values(text))):
-                is_written = any(first < end and start < last for first, last in written)
+                is_replacement = any(first < end and start < last for first, last in replacements)
                 value = text[start:end].casefold()
-                if not is_written and not any(term in value for term in terms):
+                if not is_replacement and not any(term in value for term in terms):
                     leaks.append(Leak(str(row["id"]), field, start, end, entity))
     return leaks
 

@@ -37,7 +37,7 @@ _LABELS: Mapping[str, str] = {
     "STREET ADDRESS": "STREET_ADDRESS",
     "USERNAME": "USERNAME",
 }
-"""The usual labels of NER models (OntoNotes, CoNLL 2003) and the ones that GLiNER is asked for, as entities."""
+"""The usual labels of NER models (OntoNotes, CoNLL 2003) and the labels given to GLiNER, as entities."""
 _GLINER_LABELS = ("person", "location", "street address", "organization", "username")
 _USUAL_TOKENS = 512
 _PIECE_WORDS, _OVERLAP_WORDS = 150, 20
@@ -114,7 +114,7 @@ class TransformersNames:
 
 
 class GlinerNames:
-    """A GLiNER model, asked for people, places, addresses and user names."""
+    """A GLiNER model that looks for people, places, addresses and user names."""
 
     def __init__(self, config: NerConfig) -> None:
         try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from stdnum import iban, luhn
+
 _FIRST = (
     "Maria Tobias Aisha Kenji Olga Liam Priya Mateus Ingrid Chidi Sofia Pawel Noor Mei Andrés Zoë Björn Fatima "
     "Kwame Élodie Mark Grace Rose Hunter Amber Jack Olive Ivy"
@@ -163,13 +165,8 @@ def _numerals(count: int, source: random.Random) -> str:
 
 def _with_luhn(prefix: str, length: int, source: random.Random) -> str:
     digits = prefix + _numerals(length - len(prefix) - 1, source)
-    total = 0
-    for position, digit in enumerate(reversed(digits)):
-        doubled = int(digit) * (2 if position % 2 == 0 else 1)
-        total += doubled - 9 if doubled > 9 else doubled
-    return digits + str(-total % 10)
+    return f"{digits}{luhn.calc_check_digit(digits)}"
 
 
 def _with_iban_check(country: str, account: str) -> str:
-    letters = "".join(str(ord(letter) - 55) for letter in country)
-    return f"{country}{98 - int(account + letters + '00') % 97:02d}{account}"
+    return f"{country}{iban.calc_check_digits(f'{country}00{account}')}{account}"

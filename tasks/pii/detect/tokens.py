@@ -1,4 +1,4 @@
-"""A text as the detectors read it: look-alike characters made plain, and its words with their places.
+"""A text as the recognizers see it: look-alike characters made plain, and its words with their places.
 
 Everything keeps a way back to the original: the plain copy has the same length, or, where invisible characters had to be
 dropped or escapes were undone, a table of places.
@@ -23,6 +23,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
 _CONTRACTED = ("'s", "'m", "'ll", "'re", "'ve", "'d")
 _ODD = re.compile(r"[^\t\n\r\x20-\x7e\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]")
 """Anything but plain ASCII and accented Latin letters."""
+_DIGIT = re.compile(r"\d")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PLAIN = {
     "‘": "'", "’": "'", "‛": "'", "′": "'", "ʼ": "'", "`": "'", "´": "'",
@@ -141,11 +142,11 @@ class Token:
         self.is_number = head.isdigit()
 
 
-class Reading:
-    """A plain text with its tokens; made once per text and shared by all own recognizers."""
+class TokenizedText:
+    """A plain text with its tokens; made once per text and shared by all of the project's own recognizers."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.plain = text
         self.lexicon: Lexicon = lexicon()
 
     @cached_property
@@ -153,20 +154,30 @@ class Reading:
         """Words and numbers in order."""
         tokens = []
         position = 0
-        text = self.text
-        for match in _WORD.finditer(text):
+        plain = self.plain
+        for match in _WORD.finditer(plain):
             start = match.start()
-            tokens.append(Token(start, match.group(), text[position:start]))
+            tokens.append(Token(start, match.group(), plain[position:start]))
             position = match.end()
         return tokens
 
     @cached_property
+    def token_at(self) -> dict[int, int]:
+        """The index of the token that starts at a place."""
+        return {token.start: index for index, token in enumerate(self.tokens)}
+
+    @cached_property
+    def num_digits(self) -> int:
+        """How many digits the text has."""
+        return len(_DIGIT.findall(self.plain))
+
+    @cached_property
     def lower(self) -> str:
         """The text in lower case, of the same length."""
-        lowered = self.text.lower()
-        if len(lowered) == len(self.text):
+        lowered = self.plain.lower()
+        if len(lowered) == len(self.plain):
             return lowered
-        return "".join(low if len(low := character.lower()) == 1 else character for character in self.text)
+        return "".join(low if len(low := character.lower()) == 1 else character for character in self.plain)
 
     @cached_property
     def signs(self) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.pii.canaries import make_canaries
-from tasks.pii.leaks import find_leaks, read_values
+from tasks.pii.verify.canaries import make_canaries
+from tasks.pii.verify.leaks import find_leaks, read_values
 
 
 def row(text: str) -> dict[str, object]:
@@ -44,7 +44,7 @@ def test_what_is_no_value_is_left(text: str) -> None:
 
 def test_the_readers_find_what_people_write() -> None:
     """Canaries are made by another module: every e-mail and network address in them is read."""
-    canaries = [one for one in make_canaries(2000, 3) if one.entity in ("EMAIL_ADDRESS", "IP_ADDRESS")]
-    missed = [one for one in canaries if one.entity not in {entity for _, _, entity in read_values(one.text)}]
+    canaries = [canary for canary in make_canaries(2000, 3) if canary.entity in ("EMAIL_ADDRESS", "IP_ADDRESS")]
+    missed = [canary for canary in canaries if canary.entity not in {entity for _, _, entity in read_values(canary.text)}]
     assert len(canaries) > 200
     assert not missed

@@ -1,0 +1,1 @@
+"""Replacement: what stands in the text where personal data stood."""
