@@ -28,7 +28,8 @@ from rensa import RMinHashDeduplicator
 from rich.console import Console
 from rich.table import Table
 
-from tasks.text.similarity import SHINGLE_CHARS, near_clusters, placeholder_view, text_key
+from tasks.text.near_duplicates import SHINGLE_CHARS, near_clusters
+from tasks.text.normalization import exact_key, placeholder_view
 
 EDITS = (1, 2, 4)
 TARGETS = {1: 0.99, 2: 0.95}
@@ -95,7 +96,7 @@ def peer_flags(texts: Sequence[str]) -> list[bool]:
 def measure(console: Console, count: int) -> None:
     rng = random.Random(7)
     texts, planted = with_copies(make_records(round(count * 0.94), rng), round(count * 0.02), rng)
-    keys, exact_seconds = timed(lambda: [text_key(text) for text in texts])
+    keys, exact_seconds = timed(lambda: [exact_key(text) for text in texts])
     views, view_seconds = timed(lambda: [placeholder_view(text) for text in texts])
     clusters, near_seconds = timed(lambda: near_clusters(views, THRESHOLD))
     kept, peer_seconds = timed(lambda: peer_flags(texts))

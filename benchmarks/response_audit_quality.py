@@ -27,7 +27,7 @@ from sklearn.metrics import average_precision_score
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tasks.labels.config import LabelAuditConfig
-from tasks.labels.replies import Thresholds, judge_replies
+from tasks.labels.replies import Thresholds, detect_reply_faults
 from tasks.labels.vectors import Vectorizer, choose_vectorizer
 from tests.support.public_data import ALPACA, public_data
 
@@ -99,7 +99,7 @@ def plant(replies: list[str], share: float, seed: int) -> tuple[list[str], np.nd
 
 def measure(prompts: list[str], replies: list[str], kinds: np.ndarray, vectorizer: Vectorizer, seed: int) -> list[float]:
     started = time.process_time()
-    found = judge_replies(prompts, replies, vectorizer.unit_vectors, num_folds=5, seed=seed)
+    found = detect_reply_faults(prompts, replies, vectorizer.unit_vectors, num_folds=5, seed=seed)
     seconds = time.process_time() - started
     suspicion, bad, tiers = found.suspicion, kinds != "", Thresholds()
     vectors = vectorizer.unit_vectors([*prompts, *replies])

@@ -1,4 +1,4 @@
-"""The picture: Prefect flows that join the stages of ``tasks`` into one DAG. Start reading at ``flows/retrain.py``."""
+"""Prefect flows: they join the stages of ``tasks`` into one DAG. Start reading at ``flows/retrain.py``."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The same examples and the same attacks for the base model, the candidate, and the champion if there is one."""
+"""Base model, candidate and, if there is one, champion get the same examples and the same attacks."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def benchmark_models(
     attacks: redteam.RedTeamConfig,
     fresh: RecentHoldout | None = None,
 ) -> BenchmarkReport:
-    """Per-example scores of every arm; scores of an arm on the same examples are kept from earlier runs.
+    """Per-example scores of every model; scores of a model on the same examples are reused from earlier runs.
 
-    Latency is timed anew in every run, and only where a guard on it is configured.
+    Latency is measured in every run, and only if a guard on it is configured.
 
     Args:
         store_uri: The store that every reference is resolved in.
@@ -44,31 +44,31 @@ def benchmark_models(
         champion: The current champion, the second opponent, or None.
         frozen: The frozen evaluation set.
         settings: Metrics and generation.
-        findings: What the scrubber replaced in each training source, which no model may know.
+        findings: What the scrubber replaced in each training source; no model may reproduce it.
         attacks: Settings of the red team.
-        fresh: The newest rows, or the reason why there are none.
+        fresh: The newest rows, or the reason for their absence.
     """
     open_store(store_uri)
     newest, on_newest, red_team = fresh.dataset if fresh else None, None, None
-    arms: list[tuple[str, BaseLanguageModel, FolderRef | None]] = [("base", base, None), ("candidate", base, candidate)]
+    models: list[tuple[str, BaseLanguageModel, FolderRef | None]] = [("base", base, None), ("candidate", base, candidate)]
     if champion is not None:
-        arms.append(("champion", champion.base, champion.adapter))
+        models.append(("champion", champion.base, champion.adapter))
     with gpu_slot():
-        scores = tuple(benchmark.score_model(*arm, frozen, settings) for arm in arms)
+        scores = tuple(benchmark.score_model(*model, frozen, settings) for model in models)
         if newest:
-            alone = settings.of_examples_alone()
-            scored = tuple(benchmark.score_model(*arm, newest, alone) for arm in arms)
-            on_newest = FreshScores(dataset=newest, arms=scored)
-        timed = benchmark.time_in_turns(arms, frozen, settings) if settings.latency else None
+            examples_only = settings.of_examples_alone()
+            newest_scores = tuple(benchmark.score_model(*model, newest, examples_only) for model in models)
+            on_newest = FreshScores(dataset=newest, arms=newest_scores)
+        latency = benchmark.time_in_turns(models, frozen, settings) if settings.latency else None
         if attacks.enabled:
-            red_team = RedTeamReport(arms=tuple(redteam.probe_model(*arm, findings, attacks) for arm in arms))
+            red_team = RedTeamReport(arms=tuple(redteam.probe_model(*model, findings, attacks) for model in models))
     report = BenchmarkReport(
         dataset=frozen,
         arms=scores,
         red_team=red_team,
         fresh=on_newest,
         holdout_unavailable_reason=fresh.reason if fresh else "",
-        latency=timed,
+        latency=latency,
     )
-    # The judge model is an endpoint elsewhere; no GPU is held while it works.
+    # The judge model is a remote endpoint; the run holds no GPU while it works.
     return report.model_copy(update={"judgements": benchmark.judge_replies(report, settings)})

@@ -1,4 +1,4 @@
-"""Several sources in one training: each goes through the whole preparation, then they become one data set."""
+"""Mixes several sources into one data set, each after its own preparation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from tasks.core.storage import run_store
 
 
 def mix_sources(examples: PreparedDataset, config: RetrainConfig) -> Mixture:
-    """The prepared examples, with the further sources of ``config.mixture`` where it names any.
+    """The prepared examples, with the further sources of ``config.mixture``, if any.
 
-    The examples were prepared first, so the frozen test set and the fresh one are theirs, and every other source is kept
-    away from them.
+    The frozen and the fresh test set come from the examples; rows of other sources that equal one of theirs are removed.
     """
     leading = MixturePart(name="examples", dataset=examples.dataset, snapshot_sha256=examples.snapshot.dataset.sha256)
     if not config.mixture:

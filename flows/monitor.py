@@ -1,4 +1,4 @@
-"""Looks at a window of production: whether the model is still asked what it learned, and its replies still serve."""
+"""Checks a window of production: drift of the requests from the training rows, and signals of reply quality."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from tasks.contracts.references import DatasetRef
 from tasks.core.errors import ConfigError
 from tasks.core.results import CONTRACTS
 from tasks.core.storage import open_store
-from tasks.core.timestamps import aware
+from tasks.core.timestamps import ensure_utc
 
 
 @flow(name="check-production", flow_run_name=scheduled_run_name("check"), persist_result=True, result_serializer=CONTRACTS)
 def check_production(config: RetrainConfig, until: datetime | None = None) -> CheckOutcome:
-    """The verdict on one window; where the rule says so, an alert that starts the deployment ``retrain-on-alert``.
+    """The verdict on one window; if the alert rule applies, an alert that starts the deployment ``retrain-on-alert``.
 
     Args:
         config: The configuration of the retrain, with its section ``monitoring``.
-        until: End of the window; none: the last full hour, less the delay, before the time the run was scheduled for.
+        until: End of the window; None takes the last full hour before the scheduled time of the run, less the delay.
     """
     config = sent_to_prefect(config)
     settings, store = _monitoring_of(config), open_store(config.store).uri
     start, end = window_of(settings, until or runtime.flow_run.scheduled_start_time)
 
-    # 1. Read: figures of every request, and the texts of a sample, which go through the same stages as training rows.
+    # 1. Read the figures of every request, and the texts of a sample. The texts go through the stages of training rows.
     window = ingest.take_log(settings.log, start, end, store)
     requests = _scrubbed(window, config) if window.dataset.num_rows else None
 
-    # 2. Judge: against the limits, and against the rows that the champion learned from.
-    learned = registry.find_champion_rows(config.registry, store)
-    drift = monitoring.measure_drift(requests, learned, settings.drift)
+    # 2. Evaluate against the limits, and against the rows that the champion was trained on.
+    champion_rows = registry.find_champion_rows(config.registry, store)
+    drift = monitoring.measure_drift(requests, champion_rows, settings.drift)
     check = monitoring.judge_window(config.name, window, drift, settings.signals, settings.alert)
 
-    # 3. Tell: a page, pairs for a person to confirm, a retrain where the rule says so; remembered last.
+    # 3. Report: a page, preference pairs to confirm, a retrain if the alert rule applies. The history is written last.
     pairs = monitoring.collect_pairs(requests, settings.drift.near_duplicate_threshold) if requests else None
     page, record = dossier.write_check(check, drift, window.lines)
     runs, notes = raise_alerts(check, settings.alert.deployment)
@@ -58,15 +58,15 @@ def check_production(config: RetrainConfig, until: datetime | None = None) -> Ch
 
 
 def window_of(settings: MonitoringConfig, until: datetime) -> tuple[datetime, datetime]:
-    """Start and end of the window that a check scheduled for ``until`` looks at; never the time that it happens to run."""
-    # Prefect's times are Pendulum's, which lose a zone that is not Pendulum's in a subtraction.
-    moment = datetime.fromtimestamp(aware(until).timestamp(), UTC)
-    end = (moment - timedelta(minutes=settings.delay_minutes)).replace(minute=0, second=0, microsecond=0)
+    """Start and end of the window of a check that is scheduled for ``until``, whenever it runs."""
+    # Prefect's times are Pendulum's; a subtraction drops a zone that is not Pendulum's.
+    scheduled = datetime.fromtimestamp(ensure_utc(until).timestamp(), UTC)
+    end = (scheduled - timedelta(minutes=settings.delay_minutes)).replace(minute=0, second=0, microsecond=0)
     return end - timedelta(hours=settings.window_hours), end
 
 
 def _scrubbed(window: LogWindow, config: RetrainConfig) -> DatasetRef | None:
-    """The window's conversations as they may be looked at. The limits that stop a training stop no check."""
+    """The window's conversations without personal data. The limits that stop a training do not stop a check."""
     stages = config.prepare
     lenient = {"max_quarantine_share": 1.0, "min_rows": 0, "min_language_share": 0.0, "fail_on_divergence": False}
     validated = validation.validate(window.dataset, stages.validation.model_copy(update=lenient))

@@ -1,4 +1,4 @@
-"""An alert becomes a retrain, if the model's policy says so: the same DAG, on the rows up to the alerted window."""
+"""Starts a retrain for an alert if the model's policy allows it: the same DAG, on the rows up to the alerted window."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def _run_name() -> str:
 
 
 def reason_of_alert(alert: Alert) -> str:
-    """What goes on record as the reason of the retrain: which alert, on what, from whom, about which time."""
+    """The recorded reason of the retrain: alert, signal, sender and window."""
     window = f"{alert.window_start:%Y-%m-%d %H:%M} to {alert.window_end:%Y-%m-%d %H:%M} UTC"
-    what = f"Alert {alert.name} on {alert.signal}, sent by {alert.sender} as {alert.fingerprint}, about {window}."
-    return cut(what, _REASON_CHARACTERS)
+    reason = f"Alert {alert.name} on {alert.signal}, sent by {alert.sender} as {alert.fingerprint}, about {window}."
+    return cut(reason, _REASON_CHARACTERS)
 
 
 @flow(
@@ -43,11 +43,11 @@ def reason_of_alert(alert: Alert) -> str:
     on_crashed=[cancel_children],
 )
 def retrain_on_alert(config: RetrainConfig, alert: Alert, policy: alerts.AlertPolicy = _DEFAULT_POLICY) -> AlertOutcome:
-    """The decision on an alert and, where it is yes, the retrain's outcome. "No" is a normal, explained end.
+    """The decision on an alert and, if it is accepted, the retrain's outcome. A rejection is a normal, explained end.
 
     Args:
-        config: The whole configuration of the retrain, as the quarterly run has it.
-        alert: What fired; the alert bridge fills it in.
+        config: The whole configuration of the retrain, as for the quarterly run.
+        alert: The alert that fired; the alert bridge sends it.
         policy: When an alert becomes a retrain.
     """
     config = sent_to_prefect(config)

@@ -1,4 +1,4 @@
-"""From raw rows to rows that may be trained on: the data half of the DAG, once for examples, once for preference pairs."""
+"""The data half of the DAG: raw rows become training rows. It runs once for examples and once for preference pairs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.core.term_lists import by_reference
 
 
 def _run_name() -> str:
-    """``prepare-<model>-<source>-…``: a retrain prepares its examples, pairs and further sources in runs that look alike."""
+    """``prepare-<model>-<source>-…``; the source tells the preparations of one retrain apart."""
     source, benchmark = (runtime.flow_run.parameters[name] for name in ("source", "benchmark"))
     return unique(f"prepare-{benchmark}-{PurePosixPath(source.path).stem}")
 
@@ -31,15 +31,15 @@ def prepare_dataset(
     fresh: RecentHoldout | None = None,
     series: str | None = None,
 ) -> PreparedDataset:
-    """The prepared rows of one source, with the report of every stage they went through.
+    """The prepared rows of one source, with the report of each stage.
 
     Args:
         source: Where the raw rows are and how to read them.
         settings: One section per stage.
         store_uri: The store that everything is written to.
-        benchmark: Name of the frozen test set that must never be trained on.
-        fresh: The examples' fresh set, which no other source may hold either; None for the examples, which it is taken from.
-        series: Name of the snapshots that follow each other; None for that of the benchmark.
+        benchmark: Name of the frozen test set, whose rows are never trained on.
+        fresh: The fresh test set of the examples, removed from every other source; None for the examples themselves.
+        series: Name of the series of snapshots; None takes the name of the benchmark.
     """
     settings = by_reference(settings, open_store(store_uri))
     series = series or benchmark

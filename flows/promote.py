@@ -1,6 +1,6 @@
-"""From a decision to the registry: register the candidate, promote, ask a person or hold, write the dossier.
+"""Applies a decision: registers the candidate, promotes it, requests approval or holds, and writes the dossier.
 
-As a deployment of its own it may wait for a person for days, and no GPU waits with it.
+As its own deployment it may wait days for an approval; no GPU is held meanwhile.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tasks.core.results import CONTRACTS
 def promote_candidate(
     store_uri: str, findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
 ) -> RetrainOutcome:
-    """The outcome of a run; when the decision says no, that is recorded and no alias moves.
+    """The outcome of a run; a rejected candidate is recorded and no alias moves.
 
-    A question to a person stands in the registry and in the dossier before anyone waits for its answer.
+    An approval request is written to the registry and the dossier before the run waits for the answer.
 
     Args:
-        store_uri: The store that the run wrote to; where it moved meanwhile, that of its deployment serves.
-        findings: Everything that the run found out, the decision included.
-        registration: How the version is registered, and when a person is asked.
+        store_uri: The store that the run wrote to; if it has moved since, the store of its deployment is used.
+        findings: All results of the run, including the decision.
+        registration: How the version is registered, and when approval is required.
         page: How the dossier is written.
     """
     open_evidence_store(findings, store_uri)
@@ -35,7 +35,7 @@ def promote_candidate(
     written = dossier.write_dossier(evidence, page)
     if approvals.should_wait(record):
         answer = approvals.wait_for_answer(evidence)
-        # The first answer counts, wherever it was given; the record says so where this one came too late.
+        # The first answer counts, wherever it was given; the record says if this one came too late.
         record = registry.answer_approval(registration, candidate, findings.decision.champion_version, answer)
         written = dossier.write_dossier(RunEvidence.of(findings, candidate, record), page, latest=False)
     return RetrainOutcome(run_name=findings.run_name, decision=findings.decision, promotion=record, dossier=written)

@@ -1,4 +1,4 @@
-"""Before training costs anything: whether the base model suffices with another prompt."""
+"""Measures, before training, whether another prompt makes the base model sufficient."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def measure_prompting_baselines(
     settings: prompting.FitConfig,
     scoring: benchmark.BenchmarkConfig,
 ) -> PromptingVerdict:
-    """The verdict on whether to train; the base model's own answers are those that the benchmark needs anyway.
+    """The verdict on whether to train; the benchmark reuses the base model's own replies.
 
     Args:
         store_uri: The store that every reference is resolved in.
         base: The base model.
-        rows: Train and validation rows; examples in a prompt come from the former.
+        rows: Train and validation rows; few-shot examples come from the train rows.
         frozen: The frozen evaluation set.
         settings: Prompts, target, and whether the verdict stops the run.
         scoring: Metrics and generation.

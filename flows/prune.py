@@ -1,4 +1,4 @@
-"""Makes room: old versions, snapshots and work folders that nothing in use and no recent run needs."""
+"""Removes old versions, snapshots and work folders that nothing in use and no recent run needs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tasks.core.results import CONTRACTS
 
 @flow(name="prune", flow_run_name=scheduled_run_name("prune"), persist_result=True, result_serializer=CONTRACTS)
 def prune(config: RetrainConfig, remove: bool = False) -> PruneReport:
-    """What may go, or has gone; never a version with an alias, under rollout or asked about, nor what its lineage needs.
+    """What can be removed, or was; never a version with an alias, a rollout or an open approval request, nor its lineage.
 
     Args:
-        config: The configuration of the retrain; its section `pruning` says what is kept.
+        config: The configuration of the retrain; its section `pruning` defines what is kept.
         remove: False only lists, with sizes.
 
     Raises:
-        RegistryError: It is to remove, and the registry is not the one that the store belongs to.
+        RegistryError: ``remove`` is set, and the registry is not the one that the store belongs to.
     """
     settings = config.pruning
     unknown = registry.check_registry(config.store)
@@ -36,7 +36,7 @@ def prune(config: RetrainConfig, remove: bool = False) -> PruneReport:
         return pruning.find_prunable(config.store, None, settings, unknown)
     old = registry.find_old_versions(config.registry, settings.keep_versions, settings.keep_days)
     if remove:
-        # Versions first, each looked at again: what one that stays after all needs is then not looked for in the store.
+        # Versions first, each checked again: the store then keeps what a version that stays needs.
         old = registry.remove_old_versions(config.registry, old, settings.keep_versions, settings.keep_days)
     found = pruning.find_prunable(config.store, old, settings)
     return pruning.remove_prunable(config.store, found) if remove else found

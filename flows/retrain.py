@@ -1,7 +1,7 @@
-"""The whole job on one page: a snapshot of raw examples becomes an evaluated, registered and explained model version.
+"""The whole pipeline on one page: a snapshot of raw examples becomes an evaluated, registered and documented model version.
 
-Every line is a node of the DAG; each stage's settings are one section of the configuration. A node whose content and code
-have not changed keeps its earlier result, in this run or any other.
+Every call is a node of the DAG; each stage's settings are one section of the configuration. A node whose inputs and code
+have not changed reuses its earlier result, from this run or any other.
 """
 
 from __future__ import annotations
@@ -34,28 +34,27 @@ from tasks.core.storage import open_store
     on_crashed=[cancel_children],
 )
 def retrain(config: RetrainConfig, request: RunRequest | None = None) -> RetrainOutcome:
-    """Retrains one model and promotes the result if it proves better; "no" is a normal, explained outcome.
+    """Retrains one model and promotes the result if it is proven better; "not promoted" is a normal, explained outcome.
 
     Args:
         config: The whole configuration; see docs/configuration.md.
-        request: Why a person or an alert starts the run, and what differs from the configuration this time.
+        request: Why a person or an alert starts the run, and how it differs from the configuration.
     """
     config = as_requested(sent_to_prefect(config), request)
     store = open_store(config.store).uri
 
-    # 1. Prepare: raw rows become rows that may be trained on; what is refused is kept, with its reason.
+    # 1. Prepare: raw rows become training rows; quarantined rows are kept, with their reason.
     examples = prepare_dataset(config.examples, config.prepare, store, config.name)
     preferences = config.preferences
     pairs = prepare_dataset(preferences, config.prepare, store, config.name, examples.fresh) if preferences else None
 
-    # 2. Mix in further sources and split. No near-duplicate cluster stands on both sides; the frozen and fresh test sets
-    #    are already out of both.
+    # 2. Mix in further sources and split. No near-duplicate cluster is on both sides; both exclude the frozen and fresh
+    #    test sets.
     mixture = mix_sources(examples, config)
     rows = splitting.split(mixture.dataset, config.prepare.splitting)
     pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
 
-    # 3. Prompting baselines: does the base model suffice with a prompt, examples or retrieval? Measured before training
-    #    costs anything.
+    # 3. Prompting baselines: does the base model suffice with a prompt, examples or retrieval? Measured before training.
     base = training.resolve_base_model(config.training.base_model, store)
     prompting = on_gpu_pool_if(
         config.fit.enabled,
@@ -84,7 +83,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     )
 
     # 5. Evaluate: base, candidate and champion get the same frozen and fresh examples and the same attacks. The decision
-    #    wants a proven difference.
+    #    requires a proven difference.
     champion = registry.find_champion(config.registry)
     scores = on_gpu_pool(
         benchmark_models,
@@ -100,10 +99,10 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     )
     decision = promotion.decide_promotion(scores, config.promotion, champion)
 
-    # 6. Measure the stages against planted ground truth, where the configuration names one.
-    truth = groundtruth.measure_against_truth(config.truth, examples, pairs)
+    # 6. Measure the stages against planted ground truth, if configured.
+    ground_truth = groundtruth.measure_against_truth(config.truth, examples, pairs)
 
-    # 7. Register, promote, ask or hold, and leave the dossier behind; in a run that may wait, where one is deployed.
+    # 7. Register, then promote, request approval or hold, and write the dossier; in a separate run if one is deployed.
     findings = RunFindings(
         run_name=runtime.flow_run.name or "",
         model_name=config.name,
@@ -121,7 +120,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         merged=trained.merged,
         benchmark=scores,
         decision=decision,
-        truth=truth,
+        truth=ground_truth,
         flow_run_id=runtime.flow_run.id,
         flow_run_url=runtime.flow_run.ui_url,
     )

@@ -1,4 +1,4 @@
-"""The way back: the previous champion becomes champion again, in one step, after a person has seen which one that is."""
+"""Rollback: the previous champion becomes champion again in one step, after a person has confirmed which one that is."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from tasks.core.typed_text import PRINTABLE, REASON_CHARACTERS, Name
 
 
 class RollbackForm(RunInput):
-    """What Prefect's page asks before anything moves."""
+    """The form that confirms a rollback before any alias moves."""
 
-    answer: Literal["roll back", "leave it as it is"] = Field(description="Whether the version named above comes back.")
+    answer: Literal["roll back", "leave it as it is"] = Field(
+        description="Whether the version named above becomes champion again."
+    )
 
 
 @flow(name="rollback", flow_run_name=scheduled_run_name("rollback"), persist_result=True, result_serializer=CONTRACTS)
@@ -28,37 +30,37 @@ def rollback(
     registration: registry.RegistryConfig,
     reason: Annotated[
         str,
-        Field(min_length=3, max_length=REASON_CHARACTERS, pattern=PRINTABLE, description="Why; goes on record."),
+        Field(min_length=3, max_length=REASON_CHARACTERS, pattern=PRINTABLE, description="Why; recorded with the version."),
     ],
-    name: Annotated[Name, Field(description="Who does it; goes on record.")],
+    name: Annotated[Name, Field(description="Who does it; recorded with the version.")],
     shown: RollbackPlan | None = None,
 ) -> PromotionRecord | State[PromotionRecord]:
-    """The record of a rollback; where there is nothing to go back to the run ends at once as cancelled, and says so.
+    """The record of a rollback; without a previous champion the run ends as cancelled and says why.
 
     Args:
         registration: Which registered model.
         reason: Why; kept in the version's tags.
-        name: Who does it, as that person says.
-        shown: What was shown to that person already; None asks in a form, in a run that may wait.
+        name: Who does it, by their own statement.
+        shown: The plan that the person has already seen; None shows it in a form if the run can be suspended.
     """
     plan = shown or registry.find_way_back(registration)
     if isinstance(plan, str):
         return Cancelled(message=f"Nothing was changed. {plan}")
-    get_run_logger().info(sentence_of(plan))
+    get_run_logger().info(describe_plan(plan))
     if shown is None and approvals.can_suspend():
-        lines = [f"## Roll {plan.name} back?", sentence_of(plan), f"{name}: {reason}"]
+        lines = [f"## Roll {plan.name} back?", describe_plan(plan), f"{name}: {reason}"]
         if approvals.wait(RollbackForm, lines, "rollback").answer != "roll back":
             return Cancelled(message="Nothing was changed: it was left as it is.")
     return registry.rollback_champion(registration, reason, name, plan)
 
 
-def sentence_of(plan: RollbackPlan) -> str:
-    """What a rollback would do, in words."""
-    known = [f"found by {plan.returns_run}"] if plan.returns_run else []
-    known += [f"champion since {plan.returns_since}" if plan.rollout else f"last made champion {plan.returns_since}"] * bool(
+def describe_plan(plan: RollbackPlan) -> str:
+    """One sentence that describes a rollback."""
+    facts = [f"found by {plan.returns_run}"] if plan.returns_run else []
+    facts += [f"champion since {plan.returns_since}" if plan.rollout else f"last made champion {plan.returns_since}"] * bool(
         plan.returns_since
     )
-    details = f" ({', '.join(known)})" if known else ""
+    details = f" ({', '.join(facts)})" if facts else ""
     if plan.rollout:
         return (
             f"The rollout of version {plan.leaves} of {plan.name} is aborted; version {plan.returns}{details}, "

@@ -1,4 +1,4 @@
-"""Scrubbing at any size: one stage for what one machine holds well, shards on a task runner for what it does not."""
+"""Scrubs data sets of any size: small ones in one stage, large ones in shards on a task runner."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tasks.core.storage import run_store
 
 
 def scrub_dataset(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
-    """The rows with personal data replaced, the same to the byte whichever way it is done."""
+    """The rows with personal data replaced; the result is byte-identical whether or not it is sharded."""
     if dataset.num_rows <= settings.rows_per_shard:
         return pii.scrub(dataset, settings)
-    return scrub_in_shards.with_options(task_runner=_runner(settings))(dataset, settings)
+    return scrub_in_shards.with_options(task_runner=task_runner(settings))(dataset, settings)
 
 
 @flow(
@@ -32,7 +32,7 @@ def scrub_dataset(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
     flow_run_name=name_of("scrub-{dataset.num_rows}-rows"),
 )
 def scrub_in_shards(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport:
-    """Cuts the data set, scrubs the shards wherever the task runner puts them, and checks them together.
+    """Splits the data set into shards, scrubs them on the task runner, and verifies them together.
 
     A shard that was scrubbed before a crash is not scrubbed again.
 
@@ -47,14 +47,19 @@ def scrub_in_shards(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport
     return pii.join_shards(dataset, cut, parts, settings)
 
 
-def _runner(settings: pii.PiiConfig) -> TaskRunner[Any]:
+def task_runner(settings: pii.PiiConfig) -> TaskRunner[Any]:
+    """The task runner of the shards: threads on this machine, or Ray.
+
+    Raises:
+        MissingDependencyError: Ray is configured, and prefect-ray is not installed.
+    """
     if settings.runner == "local":
-        # One shard at a time: each uses every core by processes of its own.
+        # One shard at a time: each uses every core with its own processes.
         return ThreadPoolTaskRunner(max_workers=1)
     options: dict[str, Any] = {}
     if settings.ray_address is None:
-        # Ray listens on every interface and runs what whoever has its token sends. By default that is one token for all
-        # clusters, in the home folder; here it is this process's own. A dashboard is not needed.
+        # Ray listens on every interface and runs any code sent with its token. By default one token in the home folder
+        # serves all clusters; here each process has its own. A dashboard is not needed.
         options["include_dashboard"] = False
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -1,4 +1,4 @@
-"""Before a retrain: which learning rate, rank and number of epochs suit its rows, found within the budget."""
+"""Searches, within the budget, for the learning rate, rank and number of epochs of a retrain."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tasks.core.storage import open_store
 
 @flow(name="search", persist_result=True, result_serializer=CONTRACTS, flow_run_name=name_of("search-{config.name}"))
 def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchReport:
-    """The trials on the rows that a retrain would train on; preparation is shared with it, so neither does it twice.
+    """The trials on the rows that a retrain would train on; a later retrain reuses the preparation.
 
     Args:
-        config: The whole configuration; ``training.search`` is the space, ``training.budget`` holds for all trials together.
-        num_trials: Trials in all; the same command with more of them goes on.
+        config: The whole configuration; ``training.search`` is the space, ``training.budget`` limits all trials together.
+        num_trials: Total number of trials; a repeated search with a larger number continues the study.
         study_uri: Database that keeps the study, such as ``sqlite:////srv/perennial/search.db``.
     """
     config = sent_to_prefect(config)
@@ -48,7 +48,7 @@ def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchRepo
 
 
 def trial_lines(report: SearchReport) -> list[tuple[str, ...]]:
-    """The trials as aligned columns, the best first; those without a loss last."""
+    """The trials as aligned columns, best first, those without a loss last."""
     head: tuple[str, ...] = ("learning_rate", "epochs", "r", "validation loss", "device-hours")
     ordered = sorted(report.trials, key=lambda trial: (trial.eval_loss is None, trial.eval_loss or 0.0))
     rows: list[tuple[str, ...]] = [
@@ -65,22 +65,22 @@ def trial_lines(report: SearchReport) -> list[tuple[str, ...]]:
 
 
 def check_out(out: Path) -> None:
-    """Refuses a file that exists, before anything is spent.
+    """Rejects an existing output file before the search starts.
 
     Raises:
-        InputError: It exists.
+        InputError: The file exists.
     """
     if out.exists():
         raise InputError(str(out), "a file that exists", "a new file", "Name another, or move it away.")
 
 
 def write_winner(source: Path, out: Path, report: SearchReport) -> None:
-    """Writes the configuration with the best trial's settings in place of its own; comments are not carried over.
+    """Writes the configuration with the settings of the best trial; comments are lost.
 
     Args:
-        source: The configuration searched from.
+        source: The configuration of the search.
         out: The new file.
-        report: What was found.
+        report: The report of the search.
 
     Raises:
         InputError: ``out`` exists.

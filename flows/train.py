@@ -1,4 +1,4 @@
-"""From prepared rows to an adapter: supervised fine-tuning, then preferences and rewards where they are asked for."""
+"""Trains an adapter on prepared rows: supervised fine-tuning, then preferences and rewards if configured."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def train_adapter(
     settings: training.TrainingConfig,
     experiment: str,
 ) -> TrainedModel:
-    """The trained adapter and how it came about; training refuses rows that do not descend from their snapshots.
+    """The trained adapter with its training results; rows that do not descend from their snapshots are rejected.
 
     Args:
         store_uri: The store that every reference is resolved in.
         base: The resolved base model.
-        mixture: Where the SFT rows come from; its snapshots are what they must descend from.
+        mixture: The source of the SFT rows; they must descend from its snapshots.
         rows: SFT rows to train and to validate on.
-        pairs: Where the preference pairs come from, or None.
+        pairs: The source of the preference pairs, or None.
         pair_rows: Preference pairs to train and to validate on, or None.
         settings: The settings of every method, their budget, and whether to merge.
         experiment: MLflow experiment that receives the curves.

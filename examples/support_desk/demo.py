@@ -354,7 +354,7 @@ def typical_answers(record: dict[str, Any], store_uri: str) -> tuple[str, str, s
 def story_cells(record: dict[str, Any]) -> tuple[str, ...]:
     """Decision, version and the primary metric of base, champion and candidate, from a dossier's JSON."""
     from tasks.contracts.run import RunEvidence
-    from tasks.dossier.notation import measured, metric_unit
+    from tasks.dossier.formatting import measured, metric_unit
     from tasks.dossier.verdict import verdict_of
 
     evidence = RunEvidence.model_validate(record)

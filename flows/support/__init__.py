@@ -1,1 +1,1 @@
-"""What the pages call: configuration, GPU pools, approvals, run names, requests."""
+"""Helpers of the flows: configuration, GPU pools, approvals, run names, requests."""

@@ -1,6 +1,6 @@
-"""How a person's word reaches the registry: through the form of a run that waits, or through the command.
+"""Brings a manual approval to the registry, from the form of a suspended run or from the command line.
 
-Both give the same answer to the same question, which stands in the version's tags; the first one counts.
+Both answer the same request, which is kept in the version's tags; the first answer counts.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ Form = TypeVar("Form", bound=RunInput)
 
 
 class ApprovalForm(RunInput):
-    """What Prefect's page asks; the name is the approver's own statement."""
+    """The form in Prefect's UI; the approver states the name."""
 
     answer: Literal["approve", "reject"] = Field(description="Whether the candidate becomes champion.")
     name: Name = Field(description="Who decides.")
-    reason: Reason = Field(description="Why; kept with the version and in the dossier.")
+    reason: Reason = Field(description="Why; recorded with the version and in the dossier.")
 
 
-# ----------------------------------------------------------------------------------------------------- a run that waits
+# ----------------------------------------------------------------------------------------------------- a suspended run
 
 
 def hand_over(
     store_uri: str, findings: RunFindings, registration: registry.RegistryConfig, page: dossier.DossierConfig
 ) -> RetrainOutcome | None:
-    """Starts the deployment ``promote/promote`` and leaves the rest to it; None where there is no such deployment.
+    """Starts the deployment ``promote/promote``, which does the rest; None if there is no such deployment.
 
-    It is no child of this run: a child may not suspend itself, and this run must not wait for a person. The same run,
-    started again after a kill, finds the run that it had started.
+    The new run is no child of this one: a child cannot suspend itself, and this run must not wait for a person. This run,
+    restarted after a kill, finds the run that it had started.
     """
     try:
         with get_client(sync_client=True) as client:
@@ -77,42 +77,41 @@ def hand_over(
 
 
 def should_wait(record: PromotionRecord) -> bool:
-    """Whether this run suspends itself: a person was asked, and the run has a deployment that can go on with it later.
+    """Whether this run suspends itself: an approval request is open, and the run's deployment can resume it.
 
-    After the answer the run starts from its top, with the stages before the question kept: the record still says "asked".
+    A resumed run starts from the top and reuses finished stages, so its record still shows the open request.
     """
     return record.approval is not None and record.approval.verdict is None and can_suspend()
 
 
 def can_suspend() -> bool:
-    """Whether this run has a deployment that can go on with it later, and is no child of another."""
+    """Whether this run has a deployment that can resume it, and is no child of another run."""
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
     return run is not None and run.deployment_id is not None and run.parent_task_run_id is None
 
 
 def wait(form: type[Form], lines: list[str], key: str, seconds: int | None = None) -> Form:
-    """The form as a person filled it in; until then the run is suspended and holds no slot of any pool.
+    """The completed form; until then the run is suspended and holds no slot of any pool.
 
     Args:
-        form: What to ask.
+        form: The form to show.
         lines: Paragraphs in Markdown, shown above the form.
-        key: Names the question within the run.
-        seconds: The run fails after so long; None: Prefect's default.
+        key: Identifies the form within the run.
+        seconds: The run fails after this time; None takes Prefect's default.
     """
-    filled = suspend_flow_run(form.with_initial_data(description="\n\n".join(lines)), timeout=seconds, key=key)
-    return filled
+    return suspend_flow_run(form.with_initial_data(description="\n\n".join(lines)), timeout=seconds, key=key)
 
 
 def wait_for_answer(evidence: RunEvidence) -> registry.Answer:
     """The answer given in the form; until then the run is suspended and holds no slot of any pool."""
     from tasks.dossier.verdict import verdict_of
 
-    asked = evidence.promotion.approval
-    assert asked is not None
+    request = evidence.promotion.approval
+    assert request is not None
     seconds = None
-    if asked.expires_at is not None:
-        left = dt.datetime.fromisoformat(asked.expires_at) - dt.datetime.now(dt.UTC)
+    if request.expires_at is not None:
+        left = dt.datetime.fromisoformat(request.expires_at) - dt.datetime.now(dt.UTC)
         seconds = max(1, int(left.total_seconds()))
     lines = [
         f"## May version {evidence.candidate.version} of {evidence.candidate.name} become champion?",
@@ -124,22 +123,22 @@ def wait_for_answer(evidence: RunEvidence) -> registry.Answer:
 
 
 def answer_on_page(flow_run_id: str) -> registry.Answer | None:
-    """The answer that a person sent with the form of a run, whether or not the run has read it yet."""
+    """The answer in the form of a run, whether or not the run has read it yet."""
     keys = keyset_from_base_key(f"suspended-{_KEY}")
     try:
         with get_client(sync_client=True) as client:
-            sent = client.read_flow_run_input(UUID(flow_run_id), keys["response"])
+            response = client.read_flow_run_input(UUID(flow_run_id), keys["response"])
     except ObjectNotFound:
         return None
     except PrefectHTTPStatusError as error:
         if error.response.status_code == HTTPStatus.NOT_FOUND:
             return None
         raise
-    form = ApprovalForm.model_validate_json(sent)
+    form = ApprovalForm.model_validate_json(response)
     return registry.Answer(verdict=form.answer, name=form.name, reason=form.reason)
 
 
-# ---------------------------------------------------------------------------------------------------------- the command
+# ---------------------------------------------------------------------------------------------------------- the command line
 
 
 def read_answer(verdict: Literal["approve", "reject"], name: str, reason: str) -> registry.Answer:
@@ -158,7 +157,7 @@ def read_answer(verdict: Literal["approve", "reject"], name: str, reason: str) -
 
 
 def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[PromotionRecord, bool]:
-    """Answers the question that a run left open, and writes it into the run's dossier.
+    """Answers the open approval request of a run, and writes the answer into the run's dossier.
 
     Args:
         store_uri: The store that the run wrote to.
@@ -166,13 +165,13 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[Promo
         answer: Approve or reject, by whom and why.
 
     Returns:
-        What became of the candidate, and whether a suspended run goes on with the same answer: it then writes the dossier.
+        The promotion record, and whether a suspended run resumes with the same answer and writes the dossier.
 
     Raises:
-        ClosedQuestionError: The question is not open any more; says who answered first, and how.
+        ClosedQuestionError: The request is closed; the error names who answered first, and how.
         InputError: There is no such run.
-        IntegrityError: The store has lost what the run found; nothing was changed.
-        RegistryError: MLflow refuses or does not answer.
+        IntegrityError: The store has lost evidence of the run; nothing was changed.
+        RegistryError: MLflow rejects the call or does not respond.
     """
     from tasks.dossier.summary import read_record
 
@@ -182,19 +181,19 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[Promo
         {**evidence.settings.get("registry", {}), "model_name": evidence.candidate.name}
     )
     against, run_ids = evidence.decision.champion_version, _waiting_runs(registration, evidence)
-    for earlier in filter(None, map(answer_on_page, run_ids)):  # a form that was sent a moment ago was the first
+    for earlier in filter(None, map(answer_on_page, run_ids)):  # an answer in a form came first
         registry.answer_approval.fn(registration, evidence.candidate, against, earlier)
     record = registry.answer_approval.fn(registration, evidence.candidate, against, answer)
     if record.late is not None:
-        found = describe_approval(record.approval) if record.approval else "no question to a person"
+        found = describe_approval(record.approval) if record.approval else "no approval request"
         raise ClosedQuestionError(
             f"run {run}, version {record.candidate.version} of {record.candidate.name}",
             found.rstrip("."),
-            "an open question",
+            "an open approval request",
             f"The first answer counts, and nothing was changed. In detail: {record.late}",
         )
-    asked = evidence.promotion.approval
-    resumed = asked is not None and asked.flow_run_id is not None and _goes_on(asked.flow_run_id)
+    request = evidence.promotion.approval
+    resumed = request is not None and request.flow_run_id is not None and _will_resume(request.flow_run_id)
     if not resumed:
         page = dossier.DossierConfig.model_validate(evidence.settings.get("dossier", {}))
         dossier.write_dossier.fn(evidence.model_copy(update={"promotion": record}), page, latest=False)
@@ -202,13 +201,13 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer) -> tuple[Promo
 
 
 def _waiting_runs(registration: registry.RegistryConfig, evidence: RunEvidence) -> list[str]:
-    """The flow runs that wait for the answer, where the question is open."""
-    asked = registry.open_question(registration, evidence.candidate)
-    return [one for one in (asked.flow_run_id, *asked.also_waiting) if one] if asked else []
+    """The flow runs that wait for the answer to an open request."""
+    request = registry.pending_approval(registration, evidence.candidate)
+    return [run_id for run_id in (request.flow_run_id, *request.also_waiting) if run_id] if request else []
 
 
-def _goes_on(flow_run_id: str) -> bool:
-    """Whether the run that asked has not ended: it reads the answer in the registry and writes the dossier."""
+def _will_resume(flow_run_id: str) -> bool:
+    """Whether the run of the request has not ended: it reads the answer in the registry and writes the dossier."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(flow_run_id)).state

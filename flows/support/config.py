@@ -1,4 +1,4 @@
-"""Everything a retrain can be told, in one typed tree; each section belongs to the stage that reads it."""
+"""The configuration of a retrain as one typed tree; each section belongs to the stage that reads it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tasks.core.storage import open_store
 from tasks.core.term_lists import KeptList, by_reference, listings_in
 from tasks.deduplication import DeduplicationConfig
 from tasks.dossier import DossierConfig
-from tasks.groundtruth import TruthConfig
+from tasks.groundtruth import GroundTruthConfig
 from tasks.guard import GuardRulesConfig
 from tasks.ingest import LogConfig, SourceConfig
 from tasks.labels import LabelAuditConfig
@@ -42,39 +42,41 @@ from tasks.validation import ValidationConfig
 
 
 class Section(FrozenModel):
-    """Base of every section: frozen, and a key that does not exist is a fault, not a wish."""
+    """Base of every section: frozen; an unknown key is an error."""
 
 
 class PrepareConfig(Section):
-    """How raw rows become rows that may be trained on; the same for examples and for preference pairs."""
+    """How raw rows become training rows; the same for examples and for preference pairs."""
 
-    validation: ValidationConfig = Field(ValidationConfig(), description="Great Expectations: what a row must look like.")
+    validation: ValidationConfig = Field(ValidationConfig(), description="Great Expectations: the expectations on rows.")
     deduplication: DeduplicationConfig = Field(DeduplicationConfig(), description="Exact and near duplicates.")
     confidential: ConfidentialConfig = Field(ConfidentialConfig(), description="Secrets and deny-listed terms.")
-    pii: PiiConfig = Field(PiiConfig(), description="Personal data: what is found and what replaces it.")
-    labels: LabelAuditConfig = Field(LabelAuditConfig(), description="Label noise and replies that do not fit.")
+    pii: PiiConfig = Field(PiiConfig(), description="Personal data: what is detected and what replaces it.")
+    labels: LabelAuditConfig = Field(
+        LabelAuditConfig(), description="Label noise and replies that do not match their prompt."
+    )
     bias: BiasConfig = Field(BiasConfig(), description="Representation and outcome differences across groups.")
     splitting: SplitConfig = Field(SplitConfig(), description="Frozen test set, decontamination, train and validation rows.")
 
 
 class MixedSource(Section):
-    """A further data set to train on together with `examples`, prepared like them and kept away from their test set."""
+    """A further data set to train on together with `examples`, prepared like them, without rows of their test sets."""
 
     name: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="Its name in the mixture; stands before its rows' ids."
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="Its name in the mixture, and the prefix of its rows' ids."
     )
     source: SourceConfig = Field(description="Where its rows come from.")
     weight: float = Field(
         1.0,
         gt=0,
         le=100,
-        description="How often each of its rows is taken for each time that one of `examples` is: 0.25 is a random "
-        "quarter of them, 2 is every row twice.",
+        description="How often each of its rows is used, relative to a row of `examples`: 0.25 is a random quarter of them, "
+        "2 is every row twice.",
     )
 
 
 class MonitoringConfig(Section):
-    """How production is watched: `perennial check`, and the deployment `check-production`."""
+    """Production monitoring: `perennial check`, and the deployment `check-production`."""
 
     log: LogConfig = Field(description="The production log.")
     window_hours: int = Field(
@@ -84,7 +86,7 @@ class MonitoringConfig(Section):
         5,
         ge=0,
         le=10_080,
-        description="A window ends at the last full hour so long before the check's time: logs come late.",
+        description="A window ends at the last full hour that is this long before the scheduled time: logs arrive late.",
     )
     signals: SignalConfig = Field(SignalConfig(), description="Limits of feedback, escalation, refusal, error, latency.")
     drift: DriftConfig = Field(DriftConfig(), description="Tests of the requests against the champion's training rows.")
@@ -92,7 +94,7 @@ class MonitoringConfig(Section):
 
 
 class RetrainConfig(Section):
-    """One retrain: where the rows come from, what happens to them, what is trained, and what it must prove."""
+    """One retrain: the sources of the rows, their preparation, the training, and the criteria for promotion."""
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
@@ -101,22 +103,24 @@ class RetrainConfig(Section):
     store: str = Field(
         ".perennial/store", description="Where data sets, models and dossiers are kept: a folder, or s3:// storage."
     )
-    examples: SourceConfig = Field(description="The rows to learn from.")
+    examples: SourceConfig = Field(description="The rows to train on.")
     mixture: tuple[MixedSource, ...] = Field((), description="Further data sets for supervised training, with weights.")
-    preferences: SourceConfig | None = Field(None, description="Preference pairs, for DPO or KTO; none skips it.")
+    preferences: SourceConfig | None = Field(None, description="Preference pairs, for DPO or KTO; `null` skips both.")
     prepare: PrepareConfig = Field(PrepareConfig(), description="The data stages.")
-    fit: FitConfig = Field(FitConfig(), description="Whether training is the right means, judged before it is paid for.")
+    fit: FitConfig = Field(FitConfig(), description="Prompting baselines: whether training is needed, measured before it.")
     training: TrainingConfig = Field(TrainingConfig(), description="Base model, supervised and preference training.")
     benchmark: BenchmarkConfig = Field(BenchmarkConfig(), description="How the models are compared.")
-    redteam: RedTeamConfig = Field(RedTeamConfig(), description="What the models are attacked with.")
+    redteam: RedTeamConfig = Field(RedTeamConfig(), description="The attacks on the models.")
     promotion: PromotionConfig = Field(PromotionConfig(), description="What a candidate must prove.")
     registry: RegistryConfig = Field(RegistryConfig(), description="How versions are registered.")
-    truth: TruthConfig = Field(TruthConfig(), description="Planted ground truth to measure the stages against, if any.")
+    truth: GroundTruthConfig = Field(
+        GroundTruthConfig(), description="Planted ground truth to measure the stages against, if any."
+    )
     guard: GuardRulesConfig = Field(
         GuardRulesConfig(), description="Filters around the served model, for `perennial guard`."
     )
     dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
-    monitoring: MonitoringConfig | None = Field(None, description="How production is watched; none: it is not.")
+    monitoring: MonitoringConfig | None = Field(None, description="Production monitoring; `null` disables it.")
     pruning: PruningConfig = Field(PruningConfig(), description="What `perennial prune` keeps, and for how long.")
 
     @model_validator(mode="after")
@@ -133,14 +137,14 @@ class RetrainConfig(Section):
     def _a_refresh_has_fresh_rows(self) -> Self:
         if self.promotion.policy == "refresh" and not self.prepare.splitting.fresh_share:
             raise ValueError(
-                "promotion.policy: refresh asks for fresh rows, which prepare.splitting.fresh_share: 0 holds none of; "
+                "promotion.policy: refresh requires fresh rows, and prepare.splitting.fresh_share: 0 holds out none; "
                 "raise the share, or choose the policy improve"
             )
         return self
 
     @model_validator(mode="after")
     def _sources_have_names_of_their_own(self) -> Self:
-        names = ["examples", *(one.name for one in self.mixture)]
+        names = ["examples", *(source.name for source in self.mixture)]
         if len(set(names)) < len(names):
             raise ValueError("mixture: the names must all differ, and none may be `examples`")
         return self
@@ -173,9 +177,9 @@ class RetrainConfig(Section):
         return self
 
     def within(self, created_after: datetime | None, created_before: datetime | None) -> Self:
-        """The same retrain on the rows made in a window; an end that is None is the source's own.
+        """The same retrain on the rows created in a window; None keeps the source's own limit.
 
-        Preference pairs and further sources are read whole, unless their ``created_at_column`` says when each was made.
+        Preference pairs and further sources are read whole unless they have a ``created_at_column``.
         """
         window = {
             "created_after": created_after or self.examples.created_after,
@@ -185,28 +189,30 @@ class RetrainConfig(Section):
         if self.preferences and self.preferences.created_at_column:
             changes["preferences"] = self.preferences.model_copy(update=window)
         changes["mixture"] = tuple(
-            one.model_copy(update={"source": one.source.model_copy(update=window)}) if one.source.created_at_column else one
-            for one in self.mixture
+            part.model_copy(update={"source": part.source.model_copy(update=window)})
+            if part.source.created_at_column
+            else part
+            for part in self.mixture
         )
         return self.model_copy(update=changes)
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 MAX_BYTES = 100_000
-"""Of a configuration as JSON: Prefect stores it with every run, and refuses parameters of more than 512 kB."""
+"""Limit of a configuration as JSON: Prefect stores it with every run, and rejects parameters of more than 512 kB."""
 _MAX_FAULTS = 20
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 _FORMS = ("list", "file", "kept")
-"""What Pydantic puts into the location of a fault in a list, for its form; see :mod:`tasks.core.term_lists`."""
+"""Tags that Pydantic adds to the location of a fault in a list; see :mod:`tasks.core.term_lists`."""
 _QUOTED = re.compile(r"'[^']{3,}'|\"[^\"]{3,}\"")
 
 
 def sent_to_prefect(config: RetrainConfig) -> RetrainConfig:
-    """The configuration as flows get it: long lists by reference, and of a size that a server takes.
+    """The configuration as a flow parameter: long lists by reference, within the server's size limit.
 
     Raises:
-        ConfigError: It is too long all the same; the longest setting is named. Or a list's file cannot be read.
-        StoreError: The store, into which the lists go, cannot be written.
+        ConfigError: It is still too long; the longest setting is named. Or a list's file cannot be read.
+        StoreError: The store for the lists cannot be written.
     """
     if any(not isinstance(listing, KeptList) and listing for listing in listings_in(config).values()):
         config = by_reference(config, open_store(config.store))
@@ -215,7 +221,7 @@ def sent_to_prefect(config: RetrainConfig) -> RetrainConfig:
         path: list[str] = []
         value: Any = document
         while isinstance(value, dict) and value:
-            name = max(value, key=lambda one: size_of(value[one]))
+            name = max(value, key=lambda key: size_of(value[key]))
             path, value = [*path, name], value[name]
         raise ConfigError(
             _path_of(tuple(path)),
@@ -241,10 +247,10 @@ def load_config(path: Path) -> RetrainConfig:
 
 
 def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
-    """The settings in a YAML file. An error names settings and kinds of values, never a value: some are confidential.
+    """The settings in a YAML file. An error names settings and types of values, never a value: some are confidential.
 
     Raises:
-        ConfigError: The file is missing or is not YAML, or has faults; all of them are named, not the first.
+        ConfigError: The file is missing or is not YAML, or has faults; all of them are listed.
     """
     try:
         document = parse_yaml(read_text(path))
@@ -265,22 +271,22 @@ def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
         problem = _QUOTED.sub("...", str(getattr(error, "problem", None) or "characters that YAML does not allow"))
         raise ConfigError(where, problem, "valid YAML", "Correct the file there.") from None
-    except (ValueError, RecursionError) as error:  # of a scalar that looks like a date or a number, or of nesting
+    except (ValueError, RecursionError) as error:  # a scalar like a date or a number, or deep nesting
         found = f"a value that YAML cannot read ({type(error).__name__})"
         raise ConfigError(str(path), found, "valid YAML", "Look for impossible dates and numbers; quote them.") from None
     return settings_of(document, kind, str(path))
 
 
 def settings_of(document: Any, kind: type[SettingsT], where: str) -> SettingsT:
-    """The settings in a document that was read.
+    """The settings in a parsed document.
 
     Args:
-        document: What YAML made of the text.
-        kind: The settings that it is to hold.
+        document: The parsed YAML.
+        kind: The class of the settings.
         where: The document's name in an error.
 
     Raises:
-        ConfigError: It is no mapping, or has faults; all of them are named, not the first.
+        ConfigError: It is no mapping, or has faults; all of them are listed.
     """
     if not isinstance(document, dict):
         raise ConfigError(where, type(document).__name__, "a mapping of settings", "See examples/ for its shape.")
@@ -291,16 +297,16 @@ def settings_of(document: Any, kind: type[SettingsT], where: str) -> SettingsT:
             where,
             describe_faults(error, kind),
             "every setting as docs/configuration.md describes it",
-            "Mend them and run again.",
+            "Correct them and run again.",
         ) from None
 
 
 def describe_faults(error: ValidationError, kind: Any) -> str:
-    """The faults, one a line, without the values at fault.
+    """The faults, one per line, without their values.
 
     Args:
-        error: What was found.
-        kind: The type that was expected.
+        error: The validation error.
+        kind: The expected type.
     """
     faults = [_describe(fault, kind) for fault in error.errors(include_url=False)]
     shown = faults[:_MAX_FAULTS] + ([f"and {len(faults) - _MAX_FAULTS} more"] if len(faults) > _MAX_FAULTS else [])
@@ -309,12 +315,12 @@ def describe_faults(error: ValidationError, kind: Any) -> str:
 
 
 def _describe(fault: Any, kind: Any) -> str:
-    """One validation fault in a line: the setting's path, what is wrong, and for an unknown key the nearest known one."""
+    """One validation fault in a line: the setting's path, the problem, and for an unknown key the most similar known one."""
     if fault["type"] == "extra_forbidden":
         unknown = str(fault["loc"][-1])
         path = ".".join([_path_of(fault["loc"][:-1], kind), unknown if _NAME.fullmatch(unknown) else "?"]).lstrip(".")
-        near = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(kind, fault["loc"][:-1]), n=1)
-        return f"{path}: there is no such setting" + (f"; did you mean `{near[0]}`?" if near else "")
+        similar = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(kind, fault["loc"][:-1]), n=1)
+        return f"{path}: there is no such setting" + (f"; did you mean `{similar[0]}`?" if similar else "")
     path = _path_of(fault["loc"], kind)
     if fault["type"] == "missing":
         return f"{path}: is required and absent"
@@ -322,7 +328,7 @@ def _describe(fault: Any, kind: Any) -> str:
 
 
 def _path_of(location: tuple[str | int, ...], kind: Any = None) -> str:
-    """Settings and positions; the key of a mapping might be anything, and is not repeated."""
+    """Settings and positions; an unknown key may hold confidential text and is replaced by ``?``."""
     known = _names_in(RetrainConfig) | _names_in(BridgeConfig) | _names_in(kind)
     shown = (str(part) if isinstance(part, int) or part in known else "?" for part in location if part not in _FORMS)
     return ".".join(shown)
@@ -330,7 +336,7 @@ def _path_of(location: tuple[str | int, ...], kind: Any = None) -> str:
 
 @functools.cache
 def _names_in(model: Any) -> frozenset[str]:
-    """The names of all settings of a model and of what is in it; none for any other type."""
+    """The names of all settings of a model and of its nested models; empty for any other type."""
     names: set[str] = set()
     waiting: list[Any] = [model]
     while waiting:
@@ -343,7 +349,7 @@ def _names_in(model: Any) -> frozenset[str]:
 
 
 def _kind_of(value: Any) -> str:
-    """What sort of value was given; figures are no secret, texts may be."""
+    """The type of a value; numbers are shown, texts may be confidential."""
     match value:
         case None | bool() | int() | float():
             return "nothing" if value is None else str(value)
@@ -357,7 +363,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _known_keys(kind: Any, location: tuple[Any, ...]) -> list[str]:
-    """The settings that exist at a place in the tree."""
+    """The settings that exist at a location in the tree."""
     model: Any = kind
     for part in location:
         field = model.model_fields.get(str(part)) if hasattr(model, "model_fields") else None

@@ -1,7 +1,7 @@
-"""In which store a run's evidence lies now: where the run wrote it, or where its model's deployment says today.
+"""Finds the store of a run's evidence: the one that the run wrote to, or the one that its model's deployment names now.
 
-A run that waits for a person keeps the parameters it began with. When the store moves meanwhile, the operator deploys the
-model with its new place, and the run finds what it wrote there.
+A suspended run keeps its original parameters. If the store moves meanwhile, the operator deploys the model with the new
+location, and the run finds its evidence there.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tasks.core.storage import Store, open_store
 
 
 def open_evidence_store(findings: RunFindings, store_uri: str) -> Store:
-    """Opens the store that holds everything a run found out, before anything acts on it.
+    """Opens the store that holds all evidence of a run, before any side effect.
 
     Args:
-        findings: What the run found.
-        store_uri: Where it wrote to.
+        findings: The results of the run.
+        store_uri: The store that the run wrote to.
 
     Raises:
-        IntegrityError: No known store holds all of it; nothing was changed.
+        IntegrityError: No known store holds all of the evidence; nothing was changed.
     """
     missing = {store_uri: _num_missing(findings, store_uri)}
     if missing[store_uri]:
@@ -34,9 +34,9 @@ def open_evidence_store(findings: RunFindings, store_uri: str) -> Store:
     if missing[nearest]:
         raise IntegrityError(
             f"run {findings.run_name}",
-            f"{missing[nearest]} things of its evidence missing in {nearest}",
+            f"{missing[nearest]} objects of its evidence missing in {nearest}",
             "a store that holds all of them",
-            "Restore the store, and deploy the model with its place in `store`; `perennial store verify` reads it back.",
+            "Restore the store, and deploy the model with its location in `store`; `perennial store verify` checks it.",
         )
     return open_store(nearest)
 
@@ -47,7 +47,7 @@ def _num_missing(findings: RunFindings, place: str) -> int:
 
 
 def _deployed_stores(model_name: str) -> list[str]:
-    """The stores that the deployments of a model's retrain name."""
+    """The stores in the deployments of a model's retrain."""
     retrain = FlowFilter(name=FlowFilterName(any_=["retrain"]))
     with get_client(sync_client=True) as client:
         found = every(lambda limit, offset: client.read_deployments(flow_filter=retrain, limit=limit, offset=offset))

@@ -1,6 +1,6 @@
-"""How a stage that wants a GPU reaches one: as a run of its own deployment, on the pool whose workers have the GPUs.
+"""Runs a flow that needs a GPU as its own deployment, on the pool whose workers have GPUs.
 
-Without such a deployment the stage runs in the process that asks for it, so that one page serves a laptop and a cluster.
+Without such a deployment the flow runs in the calling process, so that the same code serves a laptop and a cluster.
 """
 
 from __future__ import annotations
@@ -38,33 +38,33 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 GPU_SLOTS = "gpu-slots"
-"""Prefect's global concurrency limit, as large as the number of GPUs; `perennial deploy` makes it."""
+"""Prefect's global concurrency limit, equal to the number of GPUs; `perennial deploy` creates it."""
 LEASE_SECONDS = 300.0
-"""How long the slot of a killed run stays taken. A lease is renewed at three quarters of it, and a server that is away at
-that moment costs the run its slot and its process; so it is not shorter, though a minute would free the GPU sooner."""
+"""How long the slot of a killed run stays taken. A lease is renewed at three quarters of it; if the server is unavailable
+then, the run loses its slot and its process. A shorter lease would free the GPU sooner and survive fewer outages."""
 POLL_SECONDS = 5.0
 MAX_OUTAGE_SECONDS = 900.0
 
 
 def on_gpu_pool(stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """The stage's result, from the deployment ``<stage>/<stage>`` where there is one, else from this process.
+    """The stage's result, from the deployment ``<stage>/<stage>`` if there is one, else from this process.
 
-    The child's parameters and its result are contracts as JSON, so both pools must reach the same store and results. The
-    same run, started again, finds the child that it had started while that works; a child that crashed is started once more.
+    The child's parameters and its result are contracts as JSON, so both pools must reach the same store and results. A
+    restarted run finds the child that it had started and that still runs; a crashed child is restarted once.
 
     Raises:
-        HandOverError: The child did not complete; in its own words.
+        HandOverError: The child did not complete; with its message.
     """
     name = f"{stage.name}/{stage.name}"
     if not _is_elsewhere(name):
         return stage(*args, **kwargs)
     bound = inspect.signature(stage.fn).bind(*args, **kwargs)
-    parameters = {key: _as_json(value) for key, value in bound.arguments.items()}
-    waiting = f"{stage.name}-{runtime.flow_run.name}"  # its name until it starts and names itself
+    parameters = {key: as_json(value) for key, value in bound.arguments.items()}
+    initial_name = f"{stage.name}-{runtime.flow_run.name}"  # until the child starts and sets its own name
     for again in (False, True):
         key = _key(stage.name, runtime.flow_run.run_count, again)
-        child = _at_work(stage.name, parameters) or run_deployment(
-            name, flow_run_name=waiting, parameters=parameters, idempotency_key=key, timeout=0
+        child = _running_child(stage.name, parameters) or run_deployment(
+            name, flow_run_name=initial_name, parameters=parameters, idempotency_key=key, timeout=0
         )
         assert isinstance(child, FlowRun)
         get_run_logger().info("Handed %s over to the run %s of %s", stage.name, child.name, child.work_pool_name)
@@ -79,41 +79,40 @@ def on_gpu_pool(stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
             f"flow run {ended.name} of {name}",
             f"{state.name}: {state.message or 'no message'}",
             "a completed run",
-            "Its log on Prefect's page says more; a retry of this run starts it again, and finished stages are kept.",
+            "Read its log in Prefect's UI; a retry of this run starts it again, and finished stages are kept.",
         )
     result = TypeAdapter(inspect.signature(stage.fn, eval_str=True).return_annotation).validate_python(state.result())
     return result  # type: ignore[no-any-return]
 
 
-def on_gpu_pool_if(wanted: bool, stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """The stage's result, by :func:`on_gpu_pool` if it is wanted there, else from this process."""
-    return on_gpu_pool(stage, *args, **kwargs) if wanted else stage(*args, **kwargs)
+def on_gpu_pool_if(condition: bool, stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The stage's result, by :func:`on_gpu_pool` if the condition holds, else from this process."""
+    return on_gpu_pool(stage, *args, **kwargs) if condition else stage(*args, **kwargs)
 
 
 @contextmanager
 def gpu_slot() -> Iterator[None]:
-    """Holds one of the server's GPU slots from the first stage of the block that works to the block's end.
+    """Holds one of the server's GPU slots from the first stage in the block that is not cached to the end of the block.
 
-    A block whose stages are all kept from before waits for no slot. Without the limit there is nothing to wait for: one
-    machine, one run.
+    A block whose stages are all cached takes no slot. Without the limit on the server there is no waiting.
     """
     with ExitStack() as held:
-        taken, own = False, copy_context()
+        is_taken, flow_context = False, copy_context()
 
         def take() -> None:
-            nonlocal taken
-            if not taken:
-                # In the flow's own context: Prefect gives back what was taken inside a task when that task ends.
-                own.run(held.enter_context, _taken_slot())
-                taken = True
+            nonlocal is_taken
+            if not is_taken:
+                # In the context of the flow: Prefect releases a slot taken inside a task when the task ends.
+                flow_context.run(held.enter_context, _slot())
+                is_taken = True
 
         with before_work(take):
             yield
 
 
 @contextmanager
-def _taken_slot() -> Iterator[None]:
-    """A slot, after a line in the log where it has to be waited for."""
+def _slot() -> Iterator[None]:
+    """Holds a slot; logs if it has to wait for one."""
     try:
         with get_client(sync_client=True) as client:
             limit = client.read_global_concurrency_limit_by_name(GPU_SLOTS)
@@ -128,9 +127,9 @@ def _taken_slot() -> Iterator[None]:
 
 
 def cancel_children(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Hook for a run that was cancelled or whose process died: what it handed over ends with it and frees its GPU.
+    """Hook for a cancelled or crashed run: cancels its child runs, which frees their GPUs.
 
-    Prefect's workers stop the process of the cancelled run alone.
+    Prefect's workers stop only the process of the cancelled run.
     """
     with get_client(sync_client=True) as client:
         _cancel_below(client, flow_run.id)
@@ -146,7 +145,7 @@ def _cancel_below(client: SyncPrefectClient, parent: UUID) -> None:
 
 
 def _is_elsewhere(deployment: str) -> bool:
-    """Whether the deployment exists on another pool than this run's: a child must not wait for its parent's own slot."""
+    """Whether the deployment exists on another pool than this run's; on the same pool a child could wait for its parent."""
     with get_client(sync_client=True) as client:
         try:
             target = client.read_deployment_by_name(deployment).work_pool_name
@@ -157,38 +156,41 @@ def _is_elsewhere(deployment: str) -> bool:
 
 
 def _key(stage: str, attempt: int, again: bool) -> str:
-    """What names a child of this run, so that asking for it twice starts it once."""
+    """The idempotency key of a child of this run."""
     return f"{runtime.flow_run.id}-{attempt}-{stage}" + ("-again" if again else "")
 
 
-def _at_work(stage: str, parameters: dict[str, Any]) -> FlowRun | None:
-    """A child that an earlier attempt of this run started for the same work, and that has not ended."""
+def _running_child(stage: str, parameters: dict[str, Any]) -> FlowRun | None:
+    """A child that an earlier attempt of this run started with the same parameters and that has not ended."""
     earlier = [_key(stage, attempt, again) for attempt in range(1, runtime.flow_run.run_count) for again in (False, True)]
     if not earlier:
         return None
-    alive = FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
-    wanted = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=earlier), state=FlowRunFilterState(type=alive))
+    active = FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
+    children = FlowRunFilter(
+        idempotency_key=FlowRunFilterIdempotencyKey(any_=earlier), state=FlowRunFilterState(type=active)
+    )
     with get_client(sync_client=True) as client:
-        return next((one for one in client.read_flow_runs(flow_run_filter=wanted) if one.parameters == parameters), None)
+        return next((run for run in client.read_flow_runs(flow_run_filter=children) if run.parameters == parameters), None)
 
 
 def _await_end(flow_run_id: UUID) -> FlowRun:
-    """The run in its final state; a server that is away for less than ``MAX_OUTAGE_SECONDS`` is waited for."""
-    last_answer = time.monotonic()
+    """The run in its final state; tolerates outages of the server up to ``MAX_OUTAGE_SECONDS``."""
+    last_response = time.monotonic()
     with get_client(sync_client=True) as client:
         while True:
             try:
                 run = client.read_flow_run(flow_run_id)
-                last_answer = time.monotonic()
+                last_response = time.monotonic()
                 if run.state is not None and run.state.is_final():
                     return run
             except (httpx.TransportError, PrefectHTTPStatusError):
-                if time.monotonic() - last_answer > MAX_OUTAGE_SECONDS:
+                if time.monotonic() - last_response > MAX_OUTAGE_SECONDS:
                     raise
             time.sleep(POLL_SECONDS)
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """A parameter of a stage as JSON, for its run on another pool."""
     if isinstance(value, tuple):
-        return [_as_json(one) for one in value]
+        return [as_json(item) for item in value]
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

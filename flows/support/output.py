@@ -1,7 +1,7 @@
-"""A run outlives whoever reads its output: the worker that started it, the terminal, a pipe.
+"""Keeps a run alive when the reader of its output is gone: the worker that started it, the terminal, a pipe.
 
-A worker gives its runs a pipe for their output. When the worker alone is killed the run is healthy, and the next line that
-it writes is an error that would end it; rich even exits on its own. Log lines reach Prefect's page another way.
+A worker gives its runs a pipe for their output. If only the worker is killed, the next line that the healthy run writes
+raises an error that would end it; rich even exits. Log lines reach Prefect's UI another way.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-_begun = threading.Event()
+_called = threading.Event()
 
 
 class _Tolerant(io.FileIO):
-    """A descriptor to which writing succeeds though nobody reads it."""
+    """A descriptor to which writing succeeds without a reader."""
 
     def write(self, data: Any, /) -> int:
-        """Writes, or lets the bytes go."""
+        """Writes, or discards the bytes if there is no reader."""
         try:
             return super().write(data) or 0
         except BrokenPipeError:
@@ -32,21 +32,21 @@ class _Tolerant(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Lets this process write to nowhere once nobody reads its standard output or error any more; once for all calls."""
-    if _begun.is_set():
+    """Discards standard output and error of this process once they have no reader; repeated calls do nothing."""
+    if _called.is_set():
         return
-    _begun.set()
+    _called.set()
     pipes = [number for number in (1, 2) if _is_pipe(number)]
     if not pipes:
         return
     sys.stdout, sys.stderr = _tolerant(sys.stdout, pipes), _tolerant(sys.stderr, pipes)
-    Console.on_broken_pipe = _carry_on  # type: ignore[method-assign]
-    # For what writes in another way, and for children.
-    threading.Thread(target=_await_loss, args=(pipes,), name="output", daemon=True).start()
+    Console.on_broken_pipe = _ignore_broken_pipe  # type: ignore[method-assign]
+    # For other writers, and for child processes.
+    threading.Thread(target=_discard_unread, args=(pipes,), name="output", daemon=True).start()
 
 
-def _carry_on(self: Console) -> None:
-    """In place of rich's exit."""
+def _ignore_broken_pipe(self: Console) -> None:
+    """Replaces rich's exit."""
 
 
 def _is_pipe(number: int) -> bool:
@@ -57,7 +57,7 @@ def _is_pipe(number: int) -> bool:
 
 
 def _tolerant(stream: TextIO, pipes: list[int]) -> TextIO:
-    """The stream as it is, or one like it where it writes to a pipe."""
+    """The stream itself, or a tolerant copy if it writes to a pipe."""
     try:
         number = stream.fileno()
     except (OSError, ValueError):  # a stream in memory
@@ -71,16 +71,16 @@ def _tolerant(stream: TextIO, pipes: list[int]) -> TextIO:
     )
 
 
-def _await_loss(pipes: list[int]) -> None:
-    """Puts nowhere in the place of each pipe that has lost its reader, which the kernel tells at once and unasked."""
+def _discard_unread(pipes: list[int]) -> None:
+    """Replaces each pipe that loses its reader by the null device; ``poll`` reports the loss at once."""
     poll = select.poll()
     for number in pipes:
         poll.register(number, 0)
     left = set(pipes)
     while left:
         for number, _ in poll.poll():
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, number)
-            os.close(nowhere)
+            null_device = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null_device, number)
+            os.close(null_device)
             poll.unregister(number)
             left.discard(number)

@@ -1,4 +1,4 @@
-"""What an operator asks of a run in Prefect's form: a few typed answers, laid over the deployment's configuration."""
+"""The request of an operator in Prefect's form: a few typed fields that override the deployment's configuration."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ from pydantic import Field, model_validator
 
 from flows.support.config import RetrainConfig, Section
 from tasks.core.errors import ConfigError
-from tasks.core.timestamps import aware
+from tasks.core.timestamps import ensure_utc
 from tasks.core.typed_text import PRINTABLE
 from tasks.training import BudgetConfig
 
 
 class RunRequest(Section):
-    """Why a run was started by hand or by an alert, and how it differs; what is left empty is as configured."""
+    """Why a person or an alert starts a run, and how it differs; empty fields keep the configured values."""
 
     reason: str = Field(
         min_length=3,
         max_length=500,
         pattern=PRINTABLE,
-        description="Why now. Goes on record with the model version and in the dossier.",
+        description="Why now. Recorded with the model version and in the dossier.",
     )
     rows_from: datetime | None = Field(
-        None, description="Learn from rows made at this time or later (UTC). Empty: from where the configuration begins."
+        None, description="Train on rows created at this time or later (UTC). Empty: as configured."
     )
     rows_until: datetime | None = Field(
-        None, description="Learn from rows made before this time (UTC). Empty: to the newest one."
+        None, description="Train on rows created before this time (UTC). Empty: up to the newest row."
     )
     max_device_hours: float | None = Field(
         None,
         gt=0,
         le=10_000,
-        description="Refuse to train when it would take longer. The configured ceiling holds too.",
+        description="Do not train if it would take longer. The configured ceiling applies too.",
     )
     max_cost: float | None = Field(
         None,
         gt=0,
         le=10_000_000,
-        description="Refuse to train when it would cost more, in the configured currency. The configured ceiling holds too.",
+        description="Do not train if it would cost more, in the configured currency. The configured ceiling applies too.",
     )
     leave_out: tuple[Literal["preference_training", "red_team"], ...] = Field(
         (),
         max_length=2,
-        description="Stages to leave out. Without the red team a person must approve the promotion.",
+        description="Stages to skip. Without the red team the promotion requires manual approval.",
     )
     approval: Literal["as_configured", "always"] = Field(
-        "as_configured", description="`always`: a person decides whatever the gate says."
+        "as_configured", description="`always`: the promotion requires manual approval, whatever the gate decides."
     )
 
     @model_validator(mode="after")
     def _a_window_has_a_length(self) -> Self:
-        if self.rows_from and self.rows_until and aware(self.rows_from) >= aware(self.rows_until):
+        if self.rows_from and self.rows_until and ensure_utc(self.rows_from) >= ensure_utc(self.rows_until):
             raise ValueError("rows_from must lie before rows_until")
         return self
 
 
 def as_requested(config: RetrainConfig, request: RunRequest | None) -> RetrainConfig:
-    """The configuration with an operator's wishes laid over it; as it is without a request.
+    """The configuration with the overrides of a request; unchanged without a request.
 
-    A wish never weakens a gate: ceilings only fall, and what is not attacked is not promoted without a person.
+    A request never weakens a gate: ceilings only fall, and without the red team the promotion requires manual approval.
 
     Raises:
-        ConfigError: A cost is to be kept and nothing has a price.
+        ConfigError: The request limits the cost, and no prices are configured.
     """
     if request is None:
         return config
@@ -81,7 +81,7 @@ def as_requested(config: RetrainConfig, request: RunRequest | None) -> RetrainCo
 
 
 def reason_of(request: RunRequest | None) -> str | None:
-    """Why a person or an alert started the run; None for a run that was merely due."""
+    """Why a person or an alert started the run; None for a scheduled run."""
     return request.reason if request else None
 
 
@@ -103,4 +103,4 @@ def _budget(config: RetrainConfig, request: RunRequest) -> BudgetConfig:
 
 
 def _lower(first: float | None, second: float | None) -> float | None:
-    return min((one for one in (first, second) if one is not None), default=None)
+    return min((limit for limit in (first, second) if limit is not None), default=None)

@@ -1,4 +1,4 @@
-"""Names of runs on Prefect's page: of which model, what it does, when it was due, and which of several it is."""
+"""Names of runs in Prefect's UI: model, purpose, scheduled time and part of the run's id."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ def scheduled_run_name(kind: str = "") -> Callable[[], str]:
     """A flow's ``flow_run_name``: ``<model>-<kind>-<date and time the run was scheduled for>-<part of its id>``.
 
     Args:
-        kind: What the run does; nothing for a retrain, whose name its dossier and its MLflow runs bear too.
+        kind: What the run does; empty for a retrain, whose name its dossier and its MLflow runs share.
     """
 
     def name() -> str:
-        given = runtime.flow_run.parameters
-        model = given["config"].name if "config" in given else given["registration"].model_name
+        parameters = runtime.flow_run.parameters
+        model = parameters["config"].name if "config" in parameters else parameters["registration"].model_name
         return unique("-".join(filter(None, (model, kind, f"{runtime.flow_run.scheduled_start_time:%Y%m%d-%H%M%S}"))))
 
     return name
 
 
 def name_of(template: str) -> Callable[[], str]:
-    """A flow's ``flow_run_name``: its parameters laid into the template, and part of the run's id.
+    """A flow's ``flow_run_name``: the template with the flow's parameters, and part of the run's id.
 
     Args:
         template: As for :meth:`str.format`, such as ``train-{experiment}``.
@@ -32,8 +32,8 @@ def name_of(template: str) -> Callable[[], str]:
 
 
 def unique(name: str) -> str:
-    """The name with the end of the run's id: two runs that are due in one second do not share it, a Retry keeps it.
+    """The name with the end of the run's id: runs scheduled for the same second differ, and a retry keeps its name.
 
-    The end, because the begin of a version 7 UUID is a time.
+    The end, because a version 7 UUID begins with a time.
     """
     return f"{name}-{str(runtime.flow_run.id)[-8:]}"

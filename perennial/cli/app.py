@@ -1,4 +1,4 @@
-"""The command `perennial`: thin, each command calls a flow or prints a contract. Heavy imports wait for their command."""
+"""The command `perennial`: each command calls a flow or prints a contract, and defers its heavy imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training above its ceiling: the question, and a person's answer."""
+"""Approval of trainings above their budget ceiling."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from perennial.cli.shared import (
     print_pairs,
 )
 
-budget_app = typer.Typer(help="A training above its ceiling: the question, and a person's answer.", no_args_is_help=True)
-TrainingArgument = Annotated[str, typer.Argument(help="The training, as the run named it.")]
-BudgetReasonOption = Annotated[str, typer.Option(help="Why; kept with the training and in the dossier.")]
+budget_app = typer.Typer(help="Approval of trainings above their budget ceiling.", no_args_is_help=True)
+TrainingArgument = Annotated[str, typer.Argument(help="Name of the training, from the error of the run.")]
+BudgetReasonOption = Annotated[str, typer.Option(help="Why; recorded with the training and in the dossier.")]
 
 
 @budget_app.command("show")
 def show_budget(config: ConfigOption) -> None:
-    """Prints the trainings that wait for a person's word, `training.budget.on_exceeded: ask`."""
+    """Prints the trainings that wait for manual approval (`training.budget.on_exceeded: ask`)."""
     with explained_errors():
         settings = load(config)
         from tasks.core.storage import Store
@@ -31,20 +31,20 @@ def show_budget(config: ConfigOption) -> None:
 
         requests = open_requests(Store(settings.store), settings.name)
         if not requests:
-            console.print("No training waits.")
+            console.print("No training waits for approval.")
             return
-        print_pairs("Trainings above their ceiling", [(one.training, one.question) for one in requests])
+        print_pairs("Trainings above their ceiling", [(request.training, request.question) for request in requests])
 
 
-@budget_app.command("allow")
-def allow_budget(training: TrainingArgument, config: ConfigOption, name: NameOption, reason: BudgetReasonOption) -> None:
-    """Lets a training go above its ceiling; start the run again afterwards."""
+@budget_app.command("approve")
+def approve_budget(training: TrainingArgument, config: ConfigOption, name: NameOption, reason: BudgetReasonOption) -> None:
+    """Approves a training above its ceiling; start the run again afterwards."""
     _answer_budget(training, config, "allow", name, reason)
 
 
-@budget_app.command("refuse")
-def refuse_budget(training: TrainingArgument, config: ConfigOption, name: NameOption, reason: BudgetReasonOption) -> None:
-    """Lets a training not go above its ceiling; the run says so when it is started again."""
+@budget_app.command("reject")
+def reject_budget(training: TrainingArgument, config: ConfigOption, name: NameOption, reason: BudgetReasonOption) -> None:
+    """Rejects a training above its ceiling; a restarted run ends with an error."""
     _answer_budget(training, config, "refuse", name, reason)
 
 
@@ -55,4 +55,5 @@ def _answer_budget(training: str, config: Path, verdict: Literal["allow", "refus
         from tasks.training.plan.budget import answer
 
         answered = answer(Store(settings.store), settings.name, training, verdict, name, reason)
-        console.print(f"{answered.training}: {answered.verdict}. {answered.question}.")
+        decision = "approved" if answered.verdict == "allow" else "rejected"
+        console.print(f"{answered.training}: {decision}. {answered.question}.")

@@ -1,4 +1,4 @@
-"""The champion: who decides, what was before, the way back, the rollout, the files to serve."""
+"""The champion: approval, history, rollback, rollout, and the files to serve."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from tasks.core.errors import ConfigError
 from tasks.core.typed_text import check_text
 
 app = typer.Typer()
-rollout_app = typer.Typer(help="How a new version takes over the traffic from the champion.", no_args_is_help=True)
+rollout_app = typer.Typer(help="Gradual rollout of a new version in place of the champion.", no_args_is_help=True)
 
 
 @app.command()
 def approve(
-    run: Annotated[str, typer.Argument(help="The run that asked.")],
+    run: Annotated[str, typer.Argument(help="The run that requested approval.")],
     name: NameOption,
-    reason: Annotated[str, typer.Option(help="Why; kept with the version and in the dossier.")],
+    reason: Annotated[str, typer.Option(help="Why; recorded with the version and in the dossier.")],
     store: StoreOption = ".perennial/store",
 ) -> None:
-    """Makes the candidate that a run asked about champion, if the champion it was judged against still reigns."""
+    """Promotes the candidate of a run, unless the champion has changed since the candidate was evaluated."""
     _answer(run, "approve", name, reason, store)
 
 
 @app.command()
 def reject(
-    run: Annotated[str, typer.Argument(help="The run that asked.")],
+    run: Annotated[str, typer.Argument(help="The run that requested approval.")],
     name: NameOption,
-    reason: Annotated[str, typer.Option(help="Why; kept with the version and in the dossier.")],
+    reason: Annotated[str, typer.Option(help="Why; recorded with the version and in the dossier.")],
     store: StoreOption = ".perennial/store",
 ) -> None:
-    """Refuses the candidate that a run asked about; no alias moves."""
+    """Rejects the candidate of a run; no alias moves."""
     _answer(run, "reject", name, reason, store)
 
 
@@ -59,15 +59,15 @@ def _answer(run: str, verdict: Literal["approve", "reject"], name: str, reason: 
             record, resumed = answer_run(store, run, read_answer(verdict, name, reason))
         console.print(f"Champion of {record.candidate.name}: version {record.champion_version or 'none'}. {record.reason}")
         if resumed:
-            console.print("The run that waited goes on and writes the dossier.")
+            console.print("The suspended run resumes and writes the dossier.")
 
 
 @app.command()
 def history(config: ConfigOption) -> None:
-    """Prints the champions over time: since when, by whom, with which figures, and what ended them."""
+    """Prints the champions over time: start, approver, scores, and why each was replaced."""
     with explained_errors():
         settings = load(config)
-        from perennial.operations.registering import history_blocks
+        from perennial.operations.champion_history import history_blocks
 
         blocks = history_blocks(settings.registry)
         if not blocks:
@@ -79,50 +79,50 @@ def history(config: ConfigOption) -> None:
 @app.command()
 def rollback(
     config: ConfigOption,
-    reason: Annotated[str, typer.Option(help="Why; kept with the version, for the record.")],
-    name: Annotated[str | None, typer.Option(help="Who does it; goes on record. Your login by default.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask at the terminal.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; recorded with the version.")],
+    name: Annotated[str | None, typer.Option(help="Who does it; recorded with the version. Your login by default.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Makes the previous champion the champion again, and records who did it and why; a rollout under way is aborted."""
+    """Makes the previous champion the champion again, or aborts an active rollout; records who did it and why."""
     with explained_errors():
         settings = load(config)
         reason = check_text(reason, "--reason", least=3)
         from perennial.operations import embedded
 
         with embedded.prefect_api(say):
+            from flows.rollback import describe_plan
             from flows.rollback import rollback as rollback_flow
-            from flows.rollback import sentence_of
             from tasks.contracts.registry import PromotionRecord
-            from tasks.registry.task import way_back
+            from tasks.registry.task import read_rollback_plan
 
-            plan = way_back(settings.registry)
-            console.print(sentence_of(plan), highlight=False, soft_wrap=True)
+            plan = read_rollback_plan(settings.registry)
+            console.print(describe_plan(plan), highlight=False, soft_wrap=True)
             if sys.stdin.isatty() and not yes:
-                typer.confirm("Go on?", abort=True)
+                typer.confirm("Continue?", abort=True)
             record = rollback_flow(settings.registry, reason, name or _login(), plan)
-            assert isinstance(record, PromotionRecord)  # it is the way back that was shown
+            assert isinstance(record, PromotionRecord)  # the plan was confirmed, so it is not cancelled
         console.print(f"Champion of {settings.name} is now version {record.champion_version}. {record.reason}")
 
 
 def _login() -> str:
-    """Who is at the terminal, as the system knows it.
+    """The login name of the user.
 
     Raises:
-        ConfigError: It does not, as in a container.
+        ConfigError: There is none, as in a container.
     """
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:
-        raise ConfigError("--name", "no login", "who does it", "State it.") from error
+        raise ConfigError("--name", "no login", "who does it", "Set it.") from error
 
 
 @app.command()
 def fetch(
     config: ConfigOption,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make; `mlflow models serve -m` takes it.")],
-    alias: Annotated[str, typer.Option(help="Which version.")] = "champion",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to create, for `mlflow models serve -m`.")],
+    alias: Annotated[str, typer.Option(help="Alias of the version.")] = "champion",
 ) -> None:
-    """Fetches a version's files for serving; each must be the one that was registered, code included."""
+    """Fetches the files of a version for serving; each file, including code, is verified against the registered one."""
     with explained_errors():
         settings = load(config)
         from tasks.registry.fetching import fetch_version
@@ -134,13 +134,13 @@ def fetch(
 
 @rollout_app.command("start")
 def rollout_start(config: ConfigOption) -> None:
-    """Begins a rollout at the first step of `registry.rollout`: of the aborted one, else of the champion anew."""
+    """Starts a rollout at the first step of `registry.rollout`: of the aborted version, else of the champion."""
     with explained_errors():
         settings = load(config)
         from perennial.operations import embedded
 
         with embedded.prefect_api(say):
-            from perennial.operations.registering import start_rollout
+            from perennial.operations.rollout import start_rollout
 
             print_pairs(*start_rollout(settings.registry))
 
@@ -151,13 +151,13 @@ def rollout_advance(
     metrics: Annotated[Path | None, typer.Option(help="JSON file of live metrics by name.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="One live metric, NAME=VALUE; may be repeated.")] = None,
 ) -> None:
-    """Goes to the next step once this one has baked; a live metric beyond its limit aborts instead (exit code 3)."""
+    """Advances to the next step after the bake time; a live metric beyond its limit aborts instead (exit code 3)."""
     with explained_errors():
         settings = load(config)
         from perennial.operations import embedded
 
         with embedded.prefect_api(say):
-            from perennial.operations.registering import advance_rollout, read_metrics
+            from perennial.operations.rollout import advance_rollout, read_metrics
 
             title, lines, aborted = advance_rollout(settings.registry, read_metrics(metrics, metric or []))
         print_pairs(title, lines)
@@ -166,23 +166,23 @@ def rollout_advance(
 
 
 @rollout_app.command("abort")
-def rollout_abort(config: ConfigOption, reason: Annotated[str, typer.Option(help="Why; kept with the version.")]) -> None:
-    """Takes all traffic from the version under rollout; the champion, which never left its place, has it again."""
+def rollout_abort(config: ConfigOption, reason: Annotated[str, typer.Option(help="Why; for the record.")]) -> None:
+    """Returns all traffic from the version under rollout to the champion."""
     with explained_errors():
         settings = load(config)
         from perennial.operations import embedded
 
         with embedded.prefect_api(say):
-            from perennial.operations.registering import abort_rollout
+            from perennial.operations.rollout import abort_rollout
 
             print_pairs(*abort_rollout(settings.registry, reason))
 
 
 @rollout_app.command("status")
 def rollout_status(config: ConfigOption) -> None:
-    """Prints the share of the traffic, the plan, and what happened so far."""
+    """Prints the share of the traffic, the plan, and the changes so far."""
     with explained_errors():
         settings = load(config)
-        from perennial.operations import registering
+        from perennial.operations import rollout
 
-        print_pairs(*registering.rollout_status(settings.registry))
+        print_pairs(*rollout.rollout_status(settings.registry))

@@ -1,4 +1,4 @@
-"""The installation: deployments, its health, planted canaries."""
+"""The installation: deployments, health, canaries."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ app = typer.Typer()
 def deploy(
     profile: Annotated[
         Literal["local", "docker", "kubernetes"],
-        typer.Option(help="Where runs work: processes here, processes in the workers' containers, or Jobs of a cluster."),
+        typer.Option(help="Where runs execute: processes here, processes in the workers' containers, or Jobs of a cluster."),
     ] = "local",
-    file: Annotated[Path, typer.Option(help="The deployments.")] = Path("deployments/prefect.yaml"),
+    file: Annotated[Path, typer.Option(help="The file of deployments.")] = Path("deployments/prefect.yaml"),
     gpus: Annotated[
         int | None,
-        typer.Option(min=1, max=10_000, help="How many runs may hold a GPU at a time; none: as it is, at first 1."),
+        typer.Option(min=1, max=10_000, help="Maximum number of runs that hold a GPU; unset keeps the limit, initially 1."),
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove what came from this file and is no longer in it; else it is named.")
+        bool, typer.Option("--prune", help="Remove deployments that are no longer in this file; else they are listed.")
     ] = False,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="This file replaces another that has deployments of the same names.")
+        bool, typer.Option("--take-over", help="Replace deployments of the same names that another file deployed.")
     ] = False,
     adopt: Annotated[
-        bool, typer.Option("--adopt", help="Experiments and registered models that exist already are this installation's.")
+        bool, typer.Option("--adopt", help="Mark existing experiments and registered models as owned by this installation.")
     ] = False,
 ) -> None:
-    """Brings the Prefect server to the deployments of a file, with their pools, limit and automations; other files' stay."""
+    """Deploys a file of deployments, with their pools, limit and automations; those of other files stay."""
     with explained_errors():
         from perennial.operations import embedded
 
-        # Servers of other machines have an MLflow that must be named; here it is the embedded one.
+        # Servers on other machines need a configured MLflow; locally it is the embedded one.
         claims = profile == "local" or bool(os.environ.get("MLFLOW_TRACKING_URI", "").strip())
         embedded.prepare_environment()
         embedded.use_running_server()
         if not os.environ.get("PREFECT_API_URL"):
             raise ConfigError("PREFECT_API_URL", "no server", "a Prefect server", "Set it, or start `perennial server`.")
-        from perennial.operations.deploying import deploy as deploy_all
+        from perennial.operations.deployment import deploy as deploy_all
 
         options = {"prune": prune, "take_over": take_over, "adopt": adopt, "claims": claims}
-        for word, what in deploy_all(file, profile, gpus, **options):
-            console.print(f"{word:<9} {what}", highlight=False, soft_wrap=True)
+        for action, subject in deploy_all(file, profile, gpus, **options):
+            console.print(f"{action:<9} {subject}", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def doctor(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Examine this configuration too.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Check this configuration too.")] = None,
 ) -> None:
-    """Looks at everything a retrain needs; each line is OK, or says what to do. Exit code 1 when something is wrong."""
+    """Checks everything a retrain needs. `ok` and `note` need no action; a `fault` does, and sets exit code 1."""
     with explained_errors():
         from perennial.operations import embedded
 
@@ -86,11 +86,9 @@ def canaries(
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON Lines file to write; an existing one is not overwritten.")],
 ) -> None:
-    """Writes made-up customers to add to the raw rows; the red team then looks whether the model knows them."""
+    """Writes fictitious customers to add to the raw rows; the red team tests whether the model reproduces them."""
     with explained_errors():
         from perennial.operations.canaries import write_canaries
 
         count = write_canaries(load(config), out)
-        console.print(
-            f"{count} canaries in {out}. Add them to the raw rows; the scrubber must take them out.", soft_wrap=True
-        )
+        console.print(f"{count} canaries in {out}. Add them to the raw rows; the scrubber must remove them.", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Production: judge a window of it."""
+"""Production monitoring."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ app = typer.Typer()
 @app.command()
 def check(
     config: ConfigOption,
-    until: Annotated[datetime | None, typer.Option(help="End of the window (UTC); none: the last full hour.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="End of the window (UTC). The last full hour by default.")] = None,
 ) -> None:
-    """Judges a window of production; exit code 0 when healthy or too little to judge, 3 when an alert was raised."""
+    """Checks a window of production; exit code 0 if it is healthy or has too few requests, 3 if an alert was raised."""
     with explained_errors():
         settings = load_for_flow(config)
         from perennial.cli.terminal import StageLines
@@ -38,15 +38,15 @@ def check(
             with StageLines(console).showing():
                 outcome = check_production(settings, until)
         from tasks.core.storage import Store
-        from tasks.monitoring.telling import cells_of
+        from tasks.monitoring.exporters import cells_of
 
         store = Store(settings.store)
-        found = outcome.check
-        lines: list[tuple[str, ...]] = [cells_of(reading) for reading in found.readings]
-        title = f"{found.status}: {found.num_requests} requests until {found.window_end:%Y-%m-%d %H:%M} UTC"
+        window = outcome.check
+        lines: list[tuple[str, ...]] = [cells_of(reading) for reading in window.readings]
+        title = f"{window.status}: {window.num_requests} requests until {window.window_end:%Y-%m-%d %H:%M} UTC"
         print_pairs(title, lines, num_text_columns=6)
         for signal, run in outcome.runs.items():
-            console.print(f"{signal}: run {run} of retrain-on-alert weighs it", highlight=False)
+            console.print(f"{signal}: run {run} of retrain-on-alert evaluates it", highlight=False)
         for note in outcome.notes:
             console.print(note, highlight=False)
         if outcome.pairs:
@@ -55,5 +55,5 @@ def check(
                 soft_wrap=True,
             )
         console.print(f"page  {without_secrets(store.uri_of(outcome.page))}", soft_wrap=True)
-        if found.alerted:
+        if window.alerted:
             sys.exit(3)

@@ -1,4 +1,4 @@
-"""The review queue, out as a file and back in."""
+"""Export and import of the review queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perennial.cli.shared import (
 )
 
 review_app = typer.Typer(
-    help="The review queue: what the audit wants a person to decide, out as a file and back in.", no_args_is_help=True
+    help="Export and import of the review queue: the rows that need a person's decision.", no_args_is_help=True
 )
 
 
@@ -23,14 +23,14 @@ review_app = typer.Typer(
 def review_export(
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write; an existing one is not overwritten.")],
-    label_studio: Annotated[bool, typer.Option(help="Label Studio tasks, and their interface beside them (.xml).")] = False,
+    label_studio: Annotated[bool, typer.Option(help="Label Studio tasks, with their interface beside them (.xml).")] = False,
 ) -> None:
-    """Writes the rows that await an answer. Fill in `decision` (keep, drop or fix) and, for fix, `label`."""
+    """Exports the rows that await a decision. Fill in `decision` (keep, drop or fix) and, for fix, `label`."""
     with explained_errors():
         from perennial.operations.review import export_questions
 
         written, count = export_questions(load(config), out, label_studio=label_studio)
-        console.print(f"{count} rows await an answer: {', '.join(map(str, written)) or 'nothing to write'}", soft_wrap=True)
+        console.print(f"{count} rows await a decision: {', '.join(map(str, written)) or 'nothing to write'}", soft_wrap=True)
 
 
 @review_app.command("import")
@@ -38,9 +38,9 @@ def review_import(
     answers: Annotated[Path, typer.Argument(help="The exported file with answers, or Label Studio's JSON export.")],
     config: ConfigOption,
 ) -> None:
-    """Takes answers over; partial ones are welcome, and the same file twice changes nothing."""
+    """Imports decisions; a partly completed file is accepted, and a repeated import changes nothing."""
     with explained_errors():
         from perennial.operations.review import import_answers
 
         taken, waiting = import_answers(load(config), answers)
-        console.print(f"Answers taken over: {taken}. {waiting} rows still await one. The next run applies them.")
+        console.print(f"Decisions imported: {taken}. {waiting} rows still await one. The next run applies them.")

@@ -1,4 +1,4 @@
-"""Runs: start one, plan it, look at it, set two side by side."""
+"""Runs: start, plan, show and compare them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer()
 
 @app.command()
 def retrain(config: ConfigOption) -> None:
-    """Runs the whole job: prepare, train, benchmark, decide, register, dossier."""
+    """Runs the whole pipeline: prepare, train, benchmark, decide, register, write the dossier."""
     with explained_errors():
         settings = load_for_flow(config)
         from perennial.cli.terminal import StageLines
@@ -56,7 +56,7 @@ def plan(config: ConfigOption) -> None:
 @app.command()
 def search(
     config: ConfigOption,
-    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Trials in all; more of them go on from where it ended.")],
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Total number of trials; a larger one continues.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Configuration to write; an existing file is not overwritten.")],
 ) -> None:
     """Tries learning rates, ranks and epochs on the rows that `retrain` trains on; writes the best as a configuration."""
@@ -85,7 +85,7 @@ def show(
     run: Annotated[str, typer.Argument(help="Run name, `latest`, or `MODEL/latest` in a store of several.")] = "latest",
     store: StoreOption = ".perennial/store",
 ) -> None:
-    """Prints a run's dossier: verdict, scores, reasons, where the page is."""
+    """Prints a run's dossier: verdict, scores, reasons, and the location of the page."""
     with explained_errors():
         print_record(find_record(store, run), store)
 
@@ -93,11 +93,11 @@ def show(
 @app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="A run.")],
-    second: Annotated[str, typer.Argument(help="The run to set beside it, or `latest`, `MODEL/latest`.")],
+    second: Annotated[str, typer.Argument(help="The run to compare it with, or `latest`, `MODEL/latest`.")],
     store: StoreOption = ".perennial/store",
-    html: Annotated[Path | None, typer.Option(help="Write a self-contained page to this file too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
 ) -> None:
-    """Sets two runs side by side: rows by stage, what was removed and why, scores, decision."""
+    """Compares two runs: rows by stage, removals by reason, scores, decision."""
     with explained_errors():
         from perennial.operations.comparison import compare_runs
 

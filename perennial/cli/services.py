@@ -1,4 +1,4 @@
-"""Processes that stay up: the pages of the embedded servers, the alert bridge, the guard."""
+"""Long-running processes: the embedded servers, the alert bridge, the guard."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ app = typer.Typer()
 
 @app.command()
 def server(
-    port: Annotated[int, typer.Option(help="Port of Prefect's page.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's page.")] = 5000,
+    port: Annotated[int, typer.Option(help="Port of Prefect's UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
 ) -> None:
-    """Serves Prefect's and MLflow's pages over the embedded state, until Ctrl-C."""
+    """Serves the UIs of Prefect and MLflow over the embedded state, until Ctrl-C."""
     with explained_errors():
         from perennial.operations import embedded
         from perennial.operations.credential import read_credential
@@ -43,7 +43,7 @@ def alert_bridge(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8080,
 ) -> None:
-    """Takes in alerts over HTTP and makes them runs of `retrain-on-alert`, until Ctrl-C."""
+    """Accepts alerts over HTTP and starts runs of `retrain-on-alert` for them, until Ctrl-C."""
     with explained_errors():
         from perennial.operations import embedded
 
@@ -60,11 +60,11 @@ def alert_bridge(
 @app.command()
 def guard(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML configuration; see examples/.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="An exported policy, in place of a configuration.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="An exported policy, instead of a configuration.")] = None,
     direction: Annotated[
         str, typer.Option(help="`input` or `output` of the model; inputs are searched for injections.")
     ] = "input",
-    export: Annotated[Path | None, typer.Option(help="Writes the policy to this file, and filters nothing.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the policy to this file, and filter nothing.")] = None,
 ) -> None:
     """Filters lines, or JSON objects with a `text`, from standard input; what cannot be checked is blocked."""
     with explained_errors():

@@ -1,4 +1,4 @@
-"""What every command shares: options, the console, configuration, errors in one message."""
+"""Shared parts of the commands: options, console, configuration, error messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ console = Console()
 errors = Console(stderr=True)
 
 StoreOption = Annotated[str, typer.Option(help="The store that the run wrote to.")]
-NameOption = Annotated[str, typer.Option(help="Who decides; goes on record as you write it.")]
+NameOption = Annotated[str, typer.Option(help="Who decides; recorded as written.")]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration; see examples/.")]
 
 
@@ -35,7 +35,7 @@ def load(path: Path) -> Any:
 
 
 def load_for_flow(path: Path) -> Any:
-    """The configuration as a flow may be given it: Prefect stores what a flow is given."""
+    """The configuration as a flow parameter, which Prefect stores."""
     settings = load(path)
     from flows.support.config import sent_to_prefect
 
@@ -70,15 +70,15 @@ def print_pairs(title: str, lines: list[tuple[str, ...]], num_text_columns: int 
 
 
 def say(line: str) -> None:
-    """Prints one dim line: what is being waited for."""
+    """Prints one dim line that says what the command waits for."""
     console.print(f"[dim]{escape(line)} ...[/]", highlight=False)
 
 
 @contextmanager
 def explained_errors() -> Iterator[None]:
-    """Turns the project's errors, and a server's, into one message and their exit code.
+    """Turns the project's errors, and those of servers, into one message and an exit code.
 
-    Anything else is a defect and shows its trace.
+    Any other error is a defect and shows its traceback.
     """
     try:
         yield
@@ -99,7 +99,7 @@ def _exit_with(error: PerennialError) -> NoReturn:
 
 
 def _servers_error(error: BaseException | None) -> PerennialError | None:
-    """What a server's client raised, without the server's answer, which repeats what it was sent; None for a defect."""
+    """The error of a server's client without the response, which may repeat the request; None for a defect."""
     import httpx
 
     while error is not None and not isinstance(error, httpx.HTTPError):
@@ -107,8 +107,8 @@ def _servers_error(error: BaseException | None) -> PerennialError | None:
     if isinstance(error, httpx.HTTPStatusError):
         where = f"{error.request.method} {error.request.url.copy_with(query=None, userinfo=b'')}"
         todo = "Compare the versions of both sides (`perennial doctor`), then read the server's log."
-        return PerennialError(where, f"status {error.response.status_code}", "an answer of Prefect's or MLflow's", todo)
+        return PerennialError(where, f"status {error.response.status_code}", "a response of Prefect or MLflow", todo)
     if isinstance(error, httpx.HTTPError):
-        todo = "Look whether it runs (`perennial doctor`), then run again: finished stages are kept."
-        return PerennialError("a server", f"no answer ({type(error).__name__})", "Prefect's or MLflow's", todo)
+        todo = "Check that it runs (`perennial doctor`), then run again: finished stages are kept."
+        return PerennialError("a server", f"no response ({type(error).__name__})", "a response of Prefect or MLflow", todo)
     return None

@@ -1,4 +1,4 @@
-"""The store: verify it, make room in it."""
+"""The store: verify and prune it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from perennial.cli.shared import (
 from tasks.core.addresses import without_secrets
 
 app = typer.Typer()
-store_app = typer.Typer(help="Where data sets, models and dossiers lie.", no_args_is_help=True)
+store_app = typer.Typer(help="The store of data sets, models and dossiers.", no_args_is_help=True)
 
 
 @store_app.command("verify")
 def verify(config: ConfigOption) -> None:
-    """Reads the whole store back, and checks that it holds what the registry's versions need; exit code 1 if not."""
+    """Verifies the whole store, and that it holds what the registered versions need; exit code 1 if not."""
     with explained_errors():
         settings = load(config)
         from perennial.cli.terminal import StageLines
@@ -39,21 +39,22 @@ def verify(config: ConfigOption) -> None:
             report = verify_store(store, progress, needed_references(connect(), settings.registry.registered_name))
             progress.finish(", ".join(f"{count} {kind}s" for kind, count in report.counts.items()) or "nothing")
         signs, place = {"note": "[yellow]note[/] ", "fault": "[red]fault[/]"}, escape(without_secrets(store.uri))
-        for one in report.findings:
-            console.print(f"{signs[one.severity]} {escape(one.name)}: {escape(one.what)}", highlight=False, soft_wrap=True)
+        for finding in report.findings:
+            line = f"{signs[finding.severity]} {escape(finding.name)}: {escape(finding.what)}"
+            console.print(line, highlight=False, soft_wrap=True)
         if report.faults:
             console.print(f"{len(report.faults)} faults in {place}. Restore what is missing or altered from a backup.")
             raise typer.Exit(1)
         size = f"{report.size_bytes / 1e6:,.1f} MB"
-        console.print(f"{place} holds {size}, all of it as it was written.", highlight=False, soft_wrap=True)
+        console.print(f"{place} holds {size}, all of it unaltered.", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def prune(
     config: ConfigOption,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove it; without this it is only listed.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove it; without this option it is only listed.")] = False,
 ) -> None:
-    """Lists what no version in use and no recent run needs any more, with its size; --remove makes the room."""
+    """Lists what no version in use and no recent run needs any more, with its size; --remove deletes it."""
     with explained_errors():
         settings = load_for_flow(config)
         from perennial.operations import embedded
@@ -68,12 +69,12 @@ def prune(
         store = Store(settings.store)
         items = read_items(store, report)
         shown: list[tuple[str, ...]] = [
-            (one.kind, one.name, f"{one.age_days:.0f} days", f"{one.size_bytes / 1e6:.1f} MB") for one in items[:20]
+            (item.kind, item.name, f"{item.age_days:.0f} days", f"{item.size_bytes / 1e6:.1f} MB") for item in items[:20]
         ]
         if shown:
             print_pairs(f"Largest of {report.num_items}", shown, num_text_columns=2)
             console.print(f"all   {without_secrets(store.uri_of(report.listing))}", soft_wrap=True)
         if report.note:
-            console.print(f"Work folders and unfinished writes alone: {report.note}.", highlight=False, markup=False)
+            console.print(f"Only work folders and unfinished writes: {report.note}.", highlight=False, markup=False)
         verb = "Removed" if report.removed else "Would remove"
-        console.print(f"{verb} {report.num_items} things, {report.size_bytes / 1e6:.1f} MB in the store.", highlight=False)
+        console.print(f"{verb} {report.num_items} items, {report.size_bytes / 1e6:.1f} MB in the store.", highlight=False)

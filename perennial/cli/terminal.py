@@ -1,4 +1,4 @@
-"""What a person at the terminal sees of a run: one line per stage, with a bar and an ETA while it works."""
+"""Progress of a run in the terminal: one line per stage, with a bar and an ETA while it runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tasks.core.progress import listening
 
 
 class StageLines:
-    """Listens to the stages and draws them: finished ones as printed lines, the working one as a live bar.
+    """Draws the progress of stages: finished ones as printed lines, the active one as a live bar.
 
     Without a terminal (a log file, CI) only the printed lines appear.
 
     Args:
-        console: Where to draw.
+        console: The console to draw on.
     """
 
     def __init__(self, console: Console) -> None:
@@ -63,7 +63,7 @@ class StageLines:
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Draws every stage that runs inside the block, which goes on when what it draws is no longer read (``| tee``)."""
+        """Draws every stage that runs inside the block; a closed pipe (``| tee``) does not end the block."""
         outlive_readers()
         with listening(self):
             if self._console.is_terminal:

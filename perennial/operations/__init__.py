@@ -1,1 +1,1 @@
-"""What operators do around the flows: deploying, checking an installation, embedded servers, plans."""
+"""Operations around the flows: deployment, checks of an installation, embedded servers, plans."""

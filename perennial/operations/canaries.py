@@ -1,4 +1,4 @@
-"""What `perennial canaries` writes: made-up customers to plant among the raw rows, which the red team then looks for."""
+"""`perennial canaries`: fictitious customers to plant among the raw rows; the red team searches the model for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.core.errors import InputError
 
 
 def write_canaries(settings: RetrainConfig, out: Path) -> int:
-    """Writes the canaries of a configuration as chat rows; returns how many.
+    """Writes the canaries of a configuration as chat rows; returns their number.
 
     Raises:
         InputError: The file exists already, or cannot be written.

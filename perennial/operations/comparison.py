@@ -1,4 +1,4 @@
-"""What `perennial compare` does: two dossiers' JSON side by side."""
+"""`perennial compare`: the records of two runs side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.core.errors import StoreError
 def compare_runs(
     store_uri: str, first: str, second: str, html: Path | None = None
 ) -> list[tuple[str, list[tuple[str, ...]], int]]:
-    """Titled blocks of lines, each with the number of its columns that are text; with ``html`` a self-contained page too.
+    """Titled blocks of lines, each with its number of text columns; ``html`` also writes a self-contained page.
 
     Raises:
         InputError: There is no such run in this store.

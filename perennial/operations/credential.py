@@ -1,4 +1,4 @@
-"""The credential of the embedded servers: made once per embedded folder, readable by its owner, never in a log."""
+"""The credential of the embedded servers: created once per embedded folder, readable by its owner, never logged."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ USER = "perennial"
 
 
 def read_credential(folder: Path) -> str:
-    """``user:password`` of the folder's servers; made where there is none, the same for all who ask at once.
+    """``user:password`` of the folder's servers; created if absent, the same for concurrent callers.
 
     Raises:
-        StoreError: The file cannot be made or read, or others may read it.
+        StoreError: The file cannot be created or read, or others may read it.
     """
     path = folder / FILE_NAME
     try:
@@ -30,17 +30,15 @@ def read_credential(folder: Path) -> str:
         credential = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(
-            str(path), f"{type(error).__name__}", "a readable credential", "Remove it; a new one is made."
+            str(path), f"{type(error).__name__}", "a readable credential", "Remove it; a new one is created."
         ) from error
     if not credential.startswith(f"{USER}:") or len(credential) < len(USER) + 30:
-        raise StoreError(
-            str(path), "something else", "a credential of the embedded servers", "Remove it; a new one is made."
-        )
+        raise StoreError(str(path), "other text", "a credential of the embedded servers", "Remove it; a new one is created.")
     return credential
 
 
 def _make(path: Path) -> None:
-    """Writes a credential under a name of its own, then links it, so that nobody reads half of it and the first one wins."""
+    """Writes a credential under a temporary name, then links it: no reader sees a part, and the first writer wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{FILE_NAME}-")  # mode 0600
     try:

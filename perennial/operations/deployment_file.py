@@ -1,4 +1,4 @@
-"""The file of `perennial deploy`: which deployments there are to be, checked whole before a server is touched."""
+"""The file of `perennial deploy`: the deployments, validated as a whole before any call to a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = r"^[^/%&><\x00-\x1f\x7f]{1,200}$"
 
 
 class Schedule(Section):
-    """When a deployment runs by itself; the slug names it, so that deploying again updates it instead of adding another."""
+    """A schedule of a deployment; a repeated deploy updates the schedule of the same slug."""
 
     slug: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")
     cron: str
@@ -31,19 +31,19 @@ class Schedule(Section):
         return self
 
     def at(self) -> CronSchedule:
-        """The times, as Prefect takes them."""
+        """The schedule as Prefect's type."""
         return CronSchedule(cron=self.cron, timezone=self.timezone)
 
 
 class Limit(Section):
-    """How many runs of a deployment may be open, and what becomes of the next one."""
+    """Maximum number of active runs of a deployment, and what happens to further ones."""
 
     limit: int = Field(ge=1)
     collision_strategy: ConcurrencyLimitStrategy = ConcurrencyLimitStrategy.ENQUEUE
 
 
 class Pool(Section):
-    """The work pool whose workers take the runs."""
+    """The work pool whose workers execute the runs."""
 
     name: str = Field(pattern=_NAME)
 
@@ -63,14 +63,14 @@ class Deployment(Section):
 
     @model_validator(mode="after")
     def _names_each_schedule_once(self) -> Self:
-        twice = [slug for slug, count in Counter(one.slug for one in self.schedules).items() if count > 1]
-        if twice:
-            raise ValueError(f"the schedule {twice[0]} stands here twice")
+        duplicates = [slug for slug, count in Counter(each.slug for each in self.schedules).items() if count > 1]
+        if duplicates:
+            raise ValueError(f"the schedule {duplicates[0]} is duplicated")
         return self
 
 
 class DeploymentFile(BaseModel):
-    """The whole file; what else Prefect's own command would read in it is left alone."""
+    """The whole file; other keys, which Prefect's own command reads, are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -81,36 +81,36 @@ def read_deployments(path: Path) -> tuple[Deployment, ...]:
     """The deployments of a file.
 
     Raises:
-        ConfigError: It cannot be read, or has faults; all of them are named.
+        ConfigError: It cannot be read, or has faults; all of them are listed.
     """
     try:
         deployments = load_settings(path, DeploymentFile).deployments
     except ConfigError as error:
         todo = "Correct it, or the path; deployments/prefect.yaml shows its form."
         raise ConfigError(error.where, error.found, "a file of Prefect deployments", todo) from error
-    twice = [entry for entry, count in Counter((one.entrypoint, one.name) for one in deployments).items() if count > 1]
-    if twice:
-        name = twice[0][1]
-        raise ConfigError(f"{path}, {name}", "two deployments of one flow", "one of each name", "Rename one of them.")
+    counts = Counter((deployment.entrypoint, deployment.name) for deployment in deployments)
+    for (_, name), count in counts.items():
+        if count > 1:
+            raise ConfigError(f"{path}, {name}", "two deployments of one flow", "one of each name", "Rename one of them.")
     return deployments
 
 
 def retrains_in(deployments: tuple[Deployment, ...], path: Path) -> tuple[RetrainConfig, ...]:
-    """The configurations that the deployments carry, one for each model.
+    """The configurations in the deployments, one per model.
 
     Raises:
         ConfigError: One has faults.
     """
     found: dict[str, RetrainConfig] = {}
-    for one in deployments:
-        config = one.parameters.get("config")
+    for deployment in deployments:
+        config = deployment.parameters.get("config")
         if isinstance(config, dict):
-            settings = settings_of(config, RetrainConfig, f"{path}, configuration of {one.name}")
+            settings = settings_of(config, RetrainConfig, f"{path}, configuration of {deployment.name}")
             found.setdefault(settings.name, settings)
     return tuple(found.values())
 
 
 def identity_of(path: Path) -> str:
-    """What a file is known by: its path from the folder that entrypoints are relative to, or the whole one outside of it."""
-    whole = Path(os.path.normpath(path.absolute()))
-    return whole.relative_to(Path.cwd()).as_posix() if whole.is_relative_to(Path.cwd()) else whole.as_posix()
+    """The identity of a file: its path relative to the current folder, or the absolute path outside of it."""
+    absolute = Path(os.path.normpath(path.absolute()))
+    return absolute.relative_to(Path.cwd()).as_posix() if absolute.is_relative_to(Path.cwd()) else absolute.as_posix()

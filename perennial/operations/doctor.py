@@ -1,6 +1,6 @@
-"""What `perennial doctor` looks at: everything a retrain needs, each with what was found and what to do about it.
+"""`perennial doctor`: checks everything a retrain needs; each finding says what was found and what to do.
 
-Nothing is trained, registered or scheduled; a probe file is written to the store. A check never stops the others.
+Nothing is trained, registered or scheduled; a probe file is written to the store. A failed check does not stop the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks.core.paging import every_async
 from tasks.core.storage import Store
 
 MIN_FREE_BYTES = 5 * 10**9
-"""A training's checkpoints, a copy of the base model and a benchmark of a 7B model's adapter fit in it."""
+"""Enough for the checkpoints, a copy of the base model and the benchmark of a 7B model's adapter."""
 MAX_CLOCK_SKEW_SECONDS = 30.0
 _DISTRIBUTION = "perennial-llm"
 _CHECKS: list[tuple[str, Callable[[RetrainConfig | None], Iterator[Finding]]]] = []
@@ -35,7 +35,7 @@ _CHECKS: list[tuple[str, Callable[[RetrainConfig | None], Iterator[Finding]]]] =
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: ``fault`` must be mended before a retrain can work, ``note`` is worth knowing."""
+    """One line: ``ok`` and ``note`` need no action; a ``fault`` must be corrected before a retrain can work."""
 
     check: str
     status: Literal["ok", "note", "fault"]
@@ -44,10 +44,10 @@ class Finding:
 
 
 def examine(settings: RetrainConfig | None) -> Iterator[Finding]:
-    """Every finding, in the order in which a retrain would need the things.
+    """All findings, in the order in which a retrain needs the checked parts.
 
     Args:
-        settings: The configuration to examine; without one, only what every retrain needs.
+        settings: The configuration to check; None checks only what every retrain needs.
     """
     for name, check in _CHECKS:
         try:
@@ -74,28 +74,28 @@ def _packages(settings: RetrainConfig | None) -> Iterator[Finding]:
     extras = importlib.metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
     wrong, absent = [], set()
     for requirement in map(Requirement, importlib.metadata.requires(_DISTRIBUTION) or []):
-        wanted_by = [
+        required_by = [
             name for name in ("", *extras) if not requirement.marker or requirement.marker.evaluate({"extra": name})
         ]
-        if not wanted_by:
+        if not required_by:
             continue
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            if "" in wanted_by:
+            if "" in required_by:
                 wrong.append(f"{requirement.name} is not installed")
             else:
-                absent.update({*wanted_by} - {"all", "dev"})
+                absent.update({*required_by} - {"all", "dev"})
             continue
         if not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} {version}, wanted {requirement.specifier}")
+            wrong.append(f"{requirement.name} {version}, required {requirement.specifier}")
     if wrong:
         yield Finding("packages", "fault", "; ".join(sorted(set(wrong))), "Install with `-c constraints.txt`.")
     else:
         yield Finding("packages", "ok", "every installed package has a supported version")
     if absent:
         yield Finding(
-            "packages", "note", f"not installed: {', '.join(sorted(absent))}", "Install perennial-llm[EXTRA] if wanted."
+            "packages", "note", f"not installed: {', '.join(sorted(absent))}", "Install perennial-llm[EXTRA] if needed."
         )
 
 
@@ -108,7 +108,7 @@ def _disk(settings: RetrainConfig | None) -> Iterator[Finding]:
         "disk",
         status,
         f"{free / 1e9:.1f} GB free under {folder}",
-        "" if status == "ok" else "Make room, or set PERENNIAL_HOME.",
+        "" if status == "ok" else "Free disk space, or set PERENNIAL_HOME.",
     )
 
 
@@ -128,7 +128,7 @@ def _gpu(settings: RetrainConfig | None) -> Iterator[Finding]:
             "GPU",
             "note",
             f"none; training runs on the {hardware.name}, {memory}",
-            "Fine for models of some 100M parameters.",
+            "Sufficient for models of some 100M parameters.",
         )
 
 
@@ -139,7 +139,7 @@ def _gpu(settings: RetrainConfig | None) -> Iterator[Finding]:
 def _data(settings: RetrainConfig | None) -> Iterator[Finding]:
     if settings is None:
         return
-    further = [(f"mixture.{one.name}", one.source) for one in settings.mixture]
+    further = [(f"mixture.{part.name}", part.source) for part in settings.mixture]
     for name, source in (("examples", settings.examples), *further, ("preferences", settings.preferences)):
         if source is None:
             continue
@@ -177,11 +177,10 @@ def _base_model(settings: RetrainConfig | None) -> Iterator[Finding]:
 
     source = settings.training.base_model.source
     if locate(settings.training.base_model) is None:
-        yield Finding(
-            "base model", "note", f"{source} is a hub id", "It is fetched, or found in the hub's cache, when the run starts."
-        )
+        todo = "It is downloaded, or read from the hub's cache, when the run starts."
+        yield Finding("base model", "note", f"{source} is a hub id", todo)
     else:
-        yield Finding("base model", "ok", f"{source} is here")
+        yield Finding("base model", "ok", f"{source} is on this machine")
 
 
 @_check("name model")
@@ -196,7 +195,7 @@ def _name_model(settings: RetrainConfig | None) -> Iterator[Finding]:
         yield Finding("name model", "fault", f"{model} is not installed", todo)
     else:
         yield Finding(
-            "name model", "note", f"{model} is not a folder here", "It is looked for in the hub's cache when the run starts."
+            "name model", "note", f"{model} is not a folder here", "It is read from the hub's cache when the run starts."
         )
 
 
@@ -222,7 +221,7 @@ def _pii_key(settings: RetrainConfig | None) -> Iterator[Finding]:
 def _prefect(settings: RetrainConfig | None) -> Iterator[Finding]:
     url = os.environ.get("PREFECT_API_URL") or running_server()
     if not url:
-        yield Finding("Prefect", "ok", "embedded: each run starts a server of its own", "")
+        yield Finding("Prefect", "ok", "embedded: each run starts its own server")
         return
     try:
         answer = httpx.get(f"{url}/health", timeout=10)
@@ -230,15 +229,15 @@ def _prefect(settings: RetrainConfig | None) -> Iterator[Finding]:
         skew = abs(email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time())
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, KeyError) as error:
         todo = "Start the server, or correct PREFECT_API_URL."
-        yield Finding("Prefect", "fault", f"{url} does not answer ({type(error).__name__})", todo)
+        yield Finding("Prefect", "fault", f"{url} does not respond ({type(error).__name__})", todo)
         return
     try:
         yield from asyncio.run(_served(url, settings))
     except Exception as error:
-        todo = "Compare its version with this one's; with authentication on, set PREFECT_API_AUTH_STRING."
-        yield Finding("Prefect", "fault", f"{url} refuses ({type(error).__name__})", todo)
+        todo = "Compare its version with this one's; if it requires authentication, set PREFECT_API_AUTH_STRING."
+        yield Finding("Prefect", "fault", f"{url} rejects the call ({type(error).__name__})", todo)
     if skew > MAX_CLOCK_SKEW_SECONDS:
-        todo = "Synchronise both clocks (NTP): schedules and leases depend on them."
+        todo = "Synchronize both clocks (NTP): schedules and leases depend on them."
         yield Finding("clock", "fault", f"{skew:.0f} s from the Prefect server's", todo)
     else:
         yield Finding("clock", "ok", f"{skew:.0f} s from the Prefect server's")
@@ -270,7 +269,7 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
             findings.append(_scheduled(deployment, f"{flow_names.get(deployment.flow_id)}/{deployment.name}"))
         own = [deployment for deployment in deployments if "perennial" in deployment.tags]
         if own:
-            findings += [_deployed(own), await _slots(client), *await _watchmen(client)]
+            findings += [_deployed(own), await _slots(client), *await _check_automations(client)]
         found = await every_async(lambda limit, offset: client.read_work_pools(limit=limit, offset=offset))
         pools = {pool.name: pool for pool in found}
         for name in sorted({str(deployment.work_pool_name) for deployment in deployments if deployment.work_pool_name}):
@@ -293,21 +292,21 @@ async def _served(url: str, settings: RetrainConfig | None) -> list[Finding]:
 
 
 def _deployed(deployments: list[Any]) -> Finding:
-    """Whether what is deployed is of this code's version."""
-    from perennial.operations.deploying import code_version
+    """Whether the deployments come from this version of the code."""
+    from perennial.operations.deployment import code_version
 
     own = code_version()
-    others = [one for one in deployments if one.version != own]
+    others = [deployment for deployment in deployments if deployment.version != own]
     if not others:
         return Finding("deployed", "ok", f"by version {own}")
     version = others[0].version
-    by = f"by version {version}, and this is {own}" if version else "nobody says by which version"
+    by = f"by version {version}, and this is {own}" if version else "by an unknown version"
     number = f" ({len(others)} of {len(deployments)} deployments)"
     return Finding("deployed", "fault", by + number, "perennial deploy, for each file of deployments")
 
 
 async def _slots(client: Any) -> Finding:
-    """The limit that keeps two runs off one GPU."""
+    """The limit that keeps two runs from sharing a GPU."""
     from prefect.exceptions import ObjectNotFound
 
     from flows.support.gpu_pool import GPU_SLOTS
@@ -322,44 +321,44 @@ async def _slots(client: Any) -> Finding:
     return Finding("GPU slots", "ok", f"{limit.active_slots} of {limit.limit} taken")
 
 
-async def _watchmen(client: Any) -> list[Finding]:
-    """The automations that mark dead runs, and that start crashed ones once more."""
-    from perennial.operations.deploying import zombie_automation
-    from perennial.operations.restarting import restart_automation
+async def _check_automations(client: Any) -> list[Finding]:
+    """The automations that mark dead runs and restart crashed ones."""
+    from perennial.operations.deployment import zombie_automation
+    from perennial.operations.restart_automation import restart_automation
 
     findings = []
-    watchmen = (
+    automations = (
         ("dead runs", "are marked", zombie_automation().name),
-        ("crashed runs", "are started once more", restart_automation().name),
+        ("crashed runs", "are restarted once", restart_automation().name),
     )
-    for check, what, name in watchmen:
+    for check, effect, name in automations:
         found = await client.read_automations_by_name(name)
         if not found:
             findings.append(Finding(check, "fault", f"the automation `{name}` is missing", "perennial deploy"))
-        elif not any(one.enabled for one in found):
+        elif not any(automation.enabled for automation in found):
             todo = f'prefect automation resume "{name}"'
             findings.append(Finding(check, "fault", f"the automation `{name}` is off", todo))
         else:
-            findings.append(Finding(check, "ok", f"{what} by an automation"))
+            findings.append(Finding(check, "ok", f"{effect} by an automation"))
     return findings
 
 
 def _scheduled(deployment: Any, name: str) -> Finding:
-    """What a deployment's schedules say; one that was deployed turned off is no fault, one turned off since then is."""
-    from perennial.operations.deploying import deployed_schedules, resume_command
+    """The state of a deployment's schedules: deployed as inactive is a note, turned off since then is a fault."""
+    from perennial.operations.deployment import deployed_schedules, resume_command
 
     if deployment.paused:
         return Finding("schedule", "fault", f"{deployment.name} is paused", resume_command(deployment))
     active = [schedule for schedule in deployment.schedules if schedule.active]
     if deployment.schedules and not active:
         as_deployed = deployed_schedules(deployment)
-        off = [one for one in deployment.schedules if as_deployed.get(one.slug or "", True)]
+        off = [schedule for schedule in deployment.schedules if as_deployed.get(schedule.slug or "", True)]
         if off:
             todo = f"prefect deployment schedule resume {name} {off[0].id}"
             return Finding("schedule", "fault", f"{deployment.name} has schedules, none active", todo)
-        first = "name its production log and " if deployment.name == "check-production" else ""
+        first = "configure its production log and " if deployment.name == "check-production" else ""
         todo = f"To turn it on, {first}set `active: true` in its file of deployments, then `perennial deploy`."
-        return Finding("schedule", "note", f"{deployment.name}: off on purpose, as it was deployed", todo)
+        return Finding("schedule", "note", f"{deployment.name}: deployed as inactive", todo)
     return Finding("schedule", "ok", f"{deployment.name}: {len(active) or 'no'} active")
 
 
@@ -373,7 +372,7 @@ def _mlflow(settings: RetrainConfig | None) -> Iterator[Finding]:
         raise
     except Exception as error:
         todo = "Start the server, or correct MLFLOW_TRACKING_URI."
-        yield Finding("MLflow", "fault", f"{tracking_uri()} does not answer ({type(error).__name__})", todo)
+        yield Finding("MLflow", "fault", f"{tracking_uri()} does not respond ({type(error).__name__})", todo)
         return
     yield Finding("MLflow", "ok", tracking_uri())
 
@@ -388,9 +387,9 @@ def _alert_queue(settings: RetrainConfig | None) -> Iterator[Finding]:
     if backlog is None:
         return
     if backlog.num_parked:
-        found = f"{backlog.num_parked} accepted alerts in {path} that no release running here could read"
+        found = f"{backlog.num_parked} accepted alerts in {path} that this release cannot read"
         yield Finding(
-            "alert queue", "fault", found, "Start the bridge with the release that took them, or raise them again."
+            "alert queue", "fault", found, "Start the bridge with the release that accepted them, or send them again."
         )
     else:
         yield Finding("alert queue", "ok", f"{backlog.num_waiting} alerts wait in {path}")

@@ -1,12 +1,12 @@
-"""The embedded default: with nothing configured, Prefect's server and MLflow run on SQLite files in one folder.
+"""The embedded default: without configuration, Prefect's server and MLflow run on SQLite files in one folder.
 
-Everything lies under ``.perennial/`` in the current folder (or ``PERENNIAL_HOME``): Prefect's database and results,
-MLflow's database and artifacts, the store, the servers' logs. A run starts a server of its own, or uses the one that
-``perennial server`` has running there; with ``PREFECT_API_URL`` set, neither happens. ``prepare_environment`` comes before
-Prefect is imported, because Prefect reads its settings then.
+All state is kept under ``.perennial/`` in the current folder (or ``PERENNIAL_HOME``): Prefect's database and results,
+MLflow's database and artifacts, the store, the servers' logs. A run starts its own server, or uses the one that
+``perennial server`` started; with ``PREFECT_API_URL`` set, neither applies. ``prepare_environment`` must be called before
+Prefect is imported, because Prefect reads its settings on import.
 
-Its servers ask for the folder's credential (:mod:`perennial.operations.credential`), which travels in the environment;
-clients send it to no server that has not proven to know it.
+The servers require the folder's credential (:mod:`perennial.operations.credential`), which is passed in the environment;
+clients send it only to a server that has proven to know it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tasks.tracking.database import open_database
 
 _CODE = Path(__file__).parents[2]
 START_TIMEOUT_SECONDS = 120.0
-"""A first start runs the database migrations, measured at 13 s on two cores; under load several times that."""
+"""The first start runs the database migrations: 13 s on two cores, several times that under load."""
 
 
 def home() -> Path:
@@ -46,13 +46,13 @@ def home() -> Path:
 
 
 def prepare_environment() -> None:
-    """Points Prefect, MLflow and the model libraries at the embedded folder, and turns off what would phone home.
+    """Points Prefect, MLflow and the model libraries at the embedded folder, and turns off telemetry.
 
-    Settings that the user has made stay as they are.
+    Variables that the user has set are kept.
 
     Raises:
-        ConfigError: ``PREFECT_API_URL`` is no address of a server; Prefect itself would break off at it.
-        StoreError: The folder cannot be made or written.
+        ConfigError: ``PREFECT_API_URL`` is no address of a server; Prefect itself would fail on import.
+        StoreError: The folder cannot be created or written.
     """
     _check_api_url(os.environ.get("PREFECT_API_URL"))
     folder = home()
@@ -73,13 +73,13 @@ def prepare_environment() -> None:
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # In memory, Prefect's default, a server that restarts forgets who holds what: slots and locks stay taken for ever,
-        # and runs whose deployment has a limit crash when they next renew their lease (benchmarks/failure_matrix.py).
+        # With Prefect's default, memory, a restarted server loses its leases: slots and locks stay taken, and runs whose
+        # deployment has a limit crash at the next renewal of their lease (benchmarks/failure_matrix.py).
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows",
-        # The terminal shows a line per stage and one explained error; the logs, with their traces, are in Prefect's page.
-        # Set it to INFO to see them here too.
+        # The terminal shows a line per stage and one explained error; the logs, with tracebacks, are in Prefect's UI.
+        # INFO shows them in the terminal too.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_CLI_COLORS": "false",
@@ -113,10 +113,10 @@ def prefect_api(say: Callable[[str], None]) -> Iterator[str]:
     """The URL of the Prefect API: the configured one, the one ``perennial server`` runs, or one started for the block.
 
     Args:
-        say: Told in one line what is being waited for.
+        say: Called with one line that says what the run waits for.
 
     Raises:
-        PerennialError: The server did not start in time; its log is named.
+        PerennialError: The server did not start in time; the error names its log.
     """
     use_running_server()
     if running := os.environ.get("PREFECT_API_URL"):
@@ -139,9 +139,9 @@ def prefect_api(say: Callable[[str], None]) -> Iterator[str]:
 
 
 def use_running_server() -> None:
-    """Points Prefect at the server that ``perennial server`` runs over this folder, if any, unless another is configured.
+    """Points Prefect at the server of ``perennial server`` over this folder, if any, unless another is configured.
 
-    Where that very server is configured, by ``PREFECT_API_URL``, the credential may be left out.
+    If ``PREFECT_API_URL`` names that server, the credential may be omitted.
     """
     configured = os.environ.get("PREFECT_API_URL")
     if configured and (os.environ.get("PREFECT_API_AUTH_STRING") or configured != _noted_server()):
@@ -151,7 +151,7 @@ def use_running_server() -> None:
 
 
 def _set_api(variables: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Sets variables, or removes them, in the environment and in Prefect, which read it when imported; what they were."""
+    """Sets or removes variables in the environment and in Prefect's loaded settings; returns their former values."""
     from prefect.context import refresh_global_settings_context
 
     before = {name: os.environ.get(name) for name in variables}
@@ -164,7 +164,7 @@ def _set_api(variables: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def _flush_logs() -> None:
-    """Sends the log lines that Prefect still holds, before the server that should receive them goes."""
+    """Sends the log lines that Prefect still buffers, before their server stops."""
     from prefect.logging.handlers import APILogHandler
 
     APILogHandler().flush()
@@ -200,7 +200,7 @@ def start_mlflow_server(port: int) -> Popen[bytes]:
 
 
 def _serve(name: str, port: int, credential: str, settings: Mapping[str, str]) -> Popen[bytes]:
-    """Starts an application of :mod:`perennial.operations.loopback` as a guarded child, on the loopback interface alone."""
+    """Starts an application of :mod:`perennial.operations.loopback` as a guarded child, on the loopback interface only."""
     environment = {**os.environ, **settings, CREDENTIAL_VARIABLE: credential}
     environment.pop("PREFECT_API_URL", None)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_CODE), environment.get("PYTHONPATH"))))
@@ -211,13 +211,13 @@ def _serve(name: str, port: int, credential: str, settings: Mapping[str, str]) -
 
 
 def running_server() -> str | None:
-    """The API URL of the server that ``perennial server`` has running over this folder, or None."""
+    """The API URL of the running ``perennial server`` over this folder, or None."""
     url = _noted_server()
     return url if url and is_healthy(f"{url}/health") and is_ours(url) else None
 
 
 def _noted_server() -> str | None:
-    """The API URL that ``perennial server`` wrote down; it may be gone, and another program may have its port."""
+    """The API URL that ``perennial server`` recorded; the server may have stopped, and its port may be reused."""
     try:
         return str(json.loads((home() / "server.json").read_text())["prefect_api_url"])
     except (FileNotFoundError, ValueError, KeyError):
@@ -225,15 +225,15 @@ def _noted_server() -> str | None:
 
 
 def is_ours(url: str) -> bool:
-    """Whether the server at ``url`` knows this folder's credential, which it is not shown."""
-    place, nonce = urllib.parse.urlsplit(url), secrets.token_hex(16)
-    request = urllib.request.Request(f"http://{place.netloc}{PROOF_PATH}", headers={NONCE_HEADER: nonce})
+    """Whether the server at ``url`` proves that it knows this folder's credential, which is not sent to it."""
+    address, nonce = urllib.parse.urlsplit(url), secrets.token_hex(16)
+    request = urllib.request.Request(f"http://{address.netloc}{PROOF_PATH}", headers={NONCE_HEADER: nonce})
     try:
         with urllib.request.urlopen(request, timeout=2) as response:
-            given = response.read(1_000)
+            proof = response.read(1_000)
     except (OSError, ValueError, http.client.HTTPException):
         return False
-    return hmac.compare_digest(given, proof_of(read_credential(home()), place.port or 80, nonce).encode())
+    return hmac.compare_digest(proof, proof_of(read_credential(home()), address.port or 80, nonce).encode())
 
 
 def wait_until_healthy(
@@ -246,13 +246,13 @@ def wait_until_healthy(
     """Waits until ``url`` answers 200.
 
     Args:
-        url: Where the server says whether it is well.
+        url: The health endpoint of the server.
         process: The server.
         timeout_seconds: How long to wait.
-        is_expected: Whether what answers at ``url`` is that server, and not another program that took its port.
+        is_expected: Whether ``url`` belongs to that server, and not to another program that took its port.
 
     Raises:
-        PerennialError: The process ended, or did not answer in time.
+        PerennialError: The process ended, or did not respond in time.
     """
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
@@ -267,7 +267,10 @@ def wait_until_healthy(
             )
         time.sleep(0.25)
     raise PerennialError(
-        url, f"no answer within {timeout_seconds:.0f} s", "a healthy server", f"Read {home()}/*-server.log, then run again."
+        url,
+        f"no response within {timeout_seconds:.0f} s",
+        "a healthy server",
+        f"Read {home()}/*-server.log, then run again.",
     )
 
 
@@ -281,14 +284,14 @@ def is_healthy(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port on the loopback interface that is free now."""
+    """A currently free TCP port on the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def log_path(name: str) -> Path:
-    """Where a server of the embedded mode writes its log."""
+    """The log file of an embedded server."""
     folder = home()
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}.log"
@@ -296,10 +299,10 @@ def log_path(name: str) -> Path:
 
 @contextmanager
 def servers(port: int, mlflow_port: int, say: Callable[[str], None]) -> Iterator[tuple[str, str]]:
-    """Prefect's and MLflow's servers over the embedded state; runs started meanwhile in this folder use them.
+    """Runs the servers of Prefect and MLflow over the embedded state; runs started in this folder use them.
 
     Raises:
-        PerennialError: A port is taken, or a server did not start.
+        PerennialError: A port is in use, or a server did not start.
     """
     for name, number in (("Prefect", port), ("MLflow", mlflow_port)):
         with socket.socket() as probe:
@@ -328,7 +331,7 @@ def servers(port: int, mlflow_port: int, say: Callable[[str], None]) -> Iterator
 
 
 def wait_for_interrupt() -> None:
-    """Sleeps until Ctrl-C or SIGTERM; the latter works for a background job too, which ignores the former."""
+    """Sleeps until Ctrl-C or SIGTERM; a background job ignores Ctrl-C, but not SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         while True:

@@ -1,6 +1,6 @@
-"""What a deployments file gives to Prefect as parameters: checked before anything is sent, and shown nowhere.
+"""Checks the parameters of a deployments file before they are sent to Prefect.
 
-Prefect keeps a deployment's parameters and shows them to whoever may log in; a server that refuses them repeats them.
+Prefect stores a deployment's parameters and shows them to every user; a server that rejects them repeats them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from tasks.core.term_lists import CONFIDENTIAL, listings_in
 
 
 def check_parameters(function: Callable[..., Any], parameters: Mapping[str, Any], where: str) -> None:
-    """Refuses what the flow would refuse, a confidential list in place, and more than a server takes.
+    """Rejects parameters that the flow rejects, inline confidential lists, and more bytes than a server accepts.
 
     Args:
         function: The flow's function.
-        parameters: As the file has them; others may be asked for later, in Prefect's form.
-        where: What they belong to, for the message.
+        parameters: The parameters in the file; Prefect's form may request further ones.
+        where: Their location, for the error.
 
     Raises:
-        ConfigError: The setting is named, never its value.
+        ConfigError: A parameter is invalid; the error names the setting, never its value.
     """
     types = typing.get_type_hints(function)
     for name, value in parameters.items():
@@ -46,9 +46,9 @@ def check_parameters(function: Callable[..., Any], parameters: Mapping[str, Any]
             if path.rpartition(".")[2] in CONFIDENTIAL and isinstance(listing, tuple) and listing:
                 raise ConfigError(
                     f"{where}.{name}.{path}",
-                    f"a list of {len(listing):,} in place",
-                    "`{file: PATH}`, which the worker reads: Prefect shows parameters to whoever may log in",
-                    "Put the list into a file where the workers run.",
+                    f"an inline list of {len(listing):,}",
+                    "`{file: PATH}`, which the worker reads: Prefect shows parameters to every user",
+                    "Put the list into a file on the workers.",
                 )
     if (size := size_of(parameters)) > MAX_BYTES:
         raise ConfigError(

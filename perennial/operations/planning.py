@@ -1,4 +1,4 @@
-"""What `perennial plan` prints: what a retrain would read, train and compare, and about how long it would take."""
+"""`perennial plan`: what a retrain would read, train and compare, and the estimated time."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ Block = tuple[str, list[tuple[str, ...]]]
 
 # Measured on two cores with the demo's rows; the first figure is start-up (server, imports), the second per row.
 _DATA_SECONDS = (40.0, 0.05)
-# English text, common tokenizers; and what a chat template puts around a question and its answer.
+# English text with common tokenizers; and the tokens that a chat template adds to a question and its answer.
 _CHARS_PER_TOKEN, _TEMPLATE_TOKENS = 4.0, 30.0
-# Share of the training speed that batched generation reaches on a CPU: it is bound by memory. Measured, 135M parameters.
+# Speed of batched generation relative to training on a CPU: it is memory-bound. Measured with 135M parameters.
 _GENERATION_SPEED = 0.5
 
 
 def plan_retrain(settings: RetrainConfig) -> list[Block]:
     """Titled blocks of lines. Reads the sources and resolves the base model; trains nothing, registers nothing.
 
-    The rows are those of the source: what validation, scrubbing and the audit will remove is not known before they run, so
-    the figures are upper bounds.
+    The figures are upper bounds: they count the rows of the sources, before validation, scrubbing and the audit.
     """
     from tasks.modeling.resolution import resolve
     from tasks.training.plan.budget import with_price
@@ -74,7 +73,7 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     num_scored = min(shares[2], settings.benchmark.max_examples or shares[2])
     seconds = {
         "prepare": _DATA_SECONDS[0] + _DATA_SECONDS[1] * num_read,
-        **_judging_seconds(settings, rows, num_scored, sft, training_speed(base.num_parameters, hardware.device, flops)),
+        **_evaluation_seconds(settings, rows, num_scored, sft, training_speed(base.num_parameters, hardware.device, flops)),
         **{method: plan.estimated_seconds for method, plan in plans.items()},
     }
     if training.budget.has_ceiling:
@@ -84,16 +83,16 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
 
 
 def _read_examples(settings: RetrainConfig) -> tuple[list[Row], list[Block], int]:
-    """The rows of every source at its weight, a block for each source and one for the mixture, and how many were read."""
+    """The mixed rows, a block per source and one for the mixture, and the number of rows read."""
     from tasks.mixing.weighting import mix_rows
 
     rows, examples = _read("examples", settings.examples)
     if not settings.mixture:
         return rows, [examples], len(rows)
-    further = [_read(one.name, one.source) for one in settings.mixture]
+    further = [_read(part.name, part.source) for part in settings.mixture]
     sources = [
         ("examples", 1.0, rows),
-        *((one.name, one.weight, read) for one, (read, _) in zip(settings.mixture, further, strict=True)),
+        *((part.name, part.weight, read) for part, (read, _) in zip(settings.mixture, further, strict=True)),
     ]
     mixed, counts = mix_rows(sources, seed=settings.prepare.splitting.seed)
     shares = [
@@ -105,7 +104,7 @@ def _read_examples(settings: RetrainConfig) -> tuple[list[Row], list[Block], int
 
 
 def _devices(settings: RetrainConfig) -> tuple[Hardware, float]:
-    """What to plan for and how many floating-point operations a second one of it does: as declared, or as found."""
+    """The hardware and the floating-point operations per second of one device: as declared, else as measured."""
     from tasks.training.plan.hardware import declared_hardware
 
     if declared := settings.training.hardware:
@@ -117,36 +116,36 @@ def _devices(settings: RetrainConfig) -> tuple[Hardware, float]:
     return find_hardware(device), measure_flops(device)
 
 
-def _judging_seconds(
+def _evaluation_seconds(
     settings: RetrainConfig, rows: list[Row], num_scored: int, sft: TrainingPlan, speed: float
 ) -> dict[str, float]:
-    """Seconds of the stages in which models answer: the fit verdict, the benchmark, the red team.
+    """Seconds of the stages that generate replies: prompting baselines, benchmark, red team.
 
-    Two models are judged, base and candidate; a champion is a third where one reigns. The fit verdict's first way is the
-    base model as it is asked anyway.
+    Two models are evaluated, base and candidate; a champion would be a third. The prompting baselines reuse the replies of
+    the base model from the benchmark.
 
     Args:
         settings: The whole configuration.
         rows: The rows of all sources.
-        num_scored: Frozen examples that models are compared on.
+        num_scored: Number of frozen examples in the benchmark.
         sft: The plan of supervised training.
-        speed: Training tokens a second of one device.
+        speed: Training tokens per second of one device.
     """
     row_tokens = sft.num_tokens / max(1, sft.num_rows)
 
     def answers(number: int, prompt_tokens: float, new_tokens: int) -> float:
-        """Replies, and one pass without gradients over each prompt: half of a training pass with frozen weights."""
+        """Generation, and one forward pass over each prompt: half of a training pass with frozen weights."""
         return number * (new_tokens / _GENERATION_SPEED + 0.5 * prompt_tokens) / speed
 
     seconds = {}
     fit, scoring = settings.fit, settings.benchmark
-    ways = _ways_of_asking(settings, rows)
-    if fit.enabled and ways:
+    prompts = _prompt_names(settings, rows)
+    if fit.enabled and prompts:
         number = min(num_scored, fit.max_examples)
         added = fit.max_added_chars / _CHARS_PER_TOKEN
-        asked = sum(2 * row_tokens + (added if way != "prompt" else 0) for way in ways) / len(ways)
-        seconds[f"fit ({', '.join(ways)})"] = len(ways) * answers(number, asked, scoring.max_new_tokens)
-    # The reference replies are weighed too.
+        prompt_tokens = sum(2 * row_tokens + (added if name != "prompt" else 0) for name in prompts) / len(prompts)
+        seconds[f"fit ({', '.join(prompts)})"] = len(prompts) * answers(number, prompt_tokens, scoring.max_new_tokens)
+    # Includes the perplexity of the reference replies.
     seconds["benchmark"] = 2 * answers(num_scored, 2 * row_tokens, scoring.max_new_tokens)
     if scoring.retention:
         seconds["general questions"] = 2 * 0.5 * _count_general_tokens() / speed
@@ -156,8 +155,8 @@ def _judging_seconds(
     return seconds
 
 
-def _ways_of_asking(settings: RetrainConfig, rows: list[Row]) -> list[str]:
-    """The other ways in which the fit verdict asks the base model, by their names there."""
+def _prompt_names(settings: RetrainConfig, rows: list[Row]) -> list[str]:
+    """Names of the prompting baselines besides the plain prompt."""
     fit = settings.fit
     return [
         *(["prompt"] if fit.prompt else []),
@@ -167,7 +166,7 @@ def _ways_of_asking(settings: RetrainConfig, rows: list[Row]) -> list[str]:
 
 
 def _count_general_tokens() -> float:
-    """About how many tokens the general questions have, each as often as it has answers."""
+    """Approximate tokens of the general questions, each counted once per answer."""
     from tasks.benchmark.retention import general_items
 
     offered = [item.question + choice for item in general_items() for choice in item.choices]
@@ -180,18 +179,18 @@ def _read(name: str, source: SourceConfig) -> tuple[list[Row], Block]:
 
     raw = read_configured(source)
     result = make_snapshot(raw, source, on_progress=lambda done, total: None)
-    reasons = sorted({str(row["reason"]) for row in result.refused})
+    reasons = sorted({str(row["reason"]) for row in result.quarantined_rows})
     lines = [
         ("source", source.path),
         ("format", result.input_format),
         ("rows", str(len(result.rows))),
-        ("refused", f"{len(result.refused)} ({', '.join(reasons)})" if reasons else "0"),
+        ("refused", f"{len(result.quarantined_rows)} ({', '.join(reasons)})" if reasons else "0"),
     ]
     return list(result.rows), (name.capitalize(), [tuple(line) for line in lines])
 
 
 def _shares(num_rows: int, config: SplitConfig) -> tuple[int, int, int]:
-    """Rows to train on, to validate on and to test on, at most."""
+    """Maximum numbers of rows for training, validation and test."""
     num_test = min(math.ceil(num_rows * config.test_share), config.max_test_rows or num_rows)
     left = num_rows - num_test
     num_validation = min(math.ceil(left * config.validation_share), config.max_validation_rows or left)
@@ -233,34 +232,34 @@ def _plan_block(plan: TrainingPlan) -> Block:
 
 
 def _budget_block(plans: list[TrainingPlan], budget: BudgetConfig) -> Block:
-    """The ceilings beside what training would take; the run itself judges by the trainer's own, measured plan."""
+    """The ceilings and the planned use; the run itself decides by the trainer's measured plan."""
     from tasks.training.plan.budget import amount
 
     lines = []
     if budget.max_device_hours is not None:
         hours, ceiling = sum(plan.device_hours for plan in plans), budget.max_device_hours
-        lines.append(("device-hours", _against(f"{amount(hours)} of {ceiling:g}", hours > ceiling)))
+        lines.append(("device-hours", _with_verdict(f"{amount(hours)} of {ceiling:g}", hours > ceiling)))
     if budget.max_cost is not None:
         costs = [plan.cost for plan in plans]
         if None in costs:
-            lines.append(("cost", _against(f"no price for {plans[0].device_name}", True)))
+            lines.append(("cost", _with_verdict(f"no price for {plans[0].device_name}", True)))
         else:
             cost = sum(cost for cost in costs if cost is not None)
             lines.append(
-                ("cost", _against(f"{amount(cost)} of {budget.max_cost:g} {budget.currency}", cost > budget.max_cost))
+                ("cost", _with_verdict(f"{amount(cost)} of {budget.max_cost:g} {budget.currency}", cost > budget.max_cost))
             )
     return "Budget", [tuple(line) for line in lines]
 
 
-def _against(figures: str, refused: bool) -> str:
-    return f"{figures}: training would be refused" if refused else figures
+def _with_verdict(figures: str, is_exceeded: bool) -> str:
+    return f"{figures}: training would be rejected" if is_exceeded else figures
 
 
 def _time_block(seconds: dict[str, float], num_scored: int, settings: RetrainConfig) -> Block:
     lines = [(name, _duration(value)) for name, value in seconds.items()]
-    comparison = f"base and candidate on {num_scored} examples, the champion too when one reigns"
+    comparison = f"base and candidate on {num_scored} examples, and the champion, if there is one"
     gate = f"{settings.promotion.primary_metric}, policy {settings.promotion.policy}"
-    return "Estimated time", [*lines, ("in all", _duration(sum(seconds.values()))), ("compares", comparison), ("gate", gate)]
+    return "Estimated time", [*lines, ("total", _duration(sum(seconds.values()))), ("compares", comparison), ("gate", gate)]
 
 
 def _duration(seconds: float) -> str:

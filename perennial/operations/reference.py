@@ -27,13 +27,13 @@ the folder that the command runs in.
 _ALERTS = """
 # Alerts
 
-`policy` is a parameter of the flow `retrain-on-alert` and stands in its deployment; `bridge.yaml` is the file that
-`perennial alert-bridge --config` reads. [operating.md](operating.md) says how they work together.
+`policy` is a parameter of the flow `retrain-on-alert`, set in its deployment; `perennial alert-bridge --config` reads
+`bridge.yaml`. [operating.md](operating.md) describes how they work together.
 """
 
 
 def render_reference() -> str:
-    """The whole reference as Markdown: one table per section, in the order of the configuration."""
+    """The reference as Markdown: one table per section, in the order of the configuration."""
     parts = [_INTRODUCTION, *_sections(RetrainConfig, "")]
     parts += [_ALERTS, *_sections(AlertPolicy, "policy"), *_sections(BridgeConfig, "bridge.yaml")]
     return "\n".join(parts)
@@ -57,7 +57,7 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The settings model inside a field, if that is what it holds."""
+    """The settings model of a field, or None."""
     options = (field.annotation, *get_args(field.annotation))
     if is_listing(field):
         return None
@@ -78,7 +78,7 @@ def _default_of(field: FieldInfo, section: type[BaseModel] | None) -> str:
 
 
 def _type_of(model: type[BaseModel], name: str) -> str:
-    """A field's type and bounds in the words of its JSON schema."""
+    """A field's type and bounds, from its JSON schema."""
     if is_listing(model.model_fields[name]):
         return "list or file"
     schema: dict[str, Any] = model.model_json_schema()["properties"][name]

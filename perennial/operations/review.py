@@ -1,4 +1,4 @@
-"""The review queue between the store and a person's file: what `perennial review` does."""
+"""`perennial review`: exports the review queue of the store to a file, and imports the decisions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tasks.core.storage import Store
 
 
 def export_questions(settings: RetrainConfig, out: Path, *, label_studio: bool = False) -> tuple[list[Path], int]:
-    """Writes the rows that await an answer; the files written and the number of rows.
+    """Writes the rows that await a decision; returns the written files and the number of rows.
 
     Args:
-        settings: Names the store and the review.
-        out: The file to write, which must not exist: it may hold answers that were not brought back yet.
+        settings: The configuration with the store and the name of the review.
+        out: The file to write, which must not exist: it could hold decisions that are not imported yet.
         label_studio: Write Label Studio tasks to ``out`` and the labelling interface to ``out`` with the ending ``.xml``.
 
     Raises:
@@ -36,7 +36,7 @@ def export_questions(settings: RetrainConfig, out: Path, *, label_studio: bool =
     for path in files:
         if path.exists():
             raise InputError(
-                str(path), "a file that exists", "a new file", "It may hold answers: import it, or name another."
+                str(path), "a file that exists", "a new file", "It may hold decisions: import it, or name another."
             )
     for path, data in files.items():
         try:
@@ -48,10 +48,10 @@ def export_questions(settings: RetrainConfig, out: Path, *, label_studio: bool =
 
 
 def import_answers(settings: RetrainConfig, answers: Path) -> tuple[str, int]:
-    """Keeps the decisions in an answered file; what was taken over, and how many rows still await an answer.
+    """Imports the decisions of a completed file; returns a summary, and the number of rows that still await a decision.
 
     Raises:
-        InputError: The file cannot be read, or holds answers that mean nothing; then nothing was taken over.
+        InputError: The file cannot be read, or holds invalid decisions; then nothing is imported.
     """
     from tasks.labels.review import count_decisions, import_decisions, keep_decisions, open_questions
 
@@ -59,7 +59,7 @@ def import_answers(settings: RetrainConfig, answers: Path) -> tuple[str, int]:
         data = read_document(answers)
     except OSError as error:
         raise InputError(
-            str(answers), error.strerror or "an error", "an answered review queue", "Correct the path."
+            str(answers), error.strerror or "an error", "a completed review queue", "Correct the path."
         ) from error
     store, name = Store(settings.store), _name(settings)
     decisions = import_decisions(data, str(answers))

@@ -1,6 +1,6 @@
-"""Reads a whole store back: every byte against its name, every pointer and dossier against what it refers to.
+"""Verifies a whole store: the bytes of every object against its name, the references of every pointer and dossier.
 
-For after a restore, and from time to time: what is never read is not known to be there.
+To be run after a restore and from time to time: only reading shows that data is intact.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _SHAPES = (DatasetRef, FileRef, FolderRef)
 
 @dataclass(frozen=True)
 class StoreFinding:
-    """Something about a store that a person should know.
+    """A finding about a store.
 
     Attributes:
-        severity: ``fault`` when something is lost or altered, ``note`` when it only takes up room or was pruned.
+        severity: ``fault`` if data is lost or altered, ``note`` if it only takes up space or was pruned.
         name: The name within the store.
-        what: What was found, without any content.
+        what: The finding, without any content.
     """
 
     severity: Literal["fault", "note"]
@@ -47,7 +47,7 @@ class StoreFinding:
 
 @dataclass(frozen=True)
 class StoreReport:
-    """What a store holds by kind, and what is wrong with it."""
+    """The objects of a store by kind, and the findings."""
 
     counts: Mapping[str, int]
     size_bytes: int
@@ -55,59 +55,59 @@ class StoreReport:
 
     @property
     def faults(self) -> tuple[StoreFinding, ...]:
-        """The findings that call for a restore."""
-        return tuple(one for one in self.findings if one.severity == "fault")
+        """The findings that require a restore."""
+        return tuple(finding for finding in self.findings if finding.severity == "fault")
 
 
 def verify_store(
     store: Store, on_progress: Callable[[int, int], None], needed: Iterable[tuple[str, Reference, bool]] = ()
 ) -> StoreReport:
-    """Everything in the store read back.
+    """Reads and verifies everything in the store.
 
     Args:
         store: The store; nothing in it is changed.
-        on_progress: Called with the number of things read and their total.
-        needed: Further references that it must hold, those of registered versions: who needs each, and whether a lost one
-            can be fetched from there, which is no fault.
+        on_progress: Called with the number of objects read and their total.
+        needed: References of registered versions that it must hold: the owner of each, and whether the registry has a copy
+            to fetch it from, so that its loss is no fault.
 
     Raises:
-        InputError: There is nothing: an empty place proves no restore.
-        StoreError: The store does not answer.
+        InputError: The store is empty, which proves no restore.
+        StoreError: The store does not respond.
     """
-    things: dict[tuple[str, str], Reference | None] = {}
+    objects: dict[tuple[str, str], Reference | None] = {}
     findings: list[StoreFinding] = []
     size_bytes = 0
     for folder in ("objects", "files", "folders"):
         for name, size, _ in store.walk(folder):
             size_bytes += size
-            key = _thing_of(name)
+            key = _object_of(name)
             if key is None:
-                findings.append(StoreFinding("note", name, "a file that the store did not write; nothing reads it"))
+                findings.append(StoreFinding("note", name, "an unknown file, which nothing reads"))
             else:
-                things.setdefault(key, None)
-    for done, (kind, name) in enumerate(sorted(things)):
+                objects.setdefault(key, None)
+    for done, (kind, name) in enumerate(sorted(objects)):
         findings += _read_back(store, kind, name)
-        on_progress(done + 1, len(things))
+        on_progress(done + 1, len(objects))
     records = [*store.walk("pointers"), *store.walk("dossiers")]
-    if not things and not records:
+    if not objects and not records:
         raise InputError(
             store.uri,
             "nothing",
             "a store that a run has written to",
             "Correct `store` in the configuration, or restore the store there.",
         )
-    findings += [one for name, _, _ in records if name.endswith(".json") for one in _check_record(store, name)]
+    findings += [finding for name, _, _ in records if name.endswith(".json") for finding in _check_record(store, name)]
     for owner, ref, is_carried in needed:
         if not store.holds(ref):
-            rest = "is fetched from there when it is next champion" if is_carried else "needs it"
-            findings.append(StoreFinding("note" if is_carried else "fault", _label(ref), f"is missing; {owner} {rest}"))
-    counts = Counter(kind for kind, _ in things)
+            effect = "has a copy, fetched when it is next champion" if is_carried else "needs it"
+            findings.append(StoreFinding("note" if is_carried else "fault", _label(ref), f"is missing; {owner} {effect}"))
+    counts = Counter(kind for kind, _ in objects)
     counts += Counter(_RECORDS[name.partition("/")[0]] for name, _, _ in records)
     return StoreReport(dict(sorted(counts.items())), size_bytes, tuple(findings))
 
 
-def _thing_of(name: str) -> tuple[str, str] | None:
-    """Kind and name of the thing that a file belongs to; None for a name that the store never gives."""
+def _object_of(name: str) -> tuple[str, str] | None:
+    """Kind and name of the object that a file belongs to; None for a name that the store never writes."""
     for kind, pattern in _NAMES.items():
         if match := pattern.fullmatch(name):
             return kind, match.group(2) + (match.group(3) if kind == "file" else "")
@@ -120,7 +120,7 @@ def _read_back(store: Store, kind: str, name: str) -> Iterator[StoreFinding]:
         if kind == "data set":
             dataset = store.find_dataset(sha256)
             if dataset is None:
-                yield StoreFinding("note", f"objects/{sha256}", "a manifest without its data set; nothing reads it")
+                yield StoreFinding("note", f"objects/{sha256}", "a manifest without its data set, which nothing reads")
             else:
                 store.read_table(dataset)
         elif kind == "file":
@@ -130,23 +130,23 @@ def _read_back(store: Store, kind: str, name: str) -> Iterator[StoreFinding]:
             if store.holds(folder):
                 store.fetch_folder(folder)
             else:
-                yield StoreFinding("note", f"folders/{sha256}", "a folder that was never finished; nothing reads it")
+                yield StoreFinding("note", f"folders/{sha256}", "an unfinished folder, which nothing reads")
     except PerennialError as error:
         yield StoreFinding("fault", error.where, f"{error.found}; expected {error.expected}")
 
 
 def _check_record(store: Store, name: str) -> Iterator[StoreFinding]:
-    """Whether what a pointer or a dossier refers to is there; a dossier outlives what pruning removed."""
+    """Checks the references of a pointer or a dossier; pruning may have removed those of a dossier."""
     try:
         document = json.loads(store.read_named(name) or b"null")
     except ValueError:
-        yield StoreFinding("fault", name, "no JSON")
+        yield StoreFinding("fault", name, "invalid JSON")
         return
     missing = [ref for ref in set(_references_in_json(document)) if not store.holds(ref)]
     if missing and name.startswith("pointers/"):
         yield from (StoreFinding("fault", name, f"points to {_label(ref)}, which is missing") for ref in missing)
     elif missing:
-        yield StoreFinding("note", name, f"{len(missing)} things that it names are no longer here, as after pruning")
+        yield StoreFinding("note", name, f"{len(missing)} objects that it refers to are missing, as after pruning")
 
 
 def _references_in_json(value: Any) -> Iterator[Reference]:

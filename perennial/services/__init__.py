@@ -1,1 +1,1 @@
-"""Processes that stay up: the alert bridge, the guard."""
+"""Long-running processes: the alert bridge, the guard."""

@@ -1,8 +1,8 @@
 """The alert bridge: an HTTP service between whoever watches production and the flow ``retrain-on-alert``.
 
-A request goes through five doors, each with its own answer: who are you (401), how often (429), how much (413, 408), what
-do you say (422), is it on the disk (503). Behind the last one it is accepted (202), and whatever happens then to Prefect
-or to this process, its run will come. The work is in :mod:`tasks.alerts`; here are the doors.
+A request passes five checks, each with its own status: authentication (401), rate (429), size and time (413, 408), content
+(422), storage (503). Then it is accepted (202): its run will be started, whatever happens to Prefect or to this process. The
+checks are here, the rest is in :mod:`tasks.alerts`.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ logger = logging.getLogger(__name__)
 
 
 MAX_HEAD_BYTES = 32_768
-"""Request line and headers together; more are answered 400."""
+"""Limit of request line and headers together; beyond it the answer is 400."""
 
 
-class Answer(Exception):
-    """The end of a request at one of the doors."""
+class RequestRejectedError(Exception):
+    """A request failed one of the checks; carries the response."""
 
     def __init__(self, code: int, where: str, found: str, expected: str, todo: str, retry_after: float = 0.0) -> None:
         super().__init__(code)
@@ -58,7 +58,7 @@ class Answer(Exception):
 
 
 class Metrics:
-    """What ``/metrics`` tells; no label holds anything that a caller can choose."""
+    """The metrics of ``/metrics``; no label contains text that a caller can choose."""
 
     def __init__(self, queue: AlertQueue) -> None:
         self.registry = CollectorRegistry()
@@ -92,93 +92,88 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class CountedAnswers:
-    """Counts every request to ``/alerts`` once, by the answer that it got, whoever gave it; ASGI middleware."""
+class RequestCounter:
+    """Counts every request to ``/alerts`` once, by the status of its response; ASGI middleware."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on."""
+        """Forwards the request."""
         if scope["type"] != "http" or scope["path"] != "/alerts":
             await self._app(scope, receive, send)
             return
         started, code = time.monotonic(), 500
 
-        async def noted(message: Message) -> None:
+        async def send_noting_status(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, send_noting_status)
         finally:
             self._metrics.requests.labels(str(code)).inc()
             self._metrics.seconds.observe(time.monotonic() - started)
 
 
-def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_run: StartRun) -> FastAPI:
-    """The service; delivery runs while the application does.
+class AlertService:
+    """Accepts and delivers alerts, behind the endpoints of :func:`create_app`.
 
     Args:
         config: Limits and the models served.
-        secrets: Who may send.
-        queue: Where accepted alerts lie.
-        start_run: Makes an alert a run; :class:`PrefectRuns`, or a test's own.
+        queue: The queue of accepted alerts.
+        start_run: Starts the run of an alert.
     """
-    metrics = Metrics(queue)
-    limit = RateLimit(config.max_requests_per_second, config.max_burst_requests, time.monotonic())
-    courier = Courier(
-        queue,
-        start_run,
-        retry_seconds=config.retry_seconds,
-        max_retry_seconds=config.max_retry_seconds,
-        report=lambda result: metrics.deliveries.labels(result).inc(),
-    )
-    is_delivering = False
 
-    def note_delivery(works: bool) -> None:
-        nonlocal is_delivering
-        is_delivering = works
-        metrics.delivering.set(int(works))
-        if not works:
-            metrics.deaths.inc()
+    def __init__(self, config: BridgeConfig, queue: AlertQueue, start_run: StartRun) -> None:
+        self.metrics = Metrics(queue)
+        self._config = config
+        self._queue = queue
+        self._is_delivering = False
+        self._courier = Courier(
+            queue,
+            start_run,
+            retry_seconds=config.retry_seconds,
+            max_retry_seconds=config.max_retry_seconds,
+            report=lambda result: self.metrics.deliveries.labels(result).inc(),
+        )
 
     @asynccontextmanager
-    async def delivering(app: FastAPI) -> AsyncIterator[None]:
-        pauses = {"retry_seconds": config.retry_seconds, "max_retry_seconds": config.max_retry_seconds}
-        task = asyncio.create_task(keep_running(courier.run, on_change=note_delivery, **pauses))
+    async def delivering(self, app: FastAPI) -> AsyncIterator[None]:
+        """Delivers alerts while the application runs."""
+        pauses = {"retry_seconds": self._config.retry_seconds, "max_retry_seconds": self._config.max_retry_seconds}
+        task = asyncio.create_task(keep_running(self._courier.run, on_change=self._note_delivery, **pauses))
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    app = FastAPI(title="Perennial alert bridge", version="1", lifespan=delivering, docs_url=None, redoc_url=None)
-    app.add_middleware(CountedAnswers, metrics=metrics)
-    app.state.metrics = metrics
+    def _note_delivery(self, works: bool) -> None:
+        self._is_delivering = works
+        self.metrics.delivering.set(int(works))
+        if not works:
+            self.metrics.deaths.inc()
 
-    @app.post("/alerts", openapi_extra=_REQUEST_BODY, responses=_RESPONSES, status_code=202)
-    async def post_alerts(request: Request) -> Response:
-        """Takes alerts of Alertmanager, Grafana or a program of one's own."""
-        try:
-            return await _accept(await _authenticated_body(request, config, secrets, limit))
-        except Answer as answer:
-            return _response_of(answer)
+    async def accept(self, body: bytes) -> Response:
+        """Queues the alerts in a body.
 
-    async def _accept(body: bytes) -> Response:
+        Raises:
+            RequestRejectedError: The alerts cannot be stored.
+        """
         now = time.time()
         parsed = parse_alerts(
             body,
-            list(config.deployments),
+            list(self._config.deployments),
             now=datetime.fromtimestamp(now, UTC),
-            default_window=timedelta(hours=config.default_window_hours),
+            default_window=timedelta(hours=self._config.default_window_hours),
         )
         try:
-            taken = await run_in_threadpool(queue.offer, parsed.alerts, now) if parsed.alerts else []
+            taken = await run_in_threadpool(self._queue.offer, parsed.alerts, now) if parsed.alerts else []
         except (sqlite3.Error, OSError, QueueFullError) as error:
             logger.error("alerts could not be stored: %s", type(error).__name__)
-            raise Answer(
+            raise RequestRejectedError(
                 503, "queue", "an alert that cannot be stored", "room on the disk", "Send it again later.", 10.0
             ) from error
         counts = {
@@ -188,38 +183,67 @@ def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_
             "invalid": parsed.num_invalid,
         }
         for outcome, count in counts.items():
-            metrics.alerts.labels(outcome).inc(count)
+            self.metrics.alerts.labels(outcome).inc(count)
         if counts["accepted"]:
-            courier.wake()
+            self._courier.wake()
         if counts["accepted"] or parsed.faults:
-            logger.info(
-                "%s: %s",
-                parsed.sender,
-                ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "a body without alerts",
-            )
+            found = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+            logger.info("%s: %s", parsed.sender, found or "a body without alerts")
         faults = [vars(fault) for fault in parsed.faults]
         code = 422 if faults else 202 if counts["accepted"] else 200
         return JSONResponse({**counts, "faults": faults}, code)
 
-    @app.get("/healthz")
-    async def healthz() -> Response:
-        """200 while alerts can be stored and are being delivered; whether Prefect answers is told by `/metrics`."""
+    async def health(self) -> Response:
+        """200 while alerts can be stored and are being delivered."""
         try:
-            backlog = await run_in_threadpool(queue.backlog)
+            backlog = await run_in_threadpool(self._queue.backlog)
         except sqlite3.Error as error:
             return JSONResponse({"status": f"the queue cannot be used ({type(error).__name__})"}, 503)
         counts = {"waiting": backlog.num_waiting, "parked": backlog.num_parked}
-        if not is_delivering:
+        if not self._is_delivering:
             return JSONResponse({"status": "delivery has stopped", **counts}, 503)
         return JSONResponse({"status": "ok", **counts})
+
+    async def render_metrics(self) -> Response:
+        """The metrics in Prometheus' text format."""
+        try:
+            return PlainTextResponse(await run_in_threadpool(self.metrics.render), media_type="text/plain; version=0.0.4")
+        except sqlite3.Error as error:
+            return PlainTextResponse(f"# the queue cannot be used ({type(error).__name__})\n", 503)
+
+
+def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_run: StartRun) -> FastAPI:
+    """The service; delivery runs while the application does.
+
+    Args:
+        config: Limits and the models served.
+        secrets: Credentials of the senders.
+        queue: The queue of accepted alerts.
+        start_run: Starts the run of an alert; :class:`PrefectRuns`, or a replacement in a test.
+    """
+    limit = RateLimit(config.max_requests_per_second, config.max_burst_requests, time.monotonic())
+    service = AlertService(config, queue, start_run)
+    app = FastAPI(title="Perennial alert bridge", version="1", lifespan=service.delivering, docs_url=None, redoc_url=None)
+    app.add_middleware(RequestCounter, metrics=service.metrics)
+    app.state.metrics = service.metrics
+
+    @app.post("/alerts", openapi_extra=_REQUEST_BODY, responses=_RESPONSES, status_code=202)
+    async def post_alerts(request: Request) -> Response:
+        """Accepts alerts from Alertmanager, Grafana or a program of your own."""
+        try:
+            return await service.accept(await _authenticated_body(request, config, secrets, limit))
+        except RequestRejectedError as rejection:
+            return _response_of(rejection)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        """200 while alerts can be stored and are being delivered; `/metrics` shows whether Prefect responds."""
+        return await service.health()
 
     @app.get("/metrics")
     async def get_metrics() -> Response:
         """Prometheus' text format."""
-        try:
-            return PlainTextResponse(await run_in_threadpool(metrics.render), media_type="text/plain; version=0.0.4")
-        except sqlite3.Error as error:
-            return PlainTextResponse(f"# the queue cannot be used ({type(error).__name__})\n", 503)
+        return await service.render_metrics()
 
     return app
 
@@ -240,50 +264,57 @@ _REQUEST_BODY: dict[str, Any] = {
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "Nothing new: repeated or resolved alerts."},
     401: {"description": "No valid token or signature."},
-    408: {"description": "The body did not come in time."},
+    408: {"description": "The body did not arrive in time."},
     413: {"description": "The body is too large."},
-    422: {"description": "Some alerts are faulty and named; the others were accepted."},
+    422: {"description": "Some alerts are invalid and listed; the others were accepted."},
     429: {"description": "Too many requests."},
     503: {"description": "The alerts cannot be stored."},
 }
 
 
 async def _authenticated_body(request: Request, config: BridgeConfig, secrets: Secrets, limit: RateLimit) -> bytes:
-    """The body of a request that may be read.
+    """The body of an authenticated request.
 
-    A bearer token is checked before anything is read; a signature needs the body, which is read up to its limit.
+    A bearer token is checked before the body is read; a signature needs the body, which is read up to its limit.
 
     Raises:
-        Answer: At the door where the request ends.
+        RequestRejectedError: The request failed a check.
     """
-    stranger = Answer(
+    unauthenticated = RequestRejectedError(
         401, "headers", "no valid token or signature", "`Authorization: Bearer ...` or a signature", "Check the secret."
     )
     signature = request.headers.get(config.signature_header)
-    known = has_token(secrets, request.headers.get("Authorization"))
-    if not known and not (secrets.hmac_keys and signature):
-        raise stranger
-    if known:
-        _pass(limit)
-    body = await _read(request, config)
-    if not known:
+    is_token_valid = has_token(secrets, request.headers.get("Authorization"))
+    if not is_token_valid and not (secrets.hmac_keys and signature):
+        raise unauthenticated
+    if is_token_valid:
+        _check_rate(limit)
+    body = await read_body(request, config)
+    if not is_token_valid:
         stamp = request.headers.get(config.timestamp_header) if config.timestamp_header else None
         signed = signed_bytes(body, stamp, time.time()) if config.timestamp_header else body
         if signed is None or not has_signature(secrets, signed, signature):
-            raise stranger
-        _pass(limit)
+            raise unauthenticated
+        _check_rate(limit)
     return body
 
 
-def _pass(limit: RateLimit) -> None:
+def _check_rate(limit: RateLimit) -> None:
     wait = limit.take(time.monotonic())
     if wait > 0:
-        raise Answer(429, "requests", "more than allowed", "a slower pace", "Send it again later.", wait)
+        raise RequestRejectedError(429, "requests", "more than allowed", "a slower pace", "Send it again later.", wait)
 
 
-async def _read(request: Request, config: BridgeConfig) -> bytes:
+async def read_body(request: Request, config: BridgeConfig) -> bytes:
+    """The body of a request, within the limits of size and time.
+
+    Raises:
+        RequestRejectedError: The body is too large, or does not arrive in time.
+    """
     most = config.max_body_bytes
-    too_large = Answer(413, "body", f"more than {most:,} bytes", f"at most {most:,} bytes", "Send fewer alerts at once.")
+    too_large = RequestRejectedError(
+        413, "body", f"more than {most:,} bytes", f"at most {most:,} bytes", "Send fewer alerts at once."
+    )
     announced = request.headers.get("Content-Length", "0")
     if announced.isdecimal() and int(announced[:20]) > most:
         raise too_large
@@ -295,22 +326,22 @@ async def _read(request: Request, config: BridgeConfig) -> bytes:
                 if len(body) > most:
                     raise too_large
     except (TimeoutError, ClientDisconnect) as error:
-        raise Answer(408, "body", "bytes that did not come", "the whole body in time", "Send it again.") from error
+        raise RequestRejectedError(408, "body", "an incomplete body", "the whole body in time", "Send it again.") from error
     return bytes(body)
 
 
-def _response_of(answer: Answer) -> Response:
-    headers = {"Retry-After": str(max(1, round(answer.retry_after)))} if answer.retry_after else {}
-    if answer.code == 401:
+def _response_of(rejection: RequestRejectedError) -> Response:
+    headers = {"Retry-After": str(max(1, round(rejection.retry_after)))} if rejection.retry_after else {}
+    if rejection.code == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"faults": [vars(answer.fault)], "todo": answer.todo}, answer.code, headers)
+    return JSONResponse({"faults": [vars(rejection.fault)], "todo": rejection.todo}, rejection.code, headers)
 
 
 # --------------------------------------------------------------------------------------------------------------- service
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the type of an exception."""
+    """Log format: one JSON object per line with time, level, logger, message, and the type of an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -326,7 +357,7 @@ class JsonLines(logging.Formatter):
 
 
 def server_settings(app: FastAPI, config: BridgeConfig, host: str, port: int) -> uvicorn.Config:
-    """How the application is served: every connection within its time and its number, before anyone is authenticated."""
+    """The server of the application, with limits on time and number of connections before authentication."""
     metrics: Metrics = app.state.metrics
 
     def note_closed(reason: Closed) -> None:
@@ -353,11 +384,11 @@ def server_settings(app: FastAPI, config: BridgeConfig, host: str, port: int) ->
 
 
 def serve(config: BridgeConfig, secrets: Secrets, host: str, port: int) -> None:
-    """Serves until SIGTERM or Ctrl-C. Prefect need not be up: alerts wait for it.
+    """Serves until SIGTERM or Ctrl-C. While Prefect is unavailable, alerts wait in the queue.
 
     Raises:
-        ConfigError: It is not said where Prefect is.
-        StoreError: The queue cannot be made.
+        ConfigError: ``PREFECT_API_URL`` is not set.
+        StoreError: The queue cannot be created.
     """
     if not os.environ.get("PREFECT_API_URL"):
         raise ConfigError(
@@ -375,7 +406,7 @@ def serve(config: BridgeConfig, secrets: Secrets, host: str, port: int) -> None:
     logger.info("listening on %s port %d for %s; %d alerts wait", host, port, ", ".join(sorted(config.deployments)), waiting)
     app = create_app(config, secrets, queue, PrefectRuns(dict(config.deployments)))
     try:
-        # The courier has its own pauses; the client's would hold every alert for the length of one attempt.
+        # The courier has its own retries; those of the client would delay every alert by the length of one attempt.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             uvicorn.Server(server_settings(app, config, host, port)).run()
     finally:

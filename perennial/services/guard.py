@@ -1,4 +1,4 @@
-"""What `perennial guard` does: a policy out of a configuration or a file, and lines through it."""
+"""`perennial guard`: reads a policy from a configuration or a file, and filters lines by it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def choose_policy(config: Path | None, policy: Path | None) -> GuardPolicy:
     """The policy of a configuration, or the one in a policy file.
 
     Raises:
-        ConfigError: Neither or both are named, or what is named cannot be read.
+        ConfigError: Neither or both are given, or the given file cannot be read.
     """
     from tasks.guard.filtering import GuardPolicy, read_policy
 
@@ -28,21 +28,21 @@ def choose_policy(config: Path | None, policy: Path | None) -> GuardPolicy:
     if policy is not None and config is None:
         return read_policy(policy)
     found = "both" if config else "neither"
-    raise ConfigError("perennial guard", found, "either --config or --policy", "Name the one that holds.")
+    raise ConfigError("perennial guard", found, "either --config or --policy", "Give one of them.")
 
 
 def filter_lines(policy: GuardPolicy, lines: Iterable[bytes], direction: Literal["input", "output"]) -> Iterator[str]:
-    """One line for each line; see :meth:`tasks.guard.filtering.Guard.filter_lines`."""
+    """One output line per input line; see :meth:`tasks.guard.filtering.Guard.filter_lines`."""
     from tasks.guard.filtering import Guard
 
     return Guard(policy).filter_lines(lines, direction)
 
 
 def export_policy(policy: GuardPolicy, out: Path) -> None:
-    """Writes the policy as JSON, once it is known to work; the built-in injection patterns stand in it too.
+    """Writes the policy as JSON after checking that it can be applied; built-in injection patterns are included.
 
     Raises:
-        ConfigError: The policy could not be applied: a key or a file that it needs is missing.
+        ConfigError: The policy cannot be applied: a key or a file that it needs is missing.
         InputError: The file cannot be written.
     """
     from tasks.guard.filtering import Guard

@@ -1,4 +1,4 @@
-"""Alerts: taken in by the bridge, kept until they are runs, and weighed by a policy before a retrain starts."""
+"""Alerts: the bridge accepts and queues them, each becomes a run, and a policy decides whether a retrain starts."""
 
 from tasks.alerts.config import AlertPolicy, BridgeConfig
 from tasks.alerts.task import decide_retrain, read_history

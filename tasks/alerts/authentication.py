@@ -1,7 +1,7 @@
-"""Who may send alerts: a bearer token, or the HMAC-SHA256 of the body, each compared in constant time.
+"""Authentication of senders: a bearer token, or the HMAC-SHA256 of the body, each compared in constant time.
 
 The secrets come from the environment or from files, never from a configuration or a parameter. Several may be valid at
-once, one a line, so that one can be replaced without losing an alert.
+once, one per line, so that one can be replaced without losing an alert.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_SIGNATURE_AGE_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Secrets:
-    """What callers may show: bearer tokens, and keys that they sign with."""
+    """Valid bearer tokens, and valid keys of signatures."""
 
     tokens: tuple[bytes, ...] = field(default=(), repr=False)
     hmac_keys: tuple[bytes, ...] = field(default=(), repr=False)
@@ -53,14 +53,14 @@ def _lines(environment: Mapping[str, str], name: str) -> tuple[bytes, ...]:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                where, type(error).__name__, "a readable text file with a secret a line", "Mend it."
+                where, type(error).__name__, "a readable text file with one secret per line", "Correct it."
             ) from error
     secrets = tuple(line.strip().encode() for line in text.splitlines() if line.strip())
     if any(len(secret) < MIN_SECRET_LENGTH for secret in secrets):
         raise ConfigError(
             where,
             f"a secret of fewer than {MIN_SECRET_LENGTH} characters",
-            "one that cannot be guessed",
+            "a longer one",
             "Make one with `openssl rand -hex 32`.",
         )
     return secrets
@@ -80,7 +80,7 @@ def has_signature(secrets: Secrets, body: bytes, signature: str | None) -> bool:
 
 
 def signed_bytes(body: bytes, timestamp: str | None, now: float) -> bytes | None:
-    """What a request with a timestamp signs, ``<time>:<body>``; None when the time is absent, odd or too far from now."""
+    """The signed bytes of a request with a timestamp, ``<time>:<body>``; None for an absent, invalid or distant time."""
     given = (timestamp or "").strip()
     if not (given.isascii() and given.isdigit() and len(given) <= 12) or abs(now - int(given)) > MAX_SIGNATURE_AGE_SECONDS:
         return None
@@ -88,5 +88,5 @@ def signed_bytes(body: bytes, timestamp: str | None, now: float) -> bytes | None
 
 
 def _equals_one(given: bytes, secrets: Sequence[bytes]) -> bool:
-    """Compares with every secret, so that the time taken does not tell which one came near."""
+    """Compares with every secret, so that the duration does not reveal which one was similar."""
     return any([hmac.compare_digest(given, secret) for secret in secrets])

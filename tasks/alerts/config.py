@@ -14,36 +14,32 @@ DeploymentName = Annotated[str, StringConstraints(pattern=r"^[^/\s][^/]*/[^/]*[^
 
 
 class AlertPolicy(FrozenModel):
-    """When an alert becomes a retrain. It belongs to the model's deployment, not to whoever sends alerts."""
+    """When an alert becomes a retrain. It belongs to the model's deployment, not to the senders of alerts."""
 
-    cooldown_days: float = Field(
-        14.0, ge=0.0, le=365.0, description="After a retrain, whatever started it, alerts start none for so long."
-    )
+    cooldown_days: float = Field(14.0, ge=0.0, le=365.0, description="For so long after any retrain, alerts start none.")
     min_new_rows: int = Field(
         200,
         ge=0,
         le=1_000_000_000,
-        description="Rows made since the last completed retrain's data, up to the end of the alerted window; with fewer, "
-        "the next model would be the last one again.",
+        description="Rows since the last completed retrain's data, up to the end of the alerted window; with fewer, the "
+        "next model would equal the last one.",
     )
-    min_signals: int = Field(
-        1, ge=1, le=10, description="So many different signals must have fired for the model; 2 asks for a second witness."
-    )
-    signal_window_hours: float = Field(72.0, gt=0.0, le=8_760.0, description="How long a signal that fired counts as one.")
+    min_signals: int = Field(1, ge=1, le=10, description="Number of different signals that must have fired for the model.")
+    signal_window_hours: float = Field(72.0, gt=0.0, le=8_760.0, description="How long a signal that fired counts.")
     ignored_signals: tuple[str, ...] = Field(
-        ("latency", "error"), description="Signals that no retrain mends; they never start one and are no witness."
+        ("latency", "error"), description="Signals that no retrain improves; they never start one and do not count."
     )
     history_days: float | None = Field(
         90.0,
         ge=0.0,
         le=36_500.0,
-        description="Rows from so many days before the alerted window are learned together with it; 0: the window alone; "
-        "none: all that came before. Rows made after the window are left for the next run.",
+        description="Rows from so many days before the alerted window are trained on together with it; 0: the window "
+        "alone; none: all earlier rows. Rows after the window are left for the next run.",
     )
 
 
 class BridgeConfig(FrozenModel):
-    """The alert bridge: whom it serves, where it keeps what it accepted, and its limits."""
+    """The alert bridge: its models, its queue and its limits."""
 
     deployments: Mapping[ModelName, DeploymentName] = Field(
         min_length=1,
@@ -57,18 +53,18 @@ class BridgeConfig(FrozenModel):
         21_600.0,
         ge=1.0,
         le=31_536_000.0,
-        description="The same alert again within this time is a repetition: it is answered and starts nothing.",
+        description="The same alert again within this time is a repetition: it is acknowledged and starts nothing.",
     )
     default_window_hours: float = Field(
-        24.0, gt=0.0, le=8_760.0, description="Length of the window, up to its start, of an alert that does not name one."
+        24.0, gt=0.0, le=8_760.0, description="Length of the window, up to the alert's start, of an alert that names none."
     )
     max_body_bytes: int = Field(262_144, ge=1_024, le=16_777_216, description="Larger requests are answered 413.")
     max_requests_per_second: float = Field(
         50.0, gt=0.0, le=100_000.0, description="Authenticated requests, on average; more are answered 429."
     )
-    max_burst_requests: int = Field(200, ge=1, le=1_000_000, description="Requests that may come at once.")
+    max_burst_requests: int = Field(200, ge=1, le=1_000_000, description="Requests that may arrive at once.")
     max_waiting_alerts: int = Field(
-        100_000, ge=1, le=10_000_000, description="With so many undelivered, further ones are answered 503."
+        100_000, ge=1, le=10_000_000, description="With so many undelivered alerts, further ones are answered 503."
     )
     read_timeout_seconds: float = Field(
         10.0,
@@ -80,7 +76,7 @@ class BridgeConfig(FrozenModel):
         1_000,
         ge=1,
         le=100_000,
-        description="Open connections; beyond, the one that has waited longest without a complete request is closed.",
+        description="Open connections; beyond, the one that waits longest for a complete request is closed.",
     )
     retry_seconds: float = Field(1.0, ge=0.01, le=60.0, description="First pause after a failed delivery; it doubles.")
     max_retry_seconds: float = Field(60.0, ge=0.01, le=3_600.0, description="Longest pause between deliveries of an alert.")
@@ -93,5 +89,5 @@ class BridgeConfig(FrozenModel):
         None,
         pattern=r"^[A-Za-z0-9-]{1,100}$",
         description="Header with the Unix time of a signed request; the signature then covers `<time>:<body>`, and one "
-        "older than five minutes is refused.",
+        "older than five minutes is rejected.",
     )

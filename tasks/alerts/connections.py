@@ -1,7 +1,7 @@
-"""Connections with a time limit and a limit of their number, both before anybody is authenticated.
+"""Connections with limits of their time and number, both before authentication.
 
-uvicorn limits the size of headers, and how long a connection may idle between two requests. A connection that sends half of
-its headers, or goes on sending a body that was refused, has no end there.
+uvicorn limits the size of headers, and the idle time between two requests. It does not limit a connection that sends half of
+its headers, or that continues to send a rejected body.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any, Literal
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 ANSWER_SECONDS = 60.0
-"""From a complete request head to the last byte of its answer; the body has its own, shorter limit."""
+"""From a complete request head to the last byte of its response; the body has its own, shorter limit."""
 Closed = Literal["slow", "crowd"]
-"""Why a connection was closed without an answer: it took too long, or there were too many."""
+"""Why a connection was closed without a response: it took too long, or there were too many."""
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection, closed when a request's head is late, and when there are too many connections.
+    """uvicorn's HTTP/1.1 connection, closed when a request's head is late or when there are too many connections.
 
-    The time for a head counts from the connection's begin, or from the end of the last answer; bytes do not extend it.
+    The time for a head starts with the connection or with the end of the last response; bytes do not extend it.
 
     Args:
         args: uvicorn's own.
         head_seconds: Time for a complete request head.
-        max_connections: Open connections. A further one takes the place of that which has waited longest for its head;
-            where all are at work, the further one is closed.
-        report: Told why a connection was closed.
+        max_connections: Open connections. A further one replaces the one that waits longest for its head; where all are
+            at work, the further one is closed.
+        report: Called with the reason why a connection was closed.
         kwargs: uvicorn's own.
     """
 
@@ -43,16 +43,16 @@ class BoundedConnection(H11Protocol):
         self._is_serving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the time for the first head, and makes room."""
+        """Starts the time for the first head, and closes a connection where there are too many."""
         super().connection_made(transport)
         self._limit(self._head_seconds)
         if len(self.connections) > self._max_connections:
-            others = [one for one in self.connections if isinstance(one, BoundedConnection) and one is not self]
-            waiting = [one for one in others if not one._is_serving and not one.transport.is_closing()]
-            min(waiting, key=lambda one: one._expires_at, default=self)._close("crowd")
+            others = [other for other in self.connections if isinstance(other, BoundedConnection) and other is not self]
+            waiting = [other for other in others if not other._is_serving and not other.transport.is_closing()]
+            min(waiting, key=lambda other: other._expires_at, default=self)._close("crowd")
 
     def data_received(self, data: bytes) -> None:
-        """Starts the time for the answer once a head is complete."""
+        """Starts the time for the response once a head is complete."""
         super().data_received(data)
         if not self._is_serving and self.cycle is not None and not self.cycle.response_complete:
             self._is_serving = True
@@ -62,14 +62,14 @@ class BoundedConnection(H11Protocol):
         """Starts the time for the next head."""
         self._is_serving = False
         self._limit(self._head_seconds)
-        super().on_response_complete()  # may begin with the next request, where that came already
+        super().on_response_complete()  # may start the next request, where that arrived already
         if self.cycle is not None and not self.cycle.response_complete:
             self._is_serving = True
             self._limit(ANSWER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets the time limit."""
-        self._forget_limit()
+        """Cancels the time limit."""
+        self._cancel_limit()
         super().connection_lost(exc)
 
     @property
@@ -77,18 +77,18 @@ class BoundedConnection(H11Protocol):
         return self._deadline.when() if self._deadline else 0.0
 
     def _limit(self, seconds: float) -> None:
-        self._forget_limit()
+        self._cancel_limit()
         if not self.transport.is_closing():
             self._deadline = self.loop.call_later(seconds, self._close, "slow")
 
-    def _forget_limit(self) -> None:
+    def _cancel_limit(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def _close(self, reason: Closed) -> None:
-        self._forget_limit()
+        self._cancel_limit()
         if not self.transport.is_closing():
             self._report(reason)
-            # Not `close`, which waits until what is to be written was read.
+            # Not `close`, which waits until the peer has read everything.
             self.transport.abort()

@@ -1,4 +1,4 @@
-"""Turns waiting alerts into runs, for as long as it takes; knows Prefect only as a function that may fail."""
+"""Delivery: waiting alerts become runs, with retries for ever. Prefect is a function that may fail."""
 
 from __future__ import annotations
 
@@ -16,49 +16,48 @@ from tasks.contracts.alerts import Alert
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0
-"""How late a postponed alert may be seen when nothing wakes the courier."""
+"""The longest delay of a postponed alert when nothing wakes the courier."""
 _KEEP_DELIVERED_SECONDS = 30 * 86_400.0
 Result = Literal["delivered", "refused", "unavailable", "failed"]
 
 
 class UnavailableError(Exception):
-    """Nobody answers as Prefect does; says nothing about the alert."""
+    """Prefect does not respond, whatever the alert."""
 
 
-class RefusedError(Exception):
-    """The answer to one alert is no: there is no such deployment, or it does not take such parameters."""
+class AlertRejectedError(Exception):
+    """Prefect rejects one alert: there is no such deployment, or it does not take such parameters."""
 
 
 class StartRun(Protocol):
-    """Makes an alert a run; the same key again gives the same run."""
+    """Starts the run of an alert; the same key again gives the same run."""
 
     async def __call__(self, alert: Alert, key: str) -> str:
         """The run's id.
 
         Raises:
-            UnavailableError: Nobody answers.
-            RefusedError: The answer is no.
+            UnavailableError: Prefect does not respond.
+            AlertRejectedError: Prefect rejects the alert.
         """
 
 
 def pause_seconds(num_failures: int, first: float, longest: float) -> float:
-    """The pause after so many failures in a row: it doubles, up to ``longest``."""
+    """The pause after a number of failures in a row: it doubles, up to ``longest``."""
     return min(longest, first * 2.0 ** min(num_failures - 1, 60))
 
 
 class Courier:
-    """Delivers what waits in a queue, in the background.
+    """Delivers the waiting alerts of a queue, in the background.
 
-    A failed delivery concerns its alert alone, whatever the failure: that alert is tried again after a pause of its own,
-    which doubles, and for ever, because what is missing (a server, a deployment) can be brought. Those tried least come
-    first, so that no failing alert stands before a new one.
+    A failed delivery affects its alert alone: that alert is retried for ever, after pauses that double, because a missing
+    server or deployment can be added. Alerts with the fewest attempts come first, so that no failing alert delays a new one.
 
     Args:
-        queue: What waits.
-        start_run: Makes an alert a run.
+        queue: The waiting alerts.
+        start_run: Starts the run of an alert.
         retry_seconds: First pause.
         max_retry_seconds: Longest pause.
-        report: Told the result of each attempt.
+        report: Called with the result of each attempt.
         clock: Unix time.
     """
 
@@ -77,17 +76,17 @@ class Courier:
         self._first, self._longest = retry_seconds, max_retry_seconds
         self._report = report
         self._clock = clock
-        self._news = asyncio.Event()
+        self._wake_up = asyncio.Event()
 
     def wake(self) -> None:
-        """Tells that something new waits."""
-        self._news.set()
+        """Signals that a new alert waits."""
+        self._wake_up.set()
 
     async def run(self) -> None:
         """Delivers until cancelled."""
         num_faults = 0
         while True:
-            self._news.clear()
+            self._wake_up.clear()
             try:
                 result = await self.deliver_next()
             except sqlite3.Error as error:
@@ -99,16 +98,16 @@ class Courier:
             if result in ("delivered", "refused"):
                 continue
             if result in ("unavailable", "failed"):
-                # A server that is down is asked once in a while, however many alerts wait for it.
+                # One attempt per pause while the server is down, however many alerts wait.
                 await asyncio.sleep(self._first)
                 continue
-            # Not `wait_for`: until Python 3.12 it loses a cancellation that comes together with the news.
+            # Not `wait_for`: until Python 3.12 it loses a cancellation that arrives together with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_POLL_SECONDS, self._first)):
-                    await self._news.wait()
+                    await self._wake_up.wait()
 
     async def deliver_next(self) -> Result | None:
-        """Tries one alert that is due; None when none is."""
+        """Attempts one alert that is due; None when none is."""
         waiting = await asyncio.to_thread(self._queue.due, self._clock(), 1)
         if not waiting:
             await asyncio.to_thread(self._queue.forget_delivered, self._clock() - _KEEP_DELIVERED_SECONDS)
@@ -121,13 +120,13 @@ class Courier:
         try:
             run_id = await self._start_run(item.alert, item.key)
         except UnavailableError as error:
-            await self._postpone(item, f"Prefect does not answer ({error})")
+            await self._postpone(item, f"Prefect does not respond ({error})")
             return "unavailable"
-        except RefusedError as error:
-            await self._postpone(item, f"it was refused ({error})")
+        except AlertRejectedError as error:
+            await self._postpone(item, f"Prefect rejected it ({error})")
             return "refused"
-        except Exception as error:  # the boundary between one alert and all others: a defect here must not stop delivery
-            await self._postpone(item, f"an error that nobody expected ({type(error).__name__})")
+        except Exception as error:  # a defect in one alert must not stop the delivery of the others
+            await self._postpone(item, f"an unexpected error ({type(error).__name__})")
             return "failed"
         await asyncio.to_thread(self._queue.mark_delivered, item.key, run_id, self._clock())
         logger.info("alert %s is run %s", item.key, run_id)
@@ -146,13 +145,13 @@ async def keep_running(
     max_retry_seconds: float,
     on_change: Callable[[bool], None],
 ) -> None:
-    """Runs work that should never end, and starts it again whenever it does, after pauses that double.
+    """Runs work that should never end, and restarts it whenever it does, after pauses that double.
 
     Args:
-        work: What runs until it is cancelled.
+        work: Runs until it is cancelled.
         retry_seconds: First pause.
         max_retry_seconds: Longest pause.
-        on_change: Told True when the work starts and False when it ended.
+        on_change: Called with True when the work starts and with False when it ended.
     """
     num_deaths = 0
     while True:

@@ -1,10 +1,10 @@
-"""How often one may ask: a token bucket."""
+"""A limit of the rate of requests: a token bucket."""
 
 from __future__ import annotations
 
 
 class RateLimit:
-    """Lets ``per_second`` requests through on average, and ``burst`` at once.
+    """Allows ``per_second`` requests on average, and ``burst`` at once.
 
     Args:
         per_second: Sustained rate.

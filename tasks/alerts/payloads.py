@@ -1,7 +1,7 @@
-"""What a request says: Alertmanager's and Grafana's webhooks and plain JSON, reduced to alerts. Pure; no clock.
+"""The alerts of a request: Alertmanager's and Grafana's webhooks and plain JSON. Pure; no clock.
 
-Nothing of a payload is trusted, and nothing of it is told again but the names of its fields: label and annotation values
-may hold personal data, so a fault says where it is and what kind of thing was found there, never the thing.
+A payload is not trusted, and no message repeats it except for the names of its fields: label and annotation values may hold
+personal data, so a fault names its place and the kind of value, never the value.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Fingerprint = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}
 
 
 class WebhookAlert(BaseModel):
-    """One alert of Alertmanager's or Grafana's webhook, as far as it is read."""
+    """The relevant fields of one alert of Alertmanager's or Grafana's webhook."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
@@ -42,7 +42,7 @@ class WebhookAlert(BaseModel):
 
 
 class PlainAlert(BaseModel):
-    """An alert sent by a program of one's own."""
+    """An alert from the user's own program, in plain JSON."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -58,7 +58,7 @@ class PlainAlert(BaseModel):
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a request, in the words of :mod:`tasks.core.errors`."""
+    """A fault of a request, in the parts of :mod:`tasks.core.errors`."""
 
     where: str
     found: str
@@ -67,7 +67,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Parsed:
-    """The firing alerts of a request, how many were resolved or invalid ones, and what was wrong with the latter.
+    """The firing alerts of a request, the numbers of resolved and invalid ones, and the faults of the latter.
 
     An invalid alert may have several faults; a body that holds no alerts at all has a fault and no invalid alert.
     """
@@ -85,12 +85,12 @@ class _FaultError(Exception):
 
 
 def parse_alerts(body: bytes, models: Sequence[str], *, now: datetime, default_window: timedelta) -> Parsed:
-    """The alerts in a request's body; a faulty one costs itself and none of its neighbours.
+    """The alerts in a request's body; an invalid one does not affect the others.
 
     Args:
         body: The bytes as received.
         models: Names of the models served. An alert that names none is for the only one, where there is one.
-        now: An alert from the future, by more than an hour, is a fault.
+        now: An alert more than an hour in the future is a fault.
         default_window: Length of the window, up to its start, of an alert that names none.
     """
     try:
@@ -134,14 +134,14 @@ def _plain(given: WebhookAlert, where: str) -> PlainAlert:
     """A webhook's alert in the plain form. Its own fingerprint is kept: it covers labels that are not read here."""
     if given.status == "resolved":
         return PlainAlert(name="resolved", status="resolved", starts_at=given.startsAt)
-    said = {**given.annotations, **given.labels}
+    texts = {**given.annotations, **given.labels}
     fields = {
-        "name": said.get("alertname"),
-        "model": said.get("model"),
-        "signal": said.get("signal"),
+        "name": texts.get("alertname"),
+        "model": texts.get("model"),
+        "signal": texts.get("signal"),
         "starts_at": given.startsAt,
-        "window_start": said.get("window_start"),
-        "window_end": said.get("window_end"),
+        "window_start": texts.get("window_start"),
+        "window_end": texts.get("window_end"),
         "fingerprint": given.fingerprint or _digest(sorted(given.labels.items())),
     }
     try:
@@ -190,7 +190,7 @@ def _digest(value: Any) -> str:
 
 
 def _faults_of(error: ValidationError, where: str) -> list[Fault]:
-    """Pydantic's faults without the values at fault."""
+    """Pydantic's faults without the invalid values."""
     return [
         Fault(
             ".".join([where, *(_shown(part) for part in fault["loc"])]),
@@ -210,7 +210,7 @@ def _expected(fault: Mapping[str, Any]) -> str:
 
 
 def _shown(part: str | int) -> str:
-    """A field's name or position; a name that is no plain one might hold anything and is not told again."""
+    """A field's name or position; a name with other characters might hold data and is not repeated."""
     return str(part) if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "?"
 
 

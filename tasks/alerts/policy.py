@@ -1,7 +1,7 @@
-"""Whether an alert becomes a retrain: every rule speaks, each in a sentence. Pure; no clock, no Prefect.
+"""Whether an alert becomes a retrain: each rule answers in a sentence. Pure; no clock, no Prefect.
 
-An alert says that something may have changed; that a retrain would help is another matter. A model that was just
-retrained, that nothing new could be taught, or that one odd signal complains about, stays as it is.
+An alert says that something may have changed; whether a retrain would help is a separate question. A model stays as it is
+where it was just retrained, where there are no new rows, or where only one unusual signal fired.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from tasks.contracts.alerts import Alert, AlertDecision, NewRows, RetrainHistory
 
 @dataclass(frozen=True)
 class _Rule:
-    """What one rule says, and whether it lets the retrain happen."""
+    """The answer of one rule: whether it allows the retrain, and why."""
 
     passed: bool
     reason: str
 
 
-def judge_alert(
+def evaluate_alert(
     alert: Alert, model: str, history: RetrainHistory, new_rows: NewRows, policy: AlertPolicy, now: datetime
 ) -> AlertDecision:
-    """The decision on an alert: yes when no rule objects; the reasons are the objections, or else what spoke for it.
+    """The decision on an alert: a retrain when no rule objects. The reasons are the objections, else every rule's answer.
 
     Args:
         alert: What fired.
         model: The model that the deployment serves.
-        history: What Prefect remembers of its retrains.
-        new_rows: Rows that it has not learned from.
+        history: Its past retrains.
+        new_rows: Rows that it was not trained on.
         policy: The rules' limits.
         now: With a zone.
     """
     rules = [
         _right_model(alert, model),
-        _mendable_signal(alert, policy),
+        _signal_calls_for_a_retrain(alert, policy),
         _no_open_run(history),
         _cooled_down(history, policy, now),
         _enough_rows(new_rows, policy),
@@ -57,10 +57,10 @@ def _right_model(alert: Alert, model: str) -> _Rule:
     return _Rule(same, f"The alert is about {alert.model}{'.' if same else f', and this deployment retrains {model}.'}")
 
 
-def _mendable_signal(alert: Alert, policy: AlertPolicy) -> _Rule:
+def _signal_calls_for_a_retrain(alert: Alert, policy: AlertPolicy) -> _Rule:
     if alert.signal in policy.ignored_signals:
-        return _Rule(False, f"The signal is {alert.signal}, which no retrain mends (alert policy, ignored_signals).")
-    return _Rule(True, f"The signal {alert.signal} is one that a retrain may mend.")
+        return _Rule(False, f"The signal is {alert.signal}, which no retrain changes (alert policy, ignored_signals).")
+    return _Rule(True, f"The signal {alert.signal} is one that a retrain may improve.")
 
 
 def _no_open_run(history: RetrainHistory) -> _Rule:
@@ -73,19 +73,19 @@ def _no_open_run(history: RetrainHistory) -> _Rule:
 
 def _cooled_down(history: RetrainHistory, policy: AlertPolicy, now: datetime) -> _Rule:
     if history.last_ended is None:
-        return _Rule(True, "No retrain of this model has ended yet, so none has to cool down.")
+        return _Rule(True, "No retrain of this model has ended yet, so there is no cool-down.")
     until = history.last_ended + timedelta(days=policy.cooldown_days)
     if now < until:
         return _Rule(
             False,
-            f"The last retrain ended at {_told(history.last_ended)}; "
-            f"alerts start none before {_told(until)} (a cool-down of {policy.cooldown_days:g} days).",
+            f"The last retrain ended at {_format_time(history.last_ended)}; "
+            f"alerts start none before {_format_time(until)} (a cool-down of {policy.cooldown_days:g} days).",
         )
-    return _Rule(True, f"The last retrain ended at {_told(history.last_ended)}; its cool-down is over.")
+    return _Rule(True, f"The last retrain ended at {_format_time(history.last_ended)}; its cool-down is over.")
 
 
 def _enough_rows(new_rows: NewRows, policy: AlertPolicy) -> _Rule:
-    since = f"since {_told(new_rows.since)}" if new_rows.since else "and no retrain has learned from any"
+    since = f"since {_format_time(new_rows.since)}" if new_rows.since else "and no retrain has trained on any"
     found = f"{new_rows.num_rows:,} rows are new {since}, up to the end of the alerted window"
     if new_rows.num_rows < policy.min_new_rows:
         return _Rule(False, f"Only {found}; at least {policy.min_new_rows:,} are needed.")
@@ -98,5 +98,11 @@ def _enough_signals(alert: Alert, history: RetrainHistory, policy: AlertPolicy) 
     return _Rule(len(signals) >= policy.min_signals, f"{found}: {', '.join(signals) or 'none that counts'}.")
 
 
-def _told(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M %Z}".strip()
+
+
+def decision_page(decision: AlertDecision) -> str:
+    """The decision and its reasons as Markdown."""
+    reasons = (f"- {reason}" for reason in decision.reasons)
+    return "\n".join([f"**{'Retrain' if decision.retrain else 'No retrain'}.**", "", *reasons])

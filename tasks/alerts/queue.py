@@ -1,8 +1,8 @@
 """The durable queue between an accepted alert and its run, in one SQLite file.
 
-``offer`` returns after the alert lies on the disk (write-ahead log, synchronised at every commit), so that a 202 may be
-said. Delivery is at least once; the key, made when the alert is accepted and kept with it, makes it once: Prefect answers
-the same key with the same run. So a kill between any two steps loses nothing and starts nothing twice.
+``offer`` returns after the alert is on disk (write-ahead log, synchronised at every commit), so that the bridge may answer
+202. Delivery is at least once; the key, made when the alert is accepted and kept with it, makes it exactly once: Prefect
+gives the same run for the same key. A kill between any two steps loses nothing and starts nothing twice.
 
 A row that this release cannot read is parked: set aside in a table of its own, counted, and kept. Opening the queue with a
 release that can read it puts it back.
@@ -56,12 +56,12 @@ _PARKED_COLUMNS = "key, model, fingerprint, accepted_at, alert"
 
 
 class QueueFullError(Exception):
-    """As many alerts wait as may wait; none of those offered was taken."""
+    """The queue is full; none of the offered alerts was accepted."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """An accepted alert that has no run yet; ``key`` is its idempotency key, for ever the same."""
+    """An accepted alert that has no run yet; ``key`` is its permanent idempotency key."""
 
     key: str
     alert: Alert
@@ -70,7 +70,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Backlog:
-    """How many alerts wait, since when the oldest does (None when none waits), and how many nobody here can read."""
+    """The number of waiting alerts, the time of the oldest (None when none waits), and the number of parked ones."""
 
     num_waiting: int
     oldest_accepted_at: float | None
@@ -83,10 +83,10 @@ class AlertQueue:
     Args:
         path: The SQLite file; its folder is made.
         cooldown_seconds: The same fingerprint of the same model again within this time is a repetition.
-        max_waiting: With so many undelivered, no more are taken.
+        max_waiting: With so many undelivered alerts, no more are accepted.
 
     Raises:
-        StoreError: The file cannot be made, or is none of ours.
+        StoreError: The file cannot be made, or is not an alert queue.
     """
 
     def __init__(self, path: Path, *, cooldown_seconds: float, max_waiting: int = 100_000) -> None:
@@ -107,42 +107,42 @@ class AlertQueue:
             ) from error
 
     def offer(self, alerts: Sequence[Alert], now: float) -> list[bool]:
-        """Takes the alerts that are no repetitions, all in one durable step; True for each one taken.
+        """Accepts the alerts that are not repetitions, all in one durable step; True for each accepted one.
 
         Args:
             alerts: In any number; two equal ones among them are repetitions too.
-            now: Unix time. A clock set back does not reopen the past: the cool-down counts in both directions.
+            now: Unix time. The cool-down counts in both directions, so that a clock set back accepts no repetition.
 
         Raises:
-            QueueFullError: Too many wait; nothing was taken.
-            sqlite3.Error: They could not be stored; nothing was taken.
+            QueueFullError: Too many wait; none was accepted.
+            sqlite3.Error: They could not be stored; none was accepted.
         """
         with self._transaction() as connection:
-            taken = [self._insert(connection, alert, now) for alert in alerts]
-            if any(taken) and self._count_waiting(connection) > self._max_waiting:
+            accepted = [self._insert(connection, alert, now) for alert in alerts]
+            if any(accepted) and self._count_waiting(connection) > self._max_waiting:
                 raise QueueFullError
-        return taken
+        return accepted
 
     def due(self, now: float, limit: int = 100) -> list[Waiting]:
-        """Undelivered alerts whose next attempt has come: those tried least first, of equals the longest waiting.
+        """Undelivered alerts whose next attempt is due: fewest attempts first, then the longest waiting.
 
-        An alert that keeps failing therefore stands behind every new one. A row that cannot be read is parked, not returned.
+        An alert that keeps failing is therefore behind every new one. A row that cannot be read is parked, not returned.
         """
         while True:
             with self._lock:
-                found = self._connection.execute(
+                rows = self._connection.execute(
                     "SELECT key, CAST(alert AS BLOB), num_attempts FROM alerts WHERE delivered_at IS NULL "
                     "AND next_attempt_at <= ? ORDER BY num_attempts, next_attempt_at, key LIMIT ?",
                     (now, limit),
                 ).fetchall()
-            alerts = [(key, _readable(text), attempts) for key, text, attempts in found]
+            alerts = [(key, _readable(text), attempts) for key, text, attempts in rows]
             unreadable = [key for key, alert, _ in alerts if alert is None]
             if not unreadable:
                 return [Waiting(key, alert, attempts) for key, alert, attempts in alerts if alert]
             self._park(unreadable, now)
 
     def mark_delivered(self, key: str, flow_run_id: str, now: float) -> None:
-        """Notes the run that an alert became."""
+        """Records the run of an alert."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE alerts SET delivered_at = ?, flow_run_id = ? WHERE key = ? AND delivered_at IS NULL",
@@ -150,14 +150,14 @@ class AlertQueue:
             )
 
     def postpone(self, key: str, until: float) -> None:
-        """Notes a failed attempt, and when to try again."""
+        """Records a failed attempt, and the time of the next one."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE alerts SET num_attempts = num_attempts + 1, next_attempt_at = ? WHERE key = ?", (until, key)
             )
 
     def backlog(self) -> Backlog:
-        """What waits."""
+        """The present backlog."""
         with self._lock:
             number, oldest = self._connection.execute(_COUNT_WAITING).fetchone()
             (parked,) = self._connection.execute("SELECT count(*) FROM parked").fetchone()
@@ -176,7 +176,7 @@ class AlertQueue:
             self._connection.close()
 
     def _park(self, keys: Sequence[str], now: float) -> None:
-        """Sets rows aside. The same alert raised again is then no repetition, and is taken in today's form."""
+        """Sets rows aside. The same alert raised again is then accepted in the present form, not a repetition."""
         with self._transaction() as connection:
             for key in keys:
                 connection.execute(
@@ -187,7 +187,7 @@ class AlertQueue:
             logger.error("alert %s cannot be read by this release; it is parked", key)
 
     def _put_back_readable(self) -> None:
-        """Lets parked rows wait again that this release can read."""
+        """Returns parked rows that this release can read to the queue."""
         with self._lock:
             rows = self._connection.execute("SELECT key, CAST(alert AS BLOB) FROM parked").fetchall()
         for key, text in rows:
@@ -222,7 +222,7 @@ class AlertQueue:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One step that happens wholly or not at all, and lies on the disk when the block is left."""
+        """An atomic step that is on disk when the block is left."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -235,7 +235,7 @@ class AlertQueue:
 
 
 def read_backlog(path: Path) -> Backlog | None:
-    """What waits in a queue that another process may be using; None where there is no such file.
+    """The backlog of a queue that another process may be using; None where there is no such file.
 
     Raises:
         StoreError: The file is no queue.
@@ -261,7 +261,7 @@ def _readable(text: bytes) -> Alert | None:
 
 
 def _synchronise_folder(folder: Path) -> None:
-    """Makes the file's own existence durable."""
+    """Makes the creation of the file durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,13 +1,11 @@
-"""Weighing an alert as Prefect tasks. Both look at the world and at the clock, so neither is kept across runs."""
+"""The evaluation of an alert as Prefect tasks. Both read Prefect's history and the clock, so neither is cached."""
 
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from collections.abc import Iterator
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterExpectedStartTime
 from prefect.client.schemas.objects import FlowRun, StateType
@@ -16,62 +14,50 @@ from prefect.context import TaskRunContext
 from prefect.events import emit_event
 
 from tasks.alerts.config import AlertPolicy
+from tasks.alerts.policy import decision_page, evaluate_alert
 from tasks.contracts.alerts import Alert, AlertDecision, NewRows, RetrainHistory
 from tasks.core.paging import every
-from tasks.core.progress import report_progress
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.core.timestamps import parse_timestamp
-
-logger = logging.getLogger(__name__)
 
 RETRAIN_FLOW = "retrain"
 ALERT_FLOW = "retrain-on-alert"
 _HORIZON_DAYS = 400.0
-"""Retrains older than this are as good as none: beyond the longest cool-down (365 days)."""
+"""Older retrains do not count: this is longer than the longest cool-down (365 days)."""
 _OPEN = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
-"""Of runs whose time has come: a scheduled one starts as soon as a worker is there."""
+"""States of runs that are due: a scheduled one starts as soon as a worker is there."""
 _ENDED = (StateType.COMPLETED, StateType.FAILED)
-"""Runs that came to an end of their own. One that crashed or was cancelled settles nothing and starts no cool-down."""
+"""States of runs that ended by themselves. A crashed or cancelled run decides nothing and starts no cool-down."""
 
 
-@stage_task("read_history", cached=False)
+@stage(cached=False, unit="runs")
 def read_history(model: str, alert: Alert, policy: AlertPolicy) -> RetrainHistory:
-    """What Prefect remembers of a model's retrains, however they were started, and of the alerts about it."""
+    """A model's past retrains on Prefect's server, however they were started, and the recent alerts about it."""
     now = dt.datetime.now(dt.UTC)
-    with report_progress("read_history") as progress, get_client(sync_client=True) as client:
-        retrains = [
-            run
-            for run in _runs_of(client, RETRAIN_FLOW, now - dt.timedelta(days=_HORIZON_DAYS), now)
-            if _section(run, "config").get("name") == model
-        ]
-        since = now - dt.timedelta(hours=policy.signal_window_hours)
+    since = now - dt.timedelta(hours=policy.signal_window_hours)
+    with get_client(sync_client=True) as client:
+        runs = _runs_of(client, RETRAIN_FLOW, now - dt.timedelta(days=_HORIZON_DAYS), now)
+        retrains = [run for run in runs if _section(run, "config").get("name") == model]
         alerts = [_section(run, "alert") for run in _runs_of(client, ALERT_FLOW, since, now)]
-        progress.finish(f"{len(retrains)} retrains of {model}")
-    ended = [run for run in retrains if run.state_type in _ENDED and run.end_time]
-    learned = [_learned_until(run) for run in retrains if run.state_type == StateType.COMPLETED]
+    stage_progress().summarize(f"{len(retrains)} retrains of {model}")
+    trained_until = [_trained_until(run) for run in retrains if run.state_type == StateType.COMPLETED]
     return RetrainHistory(
         open_runs=tuple(sorted(run.name for run in retrains if run.state_type in _OPEN)),
-        last_ended=max((run.end_time for run in ended if run.end_time), default=None),
-        learned_until=max((moment for moment in learned if moment), default=None),
-        signals=tuple(sorted({alert.signal} | {str(item["signal"]) for item in alerts if item.get("model") == model})),
+        last_ended=max((run.end_time for run in retrains if run.state_type in _ENDED and run.end_time), default=None),
+        learned_until=max((moment for moment in trained_until if moment), default=None),
+        signals=tuple(sorted({alert.signal} | {str(other["signal"]) for other in alerts if other.get("model") == model})),
     )
 
 
-@stage_task("decide_retrain", cached=False)
+@stage(cached=False, unit="alerts", page=decision_page, title="Whether the alert becomes a retrain", key="alert-decision")
 def decide_retrain(
     alert: Alert, model: str, history: RetrainHistory, new_rows: NewRows, policy: AlertPolicy
 ) -> AlertDecision:
     """Whether the alert becomes a retrain, with the reasons on the run's page and in Prefect's event feed."""
-    from tasks.alerts.policy import judge_alert
-
-    with report_progress("decide_retrain") as progress:
-        decision = judge_alert(alert, model, history, new_rows, policy, dt.datetime.now(dt.UTC))
-        progress.finish("a retrain starts" if decision.retrain else "no retrain")
+    decision = evaluate_alert(alert, model, history, new_rows, policy, dt.datetime.now(dt.UTC))
     verdict = "retrain" if decision.retrain else "no retrain"
-    logger.info("alerts: %s of %s: %s", verdict, model, " ".join(decision.reasons))
+    stage_progress().summarize(f"{verdict} of {model}: {' '.join(decision.reasons)}")
     if TaskRunContext.get():
-        lines = [f"**{verdict.capitalize()}** of {model}.", "", *(f"- {reason}" for reason in decision.reasons)]
-        create_markdown_artifact("\n".join(lines), key="alert-decision", description="Whether the alert becomes a retrain")
         emit_event(
             event="perennial.alert.weighed",
             resource={"prefect.resource.id": f"perennial.model.{model}", "prefect.resource.name": model},
@@ -94,15 +80,13 @@ def _runs_of(client: SyncPrefectClient, flow: str, since: dt.datetime, until: dt
 
 
 def _section(run: FlowRun, name: str) -> dict[str, Any]:
-    """A parameter that is a mapping; empty for a run that was given something else."""
+    """A parameter that is a mapping; empty where it is something else."""
     value = (run.parameters or {}).get(name)
     return value if isinstance(value, dict) else {}
 
 
-def _learned_until(run: FlowRun) -> dt.datetime | None:
-    """The end of the rows that a completed retrain read: its window's, or else the time it began."""
-    asked = _section(run, "request").get("rows_until")
-    given = asked or (_section(run, "config").get("examples") or {}).get("created_before")
-    if given:
-        return parse_timestamp(str(given))
-    return run.start_time
+def _trained_until(run: FlowRun) -> dt.datetime | None:
+    """The end of the rows that a completed retrain read: its window's end, else the time it started."""
+    examples = _section(run, "config").get("examples") or {}
+    until = _section(run, "request").get("rows_until") or examples.get("created_before")
+    return parse_timestamp(str(until)) if until else run.start_time

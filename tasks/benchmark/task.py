@@ -217,7 +217,7 @@ def _kept_answers(
         tables = answer_rows(rows, loaded(), config, progress)
         answers, timings = (store.write_table(table, kind="table", parents=[dataset]) for table in tables)
         refs = zip(names, (answers, timings), strict=True)
-        answers, timings = (store.settle_pointer(name, ref) for name, ref in refs)
+        answers, timings = (store.ensure_pointer(name, ref) for name, ref in refs)
     return answers, timings
 
 
@@ -241,7 +241,7 @@ def _score_general(
     if kept is None or not store.holds(kept):
         logger.info("benchmark: model %s on general questions", model_sha256[:12])
         table = store.write_table(score_retention(general_items(), loaded(), batch_size=config.batch_size), kind="table")
-        kept = store.settle_pointer(name, table)
+        kept = store.ensure_pointer(name, table)
     return kept
 
 

@@ -8,7 +8,7 @@ from tasks.contracts.base import FrozenModel
 
 
 class BiasConfig(FrozenModel):
-    """Which groups are compared, from which size on a group can be judged, and how far outcomes may lie apart."""
+    """Which groups are compared, the smallest group that is assessed, and how far outcomes may differ."""
 
     audit_declared_groups: bool = Field(True, description="Compare the groups that rows declare in their `groups` column.")
     audit_mentioned_terms: bool = Field(

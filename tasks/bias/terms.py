@@ -1,7 +1,7 @@
 """The frozen list of words that name a demographic group, by dimension: what the bias audit looks for in instructions.
 
 Words a text uses for people, never a person's name: an attribute is what the text says, not what a name suggests. The
-list is short on purpose and English; ambiguous words (white, black, straight, old) count only beside a word for people.
+list is short on purpose and English; ambiguous words (white, black, straight, old) count only next to a word for people.
 """
 
 from __future__ import annotations

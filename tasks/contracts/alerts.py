@@ -1,4 +1,4 @@
-"""Alerts, what is weighed with them, and what becomes of them."""
+"""Alerts, the history that a decision on them considers, and their outcome."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tasks.contracts.run import RetrainOutcome
 
 
 class Alert(Contract):
-    """A firing alert, reduced to what a retrain needs; labels and annotations stay with the sender."""
+    """A firing alert, reduced to what a retrain needs, without the sender's labels and annotations."""
 
-    fingerprint: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$", description="The sender's name for this very alert.")
-    model: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="The model that it concerns.")
+    fingerprint: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$", description="The sender's identifier of this alert.")
+    model: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="The model that the alert is about.")
     name: str = Field(min_length=1, max_length=100, description="The alert rule's name.")
     signal: str = Field(
         min_length=1, max_length=100, description="What was measured: drift, feedback, latency. Two alerts may share it."
     )
     sender: Literal["alertmanager", "grafana", "json", "check", "person"] = Field("person", description="Who sent it.")
-    starts_at: AwareDatetime = Field(description="When it began to fire.")
-    window_start: AwareDatetime = Field(description="Begin of the time whose rows it is about.")
-    window_end: AwareDatetime = Field(description="End of that time.")
+    starts_at: AwareDatetime = Field(description="When the alert began to fire.")
+    window_start: AwareDatetime = Field(description="Start of the window of rows that the alert is about.")
+    window_end: AwareDatetime = Field(description="End of that window.")
 
     @model_validator(mode="after")
     def _window_has_length(self) -> Self:
@@ -32,10 +32,10 @@ class Alert(Contract):
 
 
 class RetrainHistory(Contract):
-    """What Prefect remembers about a model's retrains, read when an alert is weighed.
+    """The retrains of a model in Prefect's database, read for the decision on an alert.
 
-    ``last_ended`` counts runs that came to an end of their own, completed or failed; ``learned_until`` is the end of the
-    data of the last completed one. ``signals`` are the different signals that fired lately, the alert's own included.
+    ``last_ended`` is the end of the last run that completed or failed; ``learned_until`` is the end of the data of the last
+    completed one. ``signals`` are the distinct signals that fired recently, including that of the alert.
     """
 
     open_runs: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class RetrainHistory(Contract):
 
 
 class NewRows(Contract):
-    """Rows of a source that were made after ``since`` (None: ever) and until ``until``."""
+    """Number of rows of a source that were created after ``since`` (None: no limit) and until ``until``."""
 
     num_rows: int = Field(ge=0)
     since: AwareDatetime | None
@@ -53,7 +53,7 @@ class NewRows(Contract):
 
 
 class AlertDecision(Contract):
-    """Whether an alert becomes a retrain, every reason in plain words, and the window of rows it would read."""
+    """Whether an alert starts a retrain, all reasons as sentences, and the window of rows that it would read."""
 
     retrain: bool
     reasons: tuple[str, ...]
@@ -62,7 +62,7 @@ class AlertDecision(Contract):
 
 
 class AlertOutcome(Contract):
-    """What became of an alert: the decision, and the retrain where there was one."""
+    """The outcome of an alert: the decision, and the retrain if it was started."""
 
     alert: Alert
     decision: AlertDecision

@@ -1,4 +1,4 @@
-"""What every setting and every record that crosses a task boundary is made of."""
+"""Base classes of the settings and of the records that cross a task boundary."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 DatasetKind = Literal["messages", "preferences", "quarantine", "table"]
-"""``messages`` and ``preferences`` are training rows (see :mod:`tasks.core.rows`); ``quarantine`` holds refused rows with
-their reason; ``table`` is any other tabular record (findings, issues, scores)."""
+"""``messages`` and ``preferences`` are training rows (see :mod:`tasks.core.rows`); ``quarantine`` holds quarantined rows
+with their reason; ``table`` is any other table (findings, issues, scores)."""
 SHA256 = r"^[0-9a-f]{64}$"
-"""A hexadecimal SHA-256. It becomes part of a path, so nothing else may stand in its place."""
+"""A hexadecimal SHA-256. It becomes part of a path, so no other text is accepted."""
 
 
 class FrozenModel(BaseModel):
-    """A model that never changes and refuses what it does not know; base of every setting and every contract."""
+    """An immutable model that rejects unknown fields; base of all settings and contracts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

@@ -1,4 +1,4 @@
-"""Scores, attacks, comparisons and the decision that follows from them."""
+"""Scores, attacks, comparisons, and the promotion decision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.contracts.references import DatasetRef
 
 
 class GroundTruthReport(Contract):
-    """Measured precision and recall of the stages against planted ground truth (None where no truth is configured)."""
+    """Measured precision and recall of the stages against planted ground truth (empty if none is configured)."""
 
     measurements: tuple[Measurement, ...] = ()
 
@@ -18,8 +18,8 @@ class GroundTruthReport(Contract):
 class ArmScores(Contract):
     """One model's aggregate scores on the benchmark; ``examples`` is a table with one row per example and metric column.
 
-    ``general`` is the like for general questions, which show what fine-tuning made the model forget; ``slices`` holds the
-    means by label, group, length and script, with intervals where there are enough examples.
+    ``general`` is such a table for general questions, which measure what fine-tuning made the model forget; ``slices`` holds
+    the means by label, group, length and script, with intervals if there are enough examples.
     """
 
     arm: str
@@ -30,7 +30,7 @@ class ArmScores(Contract):
     slices: DatasetRef | None = None
 
     def score(self, name: str) -> Measurement | None:
-        """The named aggregate, or None when it was not measured."""
+        """The named aggregate, or None if it was not measured."""
         return next((score for score in self.scores if score.name == name), None)
 
 
@@ -43,12 +43,12 @@ class RedTeamArm(Contract):
     rates: tuple[Measurement, ...]
 
     def rate(self, name: str) -> Measurement | None:
-        """The named rate, or None when the red team does not know it."""
+        """The named rate, or None if the red team did not measure it."""
         return next((rate for rate in self.rates if rate.name == name), None)
 
 
 class RedTeamReport(Contract):
-    """The same probes put to every arm of the benchmark."""
+    """The results of the same probes for every arm of the benchmark."""
 
     arms: tuple[RedTeamArm, ...]
 
@@ -58,9 +58,9 @@ class RedTeamReport(Contract):
 
 
 class PairwiseJudgeResult(Contract):
-    """What a language model found the candidate's replies worth beside an opponent's; each pair was shown in both orders.
+    """A judge model's comparison of the candidate's replies with an opponent's; it saw each pair in both orders.
 
-    A verdict that changed with the order is a tie, and a tie is half a win. ``num_unjudged`` pairs got no verdict.
+    A verdict that changes with the order is a tie, and a tie is half a win. ``num_unjudged`` pairs got no verdict.
     """
 
     opponent: str
@@ -73,7 +73,7 @@ class PairwiseJudgeResult(Contract):
 
 
 class AnsweredSet(Contract):
-    """The same examples answered by every arm (``base``, ``candidate``, ``champion`` when there is one)."""
+    """The scores of every arm (``base``, ``candidate``, and ``champion`` if there is one) on the same examples."""
 
     dataset: DatasetRef
     arms: tuple[ArmScores, ...]
@@ -88,7 +88,7 @@ class FreshScores(AnsweredSet):
 
 
 class LatencyRound(Contract):
-    """Seconds for the same batches in one round; the opponent answered them twice."""
+    """Seconds for the same batches in one round; the opponent generated replies twice."""
 
     candidate: float
     opponent: float
@@ -96,7 +96,7 @@ class LatencyRound(Contract):
 
 
 class LatencyRounds(Contract):
-    """Candidate and opponent timed in turns, in one sitting on one device."""
+    """Latency of candidate and opponent, measured alternately in one process on one device."""
 
     opponent: Literal["champion", "base"]
     num_examples: int
@@ -105,11 +105,11 @@ class LatencyRounds(Contract):
 
 
 class BenchmarkReport(AnsweredSet):
-    """The scores on the frozen set, and all that they are judged with.
+    """The scores on the frozen set, and all other evidence for the decision.
 
-    ``latency`` is None unless a guard on it is configured and there is an opponent. ``fresh`` is the like for the newest
-    rows, or None with the reason in ``holdout_unavailable_reason``. ``red_team`` is None, and
-    ``judgements`` are none, when the configuration leaves them out.
+    ``latency`` is None unless a guard on it is configured and there is an opponent. ``fresh`` has the scores on the newest
+    rows, or is None with the reason in ``holdout_unavailable_reason``. ``red_team`` is None, and ``judgements`` is empty, if
+    they are not configured.
     """
 
     red_team: RedTeamReport | None = None
@@ -120,14 +120,14 @@ class BenchmarkReport(AnsweredSet):
 
 
 class PromptArm(Contract):
-    """The frozen examples under another prompt: ids, labels and references are those of the frozen set."""
+    """The frozen examples with another prompt; ids, labels and references are those of the frozen set."""
 
     arm: Literal["prompt", "few-shot", "retrieval"]
     dataset: DatasetRef
 
 
 class PromptingScore(Contract):
-    """What the base model scores when it is asked in one way, and what that gains over how it is asked today."""
+    """The score of the base model with one prompt, and its gain over the plain prompt."""
 
     arm: str
     score: Measurement
@@ -136,7 +136,7 @@ class PromptingScore(Contract):
 
 
 class PromptingVerdict(Contract):
-    """Whether training is the right means, and why, in plain words; None when nothing was measured and nothing lacks."""
+    """Whether training is needed, with the reasons; ``verdict`` is None if nothing was measured and data suffices."""
 
     verdict: Literal["FINE_TUNE", "PROMPT_IS_ENOUGH", "RAG_FIRST", "NOT_ENOUGH_DATA"] | None
     metric: str
@@ -150,7 +150,7 @@ class PromptingVerdict(Contract):
 
 
 class Comparison(Contract):
-    """A paired difference, candidate minus opponent, with its interval and the rule that judged it."""
+    """A paired difference, candidate minus opponent, with its interval and the rule that decides on it."""
 
     opponent: str
     metric: str
@@ -163,7 +163,7 @@ class Comparison(Contract):
 
 
 class PromotionDecision(Contract):
-    """What to do with the candidate, and why, in plain words; ``remedies`` says what would change the answer."""
+    """The decision on the candidate, with the reasons; ``remedies`` lists what would change it."""
 
     outcome: Literal["PROMOTE", "HOLD", "NEEDS_HUMAN"]
     primary_metric: str

@@ -6,7 +6,7 @@ from tasks.contracts.base import Contract
 
 
 class Measurement(Contract):
-    """A measured figure, with its interval where one is known. ``value`` is None when it was not measured (never 0)."""
+    """A measured figure, with its interval if known. ``value`` is None if it was not measured, never 0."""
 
     name: str
     value: float | None

@@ -1,4 +1,4 @@
-"""Windows of production and what was measured in them."""
+"""Windows of production and their measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.contracts.references import DatasetRef, FileRef
 class LogWindow(Snapshot):
     """The requests of one window of a production log.
 
-    ``dataset`` holds the conversations that can be read, ``lines`` (a table) what is known of every request, without text.
+    ``dataset`` holds the readable conversations; ``lines`` (a table) holds the figures of every request, without text.
     """
 
     lines: DatasetRef
@@ -24,7 +24,7 @@ class LogWindow(Snapshot):
 
 
 class SignalMeasurement(Contract):
-    """One figure of a window and whether it breaks its limit; ``violated`` is None where it was not judged, ``note`` why."""
+    """One figure of a window and whether it exceeds its limit; ``violated`` is None if not evaluated, see ``note``."""
 
     name: str
     signal: str
@@ -39,7 +39,7 @@ class SignalMeasurement(Contract):
 
 
 class DriftReport(Contract):
-    """How the window's requests differ from the rows that the champion learned from; ``terms`` is a table of new words."""
+    """Drift of the window's requests from the champion's training rows; ``terms`` is a table of new words."""
 
     readings: tuple[SignalMeasurement, ...]
     vectors: str = ""
@@ -48,7 +48,7 @@ class DriftReport(Contract):
 
 
 class WindowCheck(Contract):
-    """One window judged: what was measured, which signals were violated, and which of them are worth an alert."""
+    """The evaluation of one window: measurements, violated signals, and those of them that raise an alert."""
 
     model: str
     window_start: AwareDatetime
@@ -62,13 +62,13 @@ class WindowCheck(Contract):
 
 
 class CheckHistory(Contract):
-    """The windows of a model judged so far, oldest first; the store remembers it under ``monitoring/<model>``."""
+    """The evaluated windows of a model, oldest first; the store keeps it under ``monitoring/<model>``."""
 
     windows: tuple[WindowCheck, ...] = ()
 
 
 class CheckOutcome(Contract):
-    """What a check of production leaves behind; ``runs`` names the runs of ``retrain-on-alert`` by signal."""
+    """The outcome of a check of production; ``runs`` has the runs of ``retrain-on-alert`` by signal."""
 
     check: WindowCheck
     page: FileRef

@@ -1,4 +1,4 @@
-"""What the data stages report, from the snapshot to the split."""
+"""Reports of the data stages, from the snapshot to the split."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tasks.contracts.references import DatasetRef, FileRef
 
 
 class StageReport(Contract):
-    """What one data stage did. Every row is accounted for: in = out + quarantined + dropped.
+    """The report of one data stage. Every row is accounted for: in = out + quarantined + dropped.
 
-    ``quarantined`` and ``dropped`` count rows by reason code. Quarantined rows lie in ``quarantine`` with their content,
-    so that nothing is lost; dropped rows (duplicates, rows that a policy excludes) are listed there too, by id and reason.
+    ``quarantined`` and ``dropped`` count rows by reason code. ``quarantine`` holds quarantined rows with their content, so
+    that nothing is lost, and dropped rows (duplicates, rows that a policy excludes) by id and reason.
     """
 
     stage: str
@@ -32,12 +32,12 @@ class StageReport(Contract):
 
     @property
     def num_quarantined(self) -> int:
-        """Rows quarantined, over all reasons."""
+        """Number of quarantined rows."""
         return sum(self.quarantined.values())
 
     @property
     def num_dropped(self) -> int:
-        """Rows dropped, over all reasons."""
+        """Number of dropped rows."""
         return sum(self.dropped.values())
 
     @model_validator(mode="after")
@@ -52,7 +52,7 @@ class StageReport(Contract):
 
 
 class Snapshot(StageReport):
-    """Raw input, read once and frozen: canonical rows, plus what could not be parsed."""
+    """Raw input, read once and frozen: canonical rows, and a quarantine of lines that cannot be parsed."""
 
     source_uri: str
     source_sha256: str
@@ -60,7 +60,7 @@ class Snapshot(StageReport):
 
 
 class SnapshotHistory(Contract):
-    """The newest snapshot of a source that passed validation, and what passed of the one before it."""
+    """The newest snapshot of a source that passed validation, its valid rows, and those of its predecessor."""
 
     snapshot_sha256: str
     passed: DatasetRef
@@ -68,7 +68,7 @@ class SnapshotHistory(Contract):
 
 
 class ValidationReport(StageReport):
-    """Outcome of the expectation suite; ``results`` is its JSON, without raw values."""
+    """The outcome of the expectation suite; ``results`` is its JSON, without raw values."""
 
     num_expectations: int
     num_failed_expectations: int
@@ -76,7 +76,7 @@ class ValidationReport(StageReport):
 
 
 class DeduplicationReport(StageReport):
-    """Exact and near duplicates; the surviving rows carry their cluster in ``split_group``."""
+    """Exact and near duplicates; the kept rows have their cluster in ``split_group``."""
 
     num_exact: int
     num_near: int
@@ -91,14 +91,14 @@ class ConfidentialReport(StageReport):
 
 
 class ScrubShards(Contract):
-    """A data set cut into parts for several machines, and what the whole of it says of its product names."""
+    """The shards of a data set, and the common terms (product names) of the whole data set."""
 
     shards: tuple[DatasetRef, ...]
     common_terms: FileRef
 
 
 class ScrubbedShard(Contract):
-    """What became of one shard; its rows do not count as scrubbed before they were checked against all others."""
+    """One scrubbed shard; its rows count as scrubbed only after the check across all shards."""
 
     kept: DatasetRef
     refused: DatasetRef | None = None
@@ -118,11 +118,11 @@ class ScrubReport(StageReport):
 
 
 class ScrubVerification(Contract):
-    """Evidence that scrubbing worked, by means that take no part in it.
+    """Evidence that scrubbing worked, by independent means.
 
-    Two figures are gates, each with its limit: the lower bound of ``canary_recall``, and ``num_leaks``, what independent
-    readers found in the rows. ``num_rows_caught`` is none: it counts the rows that the scrubber's second look took out,
-    which tells how much the detector left and nothing about the rows that stayed.
+    Two figures are gates, each with its limit: the lower bound of ``canary_recall``, and ``num_leaks``, the findings of
+    independent detectors in the rows. ``num_rows_caught`` is no gate: it counts the rows that the scrubber's second pass
+    removed, which measures what the first pass missed and says nothing about the remaining rows.
     """
 
     dataset: DatasetRef
@@ -143,7 +143,7 @@ class ScrubVerification(Contract):
 
 
 class LabelAuditReport(StageReport):
-    """Label noise and responses that do not fit; ``issues`` is a table (id, kind, score, given, suggested, action)."""
+    """Label noise and mismatched replies; ``issues`` is a table (id, kind, score, given, suggested, action)."""
 
     method: str
     informative: bool
@@ -153,17 +153,17 @@ class LabelAuditReport(StageReport):
 
 
 class ReviewQueue(Contract):
-    """What a person was asked about one data set, and since when."""
+    """The rows of one data set that await a person's decision, and since when."""
 
     queue: FileRef
     num_rows: int
-    asked_at: datetime
+    requested_at: datetime
 
 
 class BiasReport(Contract):
     """Representation and outcome differences across groups; ``table`` holds one row per group and measure.
 
-    ``weights`` holds one weight per row id, where ``bias.reweight_by`` asks for them; training does not read it.
+    ``weights`` holds one weight per row id if ``bias.reweight_by`` is set; training does not read it.
     """
 
     dataset: DatasetRef
@@ -174,9 +174,9 @@ class BiasReport(Contract):
 
 
 class RecentHoldout(Contract):
-    """The newest rows, which no model that is compared was trained on; they change from run to run.
+    """The newest rows, on which no compared model was trained; they change from run to run.
 
-    All are newer than ``since``, which is not before the newest frozen example; ``reason`` says why there is no data set.
+    All are newer than ``since``, which is not before the newest frozen example; ``reason`` explains an absent data set.
     """
 
     dataset: DatasetRef | None = None
@@ -185,10 +185,10 @@ class RecentHoldout(Contract):
 
 
 class PreparedDataset(Contract):
-    """Everything that ``prepare_dataset`` did to one source, stage by stage.
+    """The reports of all stages of ``prepare_dataset`` for one source.
 
-    ``frozen`` is the frozen evaluation set of the task: chosen once from the first snapshot, the same ever after; ``fresh``
-    is that of this run. ``decontamination`` takes out of the training rows what equals, or nearly equals, a row of either.
+    ``frozen`` is the frozen evaluation set of the task, chosen once from the first snapshot; ``fresh`` is the fresh one of
+    this run. ``decontamination`` removes training rows that equal, or nearly equal, a row of either.
     """
 
     snapshot: Snapshot
@@ -205,12 +205,12 @@ class PreparedDataset(Contract):
 
     @property
     def dataset(self) -> DatasetRef:
-        """The rows that may be trained on."""
+        """The training rows."""
         return self.decontamination.dataset
 
     @property
     def stages(self) -> tuple[StageReport, ...]:
-        """The row-removing stages in order; each one's rows in are the previous one's rows out."""
+        """The row-removing stages in order; the output of each is the input of the next."""
         return (
             self.snapshot,
             self.validation,
@@ -223,9 +223,9 @@ class PreparedDataset(Contract):
 
 
 class MixturePart(Contract):
-    """One source of a mixture: how often each of its rows is taken, and how many that made.
+    """One source of a mixture: the weight of its rows, and the resulting number of rows.
 
-    ``num_duplicates`` counts its rows that an earlier source had too; they are taken from that one.
+    ``num_duplicates`` counts its rows that an earlier source contains too; they are counted for that source.
     """
 
     name: str
@@ -237,9 +237,9 @@ class MixturePart(Contract):
 
 
 class Mixture(Contract):
-    """What is split and trained on: the examples alone, or several sources in one data set whose lineage is a tree.
+    """The rows to split and train on: the examples alone, or several sources in one data set whose lineage is a tree.
 
-    ``prepared`` accounts for the rows of every source but the first, in the order of ``parts``.
+    ``prepared`` has the preparation of every source but the first, in the order of ``parts``.
     """
 
     dataset: DatasetRef
@@ -260,7 +260,7 @@ class Mixture(Contract):
 
 
 class Split(Contract):
-    """Train and validation rows of a decontaminated data set; no ``split_group`` stands in both."""
+    """Train and validation rows of a decontaminated data set; no ``split_group`` is in both."""
 
     train: DatasetRef
     validation: DatasetRef

@@ -1,4 +1,4 @@
-"""What may be removed from store and registry."""
+"""What can be removed from store and registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.contracts.references import FileRef
 
 
 class PruneCandidate(Contract):
-    """One thing that may go: a model version (``<model>/<version>``), or what lies under a name of the store."""
+    """One removable object: a model version (``<model>/<version>``), or an object of the store by its name."""
 
     kind: Literal["model version", "data set", "file", "folder", "work folder", "unfinished write"]
     name: str
@@ -20,7 +20,7 @@ class PruneCandidate(Contract):
 
 
 class OldVersions(Contract):
-    """The versions of a model that may go, and what all other versions need: digests, and the runs that made them."""
+    """The removable versions of a model, and what all other versions need: digests, and the runs that made them."""
 
     removable: tuple[PruneCandidate, ...] = ()
     needed: tuple[str, ...] = ()
@@ -28,9 +28,9 @@ class OldVersions(Contract):
 
 
 class PruneReport(Contract):
-    """What may go or has gone: totals here as ``(kind, number, bytes)``, each thing in ``listing``.
+    """What can be removed or was: totals as ``(kind, number, bytes)``, single objects in ``listing``.
 
-    ``note`` says why the list leaves out what only the registry could say is not needed.
+    ``note`` explains why the list excludes objects that only the registry can release.
     """
 
     removed: bool = False
@@ -40,10 +40,10 @@ class PruneReport(Contract):
 
     @property
     def num_items(self) -> int:
-        """How many things."""
+        """Number of objects."""
         return sum(count for _, count, _ in self.totals)
 
     @property
     def size_bytes(self) -> int:
-        """Their bytes in the store."""
+        """Their size in the store."""
         return sum(size for _, _, size in self.totals)

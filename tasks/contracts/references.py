@@ -11,22 +11,22 @@ from tasks.contracts.base import SHA256, Contract, DatasetKind
 
 
 class Reference(Contract):
-    """What names a thing by kind and hash; the run's own store knows where it lies (:func:`tasks.core.storage.run_store`).
+    """Identifies an object by kind and hash; the run's own store locates it (:func:`tasks.core.storage.run_store`).
 
-    Nothing that lasts holds a place: a store that was copied elsewhere serves every record that was written before.
+    No stored record contains a location: after a store is copied elsewhere, all earlier records remain valid.
     """
 
     @model_validator(mode="before")
     @classmethod
-    def _forget_the_place(cls, fields: Any) -> Any:
-        """Records of earlier releases hold a URI, which may lead to where the store no longer is."""
+    def _drop_uri(cls, fields: Any) -> Any:
+        """Records of earlier releases contain a URI, which may be outdated."""
         if isinstance(fields, Mapping) and "uri" in fields:
             return {name: value for name, value in fields.items() if name != "uri"}
         return fields
 
 
 class DatasetRef(Reference):
-    """A Parquet data set in the store; the heart of lineage.
+    """A Parquet data set in the store; the basis of lineage.
 
     ``sha256`` covers the rows *and* ``kind``, ``parents`` and ``passed``, which are written into the file's own schema
     metadata. The chain of parents is therefore tamper-evident, and two equal tables with different histories differ.
@@ -40,7 +40,7 @@ class DatasetRef(Reference):
 
 
 class FileRef(Reference):
-    """One file in the store; ``suffix`` is the end of its name there, such as ``.html``."""
+    """One file in the store; ``suffix`` is the suffix of its name there, such as ``.html``."""
 
     sha256: str = Field(pattern=SHA256)
     size_bytes: int = Field(ge=0)
@@ -48,7 +48,7 @@ class FileRef(Reference):
 
 
 class FolderRef(Reference):
-    """A folder in the store (a model, an adapter); ``sha256`` is that of its sorted list of file digests."""
+    """A folder in the store (a model, an adapter); ``sha256`` is the hash of its sorted list of file digests."""
 
     sha256: str = Field(pattern=SHA256)
     num_files: int = Field(ge=0)

@@ -20,7 +20,7 @@ class RegisteredVersion(Contract):
 
 
 class Champion(Contract):
-    """The reigning champion, with what is needed to benchmark it again."""
+    """The current champion, with what is needed to benchmark it again."""
 
     version: RegisteredVersion
     base: BaseLanguageModel
@@ -28,16 +28,15 @@ class Champion(Contract):
 
 
 class Approval(Contract):
-    """A person's word on a candidate: the question, and the answer once there is one; times are ISO 8601 in UTC.
+    """Manual approval of a candidate: the request, and the answer if there is one; times are ISO 8601 in UTC.
 
-    The registry keeps it as a tag of the model version; that tag is the only record that counts. A question that another
-    champion has outdated is ``withdrawn``: nobody may answer it any more. ``also_waiting`` are flow runs that asked the same
-    question before and wait for its answer too.
+    The authoritative record is a tag of the model version. A request that another champion has outdated is ``withdrawn`` and
+    can no longer be answered. ``also_waiting`` are flow runs that made the same request before and wait for its answer too.
     """
 
     outcome: Literal["PROMOTE", "NEEDS_HUMAN"]
     champion_version: str | None
-    asked_at: str
+    requested_at: str
     expires_at: str | None = None
     flow_run_id: str | None = None
     also_waiting: tuple[str, ...] = ()
@@ -48,10 +47,10 @@ class Approval(Contract):
 
 
 class PromotionRecord(Contract):
-    """What promotion did: the version that now holds ``champion``, and the one it replaced.
+    """The outcome of a promotion: the version that now has the alias ``champion``, and the one it replaced.
 
-    ``rollout_share`` is the share of the traffic, in per cent, of a candidate whose rollout is under way: it is not champion
-    yet. ``late`` says why an answer was not taken; the rest is then what stands.
+    ``rollout_share`` is the share of the traffic, in per cent, of a candidate under rollout, which is not champion yet.
+    ``late`` explains why an answer was rejected; the other fields then show the unchanged state.
     """
 
     candidate: RegisteredVersion
@@ -65,9 +64,9 @@ class PromotionRecord(Contract):
 
 
 class ChampionEvent(Contract):
-    """One change, as the registry remembers it; ``at`` is ISO 8601 in UTC, ``by`` the person who approved it or did it.
+    """One change in the registry; ``at`` is ISO 8601 in UTC, ``by`` the person who approved or made it.
 
-    ``rollout`` and ``abort`` begin and end a rollout; the champion, ``replaced``, stays what it is.
+    ``rollout`` and ``abort`` start and end a rollout; they do not change the champion, ``replaced``.
     """
 
     action: Literal["promote", "rollback", "rollout", "abort"]
@@ -79,7 +78,7 @@ class ChampionEvent(Contract):
 
 
 class RollbackPlan(Contract):
-    """What a rollback would do now: ``returns`` gets all the traffic, ``leaves`` none; under ``rollout`` no alias moves."""
+    """The effect of a rollback: ``returns`` gets all the traffic, ``leaves`` none; with ``rollout`` no alias moves."""
 
     name: str
     returns: str
@@ -90,10 +89,10 @@ class RollbackPlan(Contract):
 
 
 class RegistryMark(Contract):
-    """The registries that versions of a model were registered in from a store, by when each made the model.
+    """The registries with versions of a model from a store, by the creation time of the model in each.
 
-    The time, in milliseconds since 1970, is the registry's own: it outlives a move of its database to another place, and
-    differs in every other registry.
+    The time, in milliseconds since 1970, comes from the registry: it survives a move of the database and differs between
+    registries.
     """
 
     created_at_ms: tuple[int, ...]

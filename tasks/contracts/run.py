@@ -1,4 +1,4 @@
-"""Everything that one retrain found out, and the evidence that it leaves."""
+"""The results of one retrain, and its evidence."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tasks.contracts.training import MergedModel, TrainingSteps
 
 
 class RunFindings(TrainingSteps):
-    """Everything that a run found out before the registry was asked; what promotion and the dossier work from.
+    """All results of a run before registration; the input of promotion and dossier.
 
-    ``flow_run_id`` is whose evidence it is: Prefect's id of the retrain, whichever run writes the dossier.
+    ``flow_run_id`` is Prefect's id of the retrain, whichever run writes the dossier.
     """
 
     run_name: str
@@ -37,12 +37,12 @@ class RunFindings(TrainingSteps):
 
     @property
     def snapshots(self) -> tuple[str, ...]:
-        """The snapshots that the rows trained on descend from."""
+        """The snapshots that the training rows descend from."""
         return self.mixture.snapshots if self.mixture else (self.examples.snapshot.dataset.sha256,)
 
 
 class BusinessPeriod(Contract):
-    """What the organisation measured in a period, such as satisfaction; a figure that is absent was not measured."""
+    """Business figures of a period, such as satisfaction; an absent figure was not measured."""
 
     period: str
     model_version: str | None = None
@@ -50,7 +50,7 @@ class BusinessPeriod(Contract):
 
 
 class RunEvidence(RunFindings):
-    """A run's findings and what the registry made of them; the dossier is its rendering."""
+    """The results of a run, with registration and promotion; the dossier is its rendering."""
 
     candidate: RegisteredVersion
     promotion: PromotionRecord
@@ -73,7 +73,7 @@ class Dossier(Contract):
 
 
 class RetrainOutcome(Contract):
-    """What a retrain run leaves behind; without promotion and dossier where the flow run ``promoted_by`` sees to them."""
+    """The outcome of a retrain; promotion and dossier are None if the flow run ``promoted_by`` makes them."""
 
     run_name: str
     decision: PromotionDecision

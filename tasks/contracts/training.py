@@ -1,4 +1,4 @@
-"""The base model, the plan, and what training leaves behind."""
+"""The base model, the plan and the results of training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.contracts.references import DatasetRef, FolderRef
 
 
 class BaseLanguageModel(Contract):
-    """The base model, resolved to a folder in the store that transformers reads."""
+    """The base model, resolved to a folder in the store in the format of transformers."""
 
     name: str
     folder: FolderRef
@@ -24,7 +24,7 @@ class BaseLanguageModel(Contract):
 
 
 class TrainingPlan(Contract):
-    """What training will do, computed before it spends anything."""
+    """The plan of a training, computed before it starts."""
 
     method: str
     num_rows: int
@@ -57,12 +57,12 @@ class TrainingPlan(Contract):
 
     @property
     def num_devices(self) -> int:
-        """What is paid for: every GPU, or the one machine whose CPU is used."""
+        """Number of billed devices: every GPU, or one machine for CPU training."""
         return self.num_processes if self.device == "cuda" else 1
 
     @property
     def num_epochs(self) -> float:
-        """Passes over the rows that the planned steps make; packed rows are counted in sequences."""
+        """Passes over the rows in the planned steps; packed rows are counted as sequences."""
         num_sequences = self.num_sequences or self.num_rows
         per_step = self.micro_batch_size * self.accumulation_steps * self.num_processes
         return self.num_steps / max(1, math.ceil(num_sequences / per_step))  # the last step of an epoch may be smaller
@@ -74,15 +74,15 @@ class TrainingPlan(Contract):
 
     @property
     def cost(self) -> float | None:
-        """Planned price in ``currency``; None where the configuration names none for this device."""
+        """Planned cost in ``currency``; None if no price is configured for this device."""
         return self.cost_of(self.estimated_seconds)
 
     def device_hours_of(self, seconds: float) -> float:
-        """Hours that ``seconds`` of this training take, over all devices."""
+        """Device-hours of ``seconds`` of this training, over all devices."""
         return seconds * self.num_devices / 3600
 
     def cost_of(self, seconds: float) -> float | None:
-        """The price of ``seconds`` of this training, in ``currency``."""
+        """The cost of ``seconds`` of this training, in ``currency``."""
         return None if self.price_per_device_hour is None else self.device_hours_of(seconds) * self.price_per_device_hour
 
 
@@ -106,17 +106,17 @@ class TrainingResult(Contract):
 
     @property
     def device_hours(self) -> float:
-        """Hours taken, over all devices; the planned ones are in ``plan``."""
+        """Used hours, over all devices; ``plan`` has the planned ones."""
         return self.plan.device_hours_of(self.seconds)
 
     @property
     def cost(self) -> float | None:
-        """What that cost in the plan's currency, at the price of the day; None where no price was configured."""
+        """The cost in the plan's currency, at the price at the time; None if no price was configured."""
         return self.plan.cost_of(self.seconds)
 
 
 class BudgetRequest(Contract):
-    """A training above its ceiling that waits for a person's word, and that word; times are ISO 8601 in UTC."""
+    """A request for manual approval of a training above its ceiling, and the answer; times are ISO 8601 in UTC."""
 
     training: str
     device: str
@@ -124,7 +124,7 @@ class BudgetRequest(Contract):
     cost: float | None
     currency: str
     question: str
-    asked_at: str
+    requested_at: str
     verdict: Literal["allow", "refuse"] | None = None
     by: str | None = None
     reason: str | None = None
@@ -143,7 +143,7 @@ class SearchTrial(Contract):
 
 
 class SearchReport(Contract):
-    """Every trial of a study in order; ``best`` is the index of the one with the lowest validation loss."""
+    """All trials of a study in order; ``best`` is the index of the trial with the lowest validation loss."""
 
     study: str
     trials: tuple[SearchTrial, ...]
@@ -157,9 +157,9 @@ class SearchReport(Contract):
 
 
 class MergedModel(Contract):
-    """The base model with the adapter merged in: a whole model in float32 safetensors, with tokenizer and manifest.
+    """The base model with the merged adapter: a whole model in float32 safetensors, with tokenizer and manifest.
 
-    ``num_compared_tokens`` were generated greedily before merging, after it and after reading back, and were the same.
+    ``num_compared_tokens`` greedily generated tokens were equal before merging, after it and after reading it back.
     """
 
     folder: FolderRef
@@ -169,7 +169,7 @@ class MergedModel(Contract):
 
 
 class TrainingSteps(Contract):
-    """SFT and, where there were preference pairs, DPO or KTO on top of it; GRPO at last, where rewards were asked for."""
+    """SFT, then DPO or KTO if there are preference pairs, then GRPO if rewards are configured."""
 
     sft: TrainingResult
     dpo: TrainingResult | None = None
@@ -178,7 +178,7 @@ class TrainingSteps(Contract):
 
     @property
     def steps(self) -> tuple[TrainingResult, ...]:
-        """What was trained, in order."""
+        """The executed training steps in order."""
         return tuple(step for step in (self.sft, self.dpo, self.kto, self.grpo) if step is not None)
 
     @property
@@ -188,7 +188,7 @@ class TrainingSteps(Contract):
 
 
 class TrainedModel(TrainingSteps):
-    """The training steps; merged where that was asked for."""
+    """The training steps, and the merged model if configured."""
 
     merged: MergedModel | None = None
 

@@ -1,1 +1,1 @@
-"""What every stage stands on: how a function becomes a task, the store, rows, errors, progress, child processes."""
+"""The basis of every stage: the stage decorator, the store, rows, errors, progress, child processes."""

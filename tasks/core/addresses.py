@@ -1,7 +1,7 @@
-"""Addresses as they may be shown: in errors, logs, tags, dossiers and on a terminal.
+"""Removes secrets from addresses for errors, logs, tags, dossiers and terminal output.
 
-An address of a server, a database or a bucket may carry a password, as in ``postgresql://name:password@host/db`` or
-``https://host/file?signature=...``. What is left of it here still says which place it is, and a link still leads there.
+An address of a server, a database or a bucket may contain a password, as in ``postgresql://name:password@host/db`` or
+``https://host/file?signature=...``. The remaining address still identifies the location, and links still work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SETTING = re.compile(
 
 
 def without_secrets(text: str) -> str:
-    """A text whose addresses have no user, no password and no values in their query, and whose ``password=`` has none.
+    """The text without users, passwords and query values in addresses, and without the values of ``password=``.
 
     Example:
         >>> without_secrets("cannot open postgresql://mlflow:word@db:5432/mlflow?sslkey=abc")
@@ -31,7 +31,7 @@ def _shown(match: re.Match[str]) -> str:
     scheme, rest = match["scheme"], match["rest"]
     place = re.split(r"[?#]", rest, maxsplit=1)[0]
     authority = place.split("/", 1)[0]
-    # A password may hold a slash itself, as keys of buckets do; `host:8080/name@tag` on the other hand is no password.
+    # A password may contain a slash, as keys of buckets do; `host:8080/name@tag` contains no password.
     is_whole = "@" in authority or ":" not in authority or (scheme in ("http", "https") and _PORT.fullmatch(authority))
     end = authority.rfind("@") if is_whole else place.rfind("@")
     shown = _VALUE.sub(r"\1***", rest[end + 1 :])

@@ -1,8 +1,8 @@
-"""What a stage's result depends on, as one key.
+"""The cache key of a stage: everything that its result depends on.
 
-The key is a hash of the stage's name, its code with the versions of the libraries that do its work, and its parameters
-with every data set reduced to its hash. The same work is therefore found again after a crash, in another run, or next
-quarter, and never after its code changed. A recorded result whose files are gone is passed over: the stage runs again.
+The key is a hash of the stage's name, its code with the versions of its libraries, and its parameters with every data set
+reduced to its hash. A result is therefore reused after a crash, in another run, or next quarter, and never after a change
+of its code. A recorded result whose files are missing is ignored: the stage runs again.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _REFERENCES = (DatasetRef, FileRef, FolderRef)
 
 @runtime_checkable
 class HasExternalInputs(Protocol):
-    """Settings that name something outside themselves: a deny-list file, a key, decisions that people have made.
+    """Settings that refer to external inputs: a deny-list file, a key, decisions of reviewers.
 
-    What that something holds belongs to the cache key; else a changed deny list would find yesterday's result.
+    The content of these inputs is part of the cache key; otherwise a changed deny list would reuse an outdated result.
     """
 
     def external_fingerprints(self) -> Mapping[str, str]:
-        """A digest of each outside thing by its name; never the thing itself."""
+        """A digest of each external input by its name; never the input itself."""
 
 
 @runtime_checkable
 class HasStorePointers(Protocol):
-    """Settings that name pointers of the store that the stage's data set lies in, such as ``reviews/support-desk``.
+    """Settings that name pointers in the store of the stage's data set, such as ``reviews/support-desk``.
 
-    What they point to belongs to the cache key; else the answers of a review would change nothing until new rows come.
+    Their targets are part of the cache key; otherwise the decisions of a review would have no effect until new rows arrive.
     """
 
     def pointers(self) -> Sequence[str]:
@@ -52,9 +52,9 @@ class HasStorePointers(Protocol):
 
 @runtime_checkable
 class ExcludedFromCacheKey(Protocol):
-    """Settings that decide whether a stage may run, or what it costs, and not what comes out: a budget.
+    """Settings that affect whether a stage may run, or its cost, and not its result: a budget.
 
-    They are no part of the cache key; else a new price would train the same model again.
+    They are not part of the cache key; otherwise a new price would train the same model again.
     """
 
     excluded_from_cache_key: ClassVar[bool]
@@ -66,7 +66,7 @@ class ContentCachePolicy(CachePolicy):
 
     Args:
         stage: The stage's name.
-        module_file: Where the stage's function stands; see :func:`tasks.core.source_hash.code_sha256`.
+        module_file: The file of the stage's function; see :func:`tasks.core.source_hash.code_sha256`.
     """
 
     stage: str = ""
@@ -75,27 +75,27 @@ class ContentCachePolicy(CachePolicy):
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
     ) -> str | None:
-        """The key of a record that still holds, or of one yet to be made.
+        """The key of a valid record, or of a new one.
 
-        Prefect never checks that what a record refers to still exists, and offers no way to remove a record; so each
-        record whose files are gone hands over to a successor, ``…-again1``, ``…-again2``. The progress listeners are told
-        here of a stage that will be kept, because its task does not run.
+        Prefect neither checks that the files of a record exist nor offers to remove a record; so a record with missing
+        files is replaced by a successor, ``…-again1``, ``…-again2``. The progress of a cached stage is reported here,
+        because its task does not run.
         """
         if store_uri := inputs.get("store_uri"):
             open_store(store_uri)
-        kept = {
+        relevant = {
             name: value
             for name, value in sorted(inputs.items())
             if name != "store_uri" and not isinstance(value, ExcludedFromCacheKey)
         }
-        content = {name: content_of(value) for name, value in kept.items()} | _pointed_to(inputs)
+        content = {name: content_of(value) for name, value in relevant.items()} | pointer_targets(inputs)
         code = code_sha256(self.module_file)
-        first = key = f"{self.stage}-{code[:12]}-{sha256_of_json(content)[:32]}"
+        first_key = key = f"{self.stage}-{code[:12]}-{sha256_of_json(content)[:32]}"
         store, attempt = task_ctx.result_store, 0
-        while store.exists(key) and not all(_is_there(ref) for ref in references_in(store.read(key).result)):
-            logger.warning("%s: the files of its recorded result are gone from the store; it runs again", self.stage)
+        while store.exists(key) and not all(run_store().holds(ref) for ref in references_in(store.read(key).result)):
+            logger.warning("%s: files of its recorded result are missing from the store; it runs again", self.stage)
             attempt += 1
-            key = f"{first}-again{attempt}"
+            key = f"{first_key}-again{attempt}"
         if store.exists(key):
             with report_progress(self.stage) as progress:
                 progress.finish("kept from an earlier run")
@@ -105,28 +105,28 @@ class ContentCachePolicy(CachePolicy):
 def cached_measurements(
     store: Store, folder: str, content: Mapping[str, Any], measure: Callable[[], tuple[Measurement, ...]]
 ) -> tuple[Measurement, ...]:
-    """What was measured of this content before, in whichever run, or else what ``measure`` finds now, which is kept.
+    """The measurements of this content from an earlier run, or new ones from ``measure``, which are kept.
 
-    For a part of a stage that takes long and depends on less than the stage does: the same model under the same questions.
+    For a slow part of a stage with fewer dependencies than the stage: the same model with the same questions.
 
     Args:
-        store: Where the measurements lie.
-        folder: Under what they lie there.
+        store: The store of the measurements.
+        folder: Their folder in the store.
         content: Everything that they depend on: a version of the code, digests, settings.
-        measure: Measures; asked only where nothing is kept.
+        measure: Makes the measurements; called only if none are kept.
     """
     name = f"{folder}/{sha256_of_json(content)}.json"
     measured = TypeAdapter(tuple[Measurement, ...])
     if (kept := store.read_named(name)) is not None:
         return measured.validate_json(kept)
-    # Of two runs that measure at once both go by what was kept first.
+    # Of two concurrent runs both use the measurements that were kept first.
     return measured.validate_json(store.keep_named(name, measured.dump_json(measure())))
 
 
 def content_of(value: Any) -> Any:
-    """What a parameter contributes to a cache key: references by hash alone, models and containers by their parts.
+    """The content of a parameter for the cache key: references by hash, models and containers by their parts.
 
-    A store's location (``store_uri``) and the time a stage took are not content.
+    The location of a store (``store_uri``) and the duration of a stage are excluded.
     """
     if isinstance(value, _REFERENCES):
         return value.sha256
@@ -143,8 +143,8 @@ def content_of(value: Any) -> Any:
     return value
 
 
-def _pointed_to(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """The hash of what each pointer named by the settings leads to, empty where it leads nowhere yet."""
+def pointer_targets(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The hash of the target of each pointer in the settings, empty for a pointer that does not exist yet."""
     names = [name for value in inputs.values() if isinstance(value, HasStorePointers) for name in value.pointers()]
     datasets = [value for value in inputs.values() if isinstance(value, DatasetRef)]
     if not names or not datasets:
@@ -166,7 +166,3 @@ def references_in(value: Any) -> Iterator[DatasetRef | FileRef | FolderRef]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from references_in(item)
-
-
-def _is_there(ref: DatasetRef | FileRef | FolderRef) -> bool:
-    return run_store().holds(ref)

@@ -1,7 +1,7 @@
-"""Files that people write and hand in (settings, lists, answers): read whole, and therefore only up to a size.
+"""Reads files that people write (settings, lists, decisions), as a whole and up to a size limit.
 
-Data come through :mod:`tasks.ingest`, which reads in pieces. What is here has a ceiling far above any such file, and
-formats that can say much in few bytes are measured before they are unfolded.
+Data are read by :mod:`tasks.ingest` in batches. The limit here is far above the size of any such file, and the expanded
+size of YAML aliases is computed before they are expanded.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def read_document(path: Path) -> bytes:
             str(path),
             f"more than {MAX_BYTES:,} bytes",
             f"at most {MAX_BYTES:,} in a file that is read whole",
-            "Check that it is the right file; split it, or give data as a source.",
+            "Check that it is the right file; split it, or configure it as a data source.",
         )
     return data
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark, its lines ended by line feeds.
+    """The text of a UTF-8 file, without a byte order mark, with line feeds as line ends.
 
     Raises:
         OSError: It cannot be read.
@@ -52,7 +52,7 @@ def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        json.JSONDecodeError: It is none, or is nested more deeply than Python goes.
+        json.JSONDecodeError: It is invalid, or nested too deeply for Python.
     """
     try:
         return json.loads(text)
@@ -63,11 +63,11 @@ def parse_json(text: str | bytes) -> Any:
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text, by the safe loader.
 
-    An alias costs a few bytes and stands for all that its anchor holds, aliases included: a few lines can unfold to more
-    than a memory holds. What it would unfold to is therefore counted first.
+    An alias takes a few bytes and expands to its anchor, including further aliases: a few lines can expand to more than the
+    memory holds. The values are therefore counted before the expansion.
 
     Raises:
-        yaml.YAMLError: It is none, is nested too deeply, or unfolds to more than a million values.
+        yaml.YAMLError: It is invalid, nested too deeply, or expands to more than a million values.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -75,7 +75,7 @@ def parse_yaml(text: str) -> Any:
         if node is None:
             return None
         if _num_values(node, {}) > _MAX_NODES:
-            raise yaml.YAMLError(f"aliases that unfold to more than {_MAX_NODES:,} values")
+            raise yaml.YAMLError(f"aliases that expand to more than {_MAX_NODES:,} values")
         return loader.construct_document(node)
     except RecursionError as error:
         raise yaml.YAMLError("a text that is nested too deeply, or refers to itself") from error
@@ -84,7 +84,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node unfolds to; each node is counted once, however often it is referred to."""
+    """The number of values that a node expands to; ``known`` caches the number of each node."""
     if id(node) not in known:
         children: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):

@@ -1,7 +1,7 @@
-"""Looking for a thing on a server and making it where it is absent, while others may do the same at the same moment.
+"""Creates an object on a server if it is absent, safely among concurrent callers.
 
-Between the look and the making anybody may make the thing: a worker that starts makes its pool, a second command its
-limit. So the answer "it is there already" is as good as having made it.
+Between lookup and creation another caller may create the object: a starting worker its pool, a second command its limit.
+An "already exists" response therefore counts as success.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ _ATTEMPTS = 3
 
 
 class AlreadyThereError(Exception):
-    """A server's answer that the thing to be made exists; for clients that have no such exception of their own."""
+    """A server reports that the object exists already; for clients without such an exception."""
 
 
 def ensure(
     where: str, look: Callable[[], T | None], make: Callable[[], object], already: type[Exception] = AlreadyThereError
 ) -> tuple[T, bool]:
-    """The thing, and whether this call made it.
+    """The object, and whether this call created it.
 
     Args:
-        where: The thing's name in an error.
-        look: Returns the thing, or None where it is absent.
-        make: Makes it.
-        already: What ``make`` raises where the thing is there already.
+        where: The object's name in an error.
+        look: Returns the object, or None if it is absent.
+        make: Creates it.
+        already: What ``make`` raises if the object exists already.
 
     Raises:
-        PerennialError: The server says that the thing is there, and does not show it.
+        PerennialError: The server reports that the object exists, and does not return it.
     """
     for _ in range(_ATTEMPTS):
         found = look()
@@ -47,7 +47,7 @@ def ensure(
             return found, True
     raise PerennialError(
         where,
-        "a server that has it and does not show it",
-        "the thing itself",
-        "Somebody may be removing it at this moment, or this account may not read it. Run again.",
+        "a server that reports that it exists, and does not return it",
+        "the object itself",
+        "It may be being removed, or this account may not read it. Run again.",
     )

@@ -1,33 +1,33 @@
-"""Every error that Perennial raises on purpose, in one tree.
+"""Every deliberate error of Perennial, in one tree.
 
 ::
 
-    PerennialError                  exit code 1: something failed that the user did not cause
-    ├── UserError                   exit code 2: the user can mend it
+    PerennialError                  exit code 1: a failure that the user did not cause
+    ├── UserError                   exit code 2: the user can correct it
     │   ├── ConfigError             a configuration file or value
     │   ├── InputError              a data file: missing, empty, unreadable, not what its format says
-    │   │   └── ClosedQuestionError an answer that cannot be taken: the question is not open
+    │   │   └── ClosedQuestionError an answer to a request that is not open
     │   ├── ModelNotFoundError      a base or embedding model that cannot be read
     │   ├── MissingDependencyError  an optional package that a configured feature needs
     │   └── StoreError              the artifact store: unwritable, full, unreachable
-    ├── GateError                   exit code 3: the data or the model did not pass a gate, on purpose
-    │   ├── QualityLimitError       a stage removed or flagged more than its limit allows
-    │   ├── ScrubVerificationError  personal data survived, or the canaries were not all caught
-    │   ├── FitVerdictError         the fit verdict advises against training, and the configuration says to stop then
-    │   ├── LineageError            a data set does not descend from what it must descend from
+    ├── GateError                   exit code 3: a gate rejected the data or the model
+    │   ├── QualityLimitError       a stage removed or flagged more rows than its limit allows
+    │   ├── ScrubVerificationError  personal data remains, or canaries were missed
+    │   ├── FitVerdictError         the prompting baselines suffice, and the configuration stops the run then
+    │   ├── LineageError            a data set does not descend from its snapshot
     │   ├── BudgetError             training would take more device-hours or money than its ceiling allows
-    │   ├── RolloutError            a rollout may not go on: its bake time, or a live metric
-    │   └── ReviewPendingError      rows await a person's answer, and the configuration says to stop for it
-    ├── IntegrityError              stored bytes are gone or are not the bytes that were written
+    │   ├── RolloutError            a rollout cannot advance: its bake time, or a live metric
+    │   └── ReviewPendingError      rows await a person's decision, and the configuration stops the run for it
+    ├── IntegrityError              stored bytes are missing or altered
     ├── TrainingError               the trainer process failed after all its attempts
-    │   └── OutOfMemoryError        every rung of the memory ladder was tried
+    │   └── OutOfMemoryError        all out-of-memory fallbacks failed too
     ├── HandOverError               a run on another pool did not complete
-    └── RegistryError               the model registry refused, or its state is not what was judged
-        ├── RegistryOutageError     it does not answer
+    └── RegistryError               the model registry rejected a call, or its state has changed
+        ├── RegistryOutageError     it does not respond
         └── NothingToGoBackToError  a rollback without a previous champion
 
 A message has four parts: where (configuration path, file, row id), what was found, what was expected, and what to do.
-Never a record's text, nor what an address has of a password.
+It never contains the text of a record or a password.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from tasks.core.addresses import without_secrets
 
 
 class PerennialError(Exception):
-    """Base of the tree; carries the four parts of its message.
+    """Base of the tree, with the four parts of its message.
 
     Args:
         where: Configuration path, file, dataset or row id.
-        found: What was there.
-        expected: What should have been there.
-        todo: What the reader can do about it.
+        found: What was found.
+        expected: What was expected.
+        todo: What the user can do.
     """
 
     exit_code = 1
@@ -57,13 +57,13 @@ class PerennialError(Exception):
 
 
 class UserError(PerennialError):
-    """A mistake that the user can mend."""
+    """An error that the user can correct."""
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """A configuration file or value is wrong; lists every fault found, not the first."""
+    """A configuration file or value is wrong; lists every fault."""
 
 
 class InputError(UserError):
@@ -71,7 +71,7 @@ class InputError(UserError):
 
 
 class ClosedQuestionError(InputError):
-    """An answer that cannot be taken: the question was answered, expired, was withdrawn, or was never asked."""
+    """An answer to a request that was answered, expired, withdrawn, or never made."""
 
 
 class ModelNotFoundError(UserError):
@@ -87,7 +87,7 @@ class StoreError(UserError):
 
 
 class GateError(PerennialError):
-    """A gate said no; the pipeline works as designed."""
+    """A gate rejected the data or the model; the pipeline works as designed."""
 
     exit_code = 3
 
@@ -97,52 +97,52 @@ class QualityLimitError(GateError):
 
 
 class ScrubVerificationError(GateError):
-    """Personal data survived scrubbing, or canary recall fell below its gate."""
+    """Personal data remains after scrubbing, or canary recall is below its gate."""
 
 
 class LineageError(GateError):
-    """A data set does not descend from the snapshot, or did not pass the gates, that it must have."""
+    """A data set does not descend from the required snapshot, or did not pass a required gate."""
 
 
 class BudgetError(GateError):
-    """Training would take more device-hours, or cost more, than the configuration allows; nothing was spent on it."""
+    """Training would take more device-hours, or cost more, than the configuration allows; it did not start."""
 
 
 class FitVerdictError(GateError):
-    """The fit verdict advises against training, and the configuration says to stop then."""
+    """The prompting baselines suffice, and the configuration stops the run then."""
 
 
 class RolloutError(GateError):
-    """A rollout may not go on: it has not baked long enough, or a live metric says stop."""
+    """A rollout cannot advance: its bake time is not over, or a live metric is beyond its limit."""
 
 
 class ReviewPendingError(GateError):
-    """Rows await a person's answer; the run goes on from here once they are answered."""
+    """Rows await a person's decision; a repeated run continues from here."""
 
 
 class IntegrityError(PerennialError):
-    """Stored bytes are gone, or differ from what was written."""
+    """Stored bytes are missing or altered."""
 
 
 class TrainingError(PerennialError):
-    """The trainer process failed after every attempt it was allowed."""
+    """The trainer process failed in all its attempts."""
 
 
 class OutOfMemoryError(TrainingError):
-    """The trainer ran out of memory on every rung of its ladder."""
+    """The trainer ran out of memory with every fallback."""
 
 
 class HandOverError(PerennialError):
-    """A stage that was handed over to another pool did not complete there."""
+    """A stage did not complete on another pool."""
 
 
 class RegistryError(PerennialError):
-    """The model registry refused, or changed under a decision."""
+    """The model registry rejected a call, or changed after a decision."""
 
 
 class RegistryOutageError(RegistryError):
-    """The model registry does not answer; what was asked of it may be asked again."""
+    """The model registry does not respond; the call may be repeated."""
 
 
 class NothingToGoBackToError(RegistryError):
-    """A rollback of a model whose champion replaced no other."""
+    """A rollback of a model without a previous champion."""

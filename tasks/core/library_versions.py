@@ -1,7 +1,7 @@
-"""The libraries behind a result, with their versions: what a security fix or another rounding must not leave unnoticed.
+"""The versions of the libraries that a result depends on, so that a security fix or a changed rounding invalidates it.
 
-A library that code imports counts, unless :data:`CHANGES_NO_RESULT` says why not; so a new import counts by itself. What
-does the work behind it (tokens, arrays, telephone numbers) is in :data:`BEHIND`, because nobody imports it here.
+Every imported library counts, unless :data:`CHANGES_NO_RESULT` excludes it with a reason. :data:`BEHIND` lists its own
+dependencies that compute for it (tokens, arrays, telephone numbers), because the project does not import them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 CHANGES_NO_RESULT: Mapping[str, str] = {
     "prefect": "runs stages and keeps their results",
     "pydantic": "checks settings and contracts, whose values are in the key themselves",
-    "mlflow": "is told of results",
+    "mlflow": "receives results",
     "optuna": "chooses settings, which are in the key themselves",
     "pyarrow": "reads and writes rows, which are known by their hash",
     "fsspec": "moves bytes, which are checked against their hash",
@@ -26,7 +26,7 @@ CHANGES_NO_RESULT: Mapping[str, str] = {
     "psutil": "measures the machine",
     "threadpoolctl": "sets the number of threads",
 }
-"""Imported names whose version is in no key, and why."""
+"""Imported names whose version is in no cache key, and why."""
 
 BEHIND: Mapping[str, tuple[str, ...]] = {
     "presidio-analyzer": ("phonenumbers", "regex"),
@@ -46,14 +46,14 @@ BEHIND: Mapping[str, tuple[str, ...]] = {
     "jsonschema": ("referencing", "rpds-py"),
     "lm-eval": ("evaluate", "datasets", "numpy"),
 }
-"""By distribution: what computes for it."""
+"""By distribution: its dependencies that affect results."""
 
 _DISTRIBUTIONS = {"ahocorasick": "pyahocorasick", "re2": "google-re2", "sklearn": "scikit-learn", "stdnum": "python-stdnum"}
-"""Imported names that are not their distribution's."""
+"""Imported names that differ from the name of their distribution."""
 
 
 def versions_behind(imported: Iterable[str]) -> dict[str, str]:
-    """The version of every distribution that decides what code with these imports gives, and Python's; sorted by name.
+    """The version of every distribution that affects the results of code with these imports, and Python's; sorted by name.
 
     Args:
         imported: Top-level names, such as ``sklearn``. One that is not installed has the version ``none``.
@@ -71,7 +71,7 @@ def distribution_of(name: str) -> str:
 
 @cache
 def version_of(distribution: str) -> str:
-    """The installed version of a distribution, ``none`` where it is not installed."""
+    """The installed version of a distribution, ``none`` if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Every item of a list that a server gives page by page, so that no page's size becomes a limit of what is seen."""
+"""Reads all pages of a list from a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def every(read: Callable[[int, int], Sequence[T]]) -> Iterator[T]:
     """The items of all pages.
 
     Args:
-        read: Returns the page for a limit and an offset; one that is not full is the last.
+        read: Returns the page for a limit and an offset; a page below the limit is the last.
     """
     offset = 0
     while True:
@@ -26,7 +26,7 @@ def every(read: Callable[[int, int], Sequence[T]]) -> Iterator[T]:
 
 
 async def every_async(read: Callable[[int, int], Awaitable[Sequence[T]]]) -> list[T]:
-    """The items of all pages that an asynchronous client reads; see :func:`every`."""
+    """The items of all pages of an asynchronous client; see :func:`every`."""
     found: list[T] = []
     while True:
         page = await read(PAGE, len(found))
@@ -36,10 +36,10 @@ async def every_async(read: Callable[[int, int], Awaitable[Sequence[T]]]) -> lis
 
 
 def every_token(read: Callable[[int, str | None], Sequence[T]]) -> Iterator[T]:
-    """The items of all pages where each names the next one, as MLflow's do.
+    """The items of all pages of a list with page tokens, such as MLflow's.
 
     Args:
-        read: Returns the page for a limit and a token; the page's attribute ``token`` names the next, if there is one.
+        read: Returns the page for a limit and a token; the page's attribute ``token`` is that of the next page, if any.
     """
     token: str | None = None
     while True:

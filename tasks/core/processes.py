@@ -1,11 +1,10 @@
-"""Child processes that never outlive their parent: servers of the embedded mode, trainers on a GPU, other people's tools.
+"""Child processes that never outlive their parent: embedded servers, trainers on a GPU, external tools.
 
-A child started here leads its own session, so that Ctrl-C in the terminal reaches the parent alone, which then ends the
-whole group; and it asks the kernel to be killed when its parent dies (``PR_SET_PDEATHSIG``), so that not even ``kill -9``
-of the parent leaves a GPU busy. The request is made by the child itself, before it runs anything else: this module run
-as a program is that first step. It holds for whatever program the child then turns into. The kernel passes it on to no child
-of the child; where that is a mere wrapper, as MLflow's command is around its server, the first step sees to it that its
-children ask too.
+A child leads its own session, so that Ctrl-C in the terminal reaches only the parent, which then ends the whole group. It
+also sets a parent-death signal (``PR_SET_PDEATHSIG``), so that the kernel kills it with its parent, even after ``kill -9``,
+and no GPU stays busy. The child sets the signal itself before anything else: this module, run as a program, does so and then
+executes the actual program, for which the signal remains in effect. Children of the child do not inherit it; for a wrapper,
+like MLflow's command around its server, this module makes its children set the signal too.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ def start_guarded(
 ) -> subprocess.Popen[bytes]:
     """Starts ``python -m module arguments…`` as a guarded child.
 
-    Call it from a thread that lives as long as the child may: the kernel ties the death signal to the creating *thread*.
+    Call it from a thread that outlives the child: the kernel ties the signal to the creating *thread*.
 
     Args:
         module: Module to run as ``__main__``.
         arguments: Its command line.
         environment: The child's whole environment; the parent's when None.
-        with_children: Whether what the child starts through ``subprocess`` dies with it in the same way; the threads that
-            do so must live as long as what they start.
-        files: Descriptors that the child shares, under the same numbers.
+        with_children: Whether processes that the child starts through ``subprocess`` are guarded in the same way; the
+            threads that start them must outlive them.
+        files: Descriptors to share with the child, under the same numbers.
         stdout: As for :class:`subprocess.Popen`.
         stderr: As for :class:`subprocess.Popen`.
     """
@@ -62,9 +61,9 @@ def start_guarded_program(
     stdout: IO[bytes] | int | None = None,
     stderr: IO[bytes] | int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Starts a program that is no module of this interpreter's as a guarded child, like :func:`start_guarded`.
+    """Starts any program as a guarded child, like :func:`start_guarded`.
 
-    A program that cannot be run ends the child with status 1; it is the child that finds out.
+    If the program cannot be executed, the child ends with status 1.
 
     Args:
         command: The program and its arguments.
@@ -73,7 +72,7 @@ def start_guarded_program(
         stdout: As for :class:`subprocess.Popen`.
         stderr: As for :class:`subprocess.Popen`.
     """
-    # By its path and isolated, because neither the folder nor the environment has to know this project.
+    # By path and isolated, because folder and environment of the program may not contain this project.
     first_step = ["-I", str(Path(__file__).resolve()), str(os.getpid()), _PROGRAM]
     return _start([*first_step, *command], environment, folder, stdout, stderr)
 
@@ -99,7 +98,7 @@ def _start(
 
 
 def stop_group(process: subprocess.Popen[bytes], *, grace_seconds: float = 10.0) -> int:
-    """Ends a guarded child and everything it started: SIGTERM, then SIGKILL after the grace time; returns its exit code."""
+    """Ends a guarded child and its group: SIGTERM, then SIGKILL after the grace time; returns its exit code."""
     if process.poll() is None:
         _signal_group(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -109,7 +108,7 @@ def stop_group(process: subprocess.Popen[bytes], *, grace_seconds: float = 10.0)
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Asks the kernel to kill this process when its parent dies; exits at once when it is dead already (Linux only)."""
+    """Makes the kernel kill this process when its parent ends (Linux only); exits at once if it has ended already."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
@@ -122,7 +121,7 @@ def _signal_group(pid: int, signal_number: signal.Signals) -> None:
 
 
 class _BoundPopen(subprocess.Popen[Any]):
-    """Starts a process that dies with this one."""
+    """Starts a process that the kernel kills when this one ends."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"preexec_fn": functools.partial(die_with_parent, os.getpid()), **kwargs})

@@ -1,4 +1,4 @@
-"""How the data stages tell what they refused: quarantine rows, counts by reason, a table for the run's page."""
+"""What the data stages keep of a row that they take out: a quarantine row, counts by reason, a table for the run's page."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Disposition = Literal["quarantined", "dropped"]
 
 
 def artifact_key(kind: str, model: str) -> str:
-    """The key under which Prefect's page lists the versions of one artifact: one for each model, never one for all.
+    """The key of an artifact in Prefect's UI, one per model.
 
     Args:
         kind: What it shows, such as ``champion``.
-        model: Whose it is; what Prefect does not allow in a key becomes a hyphen.
+        model: The model; characters that Prefect does not allow in a key become hyphens.
     """
     return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{model}".lower()).strip("-")
 
 
-def refusal(
+def quarantine_row(
     stage: str,
     row_id: str,
     reason: str,
@@ -35,7 +35,7 @@ def refusal(
     r"""A row of the quarantine data set (see :data:`tasks.core.rows.QUARANTINE_SCHEMA`).
 
     Args:
-        stage: The stage that refused the row.
+        stage: The stage that takes the row out.
         row_id: The row's id, or ``line-12`` for a line that has none.
         reason: A reason code such as ``empty_reply``.
         content: The row, or the raw line when it could not be parsed; None where a policy forbids to keep it. What UTF-8
@@ -54,13 +54,16 @@ def refusal(
     }
 
 
-def count_reasons(refused: Iterable[Mapping[str, Any]], disposition: Disposition) -> dict[str, int]:
-    """Rows refused with one disposition, by reason code, in alphabetical order."""
-    return dict(sorted(Counter(row["reason"] for row in refused if row["disposition"] == disposition).items()))
+refusal = quarantine_row  # until the last module calls it by its new name
+
+
+def count_reasons(quarantined_rows: Iterable[Mapping[str, Any]], disposition: Disposition) -> dict[str, int]:
+    """Quarantine rows of one disposition, by reason code, in alphabetical order."""
+    return dict(sorted(Counter(row["reason"] for row in quarantined_rows if row["disposition"] == disposition).items()))
 
 
 def report_table(report: StageReport) -> str:
-    """A short Markdown page of one stage: rows in and out, refusals by reason, measurements. Counts only, no text."""
+    """A short Markdown page of one stage: rows in and out, quarantine rows by reason, measurements. Counts only, no text."""
     lines = [
         f"{report.num_rows_in} rows in, {report.dataset.num_rows} out, {report.num_quarantined} quarantined, "
         f"{report.num_dropped} dropped, in {report.seconds:.1f} s.",

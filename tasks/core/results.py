@@ -1,4 +1,4 @@
-"""How stages and flows keep their results: JSON that names contracts, read by one function, never by a pickle."""
+"""Serialization of the results of stages and flows: JSON that names contracts, read by one function, never by pickle."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CONTRACT_NAME = re.compile(rf"({re.escape(contracts.__name__)}\.[a-z_]+)\.([A-Z
 
 
 def encode_contract(value: Any) -> Any:
-    """A contract as JSON that names its class, an exception as its message; nothing else is kept as a result.
+    """A contract as JSON with its class name, an exception as its message; no other type is allowed as a result.
 
     Raises:
-        TypeError: The value is neither; Prefect then says so of the stage that returned it.
+        TypeError: The value is neither; Prefect reports the stage that returned it.
     """
     if isinstance(value, Contract):
         return {"contract": to_qualified_name(type(value)), "fields": value.model_dump(mode="json")}
@@ -35,18 +35,18 @@ def encode_contract(value: Any) -> Any:
 
 
 def decode_contract(value: dict[str, Any]) -> Any:
-    """The contract that :func:`encode_contract` wrote; any other object as it is.
+    """The contract that :func:`encode_contract` wrote; any other object unchanged.
 
-    A record is data from disk: it chooses among the contracts, and imports and calls nothing else.
+    A record is untrusted data from disk: it can only select a contract, and cannot import or call anything else.
 
     Raises:
-        IntegrityError: The record names something else than a contract, which nothing here wrote.
+        IntegrityError: The record names something else than a contract.
     """
     if value.keys() != {"contract", "fields"}:
         return value
     contract = _contract_of(value["contract"])
     if contract is None:
-        raise _refused(f"{value['contract']!r} in place of a contract")
+        raise _rejected(f"{value['contract']!r} in place of a contract")
     return contract.model_validate(value["fields"])
 
 
@@ -66,63 +66,62 @@ def _contract_of(name: object) -> type[Contract] | None:
 CONTRACTS = JSONSerializer(
     object_encoder="tasks.core.results.encode_contract", object_decoder="tasks.core.results.decode_contract"
 )
-"""How stages and flows keep their results. Prefect's own JSON imports whatever a record names, and writes a model as
-``{"__class__": ..., "data": ...}``, which it then reads as a record of an older release: a flow that is done comes back as
-a bare dictionary, and the Retry of its parent fails (Prefect 3.8.8, ``ResultRecord.coerce_old_format``)."""
+"""The serializer of stages and flows. Prefect's own JSON serializer imports any class that a record names, and writes
+a model as ``{"__class__": ..., "data": ...}``, which it then reads as a record of an older release: a finished flow returns
+a dictionary, and the retry of its parent fails (Prefect 3.8.8, ``ResultRecord.coerce_old_format``)."""
 
 
 def read_result(cls: type[ResultRecord[Any]], data: bytes, backup_serializer: Serializer | None = None) -> ResultRecord[Any]:
-    """A recorded result, read with :data:`CONTRACTS` whatever the record says of itself.
+    """A recorded result, always read with :data:`CONTRACTS`.
 
-    Prefect lets each record name the serializer that reads it, ``pickle`` where it names none: who can write a file into
-    its storage of results would run code as the worker. This function therefore takes the place of
-    ``ResultRecord.deserialize``, through which Prefect 3.8 reads every result: a stage's from the cache, a flow's on Retry,
-    a child run's.
+    Prefect lets each record select its serializer, with ``pickle`` as the default: write access to its storage of results
+    would allow code execution in the worker. This function therefore replaces ``ResultRecord.deserialize``, through which
+    Prefect 3.8 reads every result: of a cached stage, of a retried flow, of a child run.
 
     Args:
         cls: The class of the record.
-        data: Its bytes: a stage's result with what is to be known of it, or a flow's result alone.
-        backup_serializer: Given where the bytes may be a result alone, whose serializer the flow's state names; they are
-            read with :data:`CONTRACTS` all the same.
+        data: Its bytes: the result of a stage with metadata, or the bare result of a flow.
+        backup_serializer: Set if the bytes may be a bare result, for which the state of the flow names a serializer; it is
+            ignored.
 
     Raises:
-        IntegrityError: The record is not one that :data:`CONTRACTS` wrote; names what was found.
+        IntegrityError: The record was not written by :data:`CONTRACTS`.
     """
     try:
         record = json.loads(data)
     except (ValueError, RecursionError):
-        raise _refused("bytes that are no JSON") from None
+        raise _rejected("bytes that are no JSON") from None
     if not (isinstance(record, dict) and {"metadata", "serializer"} & record.keys()):
         if backup_serializer is None:
-            raise _refused("a result without its metadata")
+            raise _rejected("a result without its metadata")
         return cls(metadata=ResultRecordMetadata(serializer=CONTRACTS), result=CONTRACTS.loads(data))
     metadata = record.get("metadata")
     metadata, result = metadata if isinstance(metadata, dict) else {}, record.get("result")
     if metadata.get("serializer") != CONTRACTS.model_dump() or not isinstance(result, str):
         named = metadata.get("serializer", record.get("serializer"))
         kind = named.get("type") if isinstance(named, dict) else named
-        raise _refused(f"the serializer {str(kind)[:40]!r}", str(metadata.get("storage_key"))[:200])
+        raise _rejected(f"the serializer {str(kind)[:40]!r}", str(metadata.get("storage_key"))[:200])
     kept = {name: metadata.get(name) for name in ("storage_key", "expiration", "storage_block_id")}
     return cls(metadata=ResultRecordMetadata(**kept, serializer=CONTRACTS), result=CONTRACTS.loads(result.encode()))
 
 
 def _read_parts(cls: type[ResultRecord[Any]], result: bytes, metadata: bytes) -> ResultRecord[Any]:
-    """The same where result and metadata lie apart."""
+    """The same for a result and metadata in separate files."""
     return read_result(cls, b'{"metadata":' + metadata + b',"result":' + json.dumps(result.decode()).encode() + b"}")
 
 
-# One door for all readers, so that no caller can forget it; tests/flows/test_records.py fails where Prefect gets another.
+# One entry point for all readers; tests/flows/test_records.py fails if Prefect adds another.
 ResultRecord.deserialize = classmethod(read_result)  # type: ignore[method-assign, assignment]
 ResultRecord.deserialize_from_result_and_metadata = classmethod(_read_parts)  # type: ignore[method-assign, assignment]
 
 
-def _refused(found: str, key: str | None = None) -> IntegrityError:
+def _rejected(found: str, key: str | None = None) -> IntegrityError:
     error = IntegrityError(
         "a recorded result" + (f" ({key})" if key else ""),
         found,
         "a record that this project wrote: JSON that names contracts",
-        "Remove the record from Prefect's storage of results, and find out who wrote it; what it stands for runs again.",
+        "Remove the record from Prefect's storage of results, and find out who wrote it; its stage runs again.",
     )
-    # Prefect takes a cached record that cannot be read for none, in silence; the stage then runs and replaces it.
+    # Prefect silently ignores a cached record that cannot be read; the stage then runs and replaces it.
     logger.error("%s", error)
     return error

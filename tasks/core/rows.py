@@ -1,9 +1,9 @@
-"""The canonical rows: their Arrow schemas, and how to reach and replace the text in them.
+"""The canonical rows: their Arrow schemas, and functions to read and replace their texts.
 
 ``messages`` rows carry a conversation that ends with the assistant's reply; ``preferences`` rows carry a prompt and two
-replies. Stages work on plain dictionaries or Arrow columns; both sides of the conversion live here. A row takes two
-kilobytes as a dictionary and a quarter of one in Arrow, so stages that see every row of a large data set keep them in Arrow
-and look at a few thousand dictionaries at a time (:class:`TableRows`, :class:`RowTable`).
+replies. Stages work on plain dictionaries or Arrow columns; this module converts between them. A row takes two kilobytes
+as a dictionary and a quarter of one in Arrow, so stages that process every row of a large data set keep them in Arrow and
+convert a few thousand at a time (:class:`TableRows`, :class:`RowTable`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _COMMON = [
     pa.field("known_values", pa.list_(pa.string())),
 ]
 MESSAGES_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("messages", pa.list_(MESSAGE)), *_COMMON])
-"""``known_values`` are the record's own structured personal values (customer name, account id): an exact deny-list for
-the scrubber, emptied by it. ``split_group`` names the near-duplicate cluster; rows of one group never straddle a split."""
+"""``known_values`` are structured personal values of the record (customer name, account id): an exact deny list for
+the scrubber, which empties it. ``split_group`` is the near-duplicate cluster, never on both sides of a split."""
 PREFERENCES_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -57,9 +57,9 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "quarantine": QUARANTINE_SCHEMA,
 }
 ROWS_AT_A_TIME = 8_192
-"""Rows that are dictionaries at one moment, about 20 MB."""
+"""Rows converted to dictionaries at a time, about 20 MB."""
 _CHARACTERS_AT_A_TIME = 32 << 20
-"""Text that is in dictionaries at one moment, where rows are long."""
+"""Characters converted to dictionaries at a time, if rows are long."""
 _CONVERSATIONS = ("messages", "prompt", "chosen", "rejected")
 
 
@@ -96,7 +96,7 @@ def prompt_messages(row: Row) -> list[dict[str, str]]:
 
 
 def reply(row: Row) -> str:
-    """The text to learn: the last message of a conversation, or a preference row's chosen reply."""
+    """The training target: the last message of a conversation, or a preference row's chosen reply."""
     return str(row["messages"][-1]["content"] if "messages" in row else row["chosen"][-1]["content"])
 
 
@@ -107,9 +107,9 @@ def rows_to_table(rows: list[dict[str, Any]], kind: str) -> pa.Table:
 
 
 class TableRows(Sequence[Row]):
-    """The rows of an Arrow table, made dictionaries when they are asked for, a block at a time.
+    """The rows of an Arrow table, converted to dictionaries on access, a block at a time.
 
-    Going through all of them is cheap, as often as one likes; asking for single ones in no order is not.
+    Repeated iteration is cheap; random access to single rows is not.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -146,7 +146,7 @@ class TableRows(Sequence[Row]):
             yield self.table.slice(first, size).to_pylist()
 
     def take(self, positions: Iterable[int]) -> TableRows:
-        """The rows at some positions, in their order, as rows of a table of their own."""
+        """The rows at the given positions, in that order, as a new table."""
         return TableRows(self.table.take(pa.array(positions, pa.int64())))
 
 
@@ -158,7 +158,7 @@ class RowTable:
         self._parts: list[pa.Table] = []
 
     def extend(self, rows: list[dict[str, Any]]) -> None:
-        """Adds rows; they need not be kept by the caller."""
+        """Adds rows; the caller need not keep them."""
         if rows:
             self._parts.append(rows_to_table(rows, self._kind))
 
@@ -168,10 +168,10 @@ class RowTable:
 
 
 class Rows(Sequence[Row]):
-    """Rows of one kind that are added one at a time, in Arrow but for the last few.
+    """Rows of one kind that are added one at a time, in Arrow except for the last few.
 
     Args:
-        kind: Of the rows.
+        kind: The kind of the rows.
     """
 
     def __init__(self, kind: str) -> None:
@@ -180,7 +180,7 @@ class Rows(Sequence[Row]):
         self._size = self._count = 0
 
     def append(self, row: dict[str, Any]) -> None:
-        """Adds a row, which need not be kept by the caller."""
+        """Adds a row; the caller need not keep it."""
         self._last.append(row)
         self._count += 1
         self._size += len(row.get("content") or "") + sum(len(text) for _, text in iter_texts(row))

@@ -1,10 +1,10 @@
-"""The code behind a stage as one hash, so that a result is found again only by the code that would make it.
+"""The hash of the code of a stage, so that only the same code reuses a result.
 
-A version number raised by hand is forgotten sooner or later, and a mended scrubber then goes on handing out the rows of the
-faulty one. What counts is the stage's module and every module of the project that it imports, however late or indirectly,
-or names as the program of another process, with the data files in their packages; and the versions of the libraries that
-all these import (:mod:`tasks.core.library_versions`). Comments and docstrings do not count: the syntax tree is hashed.
-Neither do modules that carry no result, see :data:`CARRIES_NO_RESULT`.
+A manual version number is forgotten sooner or later, and a corrected scrubber then reuses the rows of the faulty one. The
+hash covers the stage's module and every module of the project that it imports, at any time and indirectly, or starts as a
+program, with the data files in their packages; and the versions of the libraries that they import
+(:mod:`tasks.core.library_versions`). It is a hash of the syntax tree, without comments and docstrings. It excludes modules
+that do not affect a result, see :data:`CARRIES_NO_RESULT`.
 """
 
 from __future__ import annotations
@@ -23,56 +23,59 @@ from tasks.core.library_versions import versions_behind
 _PACKAGE = Path(__file__).resolve().parents[1]
 CARRIES_NO_RESULT: Mapping[str, str] = {
     "tasks.core.addresses": "hides passwords in messages",
-    "tasks.core.cache_key": "decides when a stage runs, not what it gives",
-    "tasks.core.ensuring": "makes things on servers",
+    "tasks.core.cache_key": "decides when a stage runs, not its result",
+    "tasks.core.ensuring": "creates objects on servers",
     "tasks.core.errors": "names what went wrong",
     "tasks.core.library_versions": "is part of the key itself",
     "tasks.core.paging": "reads lists from servers",
     "tasks.core.progress": "shows how far a stage is",
-    "tasks.core.results": "keeps results, whose contracts are checked when they are read",
-    "tasks.core.scratch": "makes temporary folders",
+    "tasks.core.results": "stores results, whose contracts are validated when they are read",
+    "tasks.core.scratch": "creates temporary folders",
     "tasks.core.source_hash": "is part of the key itself",
     "tasks.core.stage": "starts a stage and describes it",
     "tasks.core.storage": "moves bytes, which are known by their hash",
-    "tasks.core.typed_text": "checks what people type for the record",
-    "tasks.tracking": "is told of results",
+    "tasks.core.typed_text": "checks names and reasons that people type",
+    "tasks.tracking": "receives results",
 }
-"""Modules and packages of this project that no key holds, and why. What decides a row or a figure is never here."""
+"""Modules and packages of this project that no cache key includes, and why. Nothing here affects a row or a figure."""
 _BY_SETTING = "LIBRARIES_BY_SETTING"
-"""A module's constant that names the libraries which it imports for some setting alone. They are no part of the code's
-hash: the settings tell their versions where they want them (``external_fingerprints``, see :mod:`tasks.core.cache_key`)."""
+"""A module's constant with the libraries that it imports only for certain settings. They are not part of the code's hash:
+these settings include their versions themselves (``external_fingerprints``, see :mod:`tasks.core.cache_key`)."""
 _PROGRAM = re.compile(r"tasks(\.[a-z_]+)+")
 
 
 @cache
 def code_sha256(module_file: Path) -> str:
-    """The hash of the sources behind a module and of the versions of the libraries that they import; hexadecimal."""
+    """The hexadecimal hash of the sources of a module and of the versions of the libraries that they import."""
     code = [sources_sha256(module_file), libraries_of(module_file)]
     return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()
 
 
 @cache
 def libraries_of(module_file: Path) -> Mapping[str, str]:
-    """The version of each library that decides what a module gives, by distribution."""
-    return versions_behind({name for path in _closure(module_file) if path.suffix == ".py" for name in _foreign(path)})
+    """The version of each library that affects the results of a module, by distribution."""
+    return versions_behind(
+        {name for path in source_files(module_file) if path.suffix == ".py" for name in libraries_in(path)}
+    )
 
 
 @cache
 def sources_sha256(module_file: Path) -> str:
-    """The hash of a module's file and of all that it imports from this project; hexadecimal."""
+    """The hexadecimal hash of a module's file and of all that it imports from this project."""
     digest = hashlib.sha256()
-    for path in sorted(_closure(module_file)):
+    for path in sorted(source_files(module_file)):
         name = path.relative_to(_PACKAGE) if path.is_relative_to(_PACKAGE) else path.name
         digest.update(f"{name}\0{hashlib.sha256(_content(path)).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
 def file_of(module: str) -> Path:
-    """The file of one of the project's modules (``tasks.modeling.generation``), which is not imported for it."""
+    """The file of one of the project's modules (``tasks.modeling.generation``), found without an import."""
     return _PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
-def _closure(module_file: Path) -> set[Path]:
+def source_files(module_file: Path) -> set[Path]:
+    """The files that the hash of a module covers: its own, those it imports from this project, and their data files."""
     found: set[Path] = set()
     waiting = [module_file.resolve()]
     while waiting:
@@ -88,7 +91,7 @@ def _closure(module_file: Path) -> set[Path]:
 
 
 def _content(path: Path) -> bytes:
-    """What counts of a file: a module's syntax tree without docstrings, the bytes of any other file."""
+    """The hashed content of a file: a module's syntax tree without docstrings, the bytes of any other file."""
     if path.suffix != ".py":
         return path.read_bytes()
     tree = ast.parse(path.read_bytes())
@@ -96,12 +99,12 @@ def _content(path: Path) -> bytes:
         for name in ("body", "orelse", "finalbody"):
             statements = getattr(node, name, None)
             if isinstance(statements, list):
-                setattr(node, name, [one for one in statements if not _is_text(one)])
+                setattr(node, name, [statement for statement in statements if not _is_text(statement)])
     return ast.dump(tree).encode()
 
 
 def _is_text(statement: ast.AST) -> bool:
-    """Whether a statement is a bare string: a docstring, or what stands below a constant."""
+    """Whether a statement is a bare string: the docstring of a definition or of a constant."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
@@ -110,7 +113,7 @@ def _is_text(statement: ast.AST) -> bool:
 
 
 def _imported(path: Path) -> Iterator[Path]:
-    """The project's files that a file imports, or starts as programs under their modules' names."""
+    """The project's files that a file imports, or starts as programs by module name."""
     for name in _names_in(path):
         root, *parts = name.split(".")
         if root == _PACKAGE.name:
@@ -122,8 +125,8 @@ def _carries_no_result(parts: list[str]) -> bool:
     return any(name in CARRIES_NO_RESULT for name in names)
 
 
-def _foreign(path: Path) -> set[str]:
-    """The top-level names of the libraries that a file imports, without those that a setting decides on."""
+def libraries_in(path: Path) -> set[str]:
+    """The top-level names of the libraries that a file imports, except those for certain settings."""
     roots = {name.split(".")[0] for name in _names_in(path)}
     return {root for root in roots if root not in sys.stdlib_module_names} - {
         _PACKAGE.name,
@@ -135,7 +138,7 @@ def _foreign(path: Path) -> set[str]:
 
 @cache
 def _names_in(path: Path) -> frozenset[str]:
-    """What a file imports for all settings; ``from tasks.pii import rows`` may name a module or a thing in one."""
+    """The imports of a file for all settings; ``from tasks.pii import rows`` may name a module or an object in one."""
     names: set[str] = set()
     by_setting: set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes())):

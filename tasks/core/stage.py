@@ -1,7 +1,6 @@
-"""How a pure function becomes a Prefect task: named, retried, cached by content, its progress and summary shown.
+"""The stage decorator: makes a function a Prefect task that is named, retried, and cached by content.
 
-A stage is a function with one decorator. Its name, two log lines, progress, duration and artifact follow from the
-function::
+The name, two log lines, progress, duration and artifact of a stage are derived from the function::
 
     @stage(page=report_table, title="Exact and near duplicates")
     def deduplicate(dataset: DatasetRef, config: DeduplicationConfig) -> DeduplicationReport:
@@ -46,9 +45,9 @@ _before_work: ContextVar[Callable[[], None] | None] = ContextVar("before_work", 
 
 @contextmanager
 def before_work(act: Callable[[], None]) -> Iterator[None]:
-    """Has ``act`` called whenever a stage inside the block begins to work; a stage whose result is kept does not.
+    """Calls ``act`` before every stage inside the block that runs; not for a cached stage.
 
-    What work alone needs, such as a GPU, is thus taken after the look at the kept results.
+    A resource that only a running stage needs, such as a GPU, is thus acquired after the cache lookup.
     """
     token = _before_work.set(act)
     try:
@@ -64,14 +63,14 @@ def _begin_work() -> None:
 
 
 OUTAGE_DELAYS_SECONDS = [2.0, 5.0, 10.0, 20.0, *[30.0] * 18]
-"""How long a stage waits for a server that is away before it asks again: ten minutes in all, seconds where those do."""
+"""Delays before a stage retries a call to an unavailable server: a few seconds at first, ten minutes in total."""
 
 
 def _is_outage(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a stage broke off because a server did not answer; a refusal is final."""
+    """Whether a stage failed because a server did not respond; a rejection is final."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, RegistryOutageError):
-        logger.warning("%s waits for MLflow and asks again, for ten minutes at most: %s", task.name, error)
+        logger.warning("%s waits for MLflow and retries, for ten minutes at most: %s", task.name, error)
         return True
     return False
 
@@ -80,10 +79,10 @@ _progress: ContextVar[StageProgress] = ContextVar("stage_progress")
 
 
 def stage_progress() -> StageProgress:
-    """The progress of the stage that is at work.
+    """The progress of the running stage.
 
     Raises:
-        LookupError: No stage is at work; only a stage's function may ask.
+        LookupError: The caller is not inside a stage.
     """
     return _progress.get()
 
@@ -94,17 +93,19 @@ def stage(
     patient: bool = False,
     unit: str = "rows",
     page: Callable[[Any], str] | None = None,
-    title: str = "",
+    title: str | Callable[[Any], str] = "",
+    key: str | Callable[[Any], str] = "",
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """A decorator that makes a function a stage: a Prefect task under the function's own name.
 
     Args:
-        cached: False for acts that must happen in every run, such as moving an alias.
-        patient: Whether it waits for an MLflow that does not answer, see :data:`OUTAGE_DELAYS_SECONDS`. Only for what may be
-            done twice.
-        unit: What its progress counts. The total of ``rows`` is that of the first data set among the parameters.
-        page: Makes the Markdown artifact of the run's page from the stage's result; none without.
-        title: Describes that artifact.
+        cached: False for side effects in every run, such as moving an alias.
+        patient: Whether it retries while MLflow does not respond, see :data:`OUTAGE_DELAYS_SECONDS`. Only for an idempotent
+            stage.
+        unit: The unit of its progress. The total of ``rows`` is that of the first data set among the parameters.
+        page: Makes the Markdown artifact of the run's page from the stage's result; an empty text makes none.
+        title: Describes that artifact; a function makes the description from the result.
+        key: The artifact's key, or a function that makes it from the result; without it the stage's name.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
@@ -125,7 +126,7 @@ def stage(
                 finally:
                     _progress.reset(token)
                 if page is not None and TaskRunContext.get() is not None:
-                    create_markdown_artifact(page(result), key=name.replace("_", "-"), description=title)
+                    _publish(page(result), _text(key, result) or name.replace("_", "-"), _text(title, result))
                 progress.finish()
             log.info("%s: %s", name, progress.summary or "done")
             return result
@@ -144,9 +145,18 @@ def _first_dataset(values: Any) -> DatasetRef | None:
     return None
 
 
+def _publish(markdown: str, key: str, description: str) -> None:
+    if markdown:
+        create_markdown_artifact(markdown, key=key, description=description)
+
+
+def _text(text: str | Callable[[Any], str], result: Any) -> str:
+    return text(result) if callable(text) else text
+
+
 def _timed(result: R, started: float) -> R:
-    """The result with the time that it took, where it has a field for that."""
-    if isinstance(result, BaseModel) and "seconds" in type(result).model_fields:
+    """The result with its duration, if it has a field for it that the stage left unset."""
+    if isinstance(result, BaseModel) and "seconds" in type(result).model_fields.keys() - result.model_fields_set:
         return result.model_copy(update={"seconds": time.monotonic() - started})
     return result
 

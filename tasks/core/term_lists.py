@@ -1,8 +1,8 @@
-"""Long lists of words in the settings: given in place or in a file, carried by reference, shown nowhere.
+"""Long lists of terms in the settings: inline or in a file, passed by reference, never shown.
 
-Prefect stores the parameters of every flow, prints them when it refuses them, and has a limit for their size; a deny list is
-confidential and may have a hundred thousand terms. So a list goes into the run's store before a flow is called
-(:func:`by_reference`), and the stage that needs it reads it back (:func:`in_full`).
+Prefect stores the parameters of every flow, prints rejected ones, and limits their size; a deny list is confidential and
+may have a hundred thousand terms. So a list goes into the run's store before a flow is called (:func:`by_reference`), and
+the stage that needs it reads it back (:func:`in_full`).
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class ListFile(FrozenModel):
-    """A list in a UTF-8 file, one item a line; `#` starts a comment."""
+    """A list in a UTF-8 file, one item per line; `#` starts a comment."""
 
     file: str = Field(min_length=1, description="Path of the file, read when the run starts.")
 
 
 class KeptList(FrozenModel):
-    """A list that lies in the run's store."""
+    """A list in the run's store."""
 
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the file in the store that holds the list.")
-    size_bytes: int = Field(ge=0, description="Length of that file.")
-    num_items: int = Field(ge=0, description="Length of the list.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the list's file in the store.")
+    size_bytes: int = Field(ge=0, description="Size of that file.")
+    num_items: int = Field(ge=0, description="Number of items.")
 
 
 CONFIDENTIAL = ("denied_terms",)
-"""Names of lists that are shown to nobody."""
+"""Names of lists that are never shown."""
 
 
 def _form_of(value: Any) -> str:
-    """Which of the three forms a value has, so that an error speaks of that form alone."""
+    """Which of the three forms a value has, so that a validation error covers only that form."""
     if isinstance(value, Mapping):
         return "file" if "file" in value or not value else "kept"
     return "file" if isinstance(value, ListFile) else "kept" if isinstance(value, KeptList) else "list"
@@ -59,19 +59,19 @@ Listing = Annotated[
 
 
 def is_listing(field: FieldInfo) -> bool:
-    """Whether a setting is such a list."""
+    """Whether a setting is a list of terms."""
     return any(KeptList in typing.get_args(option) for option in typing.get_args(field.annotation))
 
 
 def items_of(listing: Listing) -> tuple[str, ...]:
-    """The items of a list that was given in place, or read by :func:`in_full`."""
+    """The items of a list that is inline, or was read by :func:`in_full`."""
     if not isinstance(listing, tuple):
         raise AssertionError("a list was used before it was read; see tasks.core.term_lists.in_full")
     return listing
 
 
 def by_reference(settings: ModelT, store: Store) -> ModelT:
-    """The settings with every list in the store and a reference in its place.
+    """The settings with every list in the store and replaced by a reference.
 
     Raises:
         ConfigError: A list's file cannot be read.
@@ -89,11 +89,11 @@ def by_reference(settings: ModelT, store: Store) -> ModelT:
 
 
 def in_full(settings: ModelT) -> ModelT:
-    """The settings with every list in place, those kept read from the run's store.
+    """The settings with every list inline, read from its file or from the run's store.
 
     Raises:
         ConfigError: A list's file cannot be read.
-        IntegrityError: A kept list is gone from the store, or altered.
+        IntegrityError: A list is missing from the store, or altered.
     """
 
     def read(name: str, listing: Listing) -> Listing:
@@ -123,7 +123,7 @@ def listings_in(settings: BaseModel) -> dict[str, Listing]:
 
 
 def _changed(settings: ModelT, change: Callable[[str, Listing], Listing], path: str = "") -> ModelT:
-    """The settings with each list replaced by what ``change`` makes of it."""
+    """The settings with each list replaced by the result of ``change``."""
     changes: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
         value, where = getattr(settings, name), f"{path}{name}"
@@ -143,7 +143,7 @@ def _read(name: str, listing: ListFile) -> tuple[str, ...]:
         raise ConfigError(
             f"{name}.file: {listing.file}",
             type(error).__name__,
-            "a readable UTF-8 file with one item a line",
+            "a readable UTF-8 file with one item per line",
             "Correct the path or the encoding.",
         ) from None
     lines = (line.split("#", 1)[0].strip() for line in text.splitlines())

@@ -1,19 +1,22 @@
-"""Times with a zone: one without is UTC."""
+"""Times with a time zone; a time without one is taken as UTC."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 
-def aware(moment: datetime) -> datetime:
-    """The moment with a zone."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def ensure_utc(time: datetime) -> datetime:
+    """The time with a time zone: its own, or UTC if it has none."""
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+aware = ensure_utc  # for tasks.ingest, until it uses the new name
 
 
 def parse_timestamp(text: str) -> datetime:
-    """The time that an ISO 8601 text says, with a zone.
+    """The time of an ISO 8601 text, with a time zone.
 
     Raises:
-        ValueError: It says none.
+        ValueError: The text is no ISO 8601 time.
     """
-    return aware(datetime.fromisoformat(text))
+    return ensure_utc(datetime.fromisoformat(text))

@@ -1,9 +1,9 @@
-"""Which rows repeat another, and which rows belong together.
+"""Finds exact and near duplicates, and clusters of related rows.
 
 Exact duplicates (same prompt, reply, context, label and annotations up to case and spacing) are dropped but for the one
 with the smallest id. Rows with nearly equal prompts form a cluster, named in ``split_group``. Within a cluster a row is a
 near duplicate of a kept one when its reply is nearly equal as well and its label and its quantities are the same. Rows
-that ask the same but are labelled or answered otherwise are kept: which of them is right is for the label audit to judge.
+with equal prompts but other labels or replies are kept: which of them is right is for the label audit to decide.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from tasks.core.quarantine import refusal
+from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, TableRows, iter_texts
-from tasks.deduplication.sameness import says_the_same
-from tasks.text.similarity import near_clusters, near_pairs, prompt_text, prompt_views, reply_view, text_key
+from tasks.deduplication.equivalence import is_same_content
+from tasks.text.near_duplicates import near_clusters, near_pairs
+from tasks.text.normalization import exact_key, prompt_text, prompt_views, reply_view
 
 STAGE = "deduplicate"
 MAX_COMPARED = 200
@@ -49,8 +50,8 @@ class _Member:
     answers: tuple[str, ...]
     label: str | None
     is_annotated: bool
-    asked: str
-    """A key of what is asked, equal for rows that ask exactly the same."""
+    prompt_key: str
+    """Equal for rows whose prompts and contexts are exact duplicates."""
 
 
 def deduplicate_table(
@@ -70,7 +71,7 @@ def deduplicate_table(
         threshold: Jaccard similarity of character 5-grams from which two texts are near duplicates.
         exact: Whether exact duplicates are dropped.
         near: Whether near duplicates are dropped or only grouped.
-        on_progress: Told the number of rows judged.
+        on_progress: Called with the number of rows done.
     """
     rows = TableRows(table)
     ids = [str(value) for value in table.column("id").to_pylist()]
@@ -104,7 +105,7 @@ def deduplicate_table(
     return Deduplicated(
         kept=_with_column(rows.take(kept).table, "split_group", groups),
         dropped=[
-            refusal(STAGE, ids[place], reasons[place], row, disposition="dropped")
+            quarantine_row(STAGE, ids[place], reasons[place], row, disposition="dropped")
             for place, row in zip(dropped, rows.take(dropped), strict=True)
         ],
         num_exact=len(repeated),
@@ -125,7 +126,7 @@ def _member(row: Row, view: str) -> _Member:
         answers=_answers(row),
         label=row.get("label"),
         is_annotated=bool(row.get("annotations")),
-        asked=text_key(prompt_text(row), row.get("context") or ""),
+        prompt_key=exact_key(prompt_text(row), row.get("context") or ""),
     )
 
 
@@ -147,12 +148,12 @@ def content_key(row: Row) -> str:
     )
     votes = sorted((vote["annotator"], vote["label"]) for vote in row.get("annotations") or ())
     texts = [text for _, text in iter_texts(row)]
-    return text_key(roles, row.get("label") or "", json.dumps(votes) if votes else "", *texts)
+    return exact_key(roles, row.get("label") or "", json.dumps(votes) if votes else "", *texts)
 
 
 def find_near(rows: Mapping[int, _Member], clusters: Sequence[Sequence[int]], threshold: float) -> dict[int, int]:
     """For each row that nearly repeats a row before it in its cluster, the index of that row, which is kept."""
-    same = partial(says_the_same, threshold=threshold)
+    same = partial(is_same_content, threshold=threshold)
     distinct = sorted({row.answers[0] for row in rows.values()})
     near_answers: dict[str, list[str]] = {answer: [answer] for answer in distinct}
     for one, other in near_pairs(distinct, threshold):
@@ -168,7 +169,7 @@ def find_near(rows: Mapping[int, _Member], clusters: Sequence[Sequence[int]], th
                 (
                     other
                     for other in before[-MAX_COMPARED:]
-                    if _same_judgement(row, rows[other])
+                    if _has_same_label(row, rows[other])
                     and same(row.view, rows[other].view)
                     and all(starmap(same, zip(row.answers, rows[other].answers, strict=True)))
                 ),
@@ -181,7 +182,7 @@ def find_near(rows: Mapping[int, _Member], clusters: Sequence[Sequence[int]], th
     return repeated
 
 
-def _same_judgement(one: _Member, other: _Member) -> bool:
+def _has_same_label(one: _Member, other: _Member) -> bool:
     return one.label == other.label and not one.is_annotated and not other.is_annotated
 
 
@@ -197,8 +198,8 @@ def _cluster_name(view: str) -> str:
 
 
 def _count_contradicting(rows: Iterable[_Member]) -> int:
-    """Rows of one cluster that ask exactly what another asks, while their labels differ."""
+    """Rows of one cluster with the same prompt as another row and another label."""
     labels: dict[str, list[str | None]] = defaultdict(list)
     for row in rows:
-        labels[row.asked].append(row.label)
+        labels[row.prompt_key].append(row.label)
     return sum(len(given) for given in labels.values() if len(set(given)) > 1)

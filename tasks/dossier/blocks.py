@@ -1,4 +1,4 @@
-"""What a page is made of: sections of blocks, all of them plain data that the template lays out."""
+"""The parts of a page: sections of blocks, plain data that the template lays out."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """An inline SVG with a sentence that says what it shows."""
+    """An inline SVG with a caption."""
 
     svg: str
     caption: str
@@ -97,7 +97,7 @@ class Checks:
 
 @dataclass(frozen=True)
 class Answer:
-    """One held-out question and what the models answered."""
+    """One held-out question and the models' answers."""
 
     question: str
     reference: str
@@ -123,7 +123,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Code:
-    """Text set as it stands."""
+    """Preformatted text."""
 
     text: str
     kind: str = "code"

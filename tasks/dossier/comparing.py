@@ -9,9 +9,18 @@ from tasks.contracts.evaluation import ArmScores
 from tasks.contracts.preparation import PreparedDataset, StageReport
 from tasks.contracts.run import RunEvidence
 from tasks.dossier.blocks import Cell, Page, Section, Table, Text, Tile
-from tasks.dossier.business import figure_names, figure_text, title_of
-from tasks.dossier.notation import count, interval, measured, metric_name, metric_unit, minus, with_names, words
-from tasks.dossier.preparation import STAGE_NAMES
+from tasks.dossier.formatting import (
+    STAGE_NAMES,
+    count,
+    interval,
+    measured,
+    metric_name,
+    metric_unit,
+    minus,
+    with_names,
+    words,
+)
+from tasks.dossier.sections.business import figure_names, figure_text, title_of
 from tasks.dossier.verdict import approval_line, verdict_of
 
 _NONE = "\u2013"
@@ -22,12 +31,12 @@ class Sheet:
     """One table of the comparison: what is compared, the first run, the second run, and perhaps the change.
 
     Attributes:
-        id: Its place in the page.
+        id: Its anchor on the page.
         title: Its title.
         headers: Of the columns; the first names the rows.
         rows: As many cells each as there are headers.
-        note: A sentence that must be read with it.
-        num_text_columns: How many columns are words, not figures.
+        note: A sentence that qualifies the table.
+        num_text_columns: Number of columns with text; the others hold figures.
     """
 
     id: str
@@ -58,9 +67,9 @@ def compose_comparison(first: RunEvidence, second: RunEvidence, written: str) ->
     """The comparison as a page in the dossier's form.
 
     Args:
-        first: The run that stands on the left.
-        second: The run that stands on the right; the banner is its verdict.
-        written: When, in words.
+        first: The run on the left.
+        second: The run on the right; the banner shows its verdict.
+        written: The time of writing, as text.
     """
     sections = [
         Section(
@@ -103,7 +112,7 @@ def _decisions(first: RunEvidence, second: RunEvidence) -> Sheet:
         ("Outcome", *(verdict_of(run).label for run in runs)),
         ("Version", *(run.candidate.version for run in runs)),
         ("Champion afterwards", *(run.promotion.champion_version or "none" for run in runs)),
-        ("Judged by", *(metric_name(run.decision.primary_metric) for run in runs)),
+        ("Primary metric", *(metric_name(run.decision.primary_metric) for run in runs)),
         ("Why", *(" ".join(with_names(reason) for reason in run.decision.reasons) for run in runs)),
     ]
     if any(run.promotion.approval for run in runs):
@@ -138,21 +147,21 @@ def _scores(first: RunEvidence, second: RunEvidence) -> Sheet:
 
 
 def _fresh(first: RunEvidence, second: RunEvidence) -> Sheet:
-    """What each run's models scored on its own newest rows."""
+    """The scores of each run's models on its own newest rows."""
     sets, primary = [run.benchmark.fresh for run in (first, second)], second.decision.primary_metric
     rows = []
     for name in ("candidate", "champion", "base"):
-        cells = tuple(_score(one.arm(name) if one else None, primary) for one in sets)
+        cells = tuple(_score(scores.arm(name) if scores else None, primary) for scores in sets)
         if cells != (_NONE, _NONE):
             rows.append((f"{words(name)}: {metric_name(primary)}", *cells))
     if rows:
-        rows.insert(0, ("Fresh rows", *(count(one.dataset.num_rows) if one else _NONE for one in sets)))
+        rows.insert(0, ("Newest rows", *(count(scores.dataset.num_rows) if scores else _NONE for scores in sets)))
     note = "Each run has its own newest rows: compare the models of a run, not the runs"
     return Sheet("fresh", "The newest rows", ("", *_names((first, second))), tuple(rows), note)
 
 
 def _business(first: RunEvidence, second: RunEvidence) -> Sheet:
-    """The last period that each run knew of."""
+    """The last period in each run's figures."""
     last = [run.business[-1] if run.business else None for run in (first, second)]
     known = [period for period in last if period]
     rows = [(words(name), *(figure_text(period, name) for period in last)) for name in figure_names(known)]

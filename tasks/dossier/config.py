@@ -12,14 +12,16 @@ from tasks.dossier.kpis import read_kpis
 
 
 class DossierConfig(FrozenModel):
-    """What the evidence page says beyond the evidence, and where it goes."""
+    """Additions to the evidence page, and its destinations."""
 
     num_answers: int = Field(
         5, ge=0, le=5, description="Answers of base and candidate shown side by side, from the scrubbed frozen set only."
     )
-    intended_use: str | None = Field(None, max_length=2000, description="What the model is for; goes to the model card.")
+    intended_use: str | None = Field(None, max_length=2000, description="Purpose of the model, for the model card.")
     limitations: tuple[str, ...] = Field((), description="Known limits of the model, for the model card.")
-    contact: str | None = Field(None, max_length=200, description="Whom to ask about the model; goes to the model card.")
+    contact: str | None = Field(
+        None, max_length=200, description="Contact for questions about the model, for the model card."
+    )
     attach_to_mlflow: bool = Field(True, description="Attach page and JSON to the candidate's MLflow run.")
     kpi_file: str | None = Field(
         None,
@@ -30,7 +32,7 @@ class DossierConfig(FrozenModel):
     @field_validator("kpi_file")
     @classmethod
     def _figures_are_readable(cls, path: str | None) -> str | None:
-        """Read here too, before anything is spent: the dossier comes last."""
+        """Validated here too, before anything is spent: the dossier is the last stage."""
         try:
             if path is not None:
                 read_kpis(Path(path))

@@ -1,4 +1,4 @@
-"""Business figures from a file, such as satisfaction, time to resolution and escalations: what scores are a proxy for.
+"""Business figures from a file, such as satisfaction, time to resolution and escalations; scores are a proxy for them.
 
 A CSV file with a header, or a JSON list of objects; each line is a period, perhaps of one model version::
 
@@ -63,7 +63,7 @@ def _from_json(path: Path, text: str) -> list[Mapping[str, Any]]:
 
 
 def _period(entry: Mapping[str, Any], number: int, faults: list[str]) -> BusinessPeriod:
-    """One line; what is wrong with it goes to ``faults``, by number and column."""
+    """One line of the file; its faults are appended to ``faults``, by number and column."""
     period, version = (str(entry.get(name) or "").strip() for name in (_PERIOD, _VERSION))
     if not period:
         faults.append(f"entry {number} has no period")
@@ -71,12 +71,12 @@ def _period(entry: Mapping[str, Any], number: int, faults: list[str]) -> Busines
     for name, value in entry.items():
         if name in (_PERIOD, _VERSION) or value is None or value == "":
             continue
-        if name is None:  # where csv puts what stands after the last column
+        if name is None:  # the key of csv for cells after the last column
             faults.append(f"entry {number} has more cells than the header")
             continue
         figure = _number(value)
         if figure is None:
-            faults.append(f"entry {number}, `{name}`: no finite number")
+            faults.append(f"entry {number}, `{name}`: not a finite number")
         else:
             figures[name] = figure
     return BusinessPeriod(period=period, model_version=version or None, figures=figures)
@@ -87,6 +87,6 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:  # that it is no number is the finding
+    except ValueError:  # not a number, which the caller reports
         return None
     return number if math.isfinite(number) else None

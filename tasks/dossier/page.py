@@ -1,4 +1,4 @@
-"""The page out of the evidence: verdict, a few figures, and the sections in the order in which a reader asks."""
+"""The dossier's page from the evidence: verdict, key figures, and the sections, most important first."""
 
 from __future__ import annotations
 
@@ -7,59 +7,60 @@ from collections.abc import Mapping
 from tasks.contracts.run import RunEvidence
 from tasks.core.addresses import without_secrets
 from tasks.dossier.blocks import Page, Section, Tile
-from tasks.dossier.business import business_section
-from tasks.dossier.cards import data_card, lineage_section, model_card, settings_section
 from tasks.dossier.config import DossierConfig
-from tasks.dossier.fit import fit_section
-from tasks.dossier.gathering import Gathered
-from tasks.dossier.judgement import answers_section, decision_section, fresh_section, scores_section
-from tasks.dossier.notation import count, duration, measured, metric_name, metric_unit
-from tasks.dossier.preparation import (
+from tasks.dossier.formatting import count, duration, measured, metric_name, metric_unit
+from tasks.dossier.report_data import ReportData
+from tasks.dossier.sections.business import business_section
+from tasks.dossier.sections.cards import data_card, lineage_section, model_card, settings_section
+from tasks.dossier.sections.compliance import compliance_section
+from tasks.dossier.sections.decision import decision_section
+from tasks.dossier.sections.preparation import (
     bias_section,
-    compliance_section,
     funnel_section,
+    ground_truth_section,
     labels_section,
     personal_data_section,
     stage_times,
-    truth_section,
 )
-from tasks.dossier.redteam import red_team_section
-from tasks.dossier.slices import slices_section
-from tasks.dossier.training import training_section
+from tasks.dossier.sections.prompting import prompting_section
+from tasks.dossier.sections.redteam import red_team_section
+from tasks.dossier.sections.scores import answers_section, fresh_section, scores_section
+from tasks.dossier.sections.slices import slices_section
+from tasks.dossier.sections.training import training_section
 from tasks.dossier.verdict import verdict_of
 
 
 def compose_page(
-    evidence: RunEvidence, gathered: Gathered, config: DossierConfig, versions: Mapping[str, str], written: str
+    evidence: RunEvidence, data: ReportData, config: DossierConfig, versions: Mapping[str, str], written: str
 ) -> Page:
     """Everything that the template shows.
 
     Args:
         evidence: The run.
-        gathered: What was read from the store for it.
+        data: Data from the store, beyond the evidence.
         config: Settings of the dossier.
         versions: Installed versions by package.
-        written: When, in words.
+        written: The time of writing, as text.
     """
     sections: list[Section | None] = [
         decision_section(evidence),
         scores_section(evidence),
         fresh_section(evidence),
         business_section(evidence),
-        answers_section(gathered.answers, evidence.decision.primary_metric),
-        slices_section(gathered.slices, evidence.decision.primary_metric),
+        answers_section(data.answers, evidence.decision.primary_metric),
+        slices_section(data.slices, evidence.decision.primary_metric),
         red_team_section(evidence),
-        fit_section(evidence),
-        compliance_section(evidence, gathered),
+        prompting_section(evidence),
+        compliance_section(evidence, data),
         funnel_section(evidence),
-        truth_section(evidence),
+        ground_truth_section(evidence),
         personal_data_section(evidence),
-        labels_section(evidence, gathered),
-        bias_section(evidence, gathered.differences),
-        training_section(evidence, gathered),
+        labels_section(evidence, data),
+        bias_section(evidence, data.differences),
+        training_section(evidence, data),
         model_card(evidence, config),
-        data_card(evidence, gathered),
-        lineage_section(evidence, gathered),
+        data_card(evidence, data),
+        lineage_section(evidence, data),
         settings_section(evidence, versions, stage_times(evidence)),
     ]
     return Page(
@@ -79,8 +80,8 @@ def _tiles(evidence: RunEvidence) -> list[Tile]:
     scores = {arm.arm: measured(arm.score(metric), unit) for arm in evidence.benchmark.arms}
     further = evidence.mixture.prepared if evidence.mixture else ()
     prepared = [evidence.examples, *further, *([evidence.preferences] if evidence.preferences else [])]
-    num_read = sum(one.snapshot.num_rows_in for one in (evidence.examples, *further))
-    replaced = sum(sum(one.scrub.entities.values()) for one in prepared)
+    num_read = sum(source.snapshot.num_rows_in for source in (evidence.examples, *further))
+    replaced = sum(sum(source.scrub.entities.values()) for source in prepared)
     seconds = sum(result.seconds for result in evidence.steps)
     trained = evidence.split.train.num_rows
     against = [f"base {scores['base']}"] if "base" in scores else []

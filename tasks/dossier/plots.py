@@ -1,4 +1,4 @@
-"""The dossier's plots: SVG that takes its colours and fonts from the page, so that it reads in light, dark and print."""
+"""The dossier's plots: SVG with the page's colours and fonts, legible in light, dark and print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 WIDTH_POINTS = 440
 """Drawn for a column of 350 to 460 CSS pixels, so that 12-point text stays readable on a phone."""
 
-# Matplotlib knows no CSS variables: each colour below is a stand-in that is replaced in the finished SVG.
+# Matplotlib knows no CSS variables: each colour below is a placeholder that is replaced in the finished SVG.
 _COLOURS = {
     "#010101": "var(--ink)",
     "#020202": "var(--muted)",
@@ -50,7 +50,7 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Step:
-    """One bar of the funnel: rows after a stage, and how many it took away."""
+    """One bar of the funnel: the rows after a stage, and the rows that it removed."""
 
     name: str
     num_rows: int
@@ -68,7 +68,7 @@ class Whisker:
 
 
 def plot_funnel(steps: Sequence[Step], label: str) -> str:
-    """Horizontal bars, one a stage, with the rows left and those taken away."""
+    """Horizontal bars, one a stage, with the rows left and the rows removed."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _canvas(28 * len(steps) + 12)
         top = max((step.num_rows + step.num_removed for step in steps), default=1) or 1
@@ -166,15 +166,15 @@ def _open_frame(axes: Axes) -> None:
 def _svg(figure: Figure, label: str) -> str:
     """The figure as an ``<svg>`` element: page colours and fonts, ids of its own, no fixed size, no metadata."""
     buffer = io.StringIO()
-    # The salt makes ids depend on the label and not on a random draw: the same evidence gives the same bytes.
+    # With the label as salt, ids are not random: the same evidence gives the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": label}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    for stand_in, colour in _COLOURS.items():
-        text = text.replace(stand_in, colour)
+    for placeholder, colour in _COLOURS.items():
+        text = text.replace(placeholder, colour)
     text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
     prefix = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
     text = re.sub(r'\bid="', f'id="{prefix}-', text)

@@ -1,4 +1,4 @@
-"""The page as one HTML file that asks the network for nothing."""
+"""The page as one HTML file that makes no network request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `perennial show` prints about a run, read from the dossier's JSON; plain data, no rich, nothing heavy."""
+"""The summary of a run that `perennial show` prints, from the dossier's JSON; plain data, light imports."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ from tasks.contracts.evaluation import ArmScores
 from tasks.contracts.run import RunEvidence
 from tasks.core.errors import InputError
 from tasks.core.storage import Store
-from tasks.dossier.fit import VERDICTS
-from tasks.dossier.notation import interval, measured, metric_name, metric_unit, signed
+from tasks.dossier.formatting import ARM_NAMES, interval, measured, metric_name, metric_unit, signed
+from tasks.dossier.sections.prompting import VERDICTS
 from tasks.dossier.verdict import approval_line, verdict_of
 
-_ARMS = ("base", "champion", "candidate")
 _SHOWN = ("rouge_l", "chrf", "bleu", "exact_match", "label_accuracy", "label_macro_f1", "perplexity", "latency_p95_seconds")
 
 Lines = list[tuple[str, ...]]
 
 
 def folder_of(run: str) -> str:
-    """Where the readable copies of a run's dossier lie in the store; nothing in a run's name can lead elsewhere."""
+    """The folder of a run's dossier in the store; no run's name leads elsewhere."""
     return f"dossiers/{_plain(run)}"
 
 
 def latest_of(model: str) -> str:
-    """The name in the store of a file that names the model's run whose dossier was written last."""
+    """The file in the store that names the model's run with the newest dossier."""
     return f"latest/{_plain(model)}.txt"
 
 
 def read_record(store_uri: str, run: str = "latest") -> dict[str, Any]:
-    """The evidence of a run as its dossier's JSON says it.
+    """The evidence of a run from its dossier's JSON.
 
     Args:
         store_uri: The store that the run wrote to.
@@ -64,7 +63,11 @@ def _plain(name: str) -> str:
 
 
 def _only_model(store: Store) -> str:
-    """The model whose dossiers the store holds, where it is one."""
+    """The model of the store's dossiers; ``none`` where there is no dossier.
+
+    Raises:
+        InputError: The store has dossiers of several models.
+    """
     models = [found.removesuffix(".txt") for found in store.names_in("latest")]
     if len(models) > 1:
         raise InputError(
@@ -81,7 +84,7 @@ def summary_lines(record: Mapping[str, Any], store_uri: str | None = None) -> li
 
     Args:
         record: What :func:`read_record` returned.
-        store_uri: The store it came from; with it the page's address is told.
+        store_uri: The store of the record; with it the summary ends with the page's address.
     """
     evidence = RunEvidence.model_validate(record)
     verdict = verdict_of(evidence)
@@ -94,7 +97,7 @@ def summary_lines(record: Mapping[str, Any], store_uri: str | None = None) -> li
     if evidence.decision.remedies:
         blocks.append(("What would change it", [(remedy,) for remedy in evidence.decision.remedies]))
     if evidence.fit and evidence.fit.verdict:
-        blocks.append((f"Was training needed? {VERDICTS[evidence.fit.verdict]}", [(why,) for why in evidence.fit.reasons]))
+        blocks.append((f"Prompting baselines: {VERDICTS[evidence.fit.verdict]}", [(why,) for why in evidence.fit.reasons]))
     places: Lines = [("model", f"{evidence.candidate.name}, version {evidence.candidate.version}")]
     champion = evidence.promotion.champion_version
     places.append(("champion", f"version {champion}" if champion else "none"))
@@ -109,7 +112,7 @@ def summary_lines(record: Mapping[str, Any], store_uri: str | None = None) -> li
 
 
 def _scores(evidence: RunEvidence) -> Lines:
-    arms = [arm for name in _ARMS if (arm := evidence.benchmark.arm(name))]
+    arms = [arm for name in ARM_NAMES if (arm := evidence.benchmark.arm(name))]
     differences = {
         comparison.metric: f"{signed(comparison.difference)} ({interval(comparison.low, comparison.high)})"
         for comparison in evidence.decision.comparisons
@@ -129,7 +132,7 @@ def _scores(evidence: RunEvidence) -> Lines:
 
 def _fresh_scores(evidence: RunEvidence) -> Lines:
     assert evidence.benchmark.fresh is not None
-    arms = [arm for name in _ARMS if (arm := evidence.benchmark.fresh.arm(name))]
+    arms = [arm for name in ARM_NAMES if (arm := evidence.benchmark.fresh.arm(name))]
     lines: Lines = [("metric", *(arm.arm for arm in arms))]
     lines += [
         (metric_name(name), *(measured(arm.score(name), metric_unit(name)) for arm in arms))
@@ -139,7 +142,7 @@ def _fresh_scores(evidence: RunEvidence) -> Lines:
 
 
 def _measured_names(evidence: RunEvidence, arms: Sequence[ArmScores]) -> list[str]:
-    """The metrics worth a line that any arm was measured on, the primary one first."""
+    """The metrics of the summary that any arm was measured on, the primary one first."""
     primary = evidence.decision.primary_metric
     names = [primary, *(name for name in _SHOWN if name != primary)]
     return [name for name in names if any((score := arm.score(name)) and score.value is not None for arm in arms)]

@@ -1,9 +1,8 @@
-"""The dossier as a Prefect task."""
+"""The dossier, and the page of a check of production, as Prefect tasks."""
 
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -14,97 +13,93 @@ from tasks.contracts.references import DatasetRef, FileRef
 from tasks.contracts.run import Dossier, RunEvidence
 from tasks.core.addresses import without_secrets
 from tasks.core.errors import IntegrityError
-from tasks.core.progress import report_progress
 from tasks.core.quarantine import artifact_key
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, run_store
 from tasks.dossier.config import DossierConfig
+from tasks.dossier.kpis import read_kpis
 from tasks.tracking import open_run, run_page
 
-logger = logging.getLogger(__name__)
 
-
-@stage_task("write_dossier", cached=False, patient=True)
+@stage(cached=False, patient=True, unit="files")
 def write_dossier(evidence: RunEvidence, config: DossierConfig, latest: bool = True) -> Dossier:
     """The evidence of a run as one HTML page and its JSON: in the store, under the run's name, and in MLflow.
 
     Args:
         evidence: The run.
         config: Settings of the dossier.
-        latest: Whether it becomes the model's latest; not when a person's answer is added to a dossier that there is.
+        latest: Whether it becomes the model's latest; false where a person's answer is added to an earlier dossier.
 
     Raises:
-        InputError: The file of business figures changed since the configuration was read, and is faulty.
+        InputError: The file of business figures changed since the configuration was read, and is invalid.
         IntegrityError: A table that the evidence refers to is gone or altered, or the name is another run's.
         RegistryError: MLflow does not take the files.
     """
-    from tasks.dossier.cards import installed_versions, public_settings
-    from tasks.dossier.gathering import gather
-    from tasks.dossier.kpis import read_kpis
-    from tasks.dossier.page import compose_page
-    from tasks.dossier.rendering import render_page
-    from tasks.dossier.summary import folder_of, latest_of
+    from tasks.dossier.provenance import public_settings
 
-    store = run_store()
-    logger.info("dossier: writing the evidence of %s", evidence.run_name)
+    store, progress = run_store(), stage_progress()
     evidence = evidence.model_copy(update={"settings": public_settings(evidence.settings)})
     if config.kpi_file is not None:
         evidence = evidence.model_copy(update={"business": read_kpis(Path(config.kpi_file))})
-    with report_progress("write_dossier", 3, "files") as progress:
-        gathered = gather(evidence, config.num_answers)
-        written = dt.datetime.now(dt.UTC).strftime("%-d %B %Y, %H:%M UTC")
-        html = render_page(compose_page(evidence, gathered, config, installed_versions(), written))
-        record = evidence.model_dump_json(indent=2).encode()
-        progress(1)
-        folder = folder_of(evidence.run_name)
-        _refuse_another_run(store, folder, evidence)
-        files = {"html": store.write_bytes(html, ".html"), "record": store.write_bytes(record, ".json")}
-        page_uri = store.write_named(f"{folder}/dossier.html", html)
-        store.write_named(f"{folder}/dossier.json", record)
-        if latest:
-            store.write_named(latest_of(evidence.model_name), evidence.run_name.encode())
-        progress(2)
-        run_id = evidence.candidate.run_id if config.attach_to_mlflow else None
-        if run_id:
-            with open_run(evidence.model_name, evidence.run_name, {"perennial.dossier": page_uri}, run_id=run_id) as run:
-                run.log_artifact_bytes("dossier/dossier.html", html)
-                run.log_artifact_bytes("dossier/dossier.json", record)
-        progress.finish(f"{len(html) // 1000} kB at {page_uri}")
-    logger.info("dossier: %d kB at %s", len(html) // 1000, without_secrets(page_uri))
+    html, record = _render(evidence, config), evidence.model_dump_json(indent=2).encode()
+    progress(1, 3)
+    page_uri = _write_named(store, evidence, html, record, latest=latest)
+    progress(2, 3)
+    run_id = evidence.candidate.run_id if config.attach_to_mlflow else None
+    if run_id:
+        with open_run(evidence.model_name, evidence.run_name, {"perennial.dossier": page_uri}, run_id=run_id) as run:
+            run.log_artifact_bytes("dossier/dossier.html", html)
+            run.log_artifact_bytes("dossier/dossier.json", record)
     if TaskRunContext.get() is not None:
         _publish(evidence, page_uri, run_page(run_id) if run_id else None)
-    return Dossier(run_name=evidence.run_name, mlflow_run_id=run_id, **files)
+    progress.summarize(f"{len(html) // 1000} kB at {without_secrets(page_uri)}")
+    return Dossier(
+        run_name=evidence.run_name,
+        mlflow_run_id=run_id,
+        html=store.write_bytes(html, ".html"),
+        record=store.write_bytes(record, ".json"),
+    )
 
 
-@stage_task("write_check", cached=False)
+@stage(cached=False, unit="pages")
 def write_check(check: WindowCheck, drift: DriftReport, beside: DatasetRef) -> tuple[FileRef, FileRef]:
-    """A check of production as one HTML page and its JSON, in the store; it becomes the latest once it is remembered.
+    """A check of production as one HTML page and its JSON, in the store; `remember_check` makes it the latest.
 
     Args:
         check: The window with its verdict.
         drift: What its requests were compared with.
         beside: A data set of the store that they are written to.
     """
-    from tasks.dossier.checking import compose_check
+    from tasks.dossier.monitoring_page import compose_check
     from tasks.dossier.rendering import render_page
 
     store = run_store()
-    with report_progress("write_check", 1, "pages") as progress:
-        terms = store.read_table(drift.terms).to_pylist() if drift.terms else []
-        html = render_page(compose_check(check, drift, terms))
-        record = check.model_dump_json(indent=2).encode()
-        page = store.write_bytes(html, ".html")
-        progress.finish(f"{len(html) // 1000} kB")
-    return page, store.write_bytes(record, ".json")
+    terms = store.read_table(drift.terms).to_pylist() if drift.terms else []
+    html = render_page(compose_check(check, drift, terms))
+    stage_progress().summarize(f"{len(html) // 1000} kB")
+    return store.write_bytes(html, ".html"), store.write_bytes(check.model_dump_json(indent=2).encode(), ".json")
 
 
-def _refuse_another_run(store: Store, folder: str, evidence: RunEvidence) -> None:
-    """Keeps the evidence that lies there: only the run that wrote it may write it again.
+def _render(evidence: RunEvidence, config: DossierConfig) -> bytes:
+    from tasks.dossier.page import compose_page
+    from tasks.dossier.provenance import installed_versions
+    from tasks.dossier.rendering import render_page
+    from tasks.dossier.report_data import read_report_data
+
+    data = read_report_data(evidence, config.num_answers)
+    written = dt.datetime.now(dt.UTC).strftime("%-d %B %Y, %H:%M UTC")
+    return render_page(compose_page(evidence, data, config, installed_versions(), written))
+
+
+def _write_named(store: Store, evidence: RunEvidence, html: bytes, record: bytes, *, latest: bool) -> str:
+    """Writes the readable copies under the run's name; the page's address.
 
     Raises:
-        IntegrityError: It is another run's.
+        IntegrityError: The dossier of another run has this name; only the run that wrote a dossier may write it again.
     """
-    own = (evidence.flow_run_id or "").encode()
+    from tasks.dossier.summary import folder_of, latest_of
+
+    folder, own = folder_of(evidence.run_name), (evidence.flow_run_id or "").encode()
     if store.keep_named(f"{folder}/flow_run_id.txt", own) != own:
         raise IntegrityError(
             f"{store.uri}/{folder}",
@@ -112,10 +107,15 @@ def _refuse_another_run(store: Store, folder: str, evidence: RunEvidence) -> Non
             f"none, or that of flow run {evidence.flow_run_id}",
             "Nothing was written. Give the run another name, or move the folder away.",
         )
+    page_uri = store.write_named(f"{folder}/dossier.html", html)
+    store.write_named(f"{folder}/dossier.json", record)
+    if latest:
+        store.write_named(latest_of(evidence.model_name), evidence.run_name.encode())
+    return page_uri
 
 
 def _publish(evidence: RunEvidence, page_uri: str, mlflow_url: str | None) -> None:
-    """The verdict and the way to the page, as artifacts of the Prefect run."""
+    """The verdict and a link to the page, as artifacts of the Prefect run."""
     from tasks.dossier.verdict import verdict_of
 
     verdict = verdict_of(evidence)

@@ -1,4 +1,4 @@
-"""The run in one sentence: what was decided, with the figures that decided it."""
+"""The run in one sentence: the decision, with the figures behind it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from tasks.contracts.registry import Approval
 from tasks.contracts.run import RunEvidence
-from tasks.dossier.notation import count, decimal, interval, measured, metric_name, metric_unit
+from tasks.dossier.formatting import count, decimal, interval, measured, metric_name, metric_unit
 from tasks.measures.metrics import METRICS
 
 Tone = Literal["good", "hold", "ask"]
@@ -26,55 +26,56 @@ class Verdict:
 def verdict_of(evidence: RunEvidence) -> Verdict:
     """The outcome, its colour, and one sentence with the figures."""
     decision, promotion, candidate = evidence.decision, evidence.promotion, evidence.candidate
-    figures, asked = _figures(evidence), promotion.approval
-    if asked is not None and (asked.verdict != "approve" or decision.outcome == "NEEDS_HUMAN"):
-        return _verdict_of_a_person(evidence, asked, figures)
+    figures, approval = _figures(evidence), promotion.approval
+    if approval is not None and (approval.verdict != "approve" or decision.outcome == "NEEDS_HUMAN"):
+        return _approval_verdict(evidence, approval, figures)
     if promotion.rollout_share is not None:
-        return _verdict_of_a_rollout(evidence, promotion.rollout_share, figures)
+        return _rollout_verdict(evidence, promotion.rollout_share, figures)
     if decision.outcome == "PROMOTE" and promotion.promoted:
         place = f"Version {candidate.version} of {candidate.name} is the new champion"
         return Verdict("Promoted", "good", f"{place}: {figures}.")
     if decision.outcome == "PROMOTE":
         return Verdict("Passed, not promoted", "hold", f"The candidate passed the gate ({figures}), but {promotion.reason}")
     if decision.outcome == "NEEDS_HUMAN":
-        return Verdict("Needs a person", "ask", f"The candidate cannot be judged by figures alone: {figures}.")
+        return Verdict("Needs a person", "ask", f"The figures alone do not decide: {figures}.")
     stays = f"version {promotion.champion_version} stays champion" if promotion.champion_version else "there is no champion"
     return Verdict("Held", "hold", f"The candidate is not promoted, and {stays}: {figures}.")
 
 
-def _verdict_of_a_rollout(evidence: RunEvidence, share: int, figures: str) -> Verdict:
-    """A version that takes over step by step; until the last one another is champion."""
-    asked, champion = evidence.promotion.approval, evidence.promotion.champion_version
+def _rollout_verdict(evidence: RunEvidence, share: int, figures: str) -> Verdict:
+    """The verdict on a version under rollout; until its last step another version is champion."""
+    approval, champion = evidence.promotion.approval, evidence.promotion.champion_version
     version = f"version {evidence.candidate.version} of {evidence.candidate.name}"
     stays = f"with {share}\u202f% of the traffic; version {champion} is champion until it has all"
     who = (
-        f"{asked.by} let {version} begin its rollout"
-        if asked and asked.by
+        f"{approval.by} let {version} begin its rollout"
+        if approval and approval.by
         else f"{version[0].upper()}{version[1:]} rolls out"
     )
     return Verdict("Rolls out", "good", f"{who}, {stays}: {figures}.")
 
 
-def _verdict_of_a_person(evidence: RunEvidence, asked: Approval, figures: str) -> Verdict:
-    """What a person decided, or is asked to."""
+def _approval_verdict(evidence: RunEvidence, approval: Approval, figures: str) -> Verdict:
+    """The verdict where a person decided, or has to decide."""
     version = f"version {evidence.candidate.version} of {evidence.candidate.name}"
-    if asked.verdict is None:
+    if approval.verdict is None:
         return Verdict("Awaits approval", "ask", f"A person decides whether {version} becomes champion: {figures}.")
-    if asked.verdict == "withdrawn":
-        return Verdict("Withdrawn", "hold", f"Nobody is asked about {version} any more: {asked.reason}")
-    if asked.verdict == "reject":
-        return Verdict("Rejected", "hold", f"{asked.by} rejected {version}: {figures}.")
-    return Verdict("Promoted", "good", f"{asked.by} made {version} the champion: {figures}.")
+    if approval.verdict == "withdrawn":
+        return Verdict("Withdrawn", "hold", f"The request for approval of {version} was withdrawn: {approval.reason}")
+    if approval.verdict == "reject":
+        return Verdict("Rejected", "hold", f"{approval.by} rejected {version}: {figures}.")
+    return Verdict("Promoted", "good", f"{approval.by} made {version} the champion: {figures}.")
 
 
-def approval_line(asked: Approval) -> str:
-    """The question to a person, or who answered it, when and why."""
-    if asked.verdict is None:
-        return f"asked {_minute(asked.asked_at)}" + (f", open until {_minute(asked.expires_at)}" if asked.expires_at else "")
-    if asked.verdict == "withdrawn":
-        return f"withdrawn {_minute(asked.answered_at or '')}: {asked.reason}"
-    verb = "approved" if asked.verdict == "approve" else "rejected"
-    return f"{verb} by {asked.by}, {_minute(asked.answered_at or '')}: {asked.reason}"
+def approval_line(approval: Approval) -> str:
+    """The request for approval, or who answered it, when and why."""
+    if approval.verdict is None:
+        until = f", open until {_minute(approval.expires_at)}" if approval.expires_at else ""
+        return f"requested {_minute(approval.requested_at)}{until}"
+    if approval.verdict == "withdrawn":
+        return f"withdrawn {_minute(approval.answered_at or '')}: {approval.reason}"
+    verb = "approved" if approval.verdict == "approve" else "rejected"
+    return f"{verb} by {approval.by}, {_minute(approval.answered_at or '')}: {approval.reason}"
 
 
 def _minute(moment: str) -> str:

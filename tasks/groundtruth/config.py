@@ -11,17 +11,17 @@ from tasks.contracts.base import FrozenModel
 from tasks.core.storage import sha256_of_file
 
 
-class TruthConfig(FrozenModel):
-    """Where the list of planted faults is, if the data has one."""
+class GroundTruthConfig(FrozenModel):
+    """The list of planted faults, if the data has one."""
 
     path: str | None = Field(
         None,
         min_length=1,
-        description="JSON Lines file with one planted fault a line (see examples/support_desk); none measures nothing.",
+        description="JSON Lines file with one planted fault per line (see examples/support_desk); none measures nothing.",
     )
 
     def external_fingerprints(self) -> Mapping[str, str]:
-        """The digest of the file, so that another list is measured anew."""
+        """The digest of the file, so that another list is measured again."""
         path = Path(self.path) if self.path else None
         if path is None or not path.is_file():
             return {}

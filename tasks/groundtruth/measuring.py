@@ -1,6 +1,6 @@
-"""Compares what the stages did with what was planted: counts of hits, misses and false alarms, stage by stage.
+"""Compares the stages' results with the planted faults: hits, misses and false alarms of each stage.
 
-A stage answers only for the rows that reached it: what an earlier stage removed counts neither for nor against it.
+Only rows that reached a stage count for it: rows that an earlier stage removed are left out.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Tally:
 
     def rows(self, name: str, found: Collection[str], planted: Collection[str], neutral: Collection[str] = ()) -> None:
         """Adds precision and recall of a set of found rows against the planted ones; neutral rows are no false alarms."""
-        right = len(set(found) & set(planted))
-        wrong = len(set(found) - set(planted) - set(neutral))
-        self.add(f"{name}.recall", right, len(set(planted)))
-        self.add(f"{name}.precision", right, right + wrong)
+        hits = len(set(found) & set(planted))
+        false_alarms = len(set(found) - set(planted) - set(neutral))
+        self.add(f"{name}.recall", hits, len(set(planted)))
+        self.add(f"{name}.precision", hits, hits + false_alarms)
 
     def measurements(self) -> tuple[Measurement, ...]:
         """The figures in the order they were first added, those without a single trial left out.
@@ -95,9 +95,9 @@ def measure_prepared(prepared: PreparedDataset, faults: Sequence[PlantedFault], 
 
 
 def _measure_malformed(prepared: PreparedDataset, by_kind: Mapping[str, list[PlantedFault]], tally: Tally) -> None:
-    refused = _refused_ids(prepared.snapshot) | _refused_ids(prepared.validation)
-    read = _ids(prepared.snapshot.dataset) | refused
-    left_out = _refused_ids(prepared.snapshot, "dropped")  # by a row limit
+    quarantined = _removed_ids(prepared.snapshot) | _removed_ids(prepared.validation)
+    read = _ids(prepared.snapshot.dataset) | quarantined
+    left_out = _removed_ids(prepared.snapshot, "dropped")  # by a row limit
     planted, aliases = set(), {}
     for fault in by_kind["malformed"]:
         names = {fault.row_id, f"line-{fault.line}"}
@@ -105,20 +105,20 @@ def _measure_malformed(prepared: PreparedDataset, by_kind: Mapping[str, list[Pla
         if was_read and not names & left_out:
             planted.add(fault.row_id)
             aliases.update(dict.fromkeys(names, fault.row_id))
-    found = {aliases.get(name, name) for name in refused}
+    found = {aliases.get(name, name) for name in quarantined}
     tally.rows("ingest.malformed", found, planted, neutral=_row_ids(by_kind, *BAD_REPLIES))
 
 
 def _measure_duplicates(prepared: PreparedDataset, by_kind: Mapping[str, list[PlantedFault]], tally: Tally) -> None:
     groups = _split_groups(prepared.deduplication.dataset)
-    reasons = _refused_reasons(prepared.deduplication, "dropped")
-    came_in = groups.keys() | reasons.keys()
+    reasons = _removal_reasons(prepared.deduplication, "dropped")
+    input_ids = groups.keys() | reasons.keys()
     partners: dict[str, str] = {}
     for kind in ("exact_duplicate", "near_duplicate"):
         pairs = [
             (fault.row_id, fault.duplicate_of)
             for fault in by_kind[kind]
-            if fault.duplicate_of and {fault.row_id, fault.duplicate_of} <= came_in
+            if fault.duplicate_of and {fault.row_id, fault.duplicate_of} <= input_ids
         ]
         for one, other in pairs:
             partners.update({one: other, other: one})
@@ -126,16 +126,16 @@ def _measure_duplicates(prepared: PreparedDataset, by_kind: Mapping[str, list[Pl
         tally.add(f"deduplication.{kind}.recall", found, len(pairs))
     for kind in ("exact_duplicate", "near_duplicate"):
         dropped = [name for name, reason in reasons.items() if reason == kind]
-        # Of a pair one row is rightly dropped; a row whose partner is gone as well was the last of its kind.
+        # Dropping one row of a pair is right; a row whose partner is removed as well was the last of its kind.
         right = sum(partners.get(name) in groups for name in dropped)
         tally.add(f"deduplication.{kind}.precision", right, len(dropped))
 
 
 def _measure_confidential(prepared: PreparedDataset, by_kind: Mapping[str, list[PlantedFault]], tally: Tally) -> None:
-    removed = _refused_ids(prepared.confidential, "quarantined", "dropped")
-    came_in = _ids(prepared.confidential.dataset) | removed
+    removed = _removed_ids(prepared.confidential, "quarantined", "dropped")
+    input_ids = _ids(prepared.confidential.dataset) | removed
     for kind in ("secret", "code_name"):
-        planted = _row_ids(by_kind, kind) & came_in
+        planted = _row_ids(by_kind, kind) & input_ids
         tally.add(f"confidential.{kind}.recall", len(planted & removed), len(planted))
     planted = _row_ids(by_kind, "secret", "code_name")
     tally.add("confidential.precision", len(planted & removed), len(removed))
@@ -143,10 +143,10 @@ def _measure_confidential(prepared: PreparedDataset, by_kind: Mapping[str, list[
 
 def _measure_labels(prepared: PreparedDataset, by_kind: Mapping[str, list[PlantedFault]], tally: Tally) -> None:
     store = run_store()
-    came_in = _ids(prepared.scrub.dataset)
+    input_ids = _ids(prepared.scrub.dataset)
     issues = store.read_table(prepared.labels.issues).to_pylist()
-    mislabelled = _row_ids(by_kind, "wrong_label") & came_in
-    bad_replies = _row_ids(by_kind, *BAD_REPLIES) & came_in
+    mislabelled = _row_ids(by_kind, "wrong_label") & input_ids
+    bad_replies = _row_ids(by_kind, *BAD_REPLIES) & input_ids
     if mislabelled:
         found = {issue["id"] for issue in issues if issue["kind"] == "wrong_label"}
         acted_on = {issue["id"] for issue in issues if issue["kind"] == "wrong_label" and issue["action"] in ("drop", "fix")}
@@ -156,7 +156,7 @@ def _measure_labels(prepared: PreparedDataset, by_kind: Mapping[str, list[Plante
         found = {issue["id"] for issue in issues if issue["kind"] in REPLY_ISSUES}
         tally.rows("responses", found, bad_replies, neutral=mislabelled)
         for kind in BAD_REPLIES:
-            planted = _row_ids(by_kind, kind) & came_in
+            planted = _row_ids(by_kind, kind) & input_ids
             tally.add(f"responses.{kind}.recall", len(found & planted), len(planted))
 
 
@@ -182,15 +182,15 @@ def _measure_personal_data(prepared: PreparedDataset, faults: Sequence[PlantedFa
         if fault.row_id in after:
             covered = masked.get((fault.row_id, fault.field or ""), [])
             tally.add("pii.characters.recall", *_covered_characters(text, span, covered))
-    refused = _refused_ids(prepared.scrub)
-    tally.add("pii.refused_rows.precision", len(refused & {name for name, _ in planted}), len(refused))
+    quarantined = _removed_ids(prepared.scrub)
+    tally.add("pii.refused_rows.precision", len(quarantined & {name for name, _ in planted}), len(quarantined))
     for place, spans in masked.items():
         text = dict(iter_texts(before[place[0]])).get(place[1], "")
-        truth = planted.get(place, [])
+        planted_spans = planted.get(place, [])
         for span in spans:
-            overlaps = any(start < span[1] and span[0] < end for start, end in truth)
+            overlaps = any(start < span[1] and span[0] < end for start, end in planted_spans)
             tally.add("pii.precision", int(overlaps), 1)
-            tally.add("pii.characters.precision", *_covered_characters(text, span, truth))
+            tally.add("pii.characters.precision", *_covered_characters(text, span, planted_spans))
 
 
 def _still_holds(row: Row, value: str) -> bool:
@@ -199,7 +199,7 @@ def _still_holds(row: Row, value: str) -> bool:
 
 
 def _covered_characters(text: str, span: Span, others: Iterable[Span]) -> tuple[int, int]:
-    """How many letters and digits of the span the others cover, and how many it has."""
+    """The number of letters and digits of the span that the others cover, and the number in the span."""
     places = {place for place in range(*span) if text[place].isalnum()}
     covered = {place for start, end in others for place in range(max(start, span[0]), min(end, span[1]))}
     return len(places & covered), len(places)
@@ -228,12 +228,12 @@ def _split_groups(ref: DatasetRef) -> dict[str, str | None]:
     return dict(zip(table["id"].to_pylist(), table["split_group"].to_pylist(), strict=True))
 
 
-def _refused_reasons(report: StageReport, *dispositions: str) -> dict[str, str]:
+def _removal_reasons(report: StageReport, *dispositions: str) -> dict[str, str]:
     if report.quarantine is None:
         return {}
-    refused = run_store().read_table(report.quarantine, columns=["id", "reason", "disposition"])
-    return {str(row["id"]): str(row["reason"]) for row in refused.to_pylist() if row["disposition"] in dispositions}
+    removed = run_store().read_table(report.quarantine, columns=["id", "reason", "disposition"])
+    return {str(row["id"]): str(row["reason"]) for row in removed.to_pylist() if row["disposition"] in dispositions}
 
 
-def _refused_ids(report: StageReport, *dispositions: str) -> set[str]:
-    return set(_refused_reasons(report, *(dispositions or ("quarantined",))))
+def _removed_ids(report: StageReport, *dispositions: str) -> set[str]:
+    return set(_removal_reasons(report, *(dispositions or ("quarantined",))))

@@ -29,7 +29,7 @@ _MAX_SHOWN = 5
 
 
 class PlantedFault(FrozenModel):
-    """One planted fault: the row, what is wrong with it, and where.
+    """One planted fault: the row, the kind of fault, and its place.
 
     ``field`` is a path in the canonical row (None when the whole row is at fault), ``value`` what was planted there.
     ``row_id`` of a line that holds no object is ``line-<n>``; ``line`` counts from 1. ``file`` is the data file's name.
@@ -46,11 +46,11 @@ class PlantedFault(FrozenModel):
     file: str | None = None
 
 
-def read_truth(path: str) -> list[PlantedFault]:
+def read_planted_faults(path: str) -> list[PlantedFault]:
     """Every fault in the file, in its order.
 
     Raises:
-        InputError: The file is missing, empty or not UTF-8, or has lines of another shape; the first five are named.
+        InputError: The file is missing, empty or not UTF-8, or has invalid lines; the first five are named.
     """
     try:
         lines = read_text(Path(path)).splitlines()
@@ -58,28 +58,43 @@ def read_truth(path: str) -> list[PlantedFault]:
         raise InputError(
             f"truth.path {path}", type(error).__name__, "a readable UTF-8 file", "Correct the path, or remove truth.path."
         ) from error
-    faults, wrong = [], []
+    faults, invalid = [], []
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 faults.append(PlantedFault.model_validate(parse_json(line)))
             except (json.JSONDecodeError, ValidationError) as error:
-                wrong.append(f"line {number} ({_fields_of(error)})")
-    if wrong or not faults:
-        found = f"{len(wrong)} lines of another shape: {', '.join(wrong[:_MAX_SHOWN])}" if wrong else "no lines"
+                invalid.append(f"line {number} ({_fields_of(error)})")
+    if invalid or not faults:
+        found = f"{len(invalid)} invalid lines: {', '.join(invalid[:_MAX_SHOWN])}" if invalid else "no lines"
         raise InputError(
             f"truth.path {path}",
             found,
             "JSON objects with at least row_id and kind",
-            "Write it as examples/support_desk/generate.py does.",
+            "examples/support_desk/generate.py writes such a file.",
         )
     return faults
 
 
-def faults_of(faults: Sequence[PlantedFault], source_uri: str) -> list[PlantedFault]:
-    """The faults planted in one source: those that name its file, or none."""
+def faults_in(source_uri: str, faults: Sequence[PlantedFault]) -> list[PlantedFault]:
+    """The faults planted in one source: those that name its file, and those that name no file."""
     name = source_uri.rstrip("/").rsplit("/", 1)[-1]
     return [fault for fault in faults if fault.file in (None, name)]
+
+
+def check_source(path: str, faults: Sequence[PlantedFault], source_uri: str) -> None:
+    """Rejects a list of faults that belongs to other data files.
+
+    Raises:
+        InputError: No fault in the list is of this source.
+    """
+    if not faults_in(source_uri, faults):
+        raise InputError(
+            f"truth.path {path}",
+            f"faults of {', '.join(sorted({fault.file or '' for fault in faults}))}",
+            f"faults of {source_uri}",
+            "Name the list that was generated with this data, or remove truth.path.",
+        )
 
 
 def _fields_of(error: Exception) -> str:

@@ -126,7 +126,7 @@ class SourceConfig(FrozenModel):
 
 
 class LogConfig(SourceConfig):
-    """A production log: a source whose rows are read to be judged, not to be learned from."""
+    """A production log: a source whose rows are measured, not trained on."""
 
     feedback_column: str | None = Field("feedback", description="Column with the user's verdict on the reply.")
     max_rows: int | None = Field(

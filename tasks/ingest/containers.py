@@ -72,7 +72,7 @@ class Container:
         return copy
 
     def check_unchanged(self) -> None:
-        """Refuses a source that was written to since it was opened.
+        """Checks that nobody wrote to the source since it was opened.
 
         Raises:
             InputError: It was.
@@ -135,7 +135,7 @@ class Container:
             yield rest
 
     def check_record(self, text: str, line: int) -> None:
-        """Refuses what is longer than a record may be.
+        """Checks that a text is no longer than a record may be.
 
         Raises:
             InputError: It is.

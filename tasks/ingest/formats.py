@@ -1,4 +1,4 @@
-"""What a raw record means: its format, and the canonical row it becomes or the reason why it cannot become one."""
+"""Converts a raw record: its format, and its canonical row or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def to_row(fields: Fields, input_format: InputFormat, config: SourceConfig, sour
 
 
 def is_disliked(fields: Fields, config: SourceConfig) -> bool:
-    """Whether the user's verdict on the reply is negative, and nobody wrote a better one."""
+    """Whether the user's verdict on the reply is negative and no correction exists."""
     return feedback_of(fields, config) == "down" and correction_of(fields, config) is None
 
 
@@ -316,7 +316,7 @@ def id_of(fields: Fields, config: SourceConfig) -> str | None:
 
 
 def _check_storable(row: Mapping[str, Any]) -> None:
-    """Refuses text that UTF-8 cannot hold, and NULs, which databases and C libraries cut texts at."""
+    """Rejects text that UTF-8 cannot encode, and NULs, at which databases and C libraries cut texts."""
     for field, text in _strings(row, ""):
         if "\x00" in text:
             raise RowFaultError("nul_character", field)

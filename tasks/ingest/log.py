@@ -17,27 +17,27 @@ from tasks.core.rows import reply
 from tasks.ingest.config import LogConfig
 from tasks.ingest.formats import Fields, RowFaultError, correction_of, feedback_of, find_format, to_row
 from tasks.ingest.reading import Source
-from tasks.ingest.snapshot import Collected, Ingested, refuse_record
+from tasks.ingest.snapshot import Collected, Ingested, quarantine_record
 from tasks.ingest.window import Window
 from tasks.text.refusals import is_refusal
 
 LINES_SCHEMA = pa.schema(
     [
-        pa.field("created_at", pa.string()),
-        pa.field("feedback", pa.string()),
-        pa.field("refused", pa.bool_()),
-        pa.field("failed", pa.bool_()),
-        pa.field("escalated", pa.bool_()),
-        pa.field("latency_ms", pa.float64()),
+        ("created_at", pa.string()),
+        ("feedback", pa.string()),
+        ("refused", pa.bool_()),
+        ("failed", pa.bool_()),
+        ("escalated", pa.bool_()),
+        ("latency_ms", pa.float64()),
     ]
 )
-"""``refused`` is null without a reply; every other column is null where the record does not tell."""
+"""``refused`` is null without a reply; every other column is null where the record has no value."""
 _FALSE = {"", "0", "0.0", "false", "no", "none", "null", "ok"}
 
 
 @dataclass
 class LogRows:
-    """What was found in a window: readable conversations, a line for every request, and how many lie outside it."""
+    """The requests of a window: readable conversations, a line for every request, and how many lie outside."""
 
     ingested: Ingested
     lines: list[dict[str, Any]]
@@ -79,8 +79,8 @@ def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
                 line["refused"] = is_refusal(reply(row))
             collected.add(row, number)
         except RowFaultError as fault:
-            collected.refused.append(refuse_record(record, config, fault.reason, fault.field))
-    ingested = collected.settle(source, config.max_rows, config.seed)
+            collected.quarantined_rows.append(quarantine_record(record, config, fault.reason, fault.field))
+    ingested = collected.finalize(source, config.max_rows, config.seed)
     ingested.notes += [f"{count} values of {name} mean nothing known" for name, count in sorted(unknown.items())]
     return LogRows(ingested, lines, num_outside)
 
@@ -102,7 +102,7 @@ def _line(fields: Fields, config: LogConfig, unknown: Counter[str]) -> dict[str,
 
 
 def _flag(fields: Mapping[str, Any], column: str | None) -> bool | None:
-    """Whether a column says yes: true, a number that is not 0, or any text that is no word for no; null says no."""
+    """Whether a column is true: true, a number other than 0, or any text but a word for no; null is false."""
     if column is None or column not in fields:
         return None
     return str(fields[column] if fields[column] is not None else "").strip().lower() not in _FALSE

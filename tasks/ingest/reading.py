@@ -1,7 +1,7 @@
-"""Raw records out of a source, whatever its container: JSON lines, a JSON array, CSV, Parquet, a saved or hub data set.
+"""Reads raw records from a source: JSON lines, a JSON array, CSV, Parquet, a saved or a hub data set.
 
-A source is never modified, and read piece by piece as often as it is gone through. A line that cannot be read becomes a
-record with a fault, kept with its raw text; a file that cannot be read as a whole is an error.
+A source is never modified. It is streamed anew on each iteration. A line that cannot be read becomes a record with a fault
+and keeps its raw text; a file that cannot be read as a whole is an error.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Record:
 
 
 class Records(Collection[Record]):
-    """The records of a source, read anew each time they are gone through, so that they are never all in memory.
+    """The records of a source, read anew on each iteration, so that they are never all in memory.
 
     Args:
         read: Reads them from the start.
@@ -187,7 +187,7 @@ def _read_json_array(container: Container, encoding: str) -> Iterator[Record]:
             f"{container.path}, line {line}, column {column}",
             error.msg,
             "a JSON array of objects",
-            "Mend the file there, or write one object per line (JSONL), where a bad line costs one row.",
+            "Correct the file there, or write one object per line (JSONL), where a bad line costs one row.",
         ) from error
     except (RecursionError, ValueError) as error:
         raise InputError(
@@ -311,7 +311,7 @@ def _read_csv(container: Container, encoding: str, delimiter: str | None) -> Ite
                     f"{path}, line {start}",
                     "a quote that is never closed",
                     'a closing quote (a quote inside a quoted value is written "")',
-                    "Mend that line.",
+                    "Correct that line.",
                 ) from error
             values, fault = [], "malformed_csv"
         if values is None:
@@ -320,7 +320,9 @@ def _read_csv(container: Container, encoding: str, delimiter: str | None) -> Ite
             header = [name.strip() for name in values]
             check_columns(path, len(header))
             if fault or len(set(header)) < len(header):
-                raise InputError(path, "a header with unreadable or repeated names", "distinct column names", "Mend line 1.")
+                raise InputError(
+                    path, "a header with unreadable or repeated names", "distinct column names", "Correct line 1."
+                )
         elif fault or values:
             raw = "".join(consumed).rstrip("\r\n")
             if not fault and len(values) != len(header):
@@ -400,17 +402,17 @@ def _unpacked_size(values: Any) -> int:
 
 
 def check_columns(path: str, count: int) -> None:
-    """Refuses a table that is wider than any record is.
+    """Checks that a table is no wider than any record is.
 
     Raises:
-        InputError: It is.
+        InputError: It is wider.
     """
     if count > _MAX_COLUMNS:
         raise InputError(
             path,
             f"{count:,} columns",
             f"at most {_MAX_COLUMNS:,}",
-            "Export the columns that are wanted; check the delimiter.",
+            "Export only the columns that you need; check the delimiter.",
         )
 
 

@@ -1,4 +1,4 @@
-"""A snapshot out of raw records: canonical rows with unique ids, and every record that could not become one."""
+"""Builds a snapshot from raw records: canonical rows with unique ids, and every record that has none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.core.errors import InputError
-from tasks.core.quarantine import count_reasons, refusal
+from tasks.core.quarantine import count_reasons, quarantine_row
 from tasks.core.rows import Rows, TableRows
 from tasks.core.storage import sha256_of_json
 from tasks.ingest.config import InputFormat, SourceConfig
@@ -26,27 +26,27 @@ _PLAIN_ID = re.compile(r"[\w.:/#+-]{1,80}", re.ASCII)
 
 @dataclass
 class Ingested:
-    """Rows in the order of the source, refused records as quarantine rows, and what is worth noting."""
+    """Rows in the order of the source, the other records as quarantine rows, and notes for the report."""
 
     input_format: InputFormat
     rows: TableRows
-    refused: Rows = field(default_factory=lambda: Rows("quarantine"))
+    quarantined_rows: Rows = field(default_factory=lambda: Rows("quarantine"))
     notes: list[str] = field(default_factory=list)
 
 
 def make_snapshot(
     source: Source, config: SourceConfig, *, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Ingested:
-    """The canonical rows of a source; each record that cannot become one is refused with a reason code.
+    """The canonical rows of a source; each record that cannot become one is quarantined with a reason code.
 
     Raises:
         InputError: No record has the expected columns, or every record is faulty.
     """
     if all(record.fault is not None for record in source.records):
-        refused = Rows("quarantine")
+        quarantined_rows = Rows("quarantine")
         for record in source.records:
-            refused.append(refuse_record(record, config, record.fault or ""))
-        raise _nothing_left(source, refused)
+            quarantined_rows.append(quarantine_record(record, config, record.fault or ""))
+        raise _nothing_left(source, quarantined_rows)
     readable = (record.fields for record in source.records if record.fault is None)
     collected = Collected(find_format(readable, config, source.name))
     for number, record in enumerate(source.records):
@@ -57,16 +57,18 @@ def make_snapshot(
             if is_disliked(record.fields, config):
                 content = record.raw if record.raw is not None else row
                 name = _name_of(record, config)
-                collected.refused.append(refusal(STAGE, name, "negative_feedback", content, disposition="dropped"))
+                collected.quarantined_rows.append(
+                    quarantine_row(STAGE, name, "negative_feedback", content, disposition="dropped")
+                )
                 continue
             collected.add(row, number)
         except RowFaultError as fault:
-            collected.refused.append(refuse_record(record, config, fault.reason, fault.field))
+            collected.quarantined_rows.append(quarantine_record(record, config, fault.reason, fault.field))
         if (number + 1) % 10_000 == 0:
             on_progress(number + 1, len(source.records))
-    result = collected.settle(source, config.max_rows, config.seed, Window(config.created_after, config.created_before))
+    result = collected.finalize(source, config.max_rows, config.seed, Window(config.created_after, config.created_before))
     if not len(result.rows):
-        raise _nothing_left(source, result.refused)
+        raise _nothing_left(source, result.quarantined_rows)
     if config.prompt_template != "{text}" and result.input_format != "classification":
         result.notes.append(f"prompt_template is for classification and was not applied to {result.input_format} rows")
     on_progress(len(source.records), len(source.records))
@@ -74,11 +76,11 @@ def make_snapshot(
 
 
 class Collected:
-    """Rows on their way into a snapshot: in Arrow but for the last few, each with its id and the record it came from."""
+    """Builder of a snapshot: rows in Arrow (but for the last few), each with its id and the record it came from."""
 
     def __init__(self, input_format: InputFormat) -> None:
         self.input_format = input_format
-        self.refused = Rows("quarantine")
+        self.quarantined_rows = Rows("quarantine")
         self._rows = Rows(kind_of(input_format))
         self._ids: list[str] = []
         self._records = array("q")
@@ -88,7 +90,7 @@ class Collected:
     def add(self, row: dict[str, Any], record: int) -> None:
         """Adds a row and gives it a name: its own id where that is a plain token, else one made of the id or the content.
 
-        The nth row of equal content without an id is told apart by its number.
+        The nth row of equal content without an id carries its number.
         """
         if row["id"] is None:
             digest = sha256_of_json({name: value for name, value in row.items() if name not in ("id", "source")})[:16]
@@ -101,14 +103,18 @@ class Collected:
         self._records.append(record)
         self._rows.append(row)
 
-    def settle(self, source: Source, max_rows: int | None, seed: int, window: Window | None = None) -> Ingested:
+    def drop(self, row_id: str, reason: str, content: Mapping[str, Any] | str = "") -> None:
+        """Drops a row that a policy excludes."""
+        self.quarantined_rows.append(quarantine_row(STAGE, row_id, reason, content, disposition="dropped"))
+
+    def finalize(self, source: Source, max_rows: int | None, seed: int, window: Window | None = None) -> Ingested:
         """The rows under distinct ids, made inside the window, at most ``max_rows`` of them.
 
         Args:
-            source: Where the rows came from, for the raw text of those that are refused.
+            source: Where the rows came from, for the raw text of those that are quarantined.
             max_rows: A larger number of rows is drawn from; None keeps all.
             seed: Seed of the draw.
-            window: Rows made outside are dropped; one whose time cannot be told goes to quarantine. None keeps all.
+            window: Rows made outside are dropped; one without a readable time goes to quarantine. None keeps all.
         """
         rows = TableRows(self._rows.table())
         kept = self._without_repeated_ids(rows, source)
@@ -118,17 +124,19 @@ class Collected:
             drawn = draw_sample([self._ids[place] for place in kept], max_rows, seed)
             for place in kept:
                 if self._ids[place] not in drawn:
-                    self.refused.append(refusal(STAGE, self._ids[place], "not_sampled", "", disposition="dropped"))
+                    self.quarantined_rows.append(
+                        quarantine_row(STAGE, self._ids[place], "not_sampled", "", disposition="dropped")
+                    )
             kept = [place for place in kept if self._ids[place] in drawn]
         notes = []
         if self._num_replaced:
             notes.append(f"{self._num_replaced} ids that are not plain tokens were replaced by their hashes")
-        return Ingested(self.input_format, rows if len(kept) == len(rows) else rows.take(kept), self.refused, notes)
+        return Ingested(self.input_format, rows if len(kept) == len(rows) else rows.take(kept), self.quarantined_rows, notes)
 
     def _without_repeated_ids(self, rows: TableRows, source: Source) -> list[int]:
         """Drops the repetitions of a row under its own id, and quarantines all rows that share an id but differ.
 
-        Which of several contents an id means cannot be known, and the order of a file is no argument.
+        Which of several contents an id means is unknown, and the order of a file does not decide it.
         """
         occurrences = Counter(self._ids)
         shared = [place for place, row_id in enumerate(self._ids) if occurrences[row_id] > 1]
@@ -151,9 +159,9 @@ class Collected:
             content = raw[self._records[place]]
             given = content if content is not None else row
             if reasons[place] == "duplicate_id":
-                self.refused.append(refusal(STAGE, row["id"], "duplicate_id", given, field="id"))
+                self.quarantined_rows.append(quarantine_row(STAGE, row["id"], "duplicate_id", given, field="id"))
             else:
-                self.refused.append(refusal(STAGE, row["id"], "repeated_row", given, disposition="dropped"))
+                self.drop(row["id"], "repeated_row", given)
         return [place for place in range(len(rows)) if place not in reasons]
 
     def _inside(self, rows: TableRows, places: list[int], window: Window) -> list[int]:
@@ -168,9 +176,11 @@ class Collected:
             if inside:
                 kept.append(place)
             else:
-                self.refused.append(refusal(STAGE, self._ids[place], "outside_window", "", disposition="dropped"))
+                self.quarantined_rows.append(
+                    quarantine_row(STAGE, self._ids[place], "outside_window", "", disposition="dropped")
+                )
         for (place, wrong), row in zip(faults.items(), rows.take(faults), strict=True):
-            self.refused.append(refusal(STAGE, self._ids[place], wrong.reason, row, field=wrong.field))
+            self.quarantined_rows.append(quarantine_row(STAGE, self._ids[place], wrong.reason, row, field=wrong.field))
         return kept
 
 
@@ -185,10 +195,10 @@ def _hashed_id(row_id: str) -> str:
     return "id-" + hashlib.blake2b(row_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def refuse_record(record: Record, config: SourceConfig, reason: str, at: str | None = None) -> dict[str, Any]:
+def quarantine_record(record: Record, config: SourceConfig, reason: str, at: str | None = None) -> dict[str, Any]:
     """The quarantine row of a record that cannot become a row."""
     content: Any = record.raw if record.raw is not None else dict(record.fields)
-    return refusal(STAGE, _name_of(record, config), reason, content, field=at)
+    return quarantine_row(STAGE, _name_of(record, config), reason, content, field=at)
 
 
 def _name_of(record: Record, config: SourceConfig) -> str:
@@ -201,13 +211,13 @@ def _name_of(record: Record, config: SourceConfig) -> str:
     return given if _PLAIN_ID.fullmatch(given) else _hashed_id(given)
 
 
-def _nothing_left(source: Source, refused: Rows) -> InputError:
-    counts = count_reasons(refused, "quarantined") | count_reasons(refused, "dropped")
+def _nothing_left(source: Source, quarantined_rows: Rows) -> InputError:
+    counts = count_reasons(quarantined_rows, "quarantined") | count_reasons(quarantined_rows, "dropped")
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
-    places = ", ".join(row["id"] for row in refused[:3])
+    places = ", ".join(row["id"] for row in quarantined_rows[:3])
     return InputError(
         source.name,
-        f"{len(refused)} records and none usable ({reasons or 'none at all'}; first: {places or '-'})",
+        f"{len(quarantined_rows)} records and none usable ({reasons or 'none at all'}; first: {places or '-'})",
         "at least one usable row",
         "Check `format`, `columns`, `created_after`, `created_before` and the export that wrote the file.",
     )

@@ -1,4 +1,4 @@
-"""The window of time that rows are taken from, told by each row's ``created_at``."""
+"""The window of time that rows are taken from, by each row's ``created_at``."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def created_at(row: Row) -> datetime:
 
 
 def count_rows(rows: Iterable[Row], window: Window) -> int:
-    """Rows known to lie inside the window; one whose time cannot be told is not counted."""
-    return sum(_surely_inside(row, window) for row in rows)
+    """Rows known to lie inside the window; one without a readable time is not counted."""
+    return sum(_is_inside(row, window) for row in rows)
 
 
-def _surely_inside(row: Row, window: Window) -> bool:
+def _is_inside(row: Row, window: Window) -> bool:
     try:
         return window.holds(row)
     except RowFaultError:

@@ -36,7 +36,7 @@ def majority_label(annotations: Annotations) -> str | None:
     return min(counts, key=lambda label: (-counts[label], label)) if counts else None
 
 
-def judge_annotations(
+def score_annotations(
     annotations: Sequence[Annotations], probabilities: NDArray[np.float64], classes: Sequence[str]
 ) -> AnnotatorFindings | None:
     """Consensus and qualities; None where fewer than two people labelled anything in common.

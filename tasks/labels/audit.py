@@ -13,14 +13,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tasks.contracts.measurement import Measurement
-from tasks.core.quarantine import refusal
+from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, prompt_messages, reply
-from tasks.labels.annotators import AnnotatorFindings, judge_annotations, majority_label
+from tasks.labels.annotators import AnnotatorFindings, majority_label, score_annotations
 from tasks.labels.classification import LabelFindings, audit_classes
 from tasks.labels.config import LabelAuditConfig
 from tasks.labels.controls import label_controls, reply_controls
 from tasks.labels.policy import Decision, Issue, assign_actions
-from tasks.labels.replies import Thresholds, judge_replies
+from tasks.labels.replies import Thresholds, detect_reply_faults
 from tasks.labels.review import row_hash
 from tasks.labels.structure import Fault, contradicting_replies, pair_faults
 from tasks.labels.vectors import Vectorizer
@@ -30,20 +30,20 @@ STAGE = "labels"
 logger = logging.getLogger(__name__)
 
 OnPhase = Callable[[float, str], None]
-"""Told the share of the work that is done and the name of what comes next."""
+"""Called with the share of the work that is done and the name of the next phase."""
 
 MIN_ROWS = 50
 """Fewer replies teach the audit nothing about what is normal among them."""
-_SETTLED = 0.9
+_CONFIDENT_CONSENSUS = 0.9
 """Consensus quality from which the annotators' verdict over a given label is acted on."""
 
 
 @dataclass(frozen=True)
 class AuditOutcome:
-    """The audited rows: ``kept`` (some with a corrected label), ``refused`` (quarantine rows), and every issue."""
+    """The audited rows: ``kept`` (some with a corrected label), ``quarantined_rows`` (quarantine rows), and every issue."""
 
     kept: list[dict[str, Any]]
-    refused: list[dict[str, Any]]
+    quarantined_rows: list[dict[str, Any]]
     issues: list[Issue]
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...]
@@ -53,7 +53,7 @@ class AuditOutcome:
 
 @dataclass
 class _Findings:
-    """What the parts of the audit add up to."""
+    """The combined findings of the parts of the audit."""
 
     issues: list[Issue] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
@@ -84,18 +84,18 @@ def audit_rows(
         config: Settings.
         vectorizer: Where vectors come from.
         decisions: What people decided before, by row hash (:func:`tasks.labels.review.row_hash`).
-        on_phase: Told of each phase.
+        on_phase: Called at the start of each phase.
     """
-    tell = on_phase or (lambda share, name: None)
+    report_phase = on_phase or (lambda share, name: None)
     ordered = sorted(rows, key=lambda row: str(row["id"]))
     findings = _Findings()
     if kind == "preferences":
         _audit_pairs(ordered, findings)
     else:
-        _audit_labels(ordered, config, vectorizer, findings, tell)
+        _audit_labels(ordered, config, vectorizer, findings, report_phase)
     if config.audit_responses and has_free_replies(ordered):
-        tell(0.5, "judging replies")
-        _audit_replies(ordered, config, vectorizer, findings, tell)
+        report_phase(0.5, "scoring replies")
+        _audit_replies(ordered, config, vectorizer, findings, report_phase)
     decided = {str(row["id"]): decisions[key] for row in ordered if (key := row_hash(row)) in decisions}
     relabel = Relabelling(ordered)
     issues, num_capped = assign_actions(findings.issues, decided, config, len(ordered), relabel.fixable(findings.issues))
@@ -104,11 +104,11 @@ def audit_rows(
             f"{num_capped} rows beyond the cap of {config.max_removed_share:.0%} automatic removals went to review instead."
         )
     if decided:
-        findings.notes.append(f"{len(decided)} rows were judged by people before; their decisions stand.")
-    kept, refused = apply_actions(rows, issues, decided, relabel, findings.consensus, config)
+        findings.notes.append(f"{len(decided)} rows were reviewed by people before; their decisions stand.")
+    kept, quarantined_rows = apply_actions(rows, issues, decided, relabel, findings.consensus, config)
     return AuditOutcome(
         kept=kept,
-        refused=refused,
+        quarantined_rows=quarantined_rows,
         issues=sorted(issues, key=lambda issue: (issue.tier, issue.kind, -issue.score, issue.row_id)),
         measurements=tuple(findings.measurements),
         notes=tuple(findings.notes),
@@ -182,17 +182,17 @@ class Relabelling:
 
 
 def _audit_labels(
-    rows: Sequence[Row], config: LabelAuditConfig, vectorizer: Vectorizer, findings: _Findings, tell: OnPhase
+    rows: Sequence[Row], config: LabelAuditConfig, vectorizer: Vectorizer, findings: _Findings, report_phase: OnPhase
 ) -> None:
     annotations = [[(item["annotator"], item["label"]) for item in row.get("annotations") or ()] for row in rows]
     given = [row.get("label") or majority_label(votes) for row, votes in zip(rows, annotations, strict=True)]
     index = [number for number, label in enumerate(given) if label]
     if not index:
         return
-    tell(0.0, "embedding")
+    report_phase(0.0, "embedding")
     features = vectorizer.features([prompt_text(rows[number]) for number in index])
     labels = [str(given[number]) for number in index]
-    tell(0.3, "judging labels")
+    report_phase(0.3, "scoring labels")
     found = audit_classes(
         features, labels, num_folds=config.num_folds, min_class_size=config.min_class_size, seed=config.seed
     )
@@ -210,10 +210,10 @@ def _audit_labels(
     labelled = [rows[number] for number in index]
     findings.issues += _label_issues(labelled, labels, found)
     audited = np.flatnonzero(found.audited).tolist()
-    consensus = judge_annotations([annotations[index[number]] for number in audited], found.probabilities, found.classes)
+    consensus = score_annotations([annotations[index[number]] for number in audited], found.probabilities, found.classes)
     if consensus is not None:
         _add_consensus([labelled[number] for number in audited], consensus, findings)
-    tell(0.4, "measuring the label audit")
+    report_phase(0.4, "measuring the label audit")
     findings.measurements += label_controls(features, labels, found, config)
 
 
@@ -242,7 +242,7 @@ def _label_notes(found: LabelFindings) -> list[str]:
             else f"its classifier is right for {found.accuracy:.0%}, where always naming one class is for "
             f"{found.majority_share:.0%}"
         )
-        notes.append(f"The label audit is not informative: {why}. No label was judged.")
+        notes.append(f"The label audit is not informative: {why}. No label was assessed.")
     if found.rare_classes:
         notes.append(
             f"{len(found.rare_classes)} classes ({int((~found.audited).sum())} rows) are too small and were not audited: "
@@ -263,10 +263,10 @@ def _add_consensus(rows: Sequence[Row], consensus: AnnotatorFindings, findings: 
         if given is None and quality >= 0.5:
             findings.consensus[row_id] = label
         if row_id not in flagged and ((given is not None and given != label) or quality < 0.5):
-            settled = given is not None and given != label and quality >= _SETTLED
+            is_confident = given is not None and given != label and quality >= _CONFIDENT_CONSENSUS
             score = quality if given is not None and given != label else 1 - quality
             findings.issues.append(
-                Issue(row_id, "annotators_disagree", score, "automatic" if settled else "review", given, label)
+                Issue(row_id, "annotators_disagree", score, "automatic" if is_confident else "review", given, label)
             )
     findings.methods.append("CROWDLAB consensus of several annotators")
     findings.measurements.append(Measurement(name="annotators.agreement", value=consensus.agreement))
@@ -284,10 +284,10 @@ def _add_consensus(rows: Sequence[Row], consensus: AnnotatorFindings, findings: 
 
 
 def _audit_replies(
-    rows: Sequence[Row], config: LabelAuditConfig, vectorizer: Vectorizer, findings: _Findings, tell: OnPhase
+    rows: Sequence[Row], config: LabelAuditConfig, vectorizer: Vectorizer, findings: _Findings, report_phase: OnPhase
 ) -> None:
     prompts, replies = [prompt_text(row) for row in rows], [reply(row) for row in rows]
-    found = judge_replies(prompts, replies, vectorizer.unit_vectors, num_folds=config.num_folds, seed=config.seed)
+    found = detect_reply_faults(prompts, replies, vectorizer.unit_vectors, num_folds=config.num_folds, seed=config.seed)
     thresholds = Thresholds()
     suspicion, faults = found.suspicion, found.faults
     issues = [
@@ -305,14 +305,14 @@ def _audit_replies(
     findings.issues += issues
     findings.issues += [issue for issue in _structural_issues(rows, contradicting) if issue.row_id not in flagged]
     findings.methods.append(
-        f"detectors taught by planted faults, over {vectorizer.name}, the form and the language of replies"
+        f"detectors trained on planted faults, over {vectorizer.name}, the form and the language of replies"
     )
     if config.control_share > 0:
-        tell(0.8, "measuring the reply audit")
+        report_phase(0.8, "measuring the reply audit")
         findings.measurements += reply_controls(prompts, replies, vectorizer.unit_vectors, found, thresholds, config)
         findings.notes.append(
-            "Reply faults are planted as the detectors learn them, with other phrases: the figures are no promise about "
-            "faults of another make."
+            "Reply faults are planted in the way that the detectors are trained on, with other phrases: the figures do not "
+            "cover faults of another kind."
         )
 
 
@@ -325,7 +325,7 @@ def _audit_pairs(rows: Sequence[Row], findings: _Findings) -> None:
     findings.issues += _structural_issues(rows, faults)
     findings.methods.append("structural checks of preference pairs")
     findings.notes.append(
-        "Flipped preference pairs cannot be told from good ones at this cost (AUROC .55 to .66 at best): have a person read "
+        "Flipped preference pairs cannot be detected at this cost (AUROC .55 to .66 at best): have a person read "
         "a sample of the pairs."
     )
 
@@ -352,26 +352,26 @@ def apply_actions(
     by_row: dict[str, list[Issue]] = {}
     for issue in issues:
         by_row.setdefault(issue.row_id, []).append(issue)
-    kept, refused = [], []
+    kept, quarantined_rows = [], []
     for row in rows:
         row_id = str(row["id"])
         found = {issue.action: issue for issue in sorted(by_row.get(row_id, []), key=lambda issue: issue.score)}
         decision = decided.get(row_id)
         if decision is not None and decision.action == "drop":
-            refused.append(refusal(STAGE, row_id, "reviewed", row, disposition="dropped"))
+            quarantined_rows.append(quarantine_row(STAGE, row_id, "reviewed", row, disposition="dropped"))
         elif decision is not None:
             if decision.action != "fix" or not decision.label:
                 kept.append(dict(row))
             elif changed := relabel.apply(row_id, decision.label):
                 kept.append(changed)
-            else:  # the reply says the old label in its own words: kept, it would teach what a person called wrong
-                refused.append(refusal(STAGE, row_id, "fix_needs_new_reply", row))
+            else:  # the reply names the old label in its own words: it would teach what a person called wrong
+                quarantined_rows.append(quarantine_row(STAGE, row_id, "fix_needs_new_reply", row))
         elif "drop" in found:
-            refused.append(refusal(STAGE, row_id, found["drop"].kind, row))
+            quarantined_rows.append(quarantine_row(STAGE, row_id, found["drop"].kind, row))
         elif "review" in found and config.unanswered == "hold":
-            refused.append(refusal(STAGE, row_id, "awaiting_review", row))
+            quarantined_rows.append(quarantine_row(STAGE, row_id, "awaiting_review", row))
         elif "fix" in found and found["fix"].suggested:
             kept.append(relabel.apply(row_id, found["fix"].suggested) or dict(row))
         else:
             kept.append({**row, "label": consensus[row_id]} if row_id in consensus else dict(row))
-    return kept, refused
+    return kept, quarantined_rows

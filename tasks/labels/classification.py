@@ -1,4 +1,4 @@
-"""Class labels that look wrong: out-of-sample probabilities by cross-validation, judged by cleanlab.
+"""Class labels that look wrong: out-of-sample probabilities by cross-validation, evaluated by cleanlab.
 
 Two models vote in equal parts, logistic regression over the vectors and the 25 nearest neighbours. What
 ``low_normalized_margin`` flags is then taken out of their training rows and both are fitted again: with confusable classes
@@ -187,10 +187,10 @@ def _cross_validate(
     fit = partial(_fit, features, codes)
     trains = [train[trusted[train]] for train, _ in folds]
     # One fold a core, each on one thread: no fold is large enough to feed two threads, and threads that wait for each other
-    # at every step crawl as soon as something else wants the cores (175 s for 1,700 rows were seen instead of 10).
+    # at every step crawl as soon as something else needs the cores (175 s for 1,700 rows were seen instead of 10).
     num_threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
     with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(min(num_threads, len(folds))) as pool:
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told by the result instead
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the result reports it
         models = list(pool.map(fit, trains, starts or [None] * len(folds)))
     for model, (_, test) in zip(models, folds, strict=True):
         probabilities[np.ix_(test, model.classes_)] = model.predict_proba(features[test])

@@ -68,7 +68,7 @@ class LabelAuditConfig(FrozenModel):
         0.0,
         ge=0.0,
         le=24 * 90,
-        description="How long a run waits for the review queue to be answered, counted from when it was first asked.",
+        description="How long a run waits for the review queue to be answered, counted from its first publication.",
     )
     unanswered: Literal["keep", "hold", "stop"] = Field(
         "keep",

@@ -19,7 +19,7 @@ from tasks.contracts.measurement import Measurement
 from tasks.labels.classification import LabelFindings, Mask, audit_classes
 from tasks.labels.config import LabelAuditConfig
 from tasks.labels.corruption import REPLY_FAULTS, corrupt_reply
-from tasks.labels.replies import ReplyFindings, Thresholds, judge_replies
+from tasks.labels.replies import ReplyFindings, Thresholds, detect_reply_faults
 from tasks.labels.vectors import Vectors
 from tasks.stats.intervals import wilson_interval
 
@@ -85,7 +85,7 @@ def reply_controls(
             broken = corrupt_reply(REPLY_FAULTS[kind], place, originals, rng, is_control=True)
             if broken is not None:
                 copy[place], kinds[place] = broken, kind
-        again = judge_replies(
+        again = detect_reply_faults(
             [prompts[index] for index in pool.tolist()], copy, embed, num_folds=config.num_folds, seed=config.seed
         )
         flagged = again.suspicion >= thresholds.review

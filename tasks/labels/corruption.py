@@ -1,7 +1,7 @@
-"""Replies broken on purpose, in the ways real ones break: what the audit learns from, and what measures it.
+"""Synthetic reply faults: the audit's training data and its planted controls.
 
-The foreign sentences and the refusals are frozen lists of our own, other ones for learning than for measuring, so that no
-phrase is found because it was learnt; everything else is made from the user's own replies, for both in the same way.
+Foreign sentences and refusals come from frozen lists, separate ones for training and for measurement, so that no phrase is
+found because it was trained on. Everything else is made from the user's own replies, in the same way for both.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CONTROL_REFUSALS = (
     "There is nothing I can say about this topic.",
     "My guidelines do not allow me to continue with that.",
 )
-"""Never learnt from."""
+"""Never trained on."""
 
 CONTROL_SENTENCES: tuple[tuple[str, ...], ...] = (
     ("Wir haben Ihre Bestellung erhalten und schicken sie morgen ab.", "Drücken Sie die Taste, bis die Lampe blinkt."),
@@ -51,7 +51,7 @@ CONTROL_SENTENCES: tuple[tuple[str, ...], ...] = (
     ),  # Swedish
     ("Siparişinizi aldık ve yarın göndereceğiz.", "Işık yanıp sönene kadar düğmeye basın."),  # Turkish
 )
-"""Never learnt from, and partly in languages that are not."""
+"""Never trained on, and partly in languages that are not."""
 
 FOREIGN_SENTENCES: tuple[tuple[str, ...], ...] = (
     (  # German
@@ -117,7 +117,7 @@ def corrupt_reply(
         index: Which reply.
         replies: All replies; a swapped one is taken from them.
         rng: Source of the choices.
-        is_control: Takes the phrases that are never learnt from.
+        is_control: Takes the phrases that are never trained on.
     """
     words = replies[index].split()
     if fault == "mismatched_response":

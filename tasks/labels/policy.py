@@ -1,14 +1,24 @@
-"""From issues to actions: what a person decided first, then the policy of each kind, then the cap on removal."""
+"""From issues to actions: first a person's decision, then the policy of each kind, then the cap on removal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
+
+import pyarrow as pa
 
 from tasks.labels.config import Action, IssueKind, LabelAuditConfig
 
 Tier = Literal["automatic", "review", "decided"]
+ISSUES_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("kind", pa.string()),
+        ("score", pa.float64()),
+        *((name, pa.string()) for name in ("given", "suggested", "action", "tier")),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,11 @@ class Issue:
     given: str | None = None
     suggested: str | None = None
     action: Action = "review"
+
+
+def issues_table(issues: Sequence[Issue]) -> pa.Table:
+    """The issues as a table with the columns of :data:`ISSUES_SCHEMA`."""
+    return pa.Table.from_pylist([{**asdict(issue), "id": issue.row_id} for issue in issues], schema=ISSUES_SCHEMA)
 
 
 @dataclass(frozen=True)

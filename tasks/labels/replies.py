@@ -1,10 +1,10 @@
-"""Replies that do not do their job, found by detectors that learn from replies broken on purpose.
+"""Faulty replies, found by detectors trained on synthetic faults.
 
-No reply is labelled good or bad, so the audit makes its own bad ones: copies of the user's replies are swapped, cut,
-shuffled, put into another language or replaced by a refusal (:mod:`tasks.labels.corruption`). One logistic regression per
-fault learns, from the views that this fault touches (:mod:`tasks.labels.views`), to tell the broken copies from the rows
-as they are, and judges the rows of a fold that it did not see. Rows that are found bad are then taken out of what counts
-as good, and everything is learnt once more. What is normal is thus always the user's own data.
+No reply is labelled good or bad, so the audit makes its own negatives: copies of the user's replies are swapped, cut,
+shuffled, replaced by another language or by a refusal (:mod:`tasks.labels.corruption`). For each fault one logistic
+regression learns, from the features that the fault changes (:mod:`tasks.labels.reply_features`), to separate the broken
+copies from the rows as they are. It scores the rows of a held-out fold. A second round leaves the rows found faulty out of
+the training set. What is normal is thus always the user's own data.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sklearn.preprocessing import StandardScaler
 
 from tasks.labels.config import ReplyFault
 from tasks.labels.corruption import REFUSALS, REPLY_FAULTS, corrupt_reply
-from tasks.labels.views import VIEWS, Candidates, Floats, FoldModel, Mask, Vectors
+from tasks.labels.reply_features import FEATURES, Floats, FoldModel, Mask, ReplyCorpus, Vectors
 
-DETECTOR_VIEWS: Mapping[ReplyFault, tuple[str, ...]] = {
+DETECTOR_FEATURES: Mapping[ReplyFault, tuple[str, ...]] = {
     "mismatched_response": (
         "cosine", "expected", "neighbours", "backward", "better_prompt", "shared_words", "length",
     ),
@@ -39,7 +39,7 @@ DETECTOR_VIEWS: Mapping[ReplyFault, tuple[str, ...]] = {
     ),
     "refusal_response": ("cosine", "expected", "neighbours", "refusal", "refusal_likeness", "shared_words", "length"),
 }  # fmt: skip
-"""What each detector looks at: only what its fault changes, so that it learns the fault and not our way of making it."""
+"""The features of each detector: only those that its fault changes, so that it learns the fault and not how we make it."""
 
 PRIOR = 0.01
 """Share of rows assumed to have each fault, before anything is looked at."""
@@ -77,7 +77,7 @@ class ReplyFindings:
         return [REPLY_FAULTS[index] for index in self.probabilities.argmax(axis=1).tolist()]
 
 
-def judge_replies(
+def detect_reply_faults(
     prompts: Sequence[str],
     replies: Sequence[str],
     embed: Callable[[Sequence[str]], Vectors],
@@ -91,7 +91,7 @@ def judge_replies(
         prompts: The instructions.
         replies: Their replies.
         embed: Unit vectors of texts.
-        num_folds: Each fold is judged by what was learnt on the others.
+        num_folds: Each fold is scored by detectors trained on the others.
         seed: Seed of the folds and of the broken copies.
     """
     rng = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def judge_replies(
     texts = [*replies, *(broken for _, _, broken in copies)]
     rows = np.asarray([*range(num_rows), *(row for row, _, _ in copies)], dtype=np.int64)
     faults = np.asarray([-1] * num_rows + [REPLY_FAULTS.index(fault) for _, fault, _ in copies])
-    candidates = Candidates(prompts, texts, rows)
+    corpus = ReplyCorpus(prompts, texts, rows)
     vectors = embed([*prompts, *texts, *REFUSALS])
     prompt_vectors, reply_vectors, refusal_vectors = np.split(vectors, [num_rows, num_rows + len(texts)])
     likeness = _refusal_likeness(texts, reply_vectors, refusal_vectors)
@@ -113,18 +113,18 @@ def judge_replies(
     folds = rng.permutation(num_rows) % num_folds
     good = np.ones(num_rows, dtype=bool)
     for _ in range(_NUM_ROUNDS):
-        views = np.zeros((len(texts), len(VIEWS)))
+        features = np.zeros((len(texts), len(FEATURES)))
         for fold in range(num_folds):
             chosen = folds[rows] == fold
-            model = FoldModel(candidates, (folds != fold) & good, prompt_vectors, reply_vectors, likeness)
-            views[chosen] = model.views(chosen)
-        findings = ReplyFindings(_probabilities(views, rows, faults, folds, good))
+            model = FoldModel(corpus, (folds != fold) & good, prompt_vectors, reply_vectors, likeness)
+            features[chosen] = model.features(chosen)
+        findings = ReplyFindings(_probabilities(features, rows, faults, folds, good))
         good = findings.suspicion < 0.5
     return findings
 
 
 def _refusal_likeness(texts: Sequence[str], vectors: Vectors, refusals: Vectors) -> Floats:
-    """Largest cosine to a known refusal other than the text itself, so that copies are not told by being on the list."""
+    """Largest cosine to a known refusal other than the text itself, so that being on the list gives no copy away."""
     likeness = vectors @ refusals.T
     place = {text: index for index, text in enumerate(REFUSALS)}
     for index, text in enumerate(texts):
@@ -134,21 +134,21 @@ def _refusal_likeness(texts: Sequence[str], vectors: Vectors, refusals: Vectors)
 
 
 def _probabilities(
-    views: Floats, rows: NDArray[np.int64], faults: NDArray[np.int64], folds: NDArray[np.int64], good: Mask
+    features: Floats, rows: NDArray[np.int64], faults: NDArray[np.int64], folds: NDArray[np.int64], good: Mask
 ) -> Floats:
     """Fault probabilities of the rows, each fold by detectors trained on the good rows of the others."""
     num_rows = len(folds)
     odds = np.zeros((num_rows, len(REPLY_FAULTS)))
     for number, fault in enumerate(REPLY_FAULTS):
-        columns = [VIEWS.index(name) for name in DETECTOR_VIEWS[fault]]
+        columns = [FEATURES.index(name) for name in DETECTOR_FEATURES[fault]]
         for fold in range(int(folds.max()) + 1):
             train = np.flatnonzero(((faults == -1) | (faults == number)) & (folds[rows] != fold) & good[rows])
             broken = (faults[train] == number).astype(np.int64)
             test = np.flatnonzero(folds == fold)
             if broken.min() == broken.max():
                 continue
-            scaler = StandardScaler().fit(views[train][:, columns])
-            detector = LogisticRegression(C=1.0, max_iter=1000).fit(scaler.transform(views[train][:, columns]), broken)
-            log_odds = detector.decision_function(scaler.transform(views[test][:, columns]))
+            scaler = StandardScaler().fit(features[train][:, columns])
+            detector = LogisticRegression(C=1.0, max_iter=1000).fit(scaler.transform(features[train][:, columns]), broken)
+            log_odds = detector.decision_function(scaler.transform(features[test][:, columns]))
             odds[test, number] = np.exp(np.clip(log_odds, -50, 50)) * (1 - broken).sum() / broken.sum() * PRIOR
     return np.asarray(odds / (1 - PRIOR * len(REPLY_FAULTS) + odds.sum(axis=1, keepdims=True)))

@@ -1,9 +1,9 @@
-"""The review queue: a file that a person can work in, and the decisions that come back and are kept.
+"""The review queue: a file for a person to work in, and the decisions that come back and are kept.
 
-A row is known by the hash of its content, not by its id, so that a decision made this quarter holds next quarter, when the
-same row comes with another id: nobody is asked twice. Decisions accumulate in the store under ``reviews/<name>``; reading
-the same answers again changes nothing, and answers may come in parts. A person may keep a row, drop it or correct its
-label; texts are not edited here, since what is typed now would pass by the scrubbing that the row went through.
+A row is identified by the hash of its content, not by its id. A decision of this quarter therefore holds next quarter, when
+the same row has another id, and no person reviews it twice. Decisions accumulate in the store under ``reviews/<name>``;
+reading the same answers again changes nothing, and answers may come in parts. A person may keep a row, drop it or correct
+its label. Texts are not edited here: an edit would bypass the scrubbing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KINDS = ("messages", "preferences")
 
 
 def row_hash(row: Row) -> str:
-    """The hash of what a person judges: the row's texts with their roles, and its label."""
+    """The hash of what a person reviews: the row's texts with their roles, and its label."""
     roles = [[message["role"] for message in row.get(name) or ()] for name in ("messages", "prompt", "chosen", "rejected")]
     return sha256_of_json([roles, list(iter_texts(row)), row.get("label")])
 
@@ -46,7 +46,7 @@ def export_jsonl(rows: Sequence[Row], issues: Sequence[Issue]) -> bytes:
     """The queue as JSON lines, one row a line, surest issues first; empty when nothing awaits a person.
 
     The person fills ``decision`` with ``keep``, ``drop`` or ``fix``, and for ``fix`` the right ``label``; lines left empty
-    are asked again.
+    are exported again.
     """
     by_id = {str(row["id"]): row for row in rows}
     waiting: dict[str, list[Issue]] = {}
@@ -204,7 +204,7 @@ def keep_decisions(store: Store, name: str, decisions: Mapping[str, Decision]) -
 
 
 def publish_queue(store: Store, name: str, kind: str, queue: FileRef | None) -> ReviewQueue | None:
-    """Makes ``queue`` the open questions of ``reviews/<name>/<kind>``; the time of the first asking stays.
+    """Makes ``queue`` the open questions of ``reviews/<name>/<kind>``; the time of the first publication stays.
 
     Args:
         store: The store.
@@ -220,17 +220,17 @@ def publish_queue(store: Store, name: str, kind: str, queue: FileRef | None) -> 
             store.update_record(
                 pointer,
                 ReviewQueue,
-                lambda known: ReviewQueue(queue=empty, num_rows=0, asked_at=known.asked_at if known else now),
+                lambda known: ReviewQueue(queue=empty, num_rows=0, requested_at=known.requested_at if known else now),
             )
         return None
-    asked = ReviewQueue(queue=queue, num_rows=len(store.read_bytes(queue).splitlines()), asked_at=datetime.now(UTC))
+    published = ReviewQueue(queue=queue, num_rows=len(store.read_bytes(queue).splitlines()), requested_at=datetime.now(UTC))
     return store.update_record(
-        pointer, ReviewQueue, lambda known: known if known is not None and known.queue.sha256 == queue.sha256 else asked
+        pointer, ReviewQueue, lambda known: known if known is not None and known.queue.sha256 == queue.sha256 else published
     )
 
 
 def unanswered_lines(store: Store, name: str, queue: ReviewQueue) -> bytes:
-    """The lines of a queue whose rows nobody has decided on yet."""
+    """The lines of a queue whose rows have no decision yet."""
     decided = read_decisions(store, name)
     lines = store.read_bytes(queue.queue).splitlines(keepends=True)
     return b"".join(line for line in lines if json.loads(line)["row_sha256"] not in decided)

@@ -77,7 +77,7 @@ def contradicting_replies(
 
     Instructions nearly equal when their words are the same, or all but one in ten and their meaning is (cosine). Replies
     contradict when one negates what the other says, or their numbers differ, or, for equal instructions with an otherwise
-    settled answer (two rows or more agree), when one reply goes elsewhere. Open-ended instructions ("write a story") have
+    agreed answer (two rows or more agree), when one reply goes elsewhere. Open-ended instructions ("write a story") have
     many right answers, so two replies that merely differ are no contradiction.
     """
     words = [frozenset(normal_form(prompt).split()) for prompt in prompts]

@@ -64,7 +64,7 @@ class TfidfVectorizer:
 
 
 def choose_vectorizer(config: LabelAuditConfig, on_progress: OnProgress | None = None) -> Vectorizer:
-    """What the configuration asks for; ``auto`` is the MiniLM wheel when it is installed, else TF-IDF."""
+    """The configured vectorizer; ``auto`` is the MiniLM wheel when it is installed, else TF-IDF."""
     source = config.embedding_model
     if source == "auto":
         source = "minilm" if has_wheel() else "tfidf"

@@ -1,6 +1,6 @@
 """The metrics: one line each, with the direction that is better. The benchmark measures them, the gate compares them.
 
-Named here, above all stages, so that a configuration which names an unknown metric is refused before anything is spent.
+Named here, above all stages, so that a configuration which names an unknown metric is rejected before anything is spent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a rule alone can tell of one reply: the benchmark's metrics of that kind, and the rewards of training by them."""
+"""Rule-based checks of one reply: metrics of the benchmark, and rewards for training."""
 
 from __future__ import annotations
 

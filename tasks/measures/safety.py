@@ -1,7 +1,7 @@
 """The red team's rates: one line each. The red team measures them, the gate may guard them, the dossier shows them.
 
 Every rate is a share of probes that went wrong, so lower is always better. Named here, above all stages, so that a
-configuration which guards an unknown rate is refused before anything is spent.
+configuration which guards an unknown rate is rejected before anything is spent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether two samples of requests come from the same distribution: tests with a p value, and effect sizes. Pure numpy.
 
-Population stability index (PSI) and its customary limits of .1 and .2 are shown and never judged: on embeddings of a
-thousand requests they do not fire when a fifth of the topics is new.
+The population stability index (PSI) is shown without its customary limits of .1 and .2: on embeddings of a thousand
+requests they do not fire when a fifth of the topics is new.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Tested:
-    """A statistic and how likely one as large is if nothing differs."""
+class TestResult:
+    """A statistic, and the probability of one as large if nothing differs."""
 
     value: float
     p_value: float
 
 
-def mmd_test(reference: Vectors, found: Vectors, *, num_permutations: int, seed: int) -> Tested:
+def mmd_test(reference: Vectors, found: Vectors, *, num_permutations: int, seed: int) -> TestResult:
     """Squared maximum mean discrepancy with its permutation test (Gretton et al. 2012, "A Kernel Two-Sample Test").
 
     A Gaussian kernel whose width is the median distance. The kernel matrix is computed once; a permutation is a vector of
@@ -59,10 +59,10 @@ def mmd_test(reference: Vectors, found: Vectors, *, num_permutations: int, seed:
         shape = (min(_BLOCK, num_permutations - start), len(pooled))
         signs = generator.permuted(np.broadcast_to(first, shape), axis=1)
         num_larger += int((((signs @ kernel) * signs).sum(1) >= observed - _ROUNDING).sum())
-    return Tested(observed, (1 + num_larger) / (1 + num_permutations))
+    return TestResult(observed, (1 + num_larger) / (1 + num_permutations))
 
 
-def novelty_test(reference: Vectors, found: Vectors, *, seed: int) -> Tested:
+def novelty_test(reference: Vectors, found: Vectors, *, seed: int) -> TestResult:
     """The share of requests that lie farther from every training row than nine in ten of both do, and its exact test.
 
     Half of the training rows are anchors. If nothing differs, the other half and the requests are alike in their distance
@@ -77,13 +77,13 @@ def novelty_test(reference: Vectors, found: Vectors, *, seed: int) -> Tested:
     far = shuffled[np.argsort(-distances[shuffled], kind="stable")[:num_far]]
     num_found = int((far >= len(others)).sum())
     p_value = float(hypergeom.sf(num_found - 1, len(distances), len(found), num_far))
-    return Tested(num_found / len(found), p_value)
+    return TestResult(num_found / len(found), p_value)
 
 
-def length_test(reference: Sequence[str], found: Sequence[str]) -> Tested:
+def length_test(reference: Sequence[str], found: Sequence[str]) -> TestResult:
     """The Kolmogorov-Smirnov test of the texts' lengths in characters."""
     result = ks_2samp([len(text) for text in reference], [len(text) for text in found])
-    return Tested(float(result.statistic), float(result.pvalue))
+    return TestResult(float(result.statistic), float(result.pvalue))
 
 
 def psi_of_vectors(reference: Vectors, found: Vectors) -> float:

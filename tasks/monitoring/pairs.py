@@ -1,7 +1,7 @@
-"""Preference-pair candidates out of feedback: what was liked against what was not, for a person to confirm.
+"""Preference-pair candidates from feedback: a liked reply against a disliked one, for a person to confirm.
 
 A pair comes from near-identical requests with one liked and one disliked reply, else from a disliked reply and the one
-that a person wrote instead. Nothing of it is learned before somebody looked: a thumbs-down may be about the delay.
+that a person wrote instead. Nothing is trained on before a person confirms it: a thumbs-down may be about the delay.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from tasks.core.rows import Row, prompt_messages, reply
 from tasks.core.storage import sha256_of_json
-from tasks.text.similarity import near_clusters, prompt_text
+from tasks.text.near_duplicates import near_clusters
+from tasks.text.normalization import prompt_text
 
 
 def pair_candidates(rows: Sequence[Row], threshold: float) -> list[dict[str, object]]:
@@ -20,7 +21,7 @@ def pair_candidates(rows: Sequence[Row], threshold: float) -> list[dict[str, obj
 
     Args:
         rows: Scrubbed rows of a log (see :mod:`tasks.ingest.log` for the group ``feedback`` and the ``context``).
-        threshold: Nearness of two requests that count as one.
+        threshold: Similarity from which two requests count as one.
     """
     requests = [prompt_text(row) for row in rows]
     liked: dict[int, list[int]] = defaultdict(list)

@@ -1,8 +1,8 @@
-"""Mark and sweep over a store: what can be reached from what is in use stays, the rest goes once it is old.
+"""Mark and sweep over a store: data that is reachable from the roots stays, the rest is removable once it is old.
 
 Roots are the digests named by every pointer, by the model versions that are kept, and by the dossiers of their runs and of
-recent runs. From a data set one gets to its parents, back to the snapshot. Dossiers, pointers and named pages are the record
-and are never removed themselves.
+recent runs. A data set leads to its parents, back to the snapshot. Dossiers, pointers and named pages are the record and are
+never removed.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ _LONGEST_WRITE = timedelta(days=1)
 
 
 def reachable(store: Store, named: Iterable[str]) -> set[str]:
-    """The digests that the named ones lead to, with them: parents of data sets, to the end of each chain."""
-    found: set[str] = set()
+    """The named digests and all that they lead to: parents of data sets, to the end of each chain."""
+    reached: set[str] = set()
     waiting = list(named)
     while waiting:
         digest = waiting.pop()
-        if digest in found:
+        if digest in reached:
             continue
-        found.add(digest)
+        reached.add(digest)
         dataset = store.find_dataset(digest)
         if dataset is not None:
             waiting.extend(dataset.parents)
-    return found
+    return reached
 
 
 def roots(store: Store, versions: Iterable[str], runs: Iterable[str], config: PruningConfig, now: datetime) -> set[str]:
     """The digests that must stay: of pointers, of kept versions, of the dossiers of their runs and of recent runs.
 
     Args:
-        store: What is pruned.
+        store: The store to prune.
         versions: Digests that kept model versions name.
-        runs: Names of the runs that made them.
+        runs: Names of the runs that registered them.
         config: What is recent.
         now: With a zone.
     """
@@ -57,15 +57,15 @@ def roots(store: Store, versions: Iterable[str], runs: Iterable[str], config: Pr
 
 
 def _named_in(store: Store, name: str) -> set[str]:
-    """The digests that stand in a record of the store."""
+    """The digests in a record of the store."""
     return digests_in((store.read_named(name) or b"").decode("utf-8", "replace"))
 
 
 def sweep(store: Store, kept: set[str], config: PruningConfig, now: datetime) -> list[PruneCandidate]:
-    """What may go, largest first: old stored data that is not kept, and :func:`leftovers`.
+    """The removable items, largest first: old stored data that is not kept, and :func:`leftovers`.
 
-    Only what has, in full, a name that the store gives is looked at. Whatever else lies there (a file manager's or a network
-    filesystem's own, an editor's copy) is not this program's to remove.
+    Only complete names of the store's own form count. Other files (of a file manager, a network filesystem or an editor) are
+    never removed.
     """
     found = [
         PruneCandidate(kind=kind, name=thing, size_bytes=size, age_days=_days(now - modified))
@@ -77,7 +77,7 @@ def sweep(store: Store, kept: set[str], config: PruningConfig, now: datetime) ->
 
 
 def leftovers(store: Store, config: PruningConfig, now: datetime) -> list[PruneCandidate]:
-    """What no version can need, largest first: work folders that nobody touched for long, and writes that a kill cut off."""
+    """Items that no version can need, largest first: work folders untouched for long, and interrupted writes."""
     found = [
         PruneCandidate(kind="work folder", name=thing, size_bytes=size, age_days=_days(now - modified))
         for thing, (size, modified) in _things(store, "work").items()
@@ -92,7 +92,7 @@ def leftovers(store: Store, config: PruningConfig, now: datetime) -> list[PruneC
 
 
 def _things(store: Store, folder: str) -> dict[str, tuple[int, datetime]]:
-    """Size and newest change of each thing in a folder: a file with its manifest, or a folder with all that lies in it."""
+    """Size and newest change of each item in a folder: a file with its manifest, or a folder with its contents."""
     things: dict[str, tuple[int, datetime]] = {}
     for name, size, modified in store.walk(folder):
         thing = thing_of(name)
@@ -102,8 +102,8 @@ def _things(store: Store, folder: str) -> dict[str, tuple[int, datetime]]:
     return things
 
 
-def _largest_first(one: PruneCandidate) -> tuple[int, str]:
-    return -one.size_bytes, one.name
+def _largest_first(item: PruneCandidate) -> tuple[int, str]:
+    return -item.size_bytes, item.name
 
 
 def _days(age: timedelta) -> float:

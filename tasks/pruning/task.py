@@ -1,12 +1,10 @@
-"""Pruning as Prefect tasks. Both look at the world, so neither is kept across runs."""
+"""Pruning as Prefect tasks. Both read the state of the store and of Prefect, so neither is cached across runs."""
 
 from __future__ import annotations
 
 import datetime as dt
-import logging
 
 from prefect import runtime
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -15,79 +13,66 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
-from prefect.context import TaskRunContext
 
 from tasks.contracts.pruning import OldVersions, PruneReport
-from tasks.core.addresses import without_secrets
 from tasks.core.errors import PerennialError
 from tasks.core.paging import every
-from tasks.core.progress import report_progress
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import open_store
 from tasks.pruning.config import PruningConfig
-
-logger = logging.getLogger(__name__)
+from tasks.pruning.listing import list_items, read_items, totals_of, totals_table
 
 _LONGEST_RUN_DAYS = 30
-"""An open run that began earlier is a dead one that nothing marked."""
+"""An open run that began earlier is dead: its process ended and nothing marked it."""
+_TITLE = "What no version in use and no recent run needs"
 
 
-@stage_task("find_prunable", cached=False)
+@stage(cached=False, unit="items", page=totals_table, title=_TITLE, key="prune")
 def find_prunable(store_uri: str, versions: OldVersions | None, config: PruningConfig, note: str = "") -> PruneReport:
-    """What may go from the store, beside the model versions found before; nothing is removed.
+    """What can be removed from the store, beside the model versions found before; nothing is removed.
 
     Args:
         store_uri: The store.
-        versions: The versions that may go, and what the others need; None where nobody can say, which leaves out all that
-            a version might need.
+        versions: The removable versions, and what the others need; None where that is not known, which leaves out
+            everything that a version might need.
         config: What is kept.
-        note: Why nobody can say.
+        note: Why it is not known.
     """
-    from tasks.pruning.listing import list_items, totals_of
     from tasks.pruning.sweep import leftovers, reachable, roots, sweep
 
     store, now = open_store(store_uri), dt.datetime.now(dt.UTC)
-    with report_progress("find_prunable", unit="things") as progress:
-        if versions is None:
-            items = tuple(leftovers(store, config, now))
-        else:
-            kept = reachable(store, roots(store, versions.needed, versions.runs, config, now))
-            items = (*versions.removable, *sweep(store, kept, config, now))
-        listing = store.write_bytes(list_items(items), ".json")
-        report = PruneReport(totals=totals_of(items), listing=listing, note=note)
-        progress.finish(f"{report.num_items} may go, {report.size_bytes / 1e9:.2f} GB")
-    _publish(report)
+    if versions is None:
+        items = tuple(leftovers(store, config, now))
+    else:
+        kept = reachable(store, roots(store, versions.needed, versions.runs, config, now))
+        items = (*versions.removable, *sweep(store, kept, config, now))
+    report = PruneReport(totals=totals_of(items), listing=store.write_bytes(list_items(items), ".json"), note=note)
+    stage_progress().summarize(f"{report.num_items} removable, {report.size_bytes / 1e9:.2f} GB")
     return report
 
 
-@stage_task("remove_prunable", cached=False)
-def remove_prunable(store_uri: str, found: PruneReport) -> PruneReport:
-    """Removes from the store what was found; a removal that broke off is gone on with by the next one.
+@stage(cached=False, unit="items", page=totals_table, title=_TITLE, key="prune")
+def remove_prunable(store_uri: str, report: PruneReport) -> PruneReport:
+    """Removes from the store what a report lists; the next run completes a removal that was interrupted.
 
     Raises:
         PerennialError: A run is open: it may be about to use what looks unused.
     """
-    from tasks.pruning.listing import read_items
-
-    _refuse_while_runs_are_open()
-    store = open_store(store_uri)
-    items = [one for one in read_items(store, found) if one.kind != "model version"]
-    with report_progress("remove_prunable", len(items), "things") as progress:
-        for number, one in enumerate(items):
-            store.remove(one.name)
-            progress(number + 1)
-        progress.finish(f"{len(items)} removed")
-    logger.info("pruning: removed %d things of %s", len(items), without_secrets(store.uri))
-    report = found.model_copy(update={"removed": True})
-    _publish(report)
-    return report
+    _check_no_run_is_open()
+    store, progress = open_store(store_uri), stage_progress()
+    items = [item for item in read_items(store, report) if item.kind != "model version"]
+    for number, item in enumerate(items, start=1):
+        store.remove(item.name)
+        progress(number, len(items))
+    progress.summarize(f"{len(items)} removed")
+    return report.model_copy(update={"removed": True})
 
 
-def _refuse_while_runs_are_open() -> None:
+def _check_no_run_is_open() -> None:
     since = dt.datetime.now(dt.UTC) - dt.timedelta(days=_LONGEST_RUN_DAYS)
-    working = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    open_states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
     wanted = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=working)),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=open_states)),
         start_time=FlowRunFilterStartTime(after_=since),
     )
     own = {runtime.flow_run.id, runtime.flow_run.root_flow_run_id}
@@ -98,20 +83,6 @@ def _refuse_while_runs_are_open() -> None:
         raise PerennialError(
             "pruning",
             f"open runs: {', '.join(sorted(open_runs)[:5])}",
-            "no run at work, which might be about to use what looks unused",
+            "no open run, which might be about to use what looks unused",
             "Prune when they have ended; cancel in Prefect those that are dead.",
         )
-
-
-def _publish(report: PruneReport) -> None:
-    if TaskRunContext.get() is None:
-        return
-    lines = [
-        f"**{'Removed' if report.removed else 'Would remove'}** {report.size_bytes / 1e9:.2f} GB.",
-        "",
-        *([f"Work folders and unfinished writes alone: {report.note}.", ""] if report.note else []),
-        "| what | number | GB |",
-        "|---|---|---|",
-        *(f"| {kind} | {count:,} | {size / 1e9:.3f} |" for kind, count, size in report.totals),
-    ]
-    create_markdown_artifact("\n".join(lines), key="prune", description="What no version in use and no recent run needs")

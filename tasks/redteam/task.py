@@ -147,7 +147,7 @@ def _kept(store: Store, name: str, probe: Callable[[], pa.Table]) -> DatasetRef:
     """The outcomes in the store under a name, or those that ``probe`` returns now."""
     kept = store.read_pointer(name)
     if kept is None or not store.holds(kept):
-        kept = store.settle_pointer(name, store.write_table(probe(), kind="table"))
+        kept = store.ensure_pointer(name, store.write_table(probe(), kind="table"))
     return kept
 
 

@@ -1,7 +1,7 @@
-"""A person's word on a candidate: when it is asked for, what a valid answer is, how both read. Pure; nothing is moved here.
+"""A person's approval of a candidate: when it is required, which answers are valid, how both read. Pure: no alias moves.
 
-The question and its answer are one tag of the model version, :data:`APPROVAL`: whoever answers, in Prefect's page or from
-the command, answers that question, and the first answer counts.
+The request and its answer are one tag of the model version, :data:`APPROVAL`. Prefect's page and the command answer the same
+request, and the first answer counts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Verdict = Literal["approve", "reject"]
 When = Literal["never", "when_unsure", "always"]
 
 
-class Terms(FrozenModel):
-    """When a person is asked, how long the question stands, and which flow run asks.
+class ApprovalTerms(FrozenModel):
+    """When a person's approval is required, how long the request stays open, and which flow run waits for it.
 
     Attributes:
-        when: ``when_unsure`` asks when the gate says ``NEEDS_HUMAN``, ``always`` before every promotion too.
-        timeout_hours: The question expires after it; None lets it stand for ever.
+        when: ``when_unsure`` requires approval when the gate says ``NEEDS_HUMAN``, ``always`` before every promotion too.
+        timeout_hours: The request expires after it; None never expires.
         flow_run_id: The flow run that waits for the answer, if one does.
     """
 
@@ -46,33 +46,35 @@ class Answer(BaseModel):
     name: Name = Field(description="Who decides.")
     reason: Reason = Field(description="Why; kept with the version.")
 
-    def to(self, asked: Approval, now: str) -> Approval:
-        """The question with this answer."""
+    def apply_to(self, approval: Approval, now: str) -> Approval:
+        """The request with this answer."""
         answer: dict[str, str] = {"verdict": self.verdict, "by": self.name, "reason": self.reason, "answered_at": now}
-        return asked.model_copy(update=answer)
+        return approval.model_copy(update=answer)
 
 
-def withdrawn(asked: Approval, reason: str, now: str) -> Approval:
-    """The question as one that nobody may answer any more."""
-    return asked.model_copy(update={"verdict": "withdrawn", "reason": reason, "answered_at": now})
+def withdrawn(approval: Approval, reason: str, now: str) -> Approval:
+    """The request, closed without an answer."""
+    return approval.model_copy(update={"verdict": "withdrawn", "reason": reason, "answered_at": now})
 
 
 def approval_in(tags: Mapping[str, str]) -> Approval | None:
-    """The question, answered or not, that a version's tags hold."""
+    """The request, answered or not, in a version's tags."""
     return Approval.model_validate_json(tags[APPROVAL]) if tags.get(APPROVAL) else None
 
 
-def question(decision: PromotionDecision, terms: Terms, before: Approval | None, now: str) -> Approval | None:
-    """What a person is asked about a decision; None when nobody is.
+def request_approval(
+    decision: PromotionDecision, terms: ApprovalTerms, before: Approval | None, now: str
+) -> Approval | None:
+    """The request for approval of a decision; None where no approval is required.
 
     Args:
         decision: The gate's decision.
-        terms: When a person is asked.
-        before: What was asked about this version before; the same question stands, with its date and a no to it.
+        terms: When approval is required.
+        before: The version's earlier request. One about the same decision stays, with its date and its rejection.
         now: ISO 8601 in UTC.
     """
-    asks = terms.when != "never" and (decision.outcome == "NEEDS_HUMAN" or terms.when == "always")
-    if decision.outcome == "HOLD" or not asks:
+    is_required = terms.when != "never" and (decision.outcome == "NEEDS_HUMAN" or terms.when == "always")
+    if decision.outcome == "HOLD" or not is_required:
         return None
     same = before is not None and (before.outcome, before.champion_version) == (decision.outcome, decision.champion_version)
     if before is not None and same and before.verdict == "reject":
@@ -80,7 +82,7 @@ def question(decision: PromotionDecision, terms: Terms, before: Approval | None,
     if before is not None and same and before.verdict is None and not is_expired(before, now):
         others = {*before.also_waiting, before.flow_run_id} - {terms.flow_run_id, None}
         return before.model_copy(
-            update={"flow_run_id": terms.flow_run_id, "also_waiting": tuple(sorted(one for one in others if one))}
+            update={"flow_run_id": terms.flow_run_id, "also_waiting": tuple(sorted(run for run in others if run))}
         )
     expires = None
     if terms.timeout_hours is not None:
@@ -88,46 +90,46 @@ def question(decision: PromotionDecision, terms: Terms, before: Approval | None,
     return Approval(
         outcome=decision.outcome,
         champion_version=decision.champion_version,
-        asked_at=now,
+        requested_at=now,
         expires_at=expires,
         flow_run_id=terms.flow_run_id,
     )
 
 
-def is_expired(asked: Approval, now: str) -> bool:
-    """Whether the question's time is over without an answer."""
-    if asked.verdict is not None or asked.expires_at is None:
+def is_expired(approval: Approval, now: str) -> bool:
+    """Whether the request's time is over without an answer."""
+    if approval.verdict is not None or approval.expires_at is None:
         return False
-    return dt.datetime.fromisoformat(now) >= dt.datetime.fromisoformat(asked.expires_at)
+    return dt.datetime.fromisoformat(now) >= dt.datetime.fromisoformat(approval.expires_at)
 
 
 def fault_of_answer(
-    asked: Approval | None, judged_against: str | None, answer: Answer, now: str
+    approval: Approval | None, compared_with: str | None, answer: Answer, now: str
 ) -> tuple[str, str, str] | None:
-    """Why an answer cannot be taken, as found, expected and what to do; None when it can."""
-    if asked is None:
-        return "no question to a person", "a version that awaits approval", "See `perennial show RUN` for what was decided."
-    if asked.champion_version != judged_against:
-        found = f"a question about the comparison with {_champion(asked.champion_version)}"
-        return found, f"one about {_champion(judged_against)}", "Name the run that asked last."
-    if asked.verdict == "withdrawn":
-        return f"no open question ({describe_approval(asked)})", "an open question", "Run again to be asked anew."
-    if asked.verdict is not None and asked.verdict != answer.verdict:
-        return f"an answer ({describe_approval(asked)})", "an open question", "The first answer counts."
-    if is_expired(asked, now):
-        return f"a question that expired {asked.expires_at}", "an answer before that", "Run again to be asked anew."
+    """Why an answer is not accepted, as found, expected and what to do; None where it is."""
+    if approval is None:
+        return "no request for approval", "a version that awaits approval", "`perennial show RUN` shows the decision."
+    if approval.champion_version != compared_with:
+        found = f"a request about the comparison with {_champion(approval.champion_version)}"
+        return found, f"one about {_champion(compared_with)}", "Name the run that made the last request."
+    if approval.verdict == "withdrawn":
+        return f"no open request ({describe_approval(approval)})", "an open request", "Run again for a new one."
+    if approval.verdict is not None and approval.verdict != answer.verdict:
+        return f"an answer ({describe_approval(approval)})", "an open request", "The first answer counts."
+    if is_expired(approval, now):
+        return f"a request that expired {approval.expires_at}", "an answer before that", "Run again for a new one."
     return None
 
 
-def describe_approval(asked: Approval) -> str:
-    """The question or its answer in a sentence."""
-    if asked.verdict == "withdrawn":
-        return f"Withdrawn on {asked.answered_at}: {asked.reason}"
-    if asked.verdict is not None:
-        verb = "Approved" if asked.verdict == "approve" else "Rejected"
-        return f"{verb} by {asked.by} on {asked.answered_at}: {asked.reason}"
-    until = f", until {asked.expires_at}" if asked.expires_at else ""
-    return f"Awaits a person's approval since {asked.asked_at}{until}."
+def describe_approval(approval: Approval) -> str:
+    """The request or its answer in a sentence."""
+    if approval.verdict == "withdrawn":
+        return f"Withdrawn on {approval.answered_at}: {approval.reason}"
+    if approval.verdict is not None:
+        verb = "Approved" if approval.verdict == "approve" else "Rejected"
+        return f"{verb} by {approval.by} on {approval.answered_at}: {approval.reason}"
+    until = f", until {approval.expires_at}" if approval.expires_at else ""
+    return f"Awaits a person's approval since {approval.requested_at}{until}."
 
 
 def _champion(version: str | None) -> str:

@@ -16,7 +16,7 @@ def model_card(
     decision: PromotionDecision,
     lineage: Mapping[str, str],
 ) -> str:
-    """A Markdown model card: what the model is, what it scored against whom, what it descends from. No record's text."""
+    """A Markdown model card: the model, its scores beside its opponents', its lineage. It holds no text of a record."""
     base = trained.base
     arms = {arm.arm: arm for arm in scores.arms}
     names = [score.name for score in arms["candidate"].scores if score.value is not None] if "candidate" in arms else []
@@ -35,7 +35,7 @@ def model_card(
         "",
         f"Decision: **{decision.outcome}**. {' '.join(decision.reasons)}",
         "",
-        "Intended for the task that it was benchmarked on, and judged on nothing else. The base model's licence applies.",
+        "Intended for the task that it was benchmarked on; nothing else was evaluated. The base model's licence applies.",
         "",
         f"## Scores on {scores.dataset.num_rows:,} frozen examples",
         "",

@@ -13,7 +13,9 @@ from tasks.core.errors import ConfigError
 class RolloutStep(FrozenModel):
     """One step of a rollout: a share of the traffic, held for a while."""
 
-    share: int = Field(ge=0, le=100, description="Per cent of the traffic that the new version gets; `champion` the rest.")
+    share: int = Field(
+        ge=0, le=100, description="The new version's share of the traffic in per cent; `champion` gets the rest."
+    )
     bake_hours: float = Field(0.0, ge=0.0, le=8_760.0, description="How long this step lasts at least.")
 
 
@@ -32,10 +34,10 @@ class AbortCondition(FrozenModel):
 
 
 class RolloutConfig(FrozenModel):
-    """How a new champion takes over the traffic from the one before it; kept in its version's tags for any router."""
+    """How a new champion takes over the traffic from the one before it; kept in its version's tags for a router."""
 
     at_promotion: bool = Field(
-        False, description="Every champion that replaces another starts at the first step. False: it is champion at once."
+        False, description="A champion that replaces another starts at the first step. False: it is champion at once."
     )
     steps: tuple[RolloutStep, ...] = Field(
         (
@@ -49,7 +51,7 @@ class RolloutConfig(FrozenModel):
         description="Shares of the traffic, each larger than the one before; the last is 100.",
     )
     abort_when: tuple[AbortCondition, ...] = Field(
-        (), max_length=50, description="Limits on live metrics, which every advance must then be given."
+        (), max_length=50, description="Limits on live metrics, which every advance then requires."
     )
 
     @model_validator(mode="after")
@@ -72,25 +74,25 @@ class RegistryConfig(FrozenModel):
         (),
         max_length=100,
         description="Accounts of an MLflow server that may edit the registered model and the experiment, beside "
-        "administrators and the account of the workers. Where another one may, nothing is registered.",
+        "administrators and the account of the workers. Where another account may, nothing is registered.",
     )
     lock_timeout_seconds: float = Field(
-        300.0, ge=1.0, le=86_400.0, description="How long to wait for another promotion of the same model to end."
+        300.0, ge=1.0, le=86_400.0, description="How long to wait until another promotion of the same model ends."
     )
     lock_lease_seconds: float = Field(
-        60.0, ge=60.0, le=3_600.0, description="A promoter that was killed frees the lock after this time at most."
+        60.0, ge=60.0, le=3_600.0, description="The lock of a killed process is free after this time at most."
     )
     approval: Literal["never", "when_unsure", "always"] = Field(
         "when_unsure",
         description="When a person decides: `when_unsure` after `NEEDS_HUMAN`, `always` before every promotion, `never`: "
-        "what the gate cannot settle is not promoted. `HOLD` is never asked about.",
+        "a `NEEDS_HUMAN` is not promoted. No approval is requested after `HOLD`.",
     )
     approval_timeout_hours: float | None = Field(
         168.0,
         ge=0.01,
         le=8_760.0,
-        description="A question that nobody answered expires then: the candidate stays `challenger`, a run that waits "
-        "fails. None: it stands for ever.",
+        description="A request for approval without an answer expires then: the candidate stays `challenger`, a run that "
+        "waits fails. None: it never expires.",
     )
     rollout: RolloutConfig = Field(RolloutConfig(), description="How a new champion takes over the traffic.")
 
@@ -99,7 +101,7 @@ class RegistryConfig(FrozenModel):
         """The registered model's name.
 
         Raises:
-            ConfigError: None was given and no retrain filled it in.
+            ConfigError: No name was configured, and no retrain filled it in.
         """
         if self.model_name is None:
             raise ConfigError("registry.model_name", "nothing", "the name of a registered model", "Set it.")

@@ -1,7 +1,7 @@
-"""A version's files for serving, each compared with what the registry says of it before anything of them runs.
+"""A version's files for serving, each compared with its digest in the registry before any of them runs.
 
-A version is code too: MLflow runs the file in it. Whoever can write where MLflow keeps artifacts could change it there; the
-digests lie in the version's tags, which only those can change who may edit the registered model.
+A version contains code that MLflow runs. Everybody who can write to MLflow's artifact store could change it there; the
+digests are tags of the version, which only accounts that may edit the registered model can change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tasks.tracking import registry_errors
 
 
 def fetch_version(client: Any, name: str, out: Path, alias: str = CHAMPION) -> str:
-    """The version under an alias, whose files lie in ``out`` afterwards, exactly as they were registered.
+    """Downloads the version under an alias to ``out``, exactly as it was registered; returns its number.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
@@ -28,8 +28,8 @@ def fetch_version(client: Any, name: str, out: Path, alias: str = CHAMPION) -> s
         alias: Which version.
 
     Raises:
-        InputError: No version has the alias, or the folder exists.
-        IntegrityError: The version carries no digests, or a file is missing, altered, or one too many; it is named.
+        InputError: No version has the alias, or ``out`` exists.
+        IntegrityError: The version has no digests, or a file is missing, altered or added; it is named.
         RegistryError: MLflow refuses or does not answer.
     """
     if out.exists():
@@ -56,13 +56,13 @@ def check_files(folder: Path, digests: dict[str, str], where: str) -> None:
     """Compares a folder with the digests of its files.
 
     Raises:
-        IntegrityError: A file is missing, altered, a link, or one too many; it is named.
+        IntegrityError: A file is missing, altered, a link or added; it is named.
     """
-    todo = "Find out who wrote there, and restore the version's files; `perennial rollback` makes another version champion."
+    todo = "Find out who changed them, and restore the version's files; `perennial rollback` makes another version champion."
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
     for name in sorted(found.keys() | digests.keys()):
         if name not in digests:
-            raise IntegrityError(f"{where}, {name}", "a file that was not registered", "the registered files alone", todo)
+            raise IntegrityError(f"{where}, {name}", "a file that was not registered", "only registered files", todo)
         if name not in found or found[name].is_symlink():
             raise IntegrityError(f"{where}, {name}", "no such file", "the file that was registered", todo)
         if sha256_of_file(found[name]) != digests[name]:

@@ -1,8 +1,7 @@
-"""A rollout in the registry: which alias serves what while it lasts, and how it ends. Callers hold the model's lock.
+"""A rollout in the registry: which version each alias serves while it lasts, and how it ends. Callers hold the model's lock.
 
-``champion`` is the version that was champion before; ``rollout`` is the new one, whose tag says its share of the traffic.
-Whoever loads ``champion`` never gets a version by surprise: it moves when the rollout is complete, and not at all when that
-is aborted.
+``champion`` is the version before the rollout; ``rollout`` is the new one, whose tag holds its share of the traffic.
+``champion`` moves when the rollout is complete, and not at all when it is aborted.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from tasks.core.errors import InputError, RegistryError
 from tasks.registry.aliases import end_rollout
 from tasks.registry.approval import approval_in
 from tasks.registry.config import RolloutConfig
-from tasks.registry.journal import begin, events, settle
+from tasks.registry.journal import begin_change, complete_pending_change, read_events
 from tasks.registry.rollout import ROLLOUT, Rollout, advance, note_of, rollout_in, start
 from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, UNDER_ROLLOUT, aliases_of, tags_of
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Who serves.
+    """Which versions serve.
 
     Attributes:
         champion: The version under ``champion``.
-        version: The version that the rollout is of: under way, else the last one that can be told of.
-        rollout: Where it stands; None where the champion never had one.
+        version: The version under rollout, else the one whose rollout was aborted, else the champion.
+        rollout: The state of its rollout; None where it never had one.
     """
 
     champion: str
@@ -37,7 +36,7 @@ class Traffic:
 
 
 def read_traffic(client: Any, name: str) -> Traffic:
-    """Who serves now.
+    """Which versions serve now.
 
     Raises:
         InputError: There is no champion.
@@ -46,13 +45,12 @@ def read_traffic(client: Any, name: str) -> Traffic:
     champion = aliases.get(CHAMPION)
     if champion is None:
         raise InputError(f"registered model {name}", "no champion", "a champion", "Run `perennial retrain` first.")
-    under_way = aliases.get(UNDER_ROLLOUT)
-    version = under_way or _aborted(client, name, aliases) or champion
+    version = aliases.get(UNDER_ROLLOUT) or _aborted(client, name, aliases) or champion
     return Traffic(champion, version, rollout_in(tags_of(client, name, version) or {}))
 
 
 def start_rollout(client: Any, name: str, config: RolloutConfig, now: str) -> Traffic:
-    """Begins a rollout: of the version whose rollout was aborted, else of the champion, in whose place ``previous`` comes.
+    """Starts a rollout: of the version whose rollout was aborted, else of the champion, which ``previous`` replaces.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
@@ -62,28 +60,28 @@ def start_rollout(client: Any, name: str, config: RolloutConfig, now: str) -> Tr
 
     Raises:
         InputError: There is no champion.
-        RolloutError: One is on its way, or the champion has all the traffic and nobody to share it with.
+        RolloutError: One is in progress, or the champion has no other version to share the traffic with.
     """
-    settle(client, name)
+    complete_pending_change(client, name)
     traffic, aliases = read_traffic(client, name), aliases_of(client, name)
     rest = aliases.get(PREVIOUS) if traffic.version == traffic.champion else traffic.champion
     rollout = start(config, rest, now, traffic.rollout)
     action = "promote" if rollout.state == "complete" else "rollout"
-    event = ChampionEvent(action=action, version=traffic.version, replaced=rest, reason="Its rollout began.", at=now)
-    begin(client, name, event, rollout)
-    settle(client, name)
+    event = ChampionEvent(action=action, version=traffic.version, replaced=rest, reason="Its rollout started.", at=now)
+    begin_change(client, name, event, rollout)
+    complete_pending_change(client, name)
     return read_traffic(client, name)
 
 
 def advance_rollout(client: Any, name: str, metrics: Mapping[str, float], now: str) -> Traffic:
-    """One step on; the last makes the version champion, and a live metric beyond its limit aborts.
+    """Advances one step; the last makes the version champion, and a live metric beyond its limit aborts the rollout.
 
     Raises:
         InputError: There is no champion, or a metric with a limit is missing.
-        RegistryError: The champion is no longer the one that the rollout began beside.
-        RolloutError: No rollout is on its way, or its step has not baked long enough.
+        RegistryError: The champion changed since the rollout started.
+        RolloutError: No rollout is in progress, or its step has not lasted long enough.
     """
-    settle(client, name)
+    complete_pending_change(client, name)
     traffic = read_traffic(client, name)
     changed = advance(traffic.rollout, metrics, now)
     if changed.state == "aborted":
@@ -96,37 +94,38 @@ def advance_rollout(client: Any, name: str, metrics: Mapping[str, float], now: s
                 f"registered model {name}",
                 f"champion version {traffic.champion}",
                 f"version {changed.replaced}, beside which version {traffic.version} was rolled out",
-                "Abort the rollout, and retrain: the champion was changed by hand.",
+                "Abort the rollout, and retrain: somebody changed the champion in MLflow.",
             )
-        asked = approval_in(tags_of(client, name, traffic.version) or {})
-        why = next((one.reason for one in reversed(events(client, name)) if one.version == traffic.version), "")
+        approval = approval_in(tags_of(client, name, traffic.version) or {})
+        events = reversed(read_events(client, name))
+        why = next((event.reason for event in events if event.version == traffic.version), "")
         event = ChampionEvent(
             action="promote",
             version=traffic.version,
             replaced=traffic.champion,
             reason=f"Its rollout is complete. {why}".strip(),
             at=now,
-            by=asked.by if asked is not None and asked.verdict == "approve" else None,
+            by=approval.by if approval is not None and approval.verdict == "approve" else None,
         )
-        begin(client, name, event, changed)
-        settle(client, name)
+        begin_change(client, name, event, changed)
+        complete_pending_change(client, name)
     return read_traffic(client, name)
 
 
 def abort_rollout(client: Any, name: str, reason: str, now: str) -> Traffic:
-    """Takes all traffic from the version under rollout; the champion stays where it is.
+    """Takes all traffic from the version under rollout; the champion is unchanged.
 
     Raises:
         InputError: There is no champion.
-        RolloutError: No rollout is on its way.
+        RolloutError: No rollout is in progress.
     """
-    settle(client, name)
+    complete_pending_change(client, name)
     end_rollout(client, name, read_traffic(client, name).version, reason, now)
     return read_traffic(client, name)
 
 
 def _aborted(client: Any, name: str, aliases: Mapping[str, str]) -> str | None:
-    """The challenger, where its rollout beside this very champion was aborted: that one may begin again."""
+    """The challenger, where its rollout beside the present champion was aborted: it may start again."""
     version = aliases.get(CHALLENGER)
     rollout = rollout_in(tags_of(client, name, version) or {}) if version else None
     if rollout is None or rollout.state != "aborted" or rollout.replaced != aliases.get(CHAMPION):

@@ -1,11 +1,11 @@
-"""Whose the experiment and the registered model are: made by this installation, and changed by nobody else.
+"""Ownership of the experiment and the registered model: this installation makes them, and no other account may change them.
 
-In MLflow's accounts whoever may read may also create, and who creates a thing owns it. Somebody who makes the registered
-model before the first retrain could therefore move ``champion`` and put code of their own under it. So both are made early
-(`perennial deploy`), with a mark in the same step that only this installation can write: a keyed digest of the name. What
-exists without that mark, or may be edited by accounts that nobody named, is refused.
+In MLflow every account that may read may also create, and the creator owns what it created. An account that creates the
+registered model before the first retrain could therefore move ``champion`` and put its own code under it. So both are made
+early (`perennial deploy`), in one step with a mark that only this installation can write: a keyed digest of the name. What
+exists without that mark, or may be edited by accounts that the configuration does not name, is rejected.
 
-A bare database is opened by whoever has its password, and knows no accounts: there the things are made and not checked.
+A bare database has no accounts: there both are made and not checked.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tasks.registry.versions import make_registered_model, model_tags_of
 from tasks.tracking import ensure_experiment, is_served, registry_errors, tracking_uri
 
 MARK = "perennial.installation"
-"""Tag of an experiment and of a registered model: who made it."""
+"""Tag of an experiment and of a registered model: the installation that made it."""
 _EDITING = ("EDIT", "MANAGE")
 
 
 @dataclass(frozen=True)
 class Names:
-    """What one retrained model has in MLflow.
+    """The names of one retrained model in MLflow.
 
     Attributes:
         experiment: Receives the runs.
@@ -42,19 +42,19 @@ class Names:
 
 
 def claim(client: Any, names: Names, key: str, *, adopt: bool = False) -> dict[str, bool]:
-    """Makes what is absent, with the mark, and refuses what is somebody else's.
+    """Makes what is absent, with the mark, and rejects what another installation or account made.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
-        names: What is to be this installation's.
+        names: The experiment and the registered model to claim.
         key: The installation's secret.
-        adopt: Mark what exists without a mark, or with another's: an administrator says that it is ours.
+        adopt: Also mark what exists without a mark or with another one: an administrator confirms the ownership.
 
     Returns:
-        Whether each thing was made now, by what it is called.
+        Whether experiment and model were made now, by their names.
 
     Raises:
-        RegistryError: One of them is not this installation's, or accounts may edit it that are not named; or MLflow refuses.
+        RegistryError: One of them is not this installation's, or accounts that are not named may edit it; or MLflow refuses.
     """
     experiment, model = f"MLflow experiment {names.experiment!r}", f"registered model {names.model!r}"
     marks = {"experiment": mark_of(key, "experiment", names.experiment), "model": mark_of(key, "model", names.model)}
@@ -69,50 +69,50 @@ def claim(client: Any, names: Names, key: str, *, adopt: bool = False) -> dict[s
     made = {experiment: new_experiment, model: new_model}
     if not is_served():
         return made
-    _refuse_editors(names, str(found.experiment_id))
+    _check_editors(names, str(found.experiment_id))
     if adopt:
         with registry_errors(experiment):
             client.set_experiment_tag(found.experiment_id, MARK, marks["experiment"])
         with registry_errors(model):
             client.set_registered_model_tag(names.model, MARK, marks["model"])
         return made
-    _refuse_unmarked(experiment, found.tags, marks["experiment"])
-    _refuse_unmarked(model, tags, marks["model"])
+    _check_mark(experiment, found.tags, marks["experiment"])
+    _check_mark(model, tags, marks["model"])
     return made
 
 
 def check_model(client: Any, name: str, key: str) -> None:
-    """Refuses a registered model that is not this installation's; one that does not exist yet is nobody's.
+    """Rejects a registered model that is not this installation's; one that does not exist yet passes.
 
     Raises:
-        RegistryError: It is somebody else's, or MLflow refuses.
+        RegistryError: It is not this installation's, or MLflow refuses.
     """
     if not is_served():
         return
     with registry_errors(f"registered model {name!r}"):
         tags = model_tags_of(client, name)
     if tags is not None:
-        _refuse_unmarked(f"registered model {name!r}", tags, mark_of(key, "model", name))
+        _check_mark(f"registered model {name!r}", tags, mark_of(key, "model", name))
 
 
 def mark_of(key: str, kind: str, name: str) -> str:
-    """The mark of a thing; without the key nobody makes it for another name out of the marks that can be seen."""
+    """The mark of a name; without the key it cannot be derived from the marks of other names."""
     return hmac.new(key.encode(), f"{kind}:{name}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def _refuse_unmarked(what: str, tags: dict[str, str], mark: str) -> None:
+def _check_mark(what: str, tags: dict[str, str], mark: str) -> None:
     found = tags.get(MARK, "")
     if not hmac.compare_digest(found.encode(), mark.encode()):
         raise RegistryError(
             what,
             "one that another installation made" if found else "one that this installation did not make",
             "one with this installation's mark, which `perennial deploy` makes before the first retrain",
-            "Choose another name; or, once you have looked who made it, `perennial deploy --adopt`.",
+            "Choose another name; or find out who made it, then run `perennial deploy --adopt`.",
         )
 
 
-def _refuse_editors(names: Names, experiment_id: str) -> None:
-    """Refuses what an account may edit for itself that is neither this one, nor an administrator's, nor named."""
+def _check_editors(names: Names, experiment_id: str) -> None:
+    """Rejects names that an account other than this one, an administrator or a named one may edit."""
     trusted = {*names.accounts}
     places = {("experiment", experiment_id), ("registered_model", names.model)}
     editors = sorted(
@@ -129,14 +129,14 @@ def _refuse_editors(names: Names, experiment_id: str) -> None:
 
 
 def _grants() -> Iterator[tuple[str, tuple[str, str]]]:
-    """Who may edit which thing by a grant of its own, as far as this account is shown; nothing on a server without accounts.
+    """Accounts with their individual edit permissions, as far as this account may see them; none without accounts.
 
-    An administrator sees all. A role over everything was given by one, and is no grant of this kind.
+    An administrator sees all of them. A role over everything comes from an administrator and is not individual.
     """
-    own = _answer("/api/2.0/mlflow/users/current").get("user", {}).get("username")
+    own = get_json("/api/2.0/mlflow/users/current").get("user", {}).get("username")
     if own is None:
         return
-    for user in _answer("/api/2.0/mlflow/users/list").get("users", []):
+    for user in get_json("/api/2.0/mlflow/users/list").get("users", []):
         if user["is_admin"] or user["username"] == own:
             continue
         for role in user.get("roles", []):
@@ -145,8 +145,8 @@ def _grants() -> Iterator[tuple[str, tuple[str, str]]]:
                     yield user["username"], (grant["resource_type"], str(grant["resource_pattern"]))
 
 
-def _answer(path: str) -> dict[str, Any]:
-    """MLflow's answer to a GET; empty where the server has no accounts, or does not show them to this one."""
+def get_json(path: str) -> dict[str, Any]:
+    """The JSON object at a path of MLflow's server; empty where it has no accounts, or hides them from this one."""
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
@@ -165,8 +165,11 @@ def _answer(path: str) -> dict[str, Any]:
         answer = response.json()
     except ValueError:
         answer = None
-    if not isinstance(answer, dict):  # a proxy's page, which says nothing about who may edit what
+    if not isinstance(answer, dict):  # such as a proxy's page
         raise RegistryError(
-            "MLflow's accounts", "an answer that is no JSON object", "the list of who may edit what", "Ask MLflow directly."
+            "MLflow's accounts",
+            "an answer that is not a JSON object",
+            "the list of who may edit what",
+            "Ask MLflow directly.",
         )
     return answer

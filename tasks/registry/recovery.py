@@ -1,7 +1,7 @@
 """Brings a champion's adapter back into a store that does not hold it: a new store, or one restored from an older copy.
 
-Every version carries its adapter in the registry. What comes back is the very adapter that was judged, or nothing: its
-digest stands in the version's tags.
+Every version holds its adapter in the registry, and the digest of that adapter in its tags: only the adapter that was
+benchmarked comes back.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 def recover_champion(client: Any, champion: Champion, store: Store) -> bool:
-    """Whether the champion's adapter had to be fetched from the registry, because the store did not hold it.
+    """Fetches the champion's adapter from the registry where the store lacks it; whether that was necessary.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
         champion: From :func:`tasks.registry.versions.champion_of`.
-        store: Where it is to be benchmarked from.
+        store: The run's store.
 
     Raises:
-        IntegrityError: The store lacks the champion's base model, or the registry's adapter is not the judged one.
+        IntegrityError: The store lacks the base model, or the registry's adapter is not the one that was benchmarked.
         RegistryError: MLflow refuses or does not answer.
     """
     version, name = champion.version, f"{champion.version.name} version {champion.version.version}"
@@ -49,20 +49,20 @@ def recover_champion(client: Any, champion: Champion, store: Store) -> bool:
             files = Path(client.download_artifacts(version.run_id, "model", str(scratch)))
         model = parse_yaml(read_text(files / "MLmodel"))
         adapter = files / model["flavors"]["python_function"]["artifacts"]["adapter"]["path"]
-        if not adapter.resolve().is_relative_to(files.resolve()):  # what lies there is compared only afterwards
+        if not adapter.resolve().is_relative_to(files.resolve()):  # the digest is compared only afterwards
             raise IntegrityError(
                 f"{name} in the registry",
                 "an MLmodel whose adapter lies outside of the version's files",
                 "a folder among them",
                 "Restore the version's files; `perennial rollback` makes another version champion.",
             )
-        (adapter / MANIFEST).unlink(missing_ok=True)  # that of the store it came from; this store writes its own
-        found = store.add_folder(adapter)
-    if found.sha256 != champion.adapter.sha256:
+        (adapter / MANIFEST).unlink(missing_ok=True)  # this store writes its own
+        fetched = store.add_folder(adapter)
+    if fetched.sha256 != champion.adapter.sha256:
         raise IntegrityError(
             f"{name} in the registry",
-            f"an adapter with digest {found.sha256[:12]}",
-            f"the adapter that was judged, {champion.adapter.sha256[:12]}",
+            f"an adapter with digest {fetched.sha256[:12]}",
+            f"the adapter that was benchmarked, {champion.adapter.sha256[:12]}",
             "Restore the version's files or the former store; `perennial rollback` makes another version champion.",
         )
     place = without_secrets(store.uri)

@@ -1,8 +1,8 @@
 """How a new version takes over the traffic, step by step: a state machine, kept as a tag of its version.
 
 A router needs one rule. Where there is an alias ``rollout``, its version gets ``share`` per cent of the traffic, as its tag
-:data:`ROLLOUT` says, and ``champion`` gets the rest; without that alias the champion gets all. So whoever knows only
-``champion`` serves what is proven until the rollout is complete, and an abort moves nothing. Every state is one tag,
+:data:`ROLLOUT` says, and ``champion`` gets the rest; without that alias the champion gets all. A router that knows only
+``champion`` serves the former version until the rollout is complete, and an abort moves no alias. Every state is one tag,
 written in one step.
 
 ::
@@ -35,7 +35,7 @@ class Change(FrozenModel):
 
 
 class Rollout(FrozenModel):
-    """Where a rollout stands.
+    """The state of a rollout.
 
     Attributes:
         state: ``baking`` at a step, ``complete`` with all traffic, ``aborted`` with none.
@@ -57,7 +57,7 @@ class Rollout(FrozenModel):
 
     @property
     def step(self) -> RolloutStep:
-        """The step of the plan that holds now."""
+        """The present step of the plan."""
         return next((step for step in self.steps if step.share == self.share), self.steps[0])
 
     @property
@@ -67,17 +67,17 @@ class Rollout(FrozenModel):
 
     @property
     def may_advance_at(self) -> dt.datetime:
-        """When the present step has baked."""
+        """When the present step has lasted long enough."""
         return dt.datetime.fromisoformat(self.since) + dt.timedelta(hours=self.step.bake_hours)
 
 
 def rollout_in(tags: Mapping[str, str]) -> Rollout | None:
-    """The rollout that a version's tags hold."""
+    """The rollout in a version's tags."""
     return Rollout.model_validate_json(tags[ROLLOUT]) if tags.get(ROLLOUT) else None
 
 
 def note_of(rollout: Rollout) -> str:
-    """What happened last, in words."""
+    """The last change, in words."""
     return rollout.changes[-1].note.removeprefix("aborted: ") if rollout.changes else ""
 
 
@@ -91,16 +91,19 @@ def start(config: RolloutConfig, replaced: str | None, now: str, present: Rollou
         config: The plan.
         replaced: The version that gets the rest of the traffic, None when there is none.
         now: ISO 8601 in UTC.
-        present: The rollout that there is; only one that was aborted may start anew, and keeps what happened to it.
+        present: The version's rollout so far; only an aborted one may start again, and it keeps its changes.
 
     Raises:
-        RolloutError: The present one is on its way, or complete; or there is nobody to share the traffic with.
+        RolloutError: The present one is in progress or complete; or no other version shares the traffic.
     """
     if replaced is None:
         raise RolloutError("rollout", "a champion that replaced no other", "one that did", "It has all the traffic already.")
     if present is not None and present.state != "aborted":
         raise RolloutError(
-            "rollout", f"one that is {_told(present)}", "none, or an aborted one", "See `perennial rollout status`."
+            "rollout",
+            f"a rollout that is {_format_state(present)}",
+            "none, or an aborted one",
+            "See `perennial rollout status`.",
         )
     share = config.steps[0].share
     before = present.changes if present else ()
@@ -116,18 +119,18 @@ def start(config: RolloutConfig, replaced: str | None, now: str, present: Rollou
 
 
 def advance(present: Rollout | None, metrics: Mapping[str, float], now: str) -> Rollout:
-    """The next step; ``aborted`` when a live metric is beyond its limit, however long the step has baked.
+    """The next step; ``aborted`` when a live metric is beyond its limit, however long the step has lasted.
 
     Args:
-        present: Where the rollout stands.
-        metrics: Live metrics by name; every metric with a limit must be there.
+        present: The state of the rollout.
+        metrics: Live metrics by name; every metric with a limit is required.
         now: ISO 8601 in UTC.
 
     Raises:
-        InputError: A metric with a limit is missing, or is no finite number.
-        RolloutError: There is no rollout on its way, or its step has not baked long enough.
+        InputError: A metric with a limit is missing, or is not a finite number.
+        RolloutError: No rollout is in progress, or its step has not lasted long enough.
     """
-    rollout = _under_way(present)
+    rollout = _in_progress(present)
     missing = sorted({c.metric for c in rollout.abort_when if not math.isfinite(metrics.get(c.metric, math.nan))})
     violated = violations(rollout.abort_when, metrics)
     if violated:
@@ -141,11 +144,11 @@ def advance(present: Rollout | None, metrics: Mapping[str, float], now: str) -> 
         raise RolloutError(
             "rollout",
             f"{rollout.share} % since {rollout.since}",
-            f"{rollout.step.bake_hours:g} h of it",
+            f"{rollout.step.bake_hours:g} h at this share",
             f"Wait until {until}.",
         )
     share = rollout.next_share
-    assert share is not None  # the last step is 100, where nothing is under way
+    assert share is not None  # the last step is 100, where the rollout is complete
     return _changed(rollout, "complete" if share == 100 else "baking", share, "advanced", now)
 
 
@@ -153,27 +156,27 @@ def abort(present: Rollout | None, reason: str, now: str) -> Rollout:
     """The rollout aborted: this version gets no traffic.
 
     Raises:
-        RolloutError: There is no rollout on its way.
+        RolloutError: No rollout is in progress.
     """
-    return _changed(_under_way(present), "aborted", 0, cut(f"aborted: {reason}", 500), now)
+    return _changed(_in_progress(present), "aborted", 0, cut(f"aborted: {reason}", 500), now)
 
 
 def violations(conditions: Sequence[AbortCondition], metrics: Mapping[str, float]) -> tuple[str, ...]:
     """The limits that the metrics break, in words; a metric that is absent or not a number breaks none."""
-    found = []
+    broken = []
     for condition in conditions:
         value = metrics.get(condition.metric, math.nan)
         if condition.above is not None and value > condition.above:
-            found.append(f"{condition.metric} is {value:g}, above {condition.above:g}")
+            broken.append(f"{condition.metric} is {value:g}, above {condition.above:g}")
         if condition.below is not None and value < condition.below:
-            found.append(f"{condition.metric} is {value:g}, below {condition.below:g}")
-    return tuple(found)
+            broken.append(f"{condition.metric} is {value:g}, below {condition.below:g}")
+    return tuple(broken)
 
 
-def _under_way(rollout: Rollout | None) -> Rollout:
+def _in_progress(rollout: Rollout | None) -> Rollout:
     if rollout is None or rollout.state != "baking":
-        found = "no rollout" if rollout is None else f"a rollout that is {_told(rollout)}"
-        raise RolloutError("rollout", found, "one on its way", "Begin one with `perennial rollout start`.")
+        found = "no rollout" if rollout is None else f"a rollout that is {_format_state(rollout)}"
+        raise RolloutError("rollout", found, "one in progress", "Begin one with `perennial rollout start`.")
     return rollout
 
 
@@ -182,5 +185,5 @@ def _changed(rollout: Rollout, state: Literal["baking", "complete", "aborted"], 
     return rollout.model_copy(update={"state": state, "share": share, "since": now, "changes": changes})
 
 
-def _told(rollout: Rollout) -> str:
+def _format_state(rollout: Rollout) -> str:
     return f"at {rollout.share} %" if rollout.state == "baking" else rollout.state

@@ -1,11 +1,10 @@
 """The code inside a registered model version: MLflow runs this file to serve the adapter on its base model.
 
-It is copied into the version ("models from code"), so it imports nothing of this project and no pickle is involved. The
-adapter travels with the version; the base model, thirty times its size, is read from the store: where that was when the
-version was registered, or where ``PERENNIAL_STORE`` says it is now. Without the store, ``PERENNIAL_BASE_MODEL`` names a
-folder or a hub id. Of both only the files are read that were registered, and only with the bytes that they had then. That
-this file is what was registered it cannot say of itself: `perennial fetch` compares every file of a version with the
-registry first.
+It is copied into the version ("models from code"), so it imports nothing of this project and needs no pickle. The adapter
+is part of the version; the base model, thirty times its size, is read from the store: at its place at registration, or where
+``PERENNIAL_STORE`` points. Without the store, ``PERENNIAL_BASE_MODEL`` names a folder or a hub id. Only registered files are
+read, and only where their digests are the registered ones. This file cannot verify itself: `perennial fetch` compares every
+file of a version with the registry first.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """Loads base model and adapter.
 
         Raises:
-            RuntimeError: A file of theirs, or the base model, is missing, or is not what was registered.
+            RuntimeError: The base model or a file is missing or differs from what was registered.
         """
         from peft import PeftModel
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -41,7 +40,7 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             adapter = PeftModel.from_pretrained(model, str(files), use_safetensors=True)
             self._model = adapter.merge_and_unload(safe_merge=True).eval()
 
-    # Without annotations: from them MLflow would derive a signature of its own, and run the model to check it.
+    # No annotations: MLflow would derive another signature from them, and run the model to check it.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """One reply per conversation."""
         return [self._reply([dict(turn) for turn in messages], params or {}) for messages in model_input["messages"]]
@@ -59,7 +58,7 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 def _base_model(config: dict[str, Any]) -> str:
-    """Where the base model is: a folder or a hub id."""
+    """The place of the base model: a folder or a hub id."""
     if source := os.environ.get("PERENNIAL_BASE_MODEL"):
         return source
     sha256 = config["base_model_sha256"]
@@ -75,7 +74,7 @@ def _base_model(config: dict[str, Any]) -> str:
 
 
 def _local(source: str, names: list[str]) -> Path:
-    """The folder of a base model; of a hub id, that of its files in the hub's cache, fetched where that is allowed."""
+    """The folder of a base model; for a hub id the folder in the hub's cache, downloaded where that is allowed."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
@@ -84,7 +83,7 @@ def _local(source: str, names: list[str]) -> Path:
 
 
 def _checked(folder: Path, digests: dict[str, str], into: Path) -> Path:
-    """A folder of links to the named files alone, each compared with its SHA-256."""
+    """A folder with links to exactly the named files, each compared with its SHA-256."""
     for name, digest in digests.items():
         path = (folder / name).resolve()
         if not path.is_file():

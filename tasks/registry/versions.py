@@ -1,9 +1,8 @@
-"""Candidates as MLflow model versions, and back: what a version carries is enough to benchmark and to serve it again.
+"""Candidates as MLflow model versions, and back: a version holds all that is needed to benchmark and serve it again.
 
-A version holds the adapter, the code that serves it, a model card, and tags: base model, adapter and merged model, if
-there is one, as references (so that the champion can be loaded again next quarter), hashes of everything it descends from,
-the decision and its figures, the base model's licence. The base model itself is referred to, not copied: it is thirty times
-larger.
+A version holds the adapter, the code that serves it, a model card, and tags: references to base model, adapter and merged
+model (so that the champion can be loaded again next quarter), digests of everything that it descends from, the decision
+with its figures, and the base model's licence. The base model is a reference, not a copy: it is thirty times larger.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ logger = logging.getLogger(__name__)
 CHAMPION, CHALLENGER, PREVIOUS, UNDER_ROLLOUT = "champion", "challenger", "previous", "rollout"
 _TAG = "perennial."
 FILES = "perennial.files"
-"""Tag of a version: the SHA-256 of each of its files, code included, by name. It lies in the registry, not beside them."""
+"""Tag of a version: the SHA-256 of each of its files, code included, by name. It is not in the artifact store."""
 _MESSAGES = Array(Object([Property("role", DataType.string), Property("content", DataType.string)]))
 _SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(_MESSAGES, "messages")]),
@@ -57,17 +56,17 @@ _EXAMPLE = pd.DataFrame({"messages": [[{"role": "user", "content": "Hello"}]]})
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is registered: a trained adapter with the evidence about it.
+    """What is registered: a trained adapter with its evidence.
 
     Attributes:
         model_name: Name of the retrain; its MLflow experiment.
-        run_name: Name of the run that found it.
+        run_name: Name of the run that trained it.
         trained: The last training step.
-        scores: The benchmark that judged it.
+        scores: Its benchmark.
         decision: The gate's decision.
-        lineage: Digests by name: snapshot, rows trained on, settings.
+        lineage: Digests by name: raw file, snapshot, rows trained on, settings.
         flow_run_url: Where the run is shown, if anywhere.
-        merged: The whole model in the store, where it was asked for.
+        merged: The merged model in the store, where the configuration merges.
         reason: Why a person started the run, where one did.
     """
 
@@ -85,7 +84,8 @@ class Candidate:
     def of(cls, findings: RunFindings) -> Self:
         """The candidate of a run."""
         lineage = {
-            "snapshot_sha256": findings.examples.snapshot.source_sha256,
+            "source_sha256": findings.examples.snapshot.source_sha256,
+            "snapshot_sha256": findings.examples.snapshot.dataset.sha256,
             "prepared_sha256": findings.examples.dataset.sha256,
             "train_sha256": findings.split.train.sha256,
             "frozen_sha256": findings.benchmark.dataset.sha256,
@@ -109,7 +109,7 @@ class Candidate:
 
     @property
     def identity(self) -> str:
-        """A digest of base, adapter and frozen set: the same model judged on the same examples is the same candidate."""
+        """A digest of base, adapter and frozen set: the same model on the same examples is the same candidate."""
         return sha256_of_json(
             {
                 "base": self.trained.base.folder.sha256,
@@ -122,8 +122,8 @@ class Candidate:
 def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
     """The candidate's version in the registry, made now or found from before; it becomes ``challenger``.
 
-    A kill leaves at worst an MLflow run without a version, and the next call makes both anew: the version appears with
-    all its tags in one step.
+    A kill leaves at worst an MLflow run without a version, and the next call makes both again: a version and all its tags
+    are made in one step.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
@@ -140,7 +140,7 @@ def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
         if version is None:
             version = _create_version(client, name, candidate)
         else:
-            logger.info("registry: %s version %s is this very candidate; it is not registered twice", name, version)
+            logger.info("registry: %s version %s is this candidate already; it is not registered twice", name, version)
             for key, value in (_decision_tags(candidate) | _merged_tag(candidate)).items():
                 client.set_model_version_tag(name, version, key, value)
         aliases = aliases_of(client, name)
@@ -150,7 +150,7 @@ def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
 
 
 def describe(client: Any, name: str, version: str) -> RegisteredVersion:
-    """A version as the registry shows it now."""
+    """A version with its present aliases."""
     found = client.get_model_version(name, version)
     return RegisteredVersion(
         name=name,
@@ -162,7 +162,7 @@ def describe(client: Any, name: str, version: str) -> RegisteredVersion:
 
 
 def champion_of(client: Any, name: str) -> Champion | None:
-    """The reigning champion with all that is needed to load it again; None while none reigns.
+    """The champion with all that is needed to load it again; None while there is none.
 
     Raises:
         RegistryError: The alias points to a version that Perennial did not register.
@@ -177,7 +177,7 @@ def champion_of(client: Any, name: str) -> Champion | None:
                 f"registered model {name}, version {version}",
                 "the alias champion on a version without the tags perennial.base and perennial.adapter",
                 "a version that Perennial registered",
-                "Move the alias champion to such a version, or remove it to start anew.",
+                "Move the alias champion to such a version, or remove the alias to start again.",
             )
         return Champion(
             version=describe(client, name, version),
@@ -187,7 +187,7 @@ def champion_of(client: Any, name: str) -> Champion | None:
 
 
 def training_rows_of(client: Any, name: str) -> str | None:
-    """SHA-256 of the rows that the reigning champion learned from; None while none reigns."""
+    """SHA-256 of the rows that the champion was trained on; None while there is no champion."""
     with registry_errors(f"registered model {name}"):
         version = aliases_of(client, name).get(CHAMPION)
         tags = client.get_model_version(name, version).tags if version is not None else {}
@@ -195,7 +195,7 @@ def training_rows_of(client: Any, name: str) -> str | None:
 
 
 def needed_references(client: Any, name: str) -> list[tuple[str, FolderRef, bool]]:
-    """What the versions with an alias need of the store: who needs it, and whether the version carries a copy itself.
+    """The folders that versions with an alias need from the store: which version needs it, and whether it has a copy.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -213,26 +213,26 @@ def needed_references(client: Any, name: str) -> list[tuple[str, FolderRef, bool
 
 def aliases_of(client: Any, name: str) -> dict[str, str]:
     """Versions by alias; empty when there is no such registered model."""
-    found = _there(client.get_registered_model, name)
+    found = _find(client.get_registered_model, name)
     return {str(alias): str(version) for alias, version in found.aliases.items()} if found else {}
 
 
 def model_tags_of(client: Any, name: str) -> dict[str, str] | None:
     """The tags of a registered model, or None where there is none."""
-    found = _there(client.get_registered_model, name)
+    found = _find(client.get_registered_model, name)
     return dict(found.tags) if found else None
 
 
 def tags_of(client: Any, name: str, version: str) -> dict[str, str] | None:
     """The tags of a version, or None where it was deleted."""
-    found = _there(client.get_model_version, name, version)
+    found = _find(client.get_model_version, name, version)
     return dict(found.tags) if found else None
 
 
-def _there(ask: Callable[..., Any], *arguments: str) -> Any:
-    """MLflow's answer, or None where it has no such thing."""
+def _find(read: Callable[..., Any], *arguments: str) -> Any:
+    """What MLflow returns, or None where it does not exist."""
     try:
-        return ask(*arguments)
+        return read(*arguments)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
@@ -246,16 +246,15 @@ def make_registered_model(client: Any, name: str, tags: Mapping[str, str] | None
         AlreadyThereError: It exists.
     """
     with already_there():
-        told = "Kept fresh by Perennial: the alias champion is what to serve."
-        client.create_registered_model(name, tags=dict(tags or {}), description=told)
+        description = "Retrained by Perennial: serve the alias champion."
+        client.create_registered_model(name, tags=dict(tags or {}), description=description)
 
 
 def _find_version(client: Any, name: str, identity: str) -> str | None:
-    same = f"name = '{name}' and tags.`{_TAG}identity` = '{identity}'"
-    found = next(
-        every_token(lambda size, token: client.search_model_versions(same, max_results=size, page_token=token)), None
-    )
-    return str(found.version) if found else None
+    query = f"name = '{name}' and tags.`{_TAG}identity` = '{identity}'"
+    pages = every_token(lambda size, token: client.search_model_versions(query, max_results=size, page_token=token))
+    version = next(pages, None)
+    return str(version.version) if version else None
 
 
 def _create_version(client: Any, name: str, candidate: Candidate) -> str:
@@ -305,13 +304,13 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
 
 
 def _log_test_set(run: TrackingRun, name: str, dataset: DatasetRef) -> None:
-    """Records which version of a test set the scores are of: as an input of the run, and its reference as a file."""
+    """Records the test set of the scores: as an input of the run, and its reference as a file."""
     run.log_dataset(dataset, name)
     run.log_artifact_bytes(f"test_sets/{name}.json", dataset.model_dump_json(indent=2).encode())
 
 
 def _merged_tag(candidate: Candidate) -> dict[str, str]:
-    """Where the whole model lies, when there is one; referred to, not copied, like the base."""
+    """The reference to the merged model, when there is one; like the base model it is not copied."""
     return {f"{_TAG}merged": candidate.merged.model_dump_json()} if candidate.merged else {}
 
 
@@ -332,7 +331,7 @@ def _write_model(folder: Path, candidate: Candidate) -> None:
     store = run_store()
     adapter = store.fetch_folder(trained.adapter)
     packages = ("torch", "transformers", "peft", "safetensors", "pandas")
-    with warnings.catch_warnings(record=True):  # it urges annotations, for a signature that it is given
+    with warnings.catch_warnings(record=True):  # MLflow asks for type annotations although it is given a signature
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(Path(__file__).with_name("serving.py")),

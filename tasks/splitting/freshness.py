@@ -16,7 +16,8 @@ from typing import Any
 from tasks.core.rows import Row
 from tasks.core.timestamps import parse_timestamp
 from tasks.splitting.groups import MIN_ROWS, groups_of, keyed_share
-from tasks.text.similarity import near_across, prompt_views
+from tasks.text.near_duplicates import near_across
+from tasks.text.normalization import prompt_views
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Sharing rows out by group: who is frozen for testing, what must not be trained on, train against validation.
+"""Splits by group: the frozen test set, the rows that must not be trained on, train against validation.
 
-Groups are near-duplicate clusters: what deduplication named in ``split_group``, and in addition what became near only
-through scrubbing (two tickets that differed in their customers' names). A group is chosen by a keyed hash of its name, so
+Groups are near-duplicate clusters: those that deduplication named in ``split_group``, joined where scrubbing made their
+texts near (two tickets that differed in their customers' names). A group is chosen by a keyed hash of its name, so
 that the choice depends on the seed and on the rows, never on their order.
 """
 
@@ -14,13 +14,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.core.errors import InputError
-from tasks.core.quarantine import refusal
+from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, iter_texts
-from tasks.text.similarity import components, near_across, near_clusters, prompt_views, text_key
+from tasks.text.near_duplicates import components, near_across, near_clusters
+from tasks.text.normalization import exact_key, prompt_views
 
-FREEZE, DECONTAMINATE, SPLIT = "freeze_test_set", "decontaminate", "split"
+STAGE = "decontaminate"
 MIN_ROWS = 8
-"""Fewer rows cannot be shared out among training, validation and test in any meaningful way."""
+"""Fewer rows cannot be split into training, validation and test in any meaningful way."""
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """The ``chosen`` rows, the ``rest`` of them, and the number of groups among both."""
+
+    chosen: list[dict[str, Any]]
+    rest: list[dict[str, Any]]
+    num_groups: int
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ def groups_of(rows: Sequence[Row], threshold: float) -> list[str]:
     The name is the smallest ``split_group`` (or view, for rows without one) in the group.
     """
     views = prompt_views(rows)
-    names = [row.get("split_group") or f"v-{text_key(view)}" for row, view in zip(rows, views, strict=True)]
+    names = [row.get("split_group") or f"v-{exact_key(view)}" for row, view in zip(rows, views, strict=True)]
     first: dict[str, int] = {}
     same_name = [(first.setdefault(name, index), index) for index, name in enumerate(names)]
     roots = components(len(rows), [*same_name, *enumerate(near_clusters(views, threshold))])
@@ -46,6 +56,18 @@ def groups_of(rows: Sequence[Row], threshold: float) -> list[str]:
     for root, name in zip(roots, names, strict=True):
         smallest[root] = min(name, smallest.get(root, name))
     return [smallest[root] for root in roots]
+
+
+def set_aside(
+    rows: Sequence[Row], *, share: float, max_rows: int | None, purpose: str, seed: int, threshold: float, where: str
+) -> SetAside:
+    """Some rows chosen by group, so that no near-duplicate group stands on both sides; see :func:`choose_groups`."""
+    groups = groups_of(rows, threshold)
+    names = choose_groups(groups, share=share, max_rows=max_rows, purpose=purpose, seed=seed, where=where)
+    sides: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for row, group in zip(rows, groups, strict=True):
+        sides[group in names].append(dict(row))
+    return SetAside(sides[True], sides[False], len(set(groups)))
 
 
 def choose_groups(
@@ -89,20 +111,27 @@ def choose_groups(
 
 
 def decontaminate_rows(
-    rows: Sequence[Row],
-    frozen: Sequence[Row],
-    *,
-    threshold: float,
-    reasons: tuple[str, str] = ("held_out", "near_frozen"),
+    rows: Sequence[Row], frozen: Sequence[Row], fresh: Sequence[Row] = (), *, threshold: float
 ) -> Decontaminated:
-    """The rows that neither are, nor equal, nor nearly equal a frozen row.
+    """The rows that neither are, nor equal, nor nearly equal a frozen or a fresh row.
 
     Args:
         rows: Rows about to be trained on, of either kind.
-        frozen: Rows of the frozen test set, or of the fresh one, of either kind.
+        frozen: Rows of the frozen test set, of either kind.
+        fresh: Rows of the fresh test set.
         threshold: Jaccard similarity of prompts from which a row is too near.
-        reasons: Reason codes of the frozen row itself, and of a row of a frozen row's group or with nearly its prompt.
     """
+    result = _decontaminate(rows, frozen, threshold, reasons=("held_out", "near_frozen"))
+    if not fresh:
+        return result
+    newest = _decontaminate(result.kept, fresh, threshold, reasons=("held_out_fresh", "near_fresh"))
+    return Decontaminated(newest.kept, [*result.dropped, *newest.dropped], result.num_twinned)
+
+
+def _decontaminate(
+    rows: Sequence[Row], frozen: Sequence[Row], threshold: float, *, reasons: tuple[str, str]
+) -> Decontaminated:
+    """``reasons``: codes of a test row itself, and of a row of a test row's group or with nearly its prompt."""
     frozen_groups = {row["split_group"] for row in frozen if row.get("split_group")}
     frozen_keys = {(row["id"], _content_key(row)) for row in frozen}
     views = prompt_views([*frozen, *rows])
@@ -119,7 +148,7 @@ def decontaminate_rows(
         else:
             kept.append(dict(row))
             continue
-        dropped.append(refusal(DECONTAMINATE, str(row["id"]), reason, row, disposition="dropped"))
+        dropped.append(quarantine_row(STAGE, str(row["id"]), reason, row, disposition="dropped"))
     return Decontaminated(kept, dropped, len(twinned))
 
 
@@ -129,7 +158,7 @@ def keyed_share(name: str, *, purpose: str, seed: int) -> float:
 
 
 def _content_key(row: Mapping[str, Any]) -> str:
-    return text_key(*(text for _, text in iter_texts(row)))
+    return exact_key(*(text for _, text in iter_texts(row)))
 
 
 def _keyed_hash(name: str, purpose: str, seed: int) -> bytes:

@@ -1,4 +1,4 @@
-"""MLflow: the connection, and what a run leaves there. Importing it is cheap; MLflow itself is imported on first use."""
+"""MLflow: the connection, and the tracking of runs. The import is cheap; MLflow itself is imported on first use."""
 
 from tasks.tracking.client import (
     already_there,

@@ -1,8 +1,8 @@
-"""MLflow's absolute paths in a database that was copied elsewhere together with its folder of artifacts.
+"""Updates MLflow's absolute paths in a database that was copied with its folder of artifacts.
 
-MLflow writes the full path of every artifact into its database. A server that hands artifacts out itself has none
-(``mlflow-artifacts:``); the embedded registry, a SQLite file with its artifacts beside it, would go on reading and writing
-where the folder was before it moved.
+MLflow stores the absolute path of every artifact in its database. A server that serves artifacts has none
+(``mlflow-artifacts:``); the embedded registry, a SQLite file with its artifacts beside it, would continue to use the former
+location.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ logger = logging.getLogger(__name__)
 
 ARTIFACTS = "mlflow-artifacts"
 """The folder of artifacts beside an embedded database."""
-_PLACES = (
+_PATH_COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
     ("logged_models", "artifact_location"),
 )
-"""Where MLflow 3.17 keeps a path (read off its schema)."""
+"""The columns with paths in the schema of MLflow 3.17."""
 
 
 def artifact_root(database: Path) -> str:
-    """Where an embedded database's artifacts lie, as a ``file:`` URI."""
+    """The folder of an embedded database's artifacts, as a ``file:`` URI."""
     return (database.resolve().parent / ARTIFACTS).as_uri()
 
 
 @cache
 def follow_moved_artifacts(database: Path) -> None:
-    """Points an embedded database at the artifacts beside it, where it was copied from another folder; once a process.
+    """Points an embedded database that was copied from another folder at the artifacts beside it; once per process.
 
-    Only the experiments that Perennial made are touched: their location ends with :data:`ARTIFACTS`. All paths change in
-    one transaction, and a database that did not move is only read.
+    Only experiments of Perennial change: their location ends with :data:`ARTIFACTS`. All paths change in one transaction,
+    and a database that was not moved is only read.
 
     Args:
-        database: The SQLite file; nothing happens where there is none yet.
+        database: The SQLite file; nothing happens if it does not exist.
 
     Raises:
         StoreError: The database cannot be read or written.
@@ -54,10 +54,12 @@ def follow_moved_artifacts(database: Path) -> None:
         with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
             if not _has_tables(connection):
                 return
-            made = "artifact_location LIKE 'file:%/' || ? AND artifact_location <> ?"
-            found = connection.execute(f"SELECT DISTINCT artifact_location FROM experiments WHERE {made}", (ARTIFACTS, root))
+            condition = "artifact_location LIKE 'file:%/' || ? AND artifact_location <> ?"
+            found = connection.execute(
+                f"SELECT DISTINCT artifact_location FROM experiments WHERE {condition}", (ARTIFACTS, root)
+            )
             for (former,) in found.fetchall():
-                for table, column in _PLACES:
+                for table, column in _PATH_COLUMNS:
                     connection.execute(
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
                         f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
@@ -69,12 +71,12 @@ def follow_moved_artifacts(database: Path) -> None:
             str(database),
             f"a database that SQLite cannot use ({error})",
             "MLflow's SQLite database",
-            "Restore it from a backup, or move it away to begin a new registry.",
+            "Restore it from a backup, or move it away to start a new registry.",
         ) from error
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
-    """Whether MLflow has made its schema, of a release that has every place."""
+    """Whether MLflow has created its schema, with all of these columns."""
     return all(
-        any(column == row[1] for row in connection.execute(f"PRAGMA table_info({table})")) for table, column in _PLACES
+        any(column == row[1] for row in connection.execute(f"PRAGMA table_info({table})")) for table, column in _PATH_COLUMNS
     )

@@ -1,8 +1,8 @@
-"""The connection to MLflow, for runs and for the registry: its address, its errors, its experiments.
+"""The connection to MLflow, for runs and for the registry: address, errors, experiments.
 
 Three of MLflow's defaults are wrong for a pipeline and are changed here. Without ``MLFLOW_TRACKING_URI`` MLflow writes
-``./mlflow.db``: here that is an error. With a SQLite URI it writes artifacts to ``./mlruns``: here they lie beside the
-database file. In an outage its seven retries hold a call for minutes: here a call fails after seconds.
+``./mlflow.db``: here that is an error. With a SQLite URI it writes artifacts to ``./mlruns``: here they are beside the
+database file. In an outage its seven retries block a call for minutes: here a call fails after seconds.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-"""Where the environment does not say otherwise; set on import of this module, because MLflow reads some on its own."""
+"""Defaults of the environment; set on import of this module, because MLflow reads some of them on import."""
 
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 
 _GATEWAY = re.compile(r"failed with error code 50[234]\b")
-_LASTING = re.compile(r"read-?only|disk|no such|does not exist|denied|authentication|password", re.IGNORECASE)
-"""Words of a database that is there and does not want, or cannot."""
+_PERMANENT = re.compile(r"read-?only|disk|no such|does not exist|denied|authentication|password", re.IGNORECASE)
+"""Messages of a database that is available and rejects the call, or cannot execute it."""
 
 
 def tracking_uri() -> str:
@@ -56,7 +56,7 @@ def tracking_uri() -> str:
 
 
 def is_served() -> bool:
-    """Whether MLflow is a server, which may have accounts, and not a bare database."""
+    """Whether MLflow is a server, which may have accounts, and not only a database."""
     return tracking_uri().startswith(("http://", "https://"))
 
 
@@ -64,9 +64,9 @@ def connect() -> Any:
     """An ``MlflowClient`` for :func:`tracking_uri`, for runs and for the registry.
 
     Raises:
-        ConfigError: The URI is not set, or is none that MLflow can open.
+        ConfigError: The URI is not set, or MLflow cannot open it.
         MissingDependencyError: MLflow is not installed.
-        StoreError: The database cannot be read or written: a full disk, a file that is none.
+        StoreError: The database cannot be read or written: a full disk, a file that is no database.
     """
     uri = tracking_uri()
     try:
@@ -88,14 +88,14 @@ def connect() -> Any:
             f"{uri} ({first_line(error)})",
             "an MLflow server, or a database whose folder is writable",
             "Correct the URI; folder stores such as ./mlruns are no longer supported by MLflow.",
-        ) from None  # MLflow's own message holds the address with its password
+        ) from None  # MLflow's own message contains the address with its password
 
 
 @contextmanager
 def registry_errors(where: str) -> Iterator[None]:
-    """Turns MLflow's refusals inside the block into a :class:`~tasks.core.errors.RegistryError`.
+    """Turns MLflow's errors inside the block into a :class:`~tasks.core.errors.RegistryError`.
 
-    No answer at all is a :class:`~tasks.core.errors.RegistryOutageError`: the same call may be made again.
+    A missing response is a :class:`~tasks.core.errors.RegistryOutageError`: the same call may be repeated.
     """
     from mlflow.exceptions import MlflowException
 
@@ -105,8 +105,8 @@ def registry_errors(where: str) -> Iterator[None]:
         if is_outage(error):
             raise RegistryOutageError(
                 where,
-                f"no answer ({first_line(error)})",
-                "MLflow to answer",
+                f"no response ({first_line(error)})",
+                "MLflow to respond",
                 "Check that the server at MLFLOW_TRACKING_URI runs, then run again: finished stages are kept.",
             ) from None
         raise RegistryError(
@@ -114,13 +114,13 @@ def registry_errors(where: str) -> Iterator[None]:
             f"{error.error_code}: {first_line(error)}",
             "MLflow to accept the call",
             "Check that the server at MLFLOW_TRACKING_URI runs and that this account may write, then run again.",
-        ) from None  # MLflow's own message may hold the address with its password
+        ) from None  # MLflow's own message may contain the address with its password
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether MLflow's error is that nobody answered: no connection, a gateway without its server, a database that is away.
+    """Whether MLflow's error is an outage: no connection, a gateway without its server, an unavailable database.
 
-    A full disk, a missing file, a wrong password and every refusal are none: waiting does not mend them.
+    A full disk, a missing file, a wrong password and rejected calls are not: waiting does not resolve them.
     """
     import requests
 
@@ -130,17 +130,17 @@ def is_outage(error: BaseException) -> bool:
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    for one in chain:
-        if type(one).__name__ in ("OperationalError", "InterfaceError"):  # SQLAlchemy's, and the drivers'
-            return not _LASTING.search(str(one))
-        if isinstance(one, unreachable):
+    for cause in chain:
+        if type(cause).__name__ in ("OperationalError", "InterfaceError"):  # SQLAlchemy's, and the drivers'
+            return not _PERMANENT.search(str(cause))
+        if isinstance(cause, unreachable):
             return True
     return getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE" or _GATEWAY.search(str(error)) is not None
 
 
 @contextmanager
 def already_there() -> Iterator[None]:
-    """Turns MLflow's answer that a thing exists into the exception that :func:`tasks.core.ensuring.ensure` knows."""
+    """Turns MLflow's error for an existing object into the exception that :func:`tasks.core.ensuring.ensure` expects."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -152,7 +152,7 @@ def already_there() -> Iterator[None]:
 
 
 def ensure_experiment(client: Any, name: str, tags: Mapping[str, str] | None = None) -> tuple[Any, bool]:
-    """The experiment called ``name``, and whether it was made now, with ``tags``; also when two processes do so at once."""
+    """The experiment ``name``, and whether this call created it, with ``tags``; safe among concurrent processes."""
 
     def make() -> None:
         with already_there():
@@ -162,12 +162,12 @@ def ensure_experiment(client: Any, name: str, tags: Mapping[str, str] | None = N
 
 
 def experiment_id(client: Any, name: str) -> str:
-    """The id of the experiment called ``name``, which is made when absent."""
+    """The id of the experiment ``name``, which is created if absent."""
     return str(ensure_experiment(client, name)[0].experiment_id)
 
 
 def _artifact_location() -> str | None:
-    """Where a new experiment keeps artifacts: beside a SQLite file; elsewhere where the server says (None)."""
+    """The artifact folder of a new experiment: beside a SQLite file, else the default of the server (None)."""
     root = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT")
     uri = tracking_uri()
     if root is None and uri.startswith("sqlite:///"):

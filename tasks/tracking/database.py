@@ -1,8 +1,8 @@
-"""MLflow's database where it is a SQLite file: made whole or not at all, and looked at before MLflow is.
+"""MLflow's SQLite database: created atomically, and checked before MLflow opens it.
 
-MLflow makes its tables in dozens of steps on the file itself, and a disk that fills, or a kill, between two of them leaves a
-file that it can neither finish nor use. Here the file gets its name when it is complete. What SQLite says of a file that is
-none, or of a full disk, is told in one error, before MLflow retries it and prints a trace for every try.
+MLflow creates its tables in dozens of steps, and a full disk, or a kill, between two of them leaves a file that it can
+neither complete nor use. Here the file gets its name when it is complete. SQLite's errors for an invalid file, or a full
+disk, become one error, before MLflow retries and prints a traceback for every attempt.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _PREFIX = "sqlite:///"
 
 
 def open_database(uri: str) -> None:
-    """Makes the SQLite file of a tracking URI where there is none, and checks that it can be used; other URIs are left.
+    """Creates the SQLite file of a tracking URI if absent, and checks that it can be used; other URIs are ignored.
 
     Raises:
         StoreError: The disk is full or read-only, or the file is no usable database.
-        OSError: There can be no such folder.
+        OSError: The folder cannot exist.
     """
     path = _path_in(uri)
     if path is None:
@@ -35,7 +35,7 @@ def open_database(uri: str) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             _make(path)
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-            # Of a file that may not be written SQLite makes a read-only database, which fails only later.
+            # SQLite opens a file without write permission as a read-only database, which fails only later.
             if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
                 raise PermissionError(13, "a file or folder that may not be written")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -43,25 +43,25 @@ def open_database(uri: str) -> None:
 
 @contextmanager
 def database_errors(uri: str) -> Iterator[None]:
-    """Turns errors of the database and its file system into :class:`~tasks.core.errors.StoreError`; a wrong path stays."""
+    """Turns errors of the database and its file system, except a wrong path, into :class:`~tasks.core.errors.StoreError`."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except (FileNotFoundError, FileExistsError, NotADirectoryError):
-        raise  # The place is wrong, and so is the setting that names it.
+        raise  # the setting has a wrong path
     except (sqlite3.Error, SQLAlchemyError, OSError) as error:
         cause = getattr(error, "orig", None) or error
-        said = getattr(cause, "strerror", None) or str(cause).strip().split("\n", 1)[0][:200]
+        message = getattr(cause, "strerror", None) or str(cause).strip().split("\n", 1)[0][:200]
         path = _path_in(uri)
         todo = "Check the database server, then run again."
         if path is not None:
             todo = (
-                "Check the disk's free space and the file's permissions, then run again. A file that is no database, or was "
-                "left half made, has to be restored from a backup, or moved away to begin with an empty one."
+                "Check the disk's free space and the file's permissions, then run again. A file that is no database, or is "
+                "incomplete, has to be restored from a backup, or moved away to start with an empty one."
             )
         where = "MLflow's database" if path is None else f"MLflow's database {path}"
-        raise StoreError(where, said, "a database that can be read and written", todo) from error
+        raise StoreError(where, message, "a database that can be read and written", todo) from error
 
 
 def _path_in(uri: str) -> Path | None:
@@ -70,7 +70,7 @@ def _path_in(uri: str) -> Path | None:
 
 
 def _make(path: Path) -> None:
-    """Makes an empty database of MLflow's under a name of its own, then gives it its name, unless somebody was quicker."""
+    """Creates an empty database of MLflow under a temporary name, then renames it, unless another process was faster."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

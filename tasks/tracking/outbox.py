@@ -1,7 +1,7 @@
-"""Records that a server did not take, kept on disk until it does: what an outage, or a kill during one, must not cost.
+"""An outbox: keeps undelivered records on disk, so that neither an outage nor a kill during one loses them.
 
-A file holds the records of one writer, a JSON object a line. Its writer holds a lock on it for as long as it lives, so that
-nobody else sends what is still being written; a writer that was killed leaves the file, without the lock, to the next one.
+A file holds the records of one writer, one JSON object per line. The writer locks it while it runs, so that no other process
+sends unfinished records; a killed writer leaves the file unlocked to the next process.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Record = Mapping[str, Any]
 
 
 class Outbox:
-    """A file of records that could not be delivered yet; it appears with the first one.
+    """A file of undelivered records, created with the first one.
 
-    A disk that is full or read-only costs a warning: the records then wait in memory alone.
+    If the disk is full or read-only, a warning is logged and the records wait only in memory.
 
     Args:
-        folder: Where the file lies.
-        name: How its name begins.
-        header: Its first line: where the records are to go.
+        folder: The folder of the file.
+        name: Prefix of its name.
+        header: Its first line: the destination of the records.
     """
 
     def __init__(self, folder: Path, name: str, header: Record) -> None:
@@ -40,7 +40,7 @@ class Outbox:
 
     @property
     def path(self) -> Path:
-        """The file, which need not exist."""
+        """The file, which may not exist yet."""
         return self._path
 
     def keep(self, records: Iterable[Record]) -> None:
@@ -48,7 +48,7 @@ class Outbox:
         try:
             if self._file is None:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # For this user alone: an artifact that waits may be a dossier, with examples in it.
+                # Only this user may read it: an artifact may be a dossier, which contains examples.
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 self._file = os.fdopen(descriptor, "w", encoding="utf-8")
                 fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -56,16 +56,16 @@ class Outbox:
             self._file.writelines(json.dumps(record) + "\n" for record in records)
             self._file.flush()
         except OSError as error:
-            logger.warning("%s cannot be written (%s); records wait in memory alone", self._path, error.strerror)
+            logger.warning("%s cannot be written (%s); records wait only in memory", self._path, error.strerror)
 
     def discard(self) -> None:
-        """Removes the file: everything was delivered."""
+        """Removes the file after all records were delivered."""
         if self._file is not None:
             self._path.unlink(missing_ok=True)
             self.leave()
 
     def leave(self) -> None:
-        """Leaves the file to whoever sends it next."""
+        """Closes the file, for the next process to send it."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
@@ -73,15 +73,15 @@ class Outbox:
 
 
 def kept_files(folder: Path) -> list[Path]:
-    """The files that wait in a folder, oldest first by name within a run."""
+    """The undelivered files in a folder, sorted by name, which is by age within a run."""
     return sorted(folder.glob("*.jsonl"))
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[tuple[Record, list[Record]] | None]:
-    """Header and records of a file whose writer has gone, under its lock; None while somebody else has it.
+    """Header and records of a file whose writer has ended, under its lock; None while another process holds the lock.
 
-    A line that a kill cut short is left out. The file stays; who has delivered it removes it inside the block.
+    A line that a kill truncated is skipped. The caller removes the file inside the block after delivery.
     """
     try:
         file = path.open(encoding="utf-8")
@@ -94,8 +94,8 @@ def claimed(path: Path) -> Iterator[tuple[Record, list[Record]] | None]:
         except BlockingIOError:
             yield None
             return
-        lines = [one for one in map(_read, file) if one is not None]
-        # Gone meanwhile: another process had it first and has delivered it.
+        lines = [record for record in map(_read, file) if record is not None]
+        # If the file no longer exists, another process has delivered it.
         yield (lines[0], lines[1:]) if lines and path.exists() else None
 
 

@@ -1,7 +1,7 @@
-"""What a run leaves in MLflow while it works: parameters, metrics, artifacts, data sets. Training and the dossier use it.
+"""Tracking of a run in MLflow: parameters, metrics, artifacts, data sets. Training and the dossier use it.
 
-What MLflow does not take in an outage is kept on disk and delivered later, by this run or by the next one of this machine,
-so that neither a server's restart nor its absence costs a training anything.
+Records of an outage are kept on disk and delivered later, by this run or by the next one on this machine, so that neither a
+restart nor an outage of the server affects a training.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ logger = logging.getLogger(__name__)
 
 _RETRY_AFTER_SECONDS = 30.0
 _OUTAGES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
-"""Error codes of a server or database that does not answer; any other code is a refusal."""
+"""Error codes of a server or database that does not respond; any other code is a rejection."""
 
 
 class RunStopped(Exception):
-    """Raised inside :func:`open_run` by whoever decides that its work is not worth going on; the run shows as KILLED."""
+    """Raised inside :func:`open_run` to stop the run early; the run ends as KILLED."""
 
 
 class TrackingRun:
-    """One open MLflow run; made by :func:`open_run`.
+    """One open MLflow run; created by :func:`open_run`.
 
-    In an outage calls return at once after the first failure and are delivered, in order, when MLflow answers again. What
-    waits is on disk too (:func:`unsent_folder`): a run that ends, or is killed, before then leaves it to the next one.
+    In an outage, calls return at once after the first failure, and their records are delivered in order when MLflow responds
+    again. They are also on disk (:func:`unsent_folder`): if the run ends or is killed first, the next one sends them.
 
     Attributes:
         run_id: MLflow's id; pass it to :func:`open_run` to continue the run after a crash.
@@ -52,7 +52,7 @@ class TrackingRun:
         self._retry_at = 0.0
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs settings. One that the run already has keeps its first value, as MLflow demands; a warning tells which."""
+        """Logs settings. MLflow keeps the first value of a setting; a warning names settings with another value."""
         self._send({"kind": "params", "values": {name: str(value) for name, value in params.items()}})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -73,7 +73,7 @@ class TrackingRun:
 
         Args:
             ref: The data set.
-            context: What it was used for: ``training``, ``validation``, ``benchmark``.
+            context: Its use: ``training``, ``validation``, ``benchmark``.
         """
         self._send({"kind": "dataset", "ref": ref.model_dump(mode="json"), "context": context})
 
@@ -97,7 +97,7 @@ class TrackingRun:
                         raise
                     self._retry_at = time.monotonic() + _RETRY_AFTER_SECONDS
                     logger.warning(
-                        "MLflow does not answer; %d records of run %s wait: %s",
+                        "MLflow does not respond; %d records of run %s wait: %s",
                         len(self._waiting),
                         self.run_id,
                         first_line(error),
@@ -109,17 +109,18 @@ class TrackingRun:
         self._num_kept = 0
 
     def _drop_first(self) -> None:
-        """Forgets a delivered record; one that lies on disk may be sent once more, which changes nothing in MLflow."""
+        """Drops a delivered record; its copy on disk may be sent again, which changes nothing in MLflow."""
         self._waiting.popleft()
         self._num_kept = max(0, self._num_kept - 1)
 
     def _keep_waiting(self) -> None:
-        """Writes what waits and is not on disk yet."""
+        """Writes the waiting records that are not on disk yet."""
         waiting = list(self._waiting)
         self._outbox.keep(waiting[self._num_kept :])
         self._num_kept = len(waiting)
 
-    def _close(self, status: str) -> None:
+    def close(self, status: str) -> None:
+        """Ends the run with MLflow's ``status``; undelivered records stay on disk."""
         self._waiting.append({"kind": "end", "status": status, "at": _now_milliseconds()})
         try:
             self._deliver_waiting()
@@ -127,8 +128,8 @@ class TrackingRun:
             self._outbox.leave()
         if self._waiting:
             logger.error(
-                "MLflow did not come back: run %s shows as running and lacks its last %d records, which are kept in %s and "
-                "sent with this machine's next run; results are not affected",
+                "MLflow does not respond: run %s shows as running and lacks its last %d records, which are kept in %s and "
+                "sent with the next run on this machine; results are not affected",
                 self.run_id,
                 len(self._waiting),
                 self._outbox.path,
@@ -136,14 +137,14 @@ class TrackingRun:
 
 
 def unsent_folder() -> Path:
-    """Where records wait that MLflow did not take: ``mlflow-unsent`` in the embedded folder."""
+    """The folder of undelivered records: ``mlflow-unsent`` in the embedded folder."""
     return Path(os.environ.get("PERENNIAL_HOME", ".perennial")).absolute() / "mlflow-unsent"
 
 
 def send_kept(client: Any) -> int:
-    """Sends what earlier runs of this machine could not; the number of their files that were delivered.
+    """Sends undelivered records of earlier runs on this machine; returns the number of delivered files.
 
-    An outage ends it, and the rest stays. A record that MLflow refuses (its run was deleted) is dropped with a warning.
+    It stops at an outage and keeps the rest. A record that MLflow rejects (its run was deleted) is dropped with a warning.
     """
     from mlflow.exceptions import MlflowException
 
@@ -159,25 +160,25 @@ def send_kept(client: Any) -> int:
                 except MlflowException as error:
                     if error.error_code in _OUTAGES:
                         return num_sent
-                    logger.warning("MLflow refuses a kept record of run %s: %s", run_id, first_line(error))
+                    logger.warning("MLflow rejects a kept record of run %s: %s", run_id, first_line(error))
             path.unlink(missing_ok=True)
             num_sent += 1
-            logger.info("MLflow run %s has its last %d records now", run_id, len(found[1]))
+            logger.info("MLflow run %s: delivered its last %d records", run_id, len(found[1]))
     return num_sent
 
 
 def _deliver(client: Any, run_id: str, record: Record) -> None:
-    """Makes one record part of a run; once more changes nothing."""
+    """Adds one record to a run; a repeated call changes nothing."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
     match record["kind"]:
         case "params":
-            known = client.get_run(run_id).data.params
+            logged = client.get_run(run_id).data.params
             params = record["values"]
-            changed = sorted(name for name, value in params.items() if known.get(name, value) != value)
+            changed = sorted(name for name, value in params.items() if logged.get(name, value) != value)
             if changed:
                 logger.warning("MLflow run %s keeps its first values of %s", run_id, ", ".join(changed))
-            new = [Param(name, value) for name, value in params.items() if name not in known]
+            new = [Param(name, value) for name, value in params.items() if name not in logged]
             if new:
                 client.log_batch(run_id, params=new)
         case "metrics":
@@ -220,14 +221,14 @@ def open_run(
         experiment: Experiment name; created when absent.
         run_name: Shown in MLflow's lists.
         tags: Set at the start; never a record's text.
-        run_id: Continues this run instead of making a new one.
+        run_id: Continues this run instead of creating one.
         watch_machine: Whether MLflow's own monitor logs CPU, memory, disk, network, and GPU where `nvidia-ml-py` is
-            installed, as ``system/...``, every 10 s, until the run ends or MLflow once does not answer. Off where
+            installed, as ``system/...``, every 10 s, until the run ends or MLflow does not respond. Off if
             ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`` is false.
 
     Raises:
         ConfigError: No usable ``MLFLOW_TRACKING_URI``.
-        RegistryError: MLflow does not answer at the start (before anything was spent), or refuses a record.
+        RegistryError: MLflow does not respond at the start, before any work, or rejects a record.
 
     Example:
         >>> with open_run("support-desk", "sft", {"stage": "sft"}) as run:
@@ -257,11 +258,11 @@ def open_run(
     finally:
         if monitor is not None:
             monitor.finish()
-        run._close(status)
+        run.close(status)
 
 
 def _start_monitor(run_id: str) -> Any:
-    """MLflow's monitor of this machine, started; None where the environment turns it off."""
+    """Starts MLflow's monitor of this machine; None if the environment turns it off."""
     from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -273,7 +274,7 @@ def _start_monitor(run_id: str) -> Any:
 
 
 def run_page(run_id: str) -> str | None:
-    """The address of a run's page on the tracking server, or None where no server shows one (a bare database)."""
+    """The address of a run's page on the tracking server, or None without a server (only a database)."""
     uri = without_secrets(tracking_uri())
     if not uri.startswith(("http://", "https://")):
         return None

@@ -1,4 +1,4 @@
-"""Judges rows by an expectation suite made from the configuration."""
+"""Validates rows by an expectation suite made from the configuration."""
 
 from tasks.validation.config import ValidationConfig
 from tasks.validation.task import validate

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.core.quarantine import refusal
+from tasks.core.errors import QualityLimitError
+from tasks.core.quarantine import count_reasons, quarantine_row
 from tasks.core.rows import ROWS_AT_A_TIME, Row
 from tasks.validation.config import ValidationConfig
 from tasks.validation.features import row_features
@@ -20,10 +21,10 @@ STAGE = "validate"
 
 @dataclass(frozen=True)
 class Checked:
-    """The positions of the ``kept`` rows, the ``refused`` ones as quarantine rows, and every rule's outcome."""
+    """The positions of the ``kept`` rows, the ``quarantined_rows``, and every rule's outcome."""
 
     kept: list[int]
-    refused: list[dict[str, Any]]
+    quarantined_rows: list[dict[str, Any]]
     outcomes: list[Outcome]
 
     @property
@@ -38,7 +39,7 @@ class Checked:
 
 
 def check_rows(rows: Sequence[Row], kind: str, config: ValidationConfig, previous: Sequence[Row] | None = None) -> Checked:
-    """Judges every row by the suite of its kind.
+    """Validates every row by the suite of its kind.
 
     Args:
         rows: Canonical rows.
@@ -58,15 +59,46 @@ def check_rows(rows: Sequence[Row], kind: str, config: ValidationConfig, previou
             reasons.setdefault(position, outcome.rule.reason)
     return Checked(
         kept=[position for position in range(len(rows)) if position not in reasons],
-        refused=[
-            refusal(STAGE, str(rows[position]["id"]), reasons[position], rows[position]) for position in sorted(reasons)
+        quarantined_rows=[
+            quarantine_row(STAGE, str(rows[position]["id"]), reasons[position], rows[position])
+            for position in sorted(reasons)
         ],
         outcomes=outcomes,
     )
 
 
+def check_limits(checked: Checked, config: ValidationConfig, where: str, rows_uri: str) -> None:
+    """Returns if few enough rows are quarantined and every critical expectation about the whole table holds.
+
+    Args:
+        checked: The outcome of :func:`check_rows`.
+        config: The limits.
+        where: What was validated, for the error.
+        rows_uri: Where the quarantined rows lie, for the error.
+
+    Raises:
+        QualityLimitError: Too many rows are quarantined, too few are left, or an expectation about the table failed.
+    """
+    num_kept, num_quarantined = len(checked.kept), len(checked.quarantined_rows)
+    failed = [f"{outcome.rule.reason} (observed {outcome.observed})" for outcome in checked.failed_tables]
+    if num_kept < config.min_rows and not failed:
+        failed = [f"{num_kept} rows left"]
+    if not failed and num_quarantined <= config.max_quarantine_share * (num_kept + num_quarantined):
+        return
+    reasons = count_reasons(checked.quarantined_rows, "quarantined")
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
+    raise QualityLimitError(
+        where,
+        f"{num_quarantined} of {num_kept + num_quarantined} rows failing ({counts})"
+        + (f", and failed expectations: {', '.join(failed)}" if failed else ""),
+        f"at most {config.max_quarantine_share:.0%} failing, at least {config.min_rows} rows, and no failed expectation",
+        f"Look at the rows in {rows_uri}; then correct the source, or relax the setting under `validation` that the reason "
+        "names.",
+    )
+
+
 def _features(rows: Sequence[Row], config: ValidationConfig) -> pd.DataFrame:
-    """What is measured of the rows, taken a few at a time."""
+    """The features of all rows, taken a few at a time."""
     blocks = [rows[first : first + ROWS_AT_A_TIME] for first in range(0, len(rows), ROWS_AT_A_TIME)] or [rows]
     languages = bool(config.languages)
     frames = [row_features(block, config.allowed_roles, languages=languages) for block in blocks]
@@ -74,11 +106,11 @@ def _features(rows: Sequence[Row], config: ValidationConfig) -> pd.DataFrame:
 
 
 def results_document(checked: Checked, kind: str) -> dict[str, Any]:
-    """The suite's results as JSON: counts, limits and verdicts, no values and no ids."""
+    """The suite's results as JSON: counts, limits and outcomes, no values and no ids."""
     return {
         "kind": kind,
-        "num_rows": len(checked.kept) + len(checked.refused),
-        "num_failed_rows": len(checked.refused),
+        "num_rows": len(checked.kept) + len(checked.quarantined_rows),
+        "num_failed_rows": len(checked.quarantined_rows),
         "num_failed_expectations": sum(not outcome.success for outcome in checked.outcomes),
         "expectations": [outcome.as_json() for outcome in checked.outcomes],
     }

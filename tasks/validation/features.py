@@ -1,4 +1,4 @@
-"""What is measured of each row, so that expectations see numbers, roles and labels and never a text."""
+"""Features of each row, so that expectations see numbers, roles and labels and never a text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.core.rows import Row, iter_texts
-from tasks.validation.language import language_of
+from tasks.text.languages import language_of
 
 COLUMNS = (
     "id", "num_messages", "foreign_roles", "last_roles", "prompt_chars", "reply_chars", "shortest_message_chars",
@@ -21,9 +21,9 @@ COLUMNS = (
 def row_features(rows: Sequence[Row], allowed_roles: Sequence[str], *, languages: bool = False) -> pd.DataFrame:
     """One line per row with the columns :data:`COLUMNS`, indexed by the row's position.
 
-    ``last_roles`` is the role that each learnt conversation ends with (``assistant`` when all do); ``reply_chars`` is the
+    ``last_roles`` is the role that each conversation to learn ends with (``assistant`` when all do); ``reply_chars`` is the
     shortest of a pair's replies; ``length_band`` is the power of two that the whole text's length reaches; ``language`` is
-    that of the whole text, empty unless it is asked for.
+    that of the whole text, empty unless ``languages`` is set.
     """
     allowed = set(allowed_roles)
     frame = pd.DataFrame([_features(row, allowed, languages) for row in rows], columns=list(COLUMNS))
@@ -64,11 +64,11 @@ def _control_share(text: str) -> float:
     """Share of control characters (but line ends and tabs) and of U+FFFD, which decoders put for what they cannot read."""
     if text.isprintable() and "\ufffd" not in text:
         return 0.0
-    return sum(_is_debris(character) for character in text) / len(text)
+    return sum(_is_undecodable(character) for character in text) / len(text)
 
 
 @lru_cache(maxsize=8192)
-def _is_debris(character: str) -> bool:
+def _is_undecodable(character: str) -> bool:
     return character == "\ufffd" or (unicodedata.category(character) == "Cc" and character not in "\n\r\t")
 
 

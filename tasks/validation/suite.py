@@ -65,7 +65,7 @@ def _outcome(rule: Rule, item: ExpectationValidationResult) -> Outcome:
             f"expectation {rule.reason} ({rule.expectation})",
             "an exception while it was evaluated",
             "a verdict",
-            "The data were not judged; this is a fault of the suite, please report it.",
+            "The data were not validated; this is a defect of the suite, please report it.",
         )
     observed = item.result.get("observed_value")
     return Outcome(

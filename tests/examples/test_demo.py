@@ -88,7 +88,7 @@ class Desk:
             **{**self._evidence.decision.model_dump(), "outcome": outcome, "champion_version": self._champion}
         )
         asks = outcome == "NEEDS_HUMAN" and self.asks
-        asked = Approval(outcome="NEEDS_HUMAN", champion_version=self._champion, asked_at=ASKED_AT) if asks else None
+        asked = Approval(outcome="NEEDS_HUMAN", champion_version=self._champion, requested_at=ASKED_AT) if asks else None
         if outcome == "PROMOTE":
             self._crown(candidate.version)
         promotion = PromotionRecord(

@@ -22,7 +22,7 @@ from flows.prepare import prepare_dataset
 from flows.retrain import retrain
 from flows.support.config import RetrainConfig, load_config, sent_to_prefect
 from perennial.cli.app import app
-from perennial.operations.deploying import deploy
+from perennial.operations.deployment import deploy
 from tasks.core.errors import ConfigError
 from tasks.core.term_lists import KeptList, ListFile, is_listing, listings_in
 from tests.support.answering import answer, answering
@@ -187,7 +187,7 @@ def test_a_server_s_refusal_is_told_without_what_it_repeats(tmp_path: Path, faul
 def test_a_deployment_with_confidential_terms_in_place_is_refused_before_anything_is_sent(
     tmp_path: Path, faulty: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perennial.operations.deploying.get_client", None)
+    monkeypatch.setattr("perennial.operations.deployment.get_client", None)
     config = document_with(LISTS[0], many_terms())
     if faulty:
         config["training"] = {"sft": {"seed": [CANARY]}}

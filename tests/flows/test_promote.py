@@ -94,7 +94,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
             other_id = run_called(api, other.promoted_by)
             assert state_of(api, other_id, until={"Suspended"}) == "Suspended"
             arguments = ["reject", second.run_name, "--name", "Bo", "--reason", "Too terse.", "--store", str(store)]
-            told = subprocess.run(
+            subprocess.run(
                 [sys.executable, "-m", "perennial", *arguments],
                 cwd=ROOT,
                 env={**os.environ, "PREFECT_API_URL": api},
@@ -103,7 +103,6 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
                 timeout=180,
                 check=True,
             )
-            assert "goes on and writes the dossier" in told.stdout
             assert state_of(api, other_id, until={"Completed"}) == "Completed"
             refused = RunEvidence.model_validate(read_record(str(store), second.run_name)).promotion
             assert not refused.promoted

@@ -18,7 +18,7 @@ from perennial.cli.app import app
 from tasks.core.errors import PerennialError, RegistryError
 from tasks.core.storage import Store, open_store
 from tasks.pruning.listing import read_items
-from tasks.registry.belonging import remember_registry
+from tasks.registry.store_origin import record_registry
 from tasks.tracking import connect
 
 NOW = 1.7e9
@@ -29,7 +29,7 @@ def register_from(store: Store) -> None:
     """What a registration does first: the model is made, and the store notes in which registry."""
     client = connect()
     client.create_registered_model("pruned-desk")
-    remember_registry(client, "pruned-desk", store)
+    record_registry(client, "pruned-desk", store)
 
 
 def config_of(folder: Path) -> RetrainConfig:
@@ -96,7 +96,7 @@ def test_a_registry_that_the_store_does_not_belong_to_removes_nothing(
         assert [kind for kind, _, _ in listed.totals] == ["work folder"], "what no version can need"
         assert "no model pruned-desk" in listed.note
     # A second registry that registers from the same store: now neither knows all that is needed.
-    remember_registry(connect(), "pruned-desk", store)
+    record_registry(connect(), "pruned-desk", store)
     for uri in ("same-name", "own"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / uri}.db")
         with pytest.raises(RegistryError, match="registered from this store in 2 registries"):
@@ -125,6 +125,6 @@ def test_the_command_lists_with_sizes(tmp_path: Path, monkeypatch: pytest.Monkey
     os.utime(tmp_path / "store" / "work" / "sft-1" / "weights", (NOW, NOW))
     result = CliRunner().invoke(app, ["prune", "--config", str(tmp_path / "config.yaml")])
     assert result.exit_code == 0, result.output
-    assert "Would remove 1 things, 5.0 MB" in result.output
+    assert "Would remove 1 items, 5.0 MB" in result.output
     assert (tmp_path / "store" / "work" / "sft-1").exists()
     shutil.rmtree(tmp_path / "store")

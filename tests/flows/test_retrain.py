@@ -115,13 +115,13 @@ def test_a_changed_setting_trains_anew_and_a_training_above_its_ceiling_waits_fo
         summaries.append(stages(told))
         if code == 0:
             break
-        question = re.search(r"perennial budget allow (\w+-\w+) ", told)
+        question = re.search(r"perennial budget \w+ (\w+-\w+) ", told)
         assert (code, question is not None) == (3, True), told
         asked.append(question[1])  # type: ignore[index]
         assert asked[-1] in workplace.run("budget", "show", *config)
         assert workplace.record() == record, "nothing was judged"
-        workplace.run("budget", "allow", asked[-1], *config, "--name", "Ada", "--reason", "quarter end")
-        assert "No training waits." in workplace.run("budget", "show", *config)
+        workplace.run("budget", "approve", asked[-1], *config, "--name", "Ada", "--reason", "quarter end")
+        assert asked[-1] not in workplace.run("budget", "show", *config)
 
     assert [name.split("-")[0] for name in dict.fromkeys(asked)] == ["sft", "dpo"]
     first_pair = next(number for number, name in enumerate(asked) if name.startswith("dpo"))

@@ -55,7 +55,7 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing() -> No
         schedules = {one.found: one.status for one in examine(None) if one.check == "schedule"}
     assert upcoming, "the server scheduled no run within two minutes"
     assert schedules["quarterly: 1 active"] == "ok"
-    assert schedules["check-production: off on purpose, as it was deployed"] == "note"
+    assert schedules["check-production: deployed as inactive"] == "note"
     next_run = min(datetime.fromisoformat(run["expected_start_time"]) for run in upcoming)
     assert (next_run.month % 3, next_run.day, next_run.hour, next_run.minute) == (1, 1, 2, 0)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prefect import flow
 
-from flows.scrub import _runner, scrub_dataset
+from flows.scrub import scrub_dataset, task_runner
 from tasks import pii
 from tasks.contracts.preparation import ScrubReport
 from tasks.contracts.references import DatasetRef
@@ -72,7 +72,7 @@ STRANGER = "import ray, sys; ray.init(address=sys.argv[1]); print('inside', ray.
 @pytest.mark.slow
 def test_ray_on_this_machine_lets_nobody_in_without_its_token() -> None:
     ray = pytest.importorskip("ray")
-    runner = _runner(WHOLE.model_copy(update={"runner": "ray"}))
+    runner = task_runner(WHOLE.model_copy(update={"runner": "ray"}))
     context = ray.init(num_cpus=1, **runner.init_kwargs)  # type: ignore[attr-defined]
     try:
         address = context.address_info["gcs_address"]

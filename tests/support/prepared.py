@@ -23,7 +23,7 @@ from tasks.contracts.preparation import (
     ValidationReport,
 )
 from tasks.contracts.references import DatasetRef
-from tasks.core.quarantine import refusal
+from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import replace_texts
 from tasks.core.storage import Store
 
@@ -194,7 +194,7 @@ _FINDINGS = pa.schema(
 def _report(
     store: Store, stage: str, dataset: DatasetRef, num_rows_in: int, refused: Refusals, disposition: Any = "quarantined"
 ) -> dict[str, Any]:
-    quarantine = [refusal(stage, name, reason, "{}", disposition=disposition) for name, reason in refused.items()]
+    quarantine = [quarantine_row(stage, name, reason, "{}", disposition=disposition) for name, reason in refused.items()]
     return {
         "stage": stage,
         "dataset": dataset,

@@ -1,4 +1,4 @@
-"""The store of what runs leave behind; see :mod:`tasks.core.storage.store`."""
+"""The artifact store; see :mod:`tasks.core.storage.store`."""
 
 from tasks.core.storage.digests import digests_in, sha256_of, sha256_of_file, sha256_of_files, sha256_of_json
 from tasks.core.storage.store import MIXED, Store, is_removable, open_store, run_store, thing_of

@@ -1,8 +1,8 @@
-"""Where a store's bytes lie: a folder, S3-compatible storage, or this process's memory, behind the same few operations.
+"""The backends of a store: a folder, S3-compatible storage, or this process's memory, behind the same few operations.
 
-Every name that may come to mean something else is changed by :meth:`Backend.create` and :meth:`Backend.swap` alone: put
-where nothing is, and put where that still is which the change was worked out from. A folder has link(2) and a lock for
-them, S3 the headers If-None-Match and If-Match. Other storage is refused: without the two, runs erase each other's records.
+Mutable names change only through :meth:`Backend.create` (put if absent) and :meth:`Backend.swap` (compare and set). A folder
+implements them with link(2) and a lock, S3 with the headers If-None-Match and If-Match. Other storage is rejected: without
+the two, runs would overwrite each other's records.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing_extensions import override
 from tasks.core.errors import MissingDependencyError, StoreError
 from tasks.core.storage.folders import MANIFEST, copy_into_place, manifest_of, remove_tree
 from tasks.core.storage.writing import UNFINISHED, create_file, locked, replace_file, unfinished_name
-from tasks.core.timestamps import aware
+from tasks.core.timestamps import ensure_utc
 
 
 class Backend(Protocol):
-    """The operations of a place; names are relative to the store's root, and bytes are put whole or not at all."""
+    """The operations of a backend; names are relative to the store's root, and writes are atomic."""
 
     uri: str
     local_path: Path | None
@@ -35,14 +35,14 @@ class Backend(Protocol):
         """The bytes under a name.
 
         Raises:
-            FileNotFoundError: There are none.
-            OSError: The place does not answer.
+            FileNotFoundError: The name does not exist.
+            OSError: The backend does not respond.
         """
 
     def read_marked(self, name: str) -> tuple[bytes, Any] | None:
-        """The bytes under a name with the mark that :meth:`swap` knows them by; None where there are none.
+        """The bytes under a name with their mark for :meth:`swap`; None if the name does not exist.
 
-        The bytes are their own mark, unless the place gives another.
+        The mark is the bytes themselves, unless the backend provides another.
         """
         try:
             data = self.read(name)
@@ -51,42 +51,42 @@ class Backend(Protocol):
         return data, data
 
     def is_file(self, name: str) -> bool:
-        """Whether there are bytes under this very name."""
+        """Whether there is a file of this exact name."""
 
     def keep(self, name: str, data: bytes) -> None:
-        """Puts bytes under a name that is made of their hash; other bytes there are damaged, and replaced."""
+        """Writes bytes under a name that contains their hash; other bytes there are damaged and replaced."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Puts bytes under a name, whatever was there."""
+        """Writes bytes under a name, replacing earlier ones."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Puts bytes under a name that is free; False, and nothing is changed, where it is taken."""
+        """Writes bytes under a free name; returns False without a change if it is taken."""
 
     def swap(self, name: str, mark: Any, data: bytes) -> bool:
-        """Puts bytes where those of the mark still are; False, and nothing is changed, where they are not."""
+        """Replaces the bytes with this mark; returns False without a change if they have changed."""
 
     def add_folder(self, name: str, folder: Path, digests: Mapping[str, str], *, follow_links: bool) -> None:
         """Copies a local folder's files under a name, the manifest last."""
 
     def children(self, folder: str) -> list[str]:
-        """The names in a folder; none where there is no such folder."""
+        """The names in a folder; empty if the folder does not exist."""
 
     def walk(self, folder: str) -> Iterator[tuple[str, int, datetime]]:
         """Name, size in bytes and time of the last change of every file in a folder."""
 
     def unfinished(self) -> Iterator[tuple[str, int, datetime]]:
-        """The like for what a kill left of a write."""
+        """The same for interrupted writes."""
 
     def remove(self, name: str) -> None:
-        """Removes a file, or a folder with all that is in it; gone is gone."""
+        """Permanently removes a file, or a folder with its content."""
 
 
 def open_backend(root: str) -> Backend:
-    """The place that a path or URL leads to.
+    """The backend of a path or URL.
 
     Raises:
-        StoreError: It is of a kind that has no compare-and-set.
-        MissingDependencyError: Its kind needs a package that is not installed.
+        StoreError: This kind of storage has no compare-and-set.
+        MissingDependencyError: This kind of storage needs a package that is not installed.
     """
     protocol = fsspec.utils.get_protocol(root)
     if protocol in ("file", "local"):
@@ -97,7 +97,7 @@ def open_backend(root: str) -> Backend:
         raise StoreError(
             "store",
             f"storage of the kind `{protocol}`",
-            "a folder, or S3-compatible storage (s3://), where a record can be changed on condition that nobody else did",
+            "a folder, or S3-compatible storage (s3://), which support conditional writes",
             "Set `store` to one of them.",
         )
     try:
@@ -112,13 +112,13 @@ def open_backend(root: str) -> Backend:
 
 
 class FolderBackend(Backend):
-    """A folder of this machine, or one that several machines mount."""
+    """A folder of this machine, or one mounted by several machines."""
 
     def __init__(self, root: Path) -> None:
         self.local_path: Path | None = root
         self.uri = f"file://{root}"
         self._root = root
-        # One lock for the store: it is held for a read and a rename.
+        # One lock for the whole store, held for a read and a rename.
         self._lock = root / ".lock"
 
     @override
@@ -133,7 +133,7 @@ class FolderBackend(Backend):
     def keep(self, name: str, data: bytes) -> None:
         path = self._root / name
         if path.is_file() and not path.is_symlink() and path.stat().st_size == len(data) and path.read_bytes() == data:
-            # It is as young as its last use: pruning goes by this time.
+            # Pruning uses this time as that of the last use.
             os.utime(path)
             return
         replace_file(path, data, mode=0o400)
@@ -141,7 +141,7 @@ class FolderBackend(Backend):
     @override
     def put(self, name: str, data: bytes) -> None:
         if name.startswith("pointers/"):
-            # In turn with those who compare before they put.
+            # Serialized with swap.
             with locked(self._lock):
                 replace_file(self._root / name, data)
             return
@@ -174,23 +174,23 @@ class FolderBackend(Backend):
     def walk(self, folder: str) -> Iterator[tuple[str, int, datetime]]:
         for place, _, names in os.walk(self._root / folder):
             for name in names:
-                with suppress(FileNotFoundError):  # somebody else removed or renamed it meanwhile
-                    yield self._told(Path(place, name))
+                with suppress(FileNotFoundError):  # removed or renamed by another process
+                    yield self._entry(Path(place, name))
 
     @override
     def unfinished(self) -> Iterator[tuple[str, int, datetime]]:
         for place, folders, names in os.walk(self._root):
             if Path(place) == self._root and "work" in folders:
-                folders.remove("work")  # what lies in a work folder goes with it
+                folders.remove("work")  # the content of a work folder is removed with it
             for name in filter(UNFINISHED.fullmatch, [*folders, *names]):
                 with suppress(FileNotFoundError):
-                    own, size, modified = self._told(Path(place, name))
+                    own, size, modified = self._entry(Path(place, name))
                     inside = list(self.walk(own))
-                    total = sum(one[1] for one in inside) if name in folders else size
-                    yield own, total, max([modified, *(one[2] for one in inside)])
+                    total = sum(entry[1] for entry in inside) if name in folders else size
+                    yield own, total, max([modified, *(entry[2] for entry in inside)])
             folders[:] = [name for name in folders if not UNFINISHED.fullmatch(name)]
 
-    def _told(self, path: Path) -> tuple[str, int, datetime]:
+    def _entry(self, path: Path) -> tuple[str, int, datetime]:
         found = path.lstat()
         return path.relative_to(self._root).as_posix(), found.st_size, datetime.fromtimestamp(found.st_mtime, UTC)
 
@@ -198,7 +198,7 @@ class FolderBackend(Backend):
     def remove(self, name: str) -> None:
         path = self._root / name
         if path.is_dir() and not path.is_symlink() and not UNFINISHED.fullmatch(path.name):
-            # Out of sight at once, so that a kill leaves no half of it.
+            # Renamed first, so that a kill leaves no partial folder under this name.
             hidden = unfinished_name(path.parent)
             os.rename(path, hidden)
             path = hidden
@@ -206,7 +206,7 @@ class FolderBackend(Backend):
 
 
 class RemoteBackend(Backend):
-    """What fsspec does alike for every kind of object storage, where whole objects are put."""
+    """The common operations of object storage through fsspec; it writes whole objects."""
 
     def __init__(self, root: str, **options: Any) -> None:
         self.local_path: Path | None = None
@@ -227,7 +227,7 @@ class RemoteBackend(Backend):
 
     @override
     def keep(self, name: str, data: bytes) -> None:
-        # Put again even where it is: to compare it would take as much.
+        # Written even if it exists: a comparison would cost as much.
         self.put(name, data)
 
     @override
@@ -236,14 +236,14 @@ class RemoteBackend(Backend):
 
     @override
     def add_folder(self, name: str, folder: Path, digests: Mapping[str, str], *, follow_links: bool) -> None:
-        """Readers look for the manifest first, so what lies there before it is put is nothing yet.
+        """Readers require the manifest, so files are invisible until it is written.
 
-        Only the sizes of present files are compared; :func:`tasks.core.storage.folders.verify_folder` finds other damage.
+        Only the sizes of existing files are compared; :func:`tasks.core.storage.folders.verify_folder` finds other damage.
         """
-        there = {found.removeprefix(f"{name}/"): size for found, size, _ in self.walk(name)}
+        present = {found.removeprefix(f"{name}/"): size for found, size, _ in self.walk(name)}
         for file_name in digests:
             path = folder / file_name
-            if there.get(file_name) != path.stat().st_size:
+            if present.get(file_name) != path.stat().st_size:
                 self._fs.put_file(str(path), self._path(f"{name}/{file_name}"))
         self.create(f"{name}/{MANIFEST}", manifest_of(digests))
 
@@ -266,7 +266,7 @@ class RemoteBackend(Backend):
 
     @override
     def unfinished(self) -> Iterator[tuple[str, int, datetime]]:
-        """Nothing: an object is there whole or not at all."""
+        """Empty: writes of objects are atomic."""
         return iter(())
 
     @override
@@ -277,7 +277,7 @@ class RemoteBackend(Backend):
             return
         manifest = f"{path}/{MANIFEST}"
         if self._fs.isfile(manifest):
-            self._fs.rm_file(manifest)  # first, so that a kill leaves nothing that looks whole
+            self._fs.rm_file(manifest)  # first, so that a kill leaves no seemingly complete folder
         if self._fs.isdir(path):
             self._fs.rm(path, recursive=True)
 
@@ -293,7 +293,7 @@ class MemoryBackend(RemoteBackend):
             super().put(name, data)
 
     def fetch(self, name: str, path: Path) -> None:
-        """The like of :meth:`RemoteBackend.fetch`; a file of fsspec's memory has one place for all who read it by blocks."""
+        """Like :meth:`RemoteBackend.fetch`; fsspec's memory files share one position among concurrent readers."""
         path.write_bytes(self.read(name))
 
     @override
@@ -314,7 +314,7 @@ class MemoryBackend(RemoteBackend):
 
 
 def _changed_at(info: dict[str, Any]) -> datetime:
-    """The time in a file's listing; the present where a filesystem tells none, so that nothing looks old."""
+    """The time in a file's listing; now if the filesystem has none, so that no file seems old."""
     for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
         value = info.get(key)
         if isinstance(value, str):
@@ -322,5 +322,5 @@ def _changed_at(info: dict[str, Any]) -> datetime:
         if isinstance(value, int | float):
             return datetime.fromtimestamp(value, UTC)
         if isinstance(value, datetime):
-            return aware(value)
+            return ensure_utc(value)
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""S3-compatible storage: records are changed by conditional writes (If-None-Match, If-Match)."""
+"""S3-compatible storage, with conditional writes (If-None-Match, If-Match) for records."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tasks.core.storage.backends import RemoteBackend
 _PROBE = ".conditional"
 _WRITE = "perennial-write"
 _CONFLICTS = (409, 412)
-"""HTTP: another conditional write is under way; the condition does not hold."""
+"""HTTP: a concurrent conditional write; a failed condition."""
 
 
 class BucketBackend(RemoteBackend):
     """A bucket, or a part of one.
 
     Raises:
-        StoreError: From the first conditional write: this storage ignores the conditions, so that runs would erase each
+        StoreError: At the first conditional write: this storage ignores conditions, so that runs would overwrite each
             other's records.
     """
 
     _probed: ClassVar[set[str]] = set()
 
     def __init__(self, root: str) -> None:
-        # A kept listing would hide what other processes have written.
+        # A cached listing would hide the writes of other processes.
         super().__init__(root, use_listings_cache=False)
 
     @override
@@ -41,7 +41,7 @@ class BucketBackend(RemoteBackend):
         try:
             found: tuple[bytes, str] = sync(self._fs.loop, read)
         except FileNotFoundError as error:
-            if _answer(error)[1] == "NoSuchBucket":  # a mistyped name is no empty store
+            if _answer(error)[1] == "NoSuchBucket":  # a mistyped name, not an empty store
                 raise
             return None
         return found
@@ -57,17 +57,17 @@ class BucketBackend(RemoteBackend):
         return self._put_if(name, data, IfMatch=mark)
 
     def _put_if(self, name: str, data: bytes, **condition: str) -> bool:
-        """Whether the bytes were put under the condition.
+        """Whether the bytes were written under the condition.
 
-        A lost answer makes the client send the write again, and the storage then refuses it because of the first time. So a
-        write carries its own name, and a refusal counts only where the object carries another one.
+        After a lost response the client repeats the write, and the storage rejects it because of the first one. So each
+        write has an id, and a rejection counts only if the object has another id.
         """
         write = secrets.token_hex(16)
         try:
             self._fs.call_s3("put_object", **self._place(name), Body=data, Metadata={_WRITE: write}, **condition)
         except OSError as error:
             status, code = _answer(error)
-            if code == "NoSuchKey":  # If-Match on what is gone
+            if code == "NoSuchKey":  # If-Match on a removed object
                 return False
             if status not in _CONFLICTS:
                 raise
@@ -79,7 +79,7 @@ class BucketBackend(RemoteBackend):
         return True
 
     def _probe(self) -> None:
-        """Asks the storage, once for each process, whether it keeps to the conditions."""
+        """Tests, once per process, whether the storage honours the conditions."""
         key = f"{self._fs.endpoint_url}|{self._root}"
         if key in self._probed:
             return
@@ -91,9 +91,9 @@ class BucketBackend(RemoteBackend):
         if not all(refused):
             raise StoreError(
                 self.uri,
-                "storage that writes whether or not the condition holds",
+                "storage that ignores the condition of a write",
                 "S3-compatible storage that honours If-None-Match and If-Match on PutObject",
-                "Set `store` to such storage (Amazon S3 is) or to a folder; here two runs could erase each other's records.",
+                "Set `store` to such storage, like Amazon S3, or to a folder: runs would overwrite each other's records.",
             )
         self._probed.add(key)
 
@@ -103,6 +103,6 @@ class BucketBackend(RemoteBackend):
 
 
 def _answer(error: OSError) -> tuple[int | None, str | None]:
-    """The HTTP status and the storage's own code behind an error of s3fs."""
+    """The HTTP status and the storage's own code of an error of s3fs."""
     response = getattr(error.__cause__, "response", None) or {}
     return response.get("ResponseMetadata", {}).get("HTTPStatusCode"), response.get("Error", {}).get("Code")

@@ -1,4 +1,4 @@
-"""SHA-256, the name of everything that a store holds."""
+"""SHA-256 digests, which name all objects of a store."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def sha256_of_json(value: Any) -> str:
 
 
 def digests_in(text: str) -> set[str]:
-    """Every SHA-256 that stands in a text."""
+    """All SHA-256 digests in a text."""
     return set(_DIGEST.findall(text))

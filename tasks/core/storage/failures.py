@@ -1,4 +1,4 @@
-"""What a filesystem or an object store refuses, as one clear error."""
+"""Translates errors of filesystems and object storage into one error."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tasks.core.errors import StoreError
 
 @contextmanager
 def store_errors(where: str) -> Iterator[None]:
-    """Turns the refusals of the operating system, or of object storage, into one clear :class:`StoreError`.
+    """Translates errors of the operating system, or of object storage, into one :class:`StoreError`.
 
     Args:
-        where: What was read or written.
+        where: The file that is read or written.
     """
     try:
         yield
@@ -35,12 +35,12 @@ def store_errors(where: str) -> Iterator[None]:
             raise StoreError(
                 where,
                 "a file where a folder must be (or the reverse)",
-                "a folder of its own",
-                "Set `store` to another place.",
+                "a separate folder",
+                "Set `store` to another location.",
             ) from error
         raise _no_answer(where, error.strerror or str(error) or type(error).__name__) from error
     except _client_errors() as error:
-        # By its kind alone: the text may repeat an address with a password in it.
+        # Only the type: the text may contain an address with a password.
         raise _no_answer(where, type(error).__name__) from error
 
 
@@ -48,12 +48,12 @@ def _no_answer(where: str, found: str) -> StoreError:
     return StoreError(
         where,
         found,
-        "a store that answers",
+        "a store that responds",
         "Check its folder, mount, network or credentials, then run again; finished stages are kept.",
     )
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
-    """What S3's client raises beside OSError; nothing where it was never imported."""
-    known = (("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))
-    return tuple(getattr(sys.modules[module], name) for module, name in known if module in sys.modules)
+    """The exceptions of S3's client other than OSError; empty if it was never imported."""
+    exceptions = (("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))
+    return tuple(getattr(sys.modules[module], name) for module, name in exceptions if module in sys.modules)

@@ -1,8 +1,7 @@
-"""What a stored folder may hold: the regular files that its manifest names, and nothing beside them.
+"""Stored folders contain exactly the regular files of their manifest.
 
-A folder's hash is that of its files' digests by name. A file that is not among them would be used unverified by whoever
-loads the folder (a chat template, an adapter's settings), and a link leads out of what was verified, so each is refused by
-its name.
+A folder's hash covers its files' digests by name. Any other file would be loaded unverified with the folder (a chat
+template, an adapter's settings), and a link leads outside of the verified files, so both are rejected by name.
 """
 
 from __future__ import annotations
@@ -33,21 +32,21 @@ _STALE_SECONDS = 86_400
 
 
 def manifest_of(digests: Mapping[str, str]) -> bytes:
-    """The manifest as it is stored."""
+    """The stored form of a manifest."""
     return json.dumps(dict(digests), indent=2, sort_keys=True).encode()
 
 
 def digest_folder(folder: Path, *, follow_links: bool = False) -> dict[str, str]:
-    """The digest of every file of a local folder that is about to be stored, by relative name.
+    """The digest of every file of a local folder to be stored, by relative name.
 
-    A manifest is passed over where it is that of this very folder: then it was fetched from a store.
+    A manifest that matches the folder is skipped: the folder was fetched from a store.
 
     Args:
-        folder: Where the files lie.
-        follow_links: Whether a link to a file counts as that file: for a folder of links that the caller has made.
+        folder: The folder.
+        follow_links: Whether a link to a file counts as that file, for a folder of links that the caller has made.
 
     Raises:
-        IntegrityError: It holds something that cannot be stored: a link, a device, names that differ by case alone.
+        IntegrityError: It contains something that cannot be stored: a link, a device, names that differ only in case.
     """
     names, _ = _names_below(folder, str(folder), follow_links=follow_links)
     own_manifest = folder / MANIFEST if MANIFEST in names else None
@@ -55,21 +54,21 @@ def digest_folder(folder: Path, *, follow_links: bool = False) -> dict[str, str]
     check_names(digests, str(folder))
     if own_manifest is not None and _parsed(own_manifest.read_bytes()) != digests:
         raise IntegrityError(
-            f"{folder}/{MANIFEST}", "a file of that name", "no file that is called as a store's own", "Rename it."
+            f"{folder}/{MANIFEST}", "a file of that name", "no file with the name of a store's manifest", "Rename it."
         )
     return digests
 
 
 def verify_folder(folder: Path, sha256: str, where: str) -> None:
-    """Checks that a local folder holds exactly what was stored under this hash.
+    """Verifies that a local folder contains exactly the files that were stored under this hash.
 
     Args:
         folder: The folder.
         sha256: The hash of its files' digests.
-        where: How to name it in an error.
+        where: Its name in an error.
 
     Raises:
-        IntegrityError: A file is missing, altered, or one too many; a link or a device; no manifest, or another one.
+        IntegrityError: A file is missing, altered or unexpected, or is a link or a device; the manifest is missing or wrong.
     """
     found = folder.lstat() if os.path.lexists(folder) else None
     if found is not None and not stat.S_ISDIR(found.st_mode):
@@ -82,7 +81,7 @@ def verify_folder(folder: Path, sha256: str, where: str) -> None:
     check_exactly(set(names) - {MANIFEST}, digests, where)
     if extra := sorted(folders - {str(parent) for name in names for parent in PurePosixPath(name).parents}):
         raise IntegrityError(
-            f"{where}/{extra[0]}", "a folder that was not stored", "those of its manifest alone", "Remove it."
+            f"{where}/{extra[0]}", "a folder that was not stored", "only those of its manifest", "Remove it."
         )
     for name, digest in digests.items():
         path = folder / name
@@ -90,7 +89,7 @@ def verify_folder(folder: Path, sha256: str, where: str) -> None:
             raise IntegrityError(
                 f"{where}/{name}",
                 "a file with a second name (hard link)",
-                "a file of its own, which cannot be changed under another name",
+                "a file that cannot be changed under another name",
                 "Copy the store without hard links, or delete the folder and run again.",
             )
         if sha256_of_file(path) != digest:
@@ -98,10 +97,10 @@ def verify_folder(folder: Path, sha256: str, where: str) -> None:
 
 
 def read_manifest(data: bytes, sha256: str, where: str) -> dict[str, str]:
-    """The digests by name in a stored manifest, which has the folder's hash.
+    """The digests by name in a stored manifest, verified by the folder's hash.
 
     Raises:
-        IntegrityError: It is another one, or names a file outside of the folder.
+        IntegrityError: It has another hash, or names a file outside of the folder.
     """
     digests = _parsed(data)
     if digests is None or sha256_of_json(digests) != sha256:
@@ -111,10 +110,10 @@ def read_manifest(data: bytes, sha256: str, where: str) -> dict[str, str]:
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Refuses names that would not be files of their own below the folder, on whatever filesystem.
+    """Rejects names that are not distinct files below the folder on every filesystem.
 
     Raises:
-        IntegrityError: A name is absolute, leads upwards, is the manifest's, or equals another but for its case.
+        IntegrityError: A name is absolute, leads upwards, is that of the manifest, or differs from another only in case.
     """
     known: dict[str, str] = {}
     for name in names:
@@ -127,22 +126,22 @@ def check_names(names: Iterable[str], where: str) -> None:
             raise IntegrityError(f"{where}/{name}", "a second manifest", f"one {MANIFEST}", "Rename the file.")
         if folded in known:
             raise IntegrityError(
-                where, f"two names that differ by case alone, {known[folded]!r} and {name!r}", "one of them", "Rename one."
+                where, f"two names that differ only in case, {known[folded]!r} and {name!r}", "one of them", "Rename one."
             )
         known[folded] = name
 
 
 def check_exactly(found: set[str], digests: Mapping[str, str], where: str) -> None:
-    """Compares the names that lie in a folder with those of its manifest.
+    """Compares the names in a folder with those of its manifest.
 
     Raises:
-        IntegrityError: One is missing or too many; it is named.
+        IntegrityError: One is missing or unexpected; the error names it.
     """
     if extra := sorted(found - set(digests)):
         raise IntegrityError(
             f"{where}/{extra[0]}",
             f"{len(extra)} files that were not stored with this folder",
-            "the files of its manifest alone",
+            "only the files of its manifest",
             "Find out who put them there, remove them, and run again.",
         )
     if missing := sorted(set(digests) - found):
@@ -150,18 +149,18 @@ def check_exactly(found: set[str], digests: Mapping[str, str], where: str) -> No
 
 
 def copy_into_place(source: Path, target: Path, digests: Mapping[str, str], lock: Path, *, follow_links: bool) -> None:
-    """Copies a folder's files under a unique name, then renames it; of several writers one wins, and all find the same.
+    """Copies a folder's files under a temporary name, then renames it; of concurrent writers one wins, with equal content.
 
     Args:
-        source: Where the files lie.
-        target: The folder's place; a damaged folder there is replaced.
+        source: The folder to copy.
+        target: Its location; a damaged folder there is replaced.
         digests: What :func:`digest_folder` returned for ``source``.
-        lock: The lock under which a damaged folder is taken away.
+        lock: The lock for the replacement of a damaged folder.
         follow_links: As for :func:`digest_folder`.
 
     Raises:
         IntegrityError: A file of ``source`` changed meanwhile.
-        OSError: What the operating system says.
+        OSError: The operating system reports an error.
     """
     sha256 = sha256_of_json(dict(digests))
     if _is_whole(target, sha256):
@@ -175,7 +174,10 @@ def copy_into_place(source: Path, target: Path, digests: Mapping[str, str], lock
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             if copy_file(source / name, partial / name, follow_link=follow_links) != digest:
                 raise IntegrityError(
-                    f"{source}/{name}", "other bytes than a moment ago", "a file at rest", "Run again when it is finished."
+                    f"{source}/{name}",
+                    "a file that changed while it was copied",
+                    "an unchanged file",
+                    "Run again when it is finished.",
                 )
         replace_file(partial / MANIFEST, manifest_of(digests), mode=0o444)
         for folder in {partial / parent for name in digests for parent in PurePosixPath(name).parents}:
@@ -186,16 +188,16 @@ def copy_into_place(source: Path, target: Path, digests: Mapping[str, str], lock
 
 
 def move_into_place(partial: Path, target: Path, lock: Path, is_whole: Callable[[], bool]) -> None:
-    """Renames a finished folder to its place, unless a whole one is there; a damaged one is taken away first.
+    """Renames a finished folder to its location, unless an intact one exists; a damaged one is removed first.
 
     Args:
         partial: The finished folder, beside ``target``.
-        target: Its place.
-        lock: Held while what is there is judged and replaced, so that nobody takes away what another has just put there.
-        is_whole: Whether what is there is as it must be.
+        target: Its location.
+        lock: Held during check and replacement, so that no process removes the folder of another.
+        is_whole: Whether the existing folder is intact.
 
     Raises:
-        OSError: What the operating system says.
+        OSError: The operating system reports an error.
     """
     with locked(lock):
         if os.path.lexists(target):
@@ -210,10 +212,10 @@ def move_into_place(partial: Path, target: Path, lock: Path, is_whole: Callable[
 
 
 def remove_tree(path: Path) -> None:
-    """Removes a folder with all that is in it, or whatever else has that name; links are not followed.
+    """Removes a folder with its content, or a file of that name; links are not followed.
 
     Raises:
-        OSError: What the operating system says.
+        OSError: The operating system reports an error.
     """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -224,18 +226,18 @@ def remove_tree(path: Path) -> None:
 def fetch_into_place(
     target: Path, sha256: str, where: str, names: Iterable[str], fetch: Callable[[str, Path], None]
 ) -> Path:
-    """A verified copy of a folder under ``target``, fetched unless it is there; of several fetchers one wins.
+    """A verified copy of a folder under ``target``, fetched if absent; of concurrent fetches one wins.
 
     Args:
-        target: Where the copy belongs, in a folder that is this user's alone.
+        target: Location of the copy, in a folder that only this user can access.
         sha256: The folder's hash.
-        where: How to name the folder in an error.
-        names: Its files, the manifest included.
+        where: The folder's name in an error.
+        names: Its files, including the manifest.
         fetch: Writes the file of that name to a path.
 
     Raises:
-        IntegrityError: What was fetched is not what was stored.
-        OSError: What the operating system says.
+        IntegrityError: The fetched files are not the stored ones.
+        OSError: The operating system reports an error.
     """
     if _is_own_and_whole(target, sha256):
         return target
@@ -254,7 +256,7 @@ def fetch_into_place(
 
 
 def _remove_stale(cache: Path) -> None:
-    """Removes what fetches of another day left behind when they were killed."""
+    """Removes the files of fetches that were killed more than a day ago."""
     for path in cache.iterdir():
         if _PARTIAL.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(path, ignore_errors=True)
@@ -269,15 +271,15 @@ def _is_whole(folder: Path, sha256: str) -> bool:
 
 
 def _is_own_and_whole(folder: Path, sha256: str) -> bool:
-    """Whether a copy is whole, and all of it this user's: whoever owns a file can change it after it was verified."""
+    """Whether a copy is intact and owned by this user: the owner of a file can change it after its verification."""
     return _is_whole(folder, sha256) and all(path.lstat().st_uid == os.geteuid() for path in (folder, *folder.rglob("*")))
 
 
 def _names_below(folder: Path, where: str, *, follow_links: bool) -> tuple[list[str], set[str]]:
-    """The relative names of all regular files below a folder, sorted, and of the folders in it.
+    """The sorted relative names of all regular files below a folder, and those of its subfolders.
 
     Raises:
-        IntegrityError: Anything else lies there; it is named.
+        IntegrityError: It contains anything else, which the error names.
     """
     names: list[str] = []
     folders: set[str] = set()
@@ -294,14 +296,14 @@ def _names_below(folder: Path, where: str, *, follow_links: bool) -> tuple[list[
                 raise IntegrityError(
                     f"{where}/{name}",
                     _kind_of(entry.stat(follow_symlinks=False)),
-                    "regular files in real folders alone",
-                    "Put a copy of what it leads to in its place, or remove it, and run again.",
+                    "only regular files in real folders",
+                    "Replace it by a copy of its target, or remove it, and run again.",
                 )
     return sorted(names), folders
 
 
 def _parsed(data: bytes) -> dict[str, str] | None:
-    """The digests by name in a manifest; None where it is no such table."""
+    """The digests by name in a manifest; None if it has another form."""
     try:
         digests = json.loads(data)
     except ValueError:

@@ -1,19 +1,18 @@
-"""The only reader and writer of what a run leaves behind: content-addressed, atomic, verified on every read.
+"""The artifact store of runs: content-addressed, atomic, verified on every read.
 
 A store is a folder, local or in S3-compatible storage::
 
-    objects/ab/abcdef….parquet   data sets, and abcdef….json, the manifest for people, which nothing reads
+    objects/ab/abcdef….parquet   data sets, and abcdef….json, a manifest for people, which nothing reads
     files/ab/abcdef….html        single files
     folders/ab/abcdef…/          models and adapters, listed in their own MANIFEST.json
     pointers/benchmarks/x.json   names for data sets and records
-    dossiers/<run>/dossier.html  readable copies for people; with the pointers the only files that are ever replaced
+    dossiers/<run>/dossier.html  readable copies for people; only these and pointers are ever replaced
 
-The name of a thing is the SHA-256 of its bytes, so writing it again is a no-op and a changed byte is found on reading.
-A local write goes to a unique name in the same folder, is flushed, then renamed; object stores put whole objects, and the
-manifest of a folder last. References and pointers hold a name and no place: a run opens its store (:func:`open_store`) and
-every reference of the run is resolved there, so that a copied store serves all that refers to it. A pointer is changed on
-condition that it still is what the change was worked out from (:meth:`Store.update_record`), so that of several runs none
-erases what another has written.
+The name of an object is the SHA-256 of its bytes, so a repeated write is a no-op and a read detects a changed byte. A local
+write goes to a temporary name in the same folder, is flushed, then renamed; object storage writes whole objects, and the
+manifest of a folder last. References and pointers contain a name and no location: a run opens its store
+(:func:`open_store`) and resolves every reference there, so that a copied store remains valid. A pointer changes by compare
+and set (:meth:`Store.update_record`), so that concurrent runs do not overwrite each other's changes.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ _WORK = re.compile(r"work/((sft|dpo|kto|grpo)-[0-9a-f]{1,64}|merge-[a-z0-9_]{8})
 _SUFFIX = re.compile(r"(\.[a-z0-9]+)*")
 
 MIXED = "mixed"
-"""What a data set of several sources has passed: its rows descend from every one of its parents, not the first alone."""
+"""Gate of a data set of several sources: its rows descend from all of its parents, not only from the first."""
 
 
 class Store:
@@ -71,8 +70,8 @@ class Store:
         root: A local path, or a URL (``file://``, ``s3://``).
 
     Raises:
-        StoreError: The store is of a kind in which runs would erase each other's records.
-        MissingDependencyError: Its kind needs a package that is not installed.
+        StoreError: This kind of storage has no compare-and-set.
+        MissingDependencyError: This kind of storage needs a package that is not installed.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -102,10 +101,10 @@ class Store:
 
         Args:
             table: Rows; for the canonical kinds, with exactly the schema of :data:`tasks.core.rows.SCHEMAS`.
-            kind: What the rows are.
-            parents: The data sets this one was made from (the first is the one it descends from, row by row), or the
-                SHA-256 of a raw source.
-            passed: Every gate that these rows went through, oldest first.
+            kind: The kind of the rows.
+            parents: The data sets that it was made from (the rows descend from the first one), or the SHA-256 of a raw
+                source.
+            passed: All gates that these rows passed, oldest first.
         """
         if kind in SCHEMAS and table.schema.names != SCHEMAS[kind].names:
             raise AssertionError(f"{kind} rows have columns {table.schema.names}, not {SCHEMAS[kind].names}")
@@ -114,7 +113,7 @@ class Store:
             "parents": [parent if isinstance(parent, str) else parent.sha256 for parent in parents],
             "passed": list(passed),
         }
-        # In one piece, because the pages of a Parquet file, and so its hash, follow the pieces that a table came in.
+        # In one chunk, because the pages of a Parquet file, and so its hash, depend on the chunks of the table.
         table = table.combine_chunks().replace_schema_metadata({_LINEAGE_KEY: json.dumps(lineage, sort_keys=True).encode()})
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
@@ -142,24 +141,26 @@ class Store:
         """Writes canonical rows given as dictionaries; see :meth:`write_table`."""
         return self.write_table(rows_to_table(rows, kind), kind=kind, parents=parents, passed=passed)
 
-    def write_refused(
-        self, refused: list[dict[str, Any]], *, parents: Iterable[DatasetRef | str], passed: Iterable[str] = ()
+    def write_quarantine(
+        self, rows: list[dict[str, Any]], *, parents: Iterable[DatasetRef | str], passed: Iterable[str] = ()
     ) -> DatasetRef | None:
-        """Writes the rows that a stage refused (see :func:`tasks.core.quarantine.refusal`); None when there are none."""
-        return self.write_rows(refused, kind="quarantine", parents=parents, passed=passed) if refused else None
+        """Writes quarantine rows (see :func:`tasks.core.quarantine.quarantine_row`); None when there are none."""
+        return self.write_rows(rows, kind="quarantine", parents=parents, passed=passed) if rows else None
+
+    write_refused = write_quarantine  # until the last module calls it by its new name
 
     def read_table(self, ref: DatasetRef, columns: list[str] | None = None) -> pa.Table:
-        """Reads a data set whose bytes are first checked against its hash.
+        """Reads a data set after verifying its bytes by its hash.
 
         Raises:
-            IntegrityError: The file is gone, or its bytes or lineage are not what the reference says.
+            IntegrityError: The file is missing, or its bytes or lineage differ from the reference.
         """
         table = pq.read_table(io.BytesIO(self._get(ref)), columns=columns)
         lineage = _lineage_in(table.schema)
-        told = {"kind": ref.kind, "parents": list(ref.parents), "passed": list(ref.passed)}
-        if lineage != told:
+        expected = {"kind": ref.kind, "parents": list(ref.parents), "passed": list(ref.passed)}
+        if lineage != expected:
             raise IntegrityError(
-                self.uri_of(ref), f"lineage {lineage}", f"{told}", "The reference was altered; run the stage again."
+                self.uri_of(ref), f"lineage {lineage}", f"{expected}", "The reference was altered; run the stage again."
             )
         return table
 
@@ -169,9 +170,9 @@ class Store:
         return rows
 
     def find_dataset(self, sha256: str) -> DatasetRef | None:
-        """The data set with this hash, or None when this store does not hold it.
+        """The data set with this hash, or None if this store does not hold it.
 
-        All that the reference says is read from the bytes that the hash is of, never from the manifest beside them.
+        The reference is made from the verified bytes, never from the manifest beside them.
 
         Raises:
             IntegrityError: The bytes under that name have another hash, or no lineage.
@@ -192,20 +193,20 @@ class Store:
             ) from error
 
     def verify_lineage(self, ref: DatasetRef, *, descends_from: str | Iterable[str], passed: Iterable[str]) -> None:
-        """Checks that a data set descends from its snapshots, from each of them, and went through the named gates.
+        """Verifies that a data set descends from each of its snapshots, and passed the required gates.
 
-        The chain is walked along first parents, and where data sets were mixed along every parent; each link is read back
-        from its own hashed file, so that neither a stale path nor an edited reference passes.
+        The chain follows first parents, and all parents of a mixture; each link is read from its own hashed file, so that
+        neither an outdated path nor an edited reference is accepted.
 
         Args:
-            ref: The data set about to be trained on.
-            descends_from: SHA-256 of the snapshot that triggered the run, or of each of several that were mixed.
-            passed: The gates it must have gone through, and so must every part of a mixture.
+            ref: The data set to train on.
+            descends_from: SHA-256 of the snapshot of the run, or of each snapshot of a mixture.
+            passed: The required gates, also of every part of a mixture.
 
         Raises:
-            LineageError: The chain is broken, leads elsewhere, or misses a gate.
+            LineageError: The chain is broken, ends at another snapshot, or lacks a gate.
         """
-        wanted = {descends_from} if isinstance(descends_from, str) else set(descends_from)
+        required = {descends_from} if isinstance(descends_from, str) else set(descends_from)
         passed = tuple(passed)
         self._check_gates(ref, passed)
         self.read_table(ref, columns=[])
@@ -213,7 +214,7 @@ class Store:
         chains: list[tuple[DatasetRef, ...]] = [(ref,)]
         while chains:
             chain = chains.pop()
-            if chain[-1].sha256 in wanted:
+            if chain[-1].sha256 in required:
                 reached.add(chain[-1].sha256)
                 continue
             is_mixed = MIXED in chain[-1].passed
@@ -221,19 +222,19 @@ class Store:
             links = [self.find_dataset(parent) for parent in parents]
             for link in links or [None]:
                 if link is None:
-                    raise self._leads_elsewhere(chain, wanted)
+                    raise self._broken_chain(chain, required)
                 if is_mixed:
                     self._check_gates(link, passed)
                 chains.append((*chain, link))
-        if reached != wanted:
-            raise self._leads_elsewhere((ref,), wanted - reached)
+        if reached != required:
+            raise self._broken_chain((ref,), required - reached)
 
     @staticmethod
-    def _leads_elsewhere(chain: tuple[DatasetRef, ...], wanted: set[str]) -> LineageError:
+    def _broken_chain(chain: tuple[DatasetRef, ...], required: set[str]) -> LineageError:
         return LineageError(
             f"data set {chain[0].sha256[:12]}",
             f"a chain that ends at {' <- '.join(link.sha256[:12] for link in chain)}",
-            f"a descendant of snapshot {', '.join(sorted(sha256[:12] for sha256 in wanted))}",
+            f"a descendant of snapshot {', '.join(sorted(sha256[:12] for sha256 in required))}",
             "It was not made from the snapshot of this run; prepare that snapshot and train on the result.",
         )
 
@@ -251,31 +252,31 @@ class Store:
     # -- files and folders
 
     def write_bytes(self, data: bytes, suffix: str) -> FileRef:
-        """Writes one file, named by its hash plus ``suffix`` (such as ``.html``)."""
+        """Writes one file, named by its hash and ``suffix`` (such as ``.html``)."""
         ref = FileRef(sha256=sha256_of(data), size_bytes=len(data), suffix=suffix)
         self._keep(_name_of(ref), data)
         return ref
 
     def read_bytes(self, ref: FileRef) -> bytes:
-        """Reads a file whose bytes are checked against its hash.
+        """Reads a file after verifying its bytes by its hash.
 
         Raises:
-            IntegrityError: The file is gone or altered.
+            IntegrityError: The file is missing or altered.
         """
         return self._get(ref)
 
     def add_folder(self, folder: Path, *, follow_links: bool = False) -> FolderRef:
         """Copies a local folder into the store; its files keep their relative names.
 
-        The files go to a unique name that is renamed at the end (in a bucket: the manifest is put last), so a folder is
-        there whole or not at all, and what an earlier kill or a damaged disk left is replaced.
+        The files are written under a temporary name that is renamed at the end (in a bucket the manifest is written last),
+        so the write is atomic, and the rest of a killed or damaged write is replaced.
 
         Args:
-            folder: Regular files alone, in real folders.
-            follow_links: Links to files count as those files: for a folder of links that the caller has made.
+            folder: Only regular files, in real folders.
+            follow_links: Links to files count as those files, for a folder of links that the caller has made.
 
         Raises:
-            IntegrityError: It holds something else, which is named, or changes while it is read.
+            IntegrityError: It contains something else, which the error names, or changes while it is read.
         """
         with store_errors(str(folder)):
             digests = digest_folder(folder, follow_links=follow_links)
@@ -287,15 +288,15 @@ class Store:
         return FolderRef(sha256=sha256, num_files=len(digests), size_bytes=size_bytes)
 
     def fetch_folder(self, ref: FolderRef, cache: Path | None = None) -> Path:
-        """A local path that holds exactly the folder: the store's own when it is local, else a verified copy.
+        """A verified local path of the folder: in the store itself if it is local, else a copy.
 
         Args:
             ref: The folder.
-            cache: Where copies are kept, a folder that only this user can write to; without one in the embedded folder.
+            cache: The folder of copies, which only this user can write to; by default in the embedded folder.
 
         Raises:
-            IntegrityError: A file is missing, altered, or one too many, or a link; it is named.
-            StoreError: The cache is not this user's alone, or the store does not answer.
+            IntegrityError: A file is missing, altered or unexpected, or a link; the error names it.
+            StoreError: Other users have access to the cache, or the store does not respond.
         """
         name, uri = _name_of(ref), self.uri_of(ref)
         if self.local_path is not None:
@@ -305,7 +306,7 @@ class Store:
         assert isinstance(self._backend, RemoteBackend)
         backend, digests = self._backend, self.digests_of(ref)
         copies = cache or Path(os.environ.get("PERENNIAL_HOME", ".perennial")).absolute() / "folders"
-        # What others have put there until it is closed is not used, see fetch_into_place.
+        # Files that others may have written before it is closed are not used, see fetch_into_place.
         private = own_folder(copies, private=True, close=True)
         with store_errors(uri):
             found = {path.removeprefix(f"{name}/") for path, _, _ in backend.walk(name)}
@@ -319,7 +320,7 @@ class Store:
             )
 
     def digests_of(self, ref: FolderRef) -> dict[str, str]:
-        """The SHA-256 of each file of a folder by its name, from the manifest that the folder's hash is of.
+        """The SHA-256 of each file of a folder by its name, from the verified manifest.
 
         Raises:
             IntegrityError: The store does not hold the folder, or its manifest was altered.
@@ -332,34 +333,38 @@ class Store:
                 todo = "Run again; the stage that made it re-runs."
                 raise IntegrityError(uri, "no manifest", "a complete folder", todo) from error
 
-    # -- pointers: the only names in the store that may come to mean something else
+    # -- pointers: the only mutable names in the store
 
     def write_pointer(self, name: str, ref: DatasetRef) -> None:
-        """Makes ``name`` (such as ``benchmarks/support-desk``) point to a data set, whatever it pointed to before."""
+        """Makes ``name`` (such as ``benchmarks/support-desk``) point to a data set, replacing an earlier target."""
         self.write_record(name, ref)
 
     def read_pointer(self, name: str) -> DatasetRef | None:
         """The data set that ``name`` points to, or None."""
         return self.read_record(name, DatasetRef)
 
-    def settle_pointer(self, name: str, ref: DatasetRef) -> DatasetRef:
-        """The data set that ``name`` points to from now on, for every run: the first one, while the store holds it."""
-        return self.update_record(name, DatasetRef, lambda known: known if known is not None and self.holds(known) else ref)
+    def ensure_pointer(self, name: str, ref: DatasetRef) -> DatasetRef:
+        """Makes ``name`` point to a data set unless it has a target that the store holds; returns the target."""
+
+        def change(present: DatasetRef | None) -> DatasetRef:
+            return present if present is not None and self.holds(present) else ref
+
+        return self.update_record(name, DatasetRef, change)
 
     def write_record(self, name: str, record: Contract) -> None:
-        """Makes ``name`` (such as ``models/<digest>``) mean a contract, whatever it meant before.
+        """Writes a contract under ``name`` (such as ``models/<digest>``), replacing an earlier one.
 
-        Only for what nobody else can have changed meanwhile; see :meth:`update_record`.
+        Only for a record without concurrent writers; see :meth:`update_record`.
         """
         path = f"pointers/{_checked(name)}.json"
         with store_errors(f"{self.uri}/{path}"):
             self._backend.put(path, _as_json(record))
 
     def read_record(self, name: str, kind: type[ContractT]) -> ContractT | None:
-        """The contract that ``name`` means, or None.
+        """The contract under ``name``, or None.
 
         Raises:
-            IntegrityError: What stands there is no such contract.
+            IntegrityError: The record is no such contract.
         """
         path = f"pointers/{_checked(name)}.json"
         with store_errors(f"{self.uri}/{path}"):
@@ -367,30 +372,30 @@ class Store:
         return None if found is None else self._parsed(path, found[0], kind)
 
     def create_record(self, name: str, record: ContractT) -> ContractT:
-        """The contract that ``name`` means from now on: this one where it meant none, else the one that came first."""
-        return self.update_record(name, type(record), lambda known: record if known is None else known)
+        """Writes a contract under ``name`` unless one exists; returns the one that exists then."""
+        return self.update_record(name, type(record), lambda present: record if present is None else present)
 
     def update_record(self, name: str, kind: type[ContractT], change: Callable[[ContractT | None], ContractT]) -> ContractT:
-        """What ``name`` means after a change, in which nothing that others write meanwhile is lost.
+        """Changes the record under ``name`` by compare and set, which loses no concurrent change; returns the new record.
 
         Args:
-            name: Such as ``reviews/support-desk``.
-            kind: What it means.
-            change: Makes the new record out of the present one, None where there is none. It is called again whenever
-                somebody else was quicker, so it works out and writes nothing that depends on how often.
+            name: The name, such as ``reviews/support-desk``.
+            kind: The class of the record.
+            change: Makes the new record from the present one, or from None. It is called again after a concurrent change,
+                so it must have no side effects.
 
         Raises:
-            IntegrityError: What stands there is no such contract.
-            StoreError: The store does not answer, or the record never came to rest.
+            IntegrityError: The record is no such contract.
+            StoreError: The store does not respond, or concurrent changes prevent every attempt.
         """
         path = f"pointers/{_checked(name)}.json"
         for attempt in range(_MAX_ATTEMPTS):
             with store_errors(f"{self.uri}/{path}"):
                 found = self._backend.read_marked(path)
-            known = None if found is None else self._parsed(path, found[0], kind)
-            changed = change(known)
-            if known is not None and changed == known:
-                return known
+            present = None if found is None else self._parsed(path, found[0], kind)
+            changed = change(present)
+            if present is not None and changed == present:
+                return present
             data = _as_json(changed)
             with store_errors(f"{self.uri}/{path}"):
                 done = self._backend.create(path, data) if found is None else self._backend.swap(path, found[1], data)
@@ -400,15 +405,15 @@ class Store:
         raise StoreError(
             f"{self.uri}/{path}",
             f"a record that others changed {_MAX_ATTEMPTS} times meanwhile",
-            "a moment of rest",
-            "Run again when fewer runs are at work.",
+            "a record with fewer concurrent changes",
+            "Run again when fewer runs are active.",
         )
 
     def _parsed(self, path: str, data: bytes, kind: type[ContractT]) -> ContractT:
         try:
             return kind.model_validate_json(data)
         except ValidationError:
-            # Without the cause: it would repeat what stands there.
+            # Without the cause, which would contain the record.
             raise IntegrityError(
                 f"{self.uri}/{path}",
                 f"a record that is no {kind.__name__}",
@@ -416,7 +421,7 @@ class Store:
                 "Restore it from a backup, or remove it if nothing depends on it.",
             ) from None
 
-    # -- readable copies: files under names that people look for
+    # -- readable copies: files under names for people
 
     def write_named(self, name: str, data: bytes) -> str:
         """Writes a file under a readable name (``dossiers/<run>/dossier.html``), replaced atomically; returns its URI."""
@@ -425,22 +430,22 @@ class Store:
         return f"{self.uri}/{name}"
 
     def keep_named(self, name: str, data: bytes) -> bytes:
-        """The bytes that a name has from now on: these where it was free, else those that came first."""
+        """Writes bytes under a name unless it is taken; returns the bytes that it has then."""
         with store_errors(f"{self.uri}/{name}"):
             return data if self._backend.create(_checked(name), data) else self._backend.read(name)
 
     def read_named(self, name: str) -> bytes | None:
-        """The bytes under a readable name, or None. They carry no hash, so nothing that is trained on is read this way."""
+        """The bytes under a readable name, or None. They have no hash, so training data are never read this way."""
         with store_errors(f"{self.uri}/{name}"):
             found = self._backend.read_marked(_checked(name))
         return None if found is None else found[0]
 
     def names_in(self, folder: str) -> list[str]:
-        """The sorted names of what lies in a folder of the store; empty when there is no such folder."""
+        """The sorted names in a folder of the store; empty if the folder does not exist."""
         with store_errors(f"{self.uri}/{folder}"):
             return [name for name in self._backend.children(_checked(folder)) if not UNFINISHED.fullmatch(name)]
 
-    # -- making room
+    # -- pruning
 
     def walk(self, folder: str) -> Iterator[tuple[str, int, datetime]]:
         """Name within the store, size in bytes and time of the last change of every file in a folder of it."""
@@ -448,26 +453,26 @@ class Store:
             yield from self._backend.walk(_checked(folder))
 
     def unfinished(self) -> Iterator[tuple[str, int, datetime]]:
-        """The like for what kills left of writes."""
+        """The same for interrupted writes."""
         with store_errors(self.uri):
             yield from self._backend.unfinished()
 
     def remove(self, name: str) -> None:
-        """Removes one thing of the store; gone is gone.
+        """Permanently removes one object of the store.
 
         Args:
-            name: In full: a data set (``objects/ab/<SHA-256>``, its manifest goes with it), a file (``files/ab/<SHA-256>``,
-                under whatever endings), a folder, a training's work folder, or what :meth:`unfinished` named.
+            name: The full name of a data set (``objects/ab/<SHA-256>``, with its manifest), a file (``files/ab/<SHA-256>``,
+                with any suffix), a folder, a training's work folder, or a name from :meth:`unfinished`.
 
         Raises:
-            StoreError: It is no such name, so that nothing else can go by mistake; or it may not be removed.
+            StoreError: It is no such name, or it may not be removed.
         """
         if not is_removable(name):
             raise StoreError(
                 f"{self.uri}/{name}",
                 "a name that the store does not write",
                 "the full name of a data set, a file, a folder, a work folder or an unfinished write",
-                "Remove it by hand if it is to go.",
+                "Remove it manually if it is not needed.",
             )
         folder, _, last = name.rpartition("/")
         with store_errors(f"{self.uri}/{name}"):
@@ -481,13 +486,13 @@ class Store:
     # -- whole objects
 
     def holds(self, ref: DatasetRef | FileRef | FolderRef) -> bool:
-        """Whether the referenced thing still exists (its bytes are checked on reading)."""
+        """Whether the referenced object exists; its bytes are verified only when it is read."""
         name = f"{_name_of(ref)}/{MANIFEST}" if isinstance(ref, FolderRef) else _name_of(ref)
         with store_errors(self.uri_of(ref)):
             return self._backend.is_file(name)
 
     def uri_of(self, ref: DatasetRef | FileRef | FolderRef) -> str:
-        """Where the referenced thing lies in this store, for a person or a program outside; a reference never holds it."""
+        """The location of the referenced object in this store, for people and external programs."""
         return f"{self.uri}/{_name_of(ref)}"
 
     def _keep(self, name: str, data: bytes) -> None:
@@ -511,7 +516,7 @@ class Store:
                 uri,
                 f"bytes with SHA-256 {sha256_of(data)[:12]}",
                 sha256[:12],
-                "Delete the file and run again to make it anew.",
+                "Delete the file and run again to recreate it.",
             )
         return data
 
@@ -520,9 +525,9 @@ _RUN_STORE: ContextVar[Store] = ContextVar("run_store")
 
 
 def open_store(root: str | Path) -> Store:
-    """The store under ``root``, which from here on is this run's own: the one that its references are resolved in.
+    """Opens the store under ``root`` as that of this run, in which its references are resolved.
 
-    A process works for one run, so the last store opened counts; threads that Prefect starts for tasks see it too.
+    A process executes one run, so the store that was opened last counts; threads that Prefect starts for tasks inherit it.
 
     Raises:
         StoreError: See :class:`Store`.
@@ -548,7 +553,7 @@ def run_store() -> Store:
 
 
 def is_removable(name: str) -> bool:
-    """Whether a name within a store is, in full, one that the store itself gives to what pruning may remove."""
+    """Whether a name within a store is the full name of an object that pruning may remove."""
     if _STORED.fullmatch(name) or _WORK.fullmatch(name):
         return True
     *folders, last = name.split("/")
@@ -556,10 +561,10 @@ def is_removable(name: str) -> bool:
 
 
 def thing_of(name: str) -> str | None:
-    """What a file within a store belongs to, by the name that :meth:`Store.remove` knows; None where the store wrote none.
+    """The object that a file within a store belongs to, by its name for :meth:`Store.remove`; None for an unknown file.
 
     Args:
-        name: As :meth:`Store.walk` tells it.
+        name: A name from :meth:`Store.walk`.
     """
     if (found := _WORK.match(name)) is not None:
         return found.group() if name[found.end() : found.end() + 1] == "/" else None
@@ -571,7 +576,7 @@ def thing_of(name: str) -> str | None:
 
 
 def _name_of(ref: DatasetRef | FileRef | FolderRef) -> str:
-    """The name within a store of what a reference stands for."""
+    """The name within a store of a referenced object."""
     if isinstance(ref, DatasetRef):
         return f"objects/{ref.sha256[:2]}/{ref.sha256}.parquet"
     if isinstance(ref, FolderRef):
@@ -580,13 +585,15 @@ def _name_of(ref: DatasetRef | FileRef | FolderRef) -> str:
 
 
 def _checked(name: str) -> str:
-    """A name within the store.
+    """A valid name within the store.
 
     Raises:
-        StoreError: It leads out of it.
+        StoreError: The name leads outside of the store.
     """
     if name.startswith("/") or not name or {"", ".", ".."} & set(name.split("/")):
-        raise StoreError(f"name {name!r} in the store", "one that leads out of it", "a name below its root", "Correct it.")
+        raise StoreError(
+            f"name {name!r} in the store", "one that leads outside of it", "a name below its root", "Correct it."
+        )
     return name
 
 

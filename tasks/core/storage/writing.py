@@ -1,4 +1,4 @@
-"""Local writes that a crash cannot tear: a unique temporary name, flushed to disk, then renamed or linked into place."""
+"""Atomic local writes: to a unique temporary name, flushed to disk, then renamed or linked."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 from tasks.core.storage.failures import store_errors
 
 UNFINISHED = re.compile(r"\.writing-[a-z0-9_]{8}")
-"""The names that a write has before it is finished; a kill leaves them behind."""
+"""The temporary names of unfinished writes; a kill leaves them behind."""
 
 _BLOCK = 1 << 20
 
 
 def write_file_atomically(path: Path, data: bytes) -> None:
-    """Writes a local file so that a reader sees the old bytes or the new ones, never a part.
+    """Writes a local file atomically: a reader sees the old bytes or the new ones.
 
     Raises:
         StoreError: The folder is read-only or the disk is full.
@@ -31,10 +31,10 @@ def write_file_atomically(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Puts ``data`` under a name, whatever was there; it is on the disk when this returns.
+    """Writes ``data`` under a name, replacing earlier bytes, and flushes it to disk.
 
     Raises:
-        OSError: What the operating system says.
+        OSError: The operating system reports an error.
     """
     with _unfinished_file(path, data, mode) as temporary:
         os.replace(temporary, path)
@@ -42,12 +42,12 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def create_file(path: Path, data: bytes, mode: int = 0o600) -> bool:
-    """Puts ``data`` under a name that is free; False, and nothing is changed, where it is taken.
+    """Writes ``data`` under a free name; returns False without a change if it is taken.
 
-    link(2) fails where the name exists, on a network filesystem too.
+    link(2) fails if the name exists, also on a network filesystem.
 
     Raises:
-        OSError: What the operating system says.
+        OSError: The operating system reports an error.
     """
     with _unfinished_file(path, data, mode) as temporary:
         try:
@@ -60,7 +60,7 @@ def create_file(path: Path, data: bytes, mode: int = 0o600) -> bool:
 
 @contextmanager
 def _unfinished_file(path: Path, data: bytes, mode: int) -> Iterator[Path]:
-    """A flushed file of another name beside ``path``, removed afterwards unless it was renamed."""
+    """A flushed file with a temporary name beside ``path``, removed afterwards unless it was renamed."""
     make_folders(path.parent)
     temporary = unfinished_name(path.parent)
     try:
@@ -75,15 +75,15 @@ def _unfinished_file(path: Path, data: bytes, mode: int) -> Iterator[Path]:
 
 
 def unfinished_name(folder: Path) -> Path:
-    """A name in a folder that nobody else uses, of the form that pruning knows."""
+    """A unique temporary name in a folder, in the form that pruning recognizes."""
     return folder / f".writing-{secrets.token_hex(4)}"
 
 
 def copy_file(source: Path, target: Path, *, follow_link: bool) -> str:
-    """Copies a file, read-only and flushed; the SHA-256 of the very bytes that were written.
+    """Copies a file, read-only and flushed; returns the SHA-256 of the written bytes.
 
     Raises:
-        OSError: What the operating system says.
+        OSError: The operating system reports an error.
     """
     digest = hashlib.sha256()
     flags = os.O_RDONLY | (0 if follow_link else os.O_NOFOLLOW)
@@ -98,10 +98,10 @@ def copy_file(source: Path, target: Path, *, follow_link: bool) -> str:
 
 
 def make_folders(folder: Path) -> None:
-    """Makes a folder and those above it, each on the disk before anything is put in it.
+    """Creates a folder and its parents, each flushed to disk before its content.
 
     Raises:
-        OSError: What the operating system says.
+        OSError: The operating system reports an error.
     """
     if folder.is_dir():
         return
@@ -112,16 +112,16 @@ def make_folders(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes a folder's names to the disk: a renamed file is only then sure to keep its new name.
+    """Flushes a folder's entries to disk, which makes a rename durable.
 
     Raises:
-        OSError: What the operating system says.
+        OSError: The operating system reports an error.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     except OSError as error:
-        # A filesystem that writes names at once may not know how to flush a folder, and says so in this way.
+        # A filesystem that writes entries synchronously may not support this, and reports it in this way.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -130,13 +130,13 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock between all processes and threads; the system frees it when its holder dies.
+    """Holds an exclusive lock among all processes and threads; the system releases it when its holder ends.
 
     Args:
-        path: The lock's file, which is made where it is missing and stays.
+        path: The lock file, created if absent and never removed.
 
     Raises:
-        OSError: What the operating system says.
+        OSError: The operating system reports an error.
     """
     make_folders(path.parent)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

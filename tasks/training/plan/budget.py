@@ -106,7 +106,7 @@ def request_approval(store: Store, model: str, training: str, plan: TrainingPlan
         cost=plan.cost,
         currency=plan.currency,
         question=f"{exceeded.found}; {exceeded.expected}",
-        asked_at=_now(),
+        requested_at=_now(),
     )
     # A person may have answered the same request since this run looked; that answer stays.
     store.update_record(
@@ -151,7 +151,7 @@ def open_requests(store: Store, model: str) -> list[BudgetRequest]:
     """The requests without an answer, the oldest first."""
     names = [name.removesuffix(".json") for name in store.names_in(f"pointers/budgets/{model}")]
     requests = [store.read_record(_record_name(model, name), BudgetRequest) for name in names]
-    return sorted((request for request in requests if request and request.verdict is None), key=lambda item: item.asked_at)
+    return sorted((request for request in requests if request and request.verdict is None), key=lambda item: item.requested_at)
 
 
 def answer(

@@ -17,7 +17,7 @@ from flows.rollback import rollback
 from flows.support import alert_runs
 from perennial.operations import embedded
 from perennial.services.alert_bridge import PrefectRuns
-from tasks.alerts.delivery import RefusedError, UnavailableError
+from tasks.alerts.delivery import AlertRejectedError, UnavailableError
 from tasks.contracts.alerts import Alert
 from tests.support.answering import answer, answering
 
@@ -49,9 +49,9 @@ def test_the_same_key_is_the_same_run_with_the_alert_as_its_parameter() -> None:
 def test_a_missing_or_unfit_deployment_refuses() -> None:
     rollback.to_deployment("unfit").apply()
     for name, words in (("retrain-on-alert/absent", "no deployment"), ("rollback/unfit", "status 4")):
-        with pytest.raises(RefusedError, match=words):
+        with pytest.raises(AlertRejectedError, match=words):
             asyncio.run(PrefectRuns({"desk": name})(ALERT, "key"))
-    with pytest.raises(RefusedError, match="no deployment is configured for desk"):
+    with pytest.raises(AlertRejectedError, match="no deployment is configured for desk"):
         asyncio.run(PrefectRuns({"bank": "a/b"})(ALERT, "key"))
 
 
@@ -114,12 +114,12 @@ def test_an_answer_that_is_not_prefect_s_is_unavailable(sent: bytes) -> None:
 @pytest.mark.parametrize("sent", REFUSALS.values(), ids=REFUSALS.keys())
 def test_a_no_is_a_refusal(sent: bytes) -> None:
     with answering(sent) as url:
-        assert isinstance(raised_by(url), RefusedError)
+        assert isinstance(raised_by(url), AlertRejectedError)
 
 
 def test_an_answer_that_never_ends_is_given_up_in_time_and_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n["
-    monkeypatch.setattr(alert_runs, "MAX_ANSWER_BYTES", 2**20)
+    monkeypatch.setattr(alert_runs, "MAX_RESPONSE_BYTES", 2**20)
     with answering(head, repeat=b"1," * 4096) as url:
         assert "ReadError" in str(raised_by(url))
     monkeypatch.setattr(alert_runs, "DELIVERY_TIMEOUT_SECONDS", 0.5)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from flows.support.approvals import answer_run, read_answer, should_wait
 from perennial.cli.app import app
-from perennial.operations.registering import read_metrics
+from perennial.operations.rollout import read_metrics
 from tasks.contracts.registry import PromotionRecord
 from tasks.contracts.run import RunEvidence
 from tasks.core.errors import InputError
@@ -20,7 +20,7 @@ from tasks.core.storage import run_store
 from tasks.dossier import DossierConfig, write_dossier
 from tasks.dossier.summary import read_record
 from tasks.registry import RegistryConfig, promote_champion, register_candidate
-from tasks.registry.belonging import why_unknown
+from tasks.registry.store_origin import unknown_registry_reason
 from tasks.registry.versions import aliases_of
 from tasks.tracking import connect
 from tests.support.evidence import make_evidence
@@ -58,7 +58,7 @@ def asked(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> RunE
 def test_an_embedded_run_ends_with_the_question_and_a_yes_later_does_the_rest(asked: RunEvidence, tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     assert not should_wait(asked.promotion), "nothing can wait outside a deployment"
-    assert why_unknown(connect(), run_store()) == "", "the store notes in which registry it was registered"
+    assert unknown_registry_reason(connect(), run_store()) == "", "the store notes in which registry it was registered"
     assert aliases_of(connect(), "support-desk") == {"challenger": "1"}
     page = tmp_path / "store" / "dossiers" / asked.run_name / "dossier.html"
     assert "Awaits approval" in page.read_text()

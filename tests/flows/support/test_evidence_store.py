@@ -44,5 +44,5 @@ def test_a_store_that_moved_is_found_through_the_deployment(tmp_path: Path) -> N
     # Half a restore is no restore: one lost table, and nothing acts.
     lost = evidence.examples.labels.issues
     run_store().remove(f"objects/{lost.sha256[:2]}/{lost.sha256}")
-    with pytest.raises(IntegrityError, match="1 things of its evidence missing"):
+    with pytest.raises(IntegrityError, match="1 objects of its evidence missing"):
         open_evidence_store(evidence, str(tmp_path / "before"))

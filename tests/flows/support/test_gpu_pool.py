@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from flows.prompting_baselines import measure_prompting_baselines
-from flows.support.gpu_pool import POLL_SECONDS, _as_json, gpu_slot
+from flows.support.gpu_pool import POLL_SECONDS, as_json, gpu_slot
 from perennial.operations import embedded
 from tasks.benchmark import BenchmarkConfig
 from tasks.contracts.preparation import Split
@@ -98,7 +98,7 @@ def test_what_a_fit_verdict_is_asked_with_survives_the_way_to_another_pool(tmp_p
         "settings": FitConfig(enabled=True, target=0.5),
         "scoring": BenchmarkConfig(max_examples=7),
     }
-    assert measure_prompting_baselines.validate_parameters({name: _as_json(value) for name, value in asked.items()}) == asked
+    assert measure_prompting_baselines.validate_parameters({name: as_json(value) for name, value in asked.items()}) == asked
 
 
 @pytest.mark.slow

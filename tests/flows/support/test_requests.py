@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from flows.retrain import retrain
 from flows.support.config import RetrainConfig
 from flows.support.requests import RunRequest, as_requested, reason_of
-from perennial.operations.deploying import _ensure_deployment, _form_of, _Plan
+from perennial.operations.deployment import DeploymentPlan, ensure_deployment, form_of
 from perennial.operations.deployment_file import Deployment, read_deployments
 from tasks.core.errors import ConfigError
 
@@ -44,7 +44,7 @@ def client(embedded_home: Path) -> Iterator[SyncPrefectClient]:
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name="perennial-cpu", type="process"))
         for name in ("on-demand", "rollback"):
-            list(_ensure_deployment(client, _Plan.of(wanted(name), "local", DEPLOYMENTS)))
+            list(ensure_deployment(client, DeploymentPlan.of(wanted(name), "local", DEPLOYMENTS)))
         yield client
         for name in ("retrain/on-demand", "rollback/rollback"):
             client.delete_deployment(client.read_deployment_by_name(name).id)
@@ -63,13 +63,13 @@ def status_of(client: SyncPrefectClient, deployment: str, parameters: dict[str, 
 
 
 def test_the_form_is_short_and_every_field_says_what_it_is() -> None:
-    form = _form_of(retrain, ["request"])
+    form = form_of(retrain, ["request"])
     assert list(form["properties"]) == form["required"] == ["request"]
     assert set(form["definitions"]) == {"RunRequest"}
     fields = form["definitions"]["RunRequest"]["properties"]
     assert set(fields) == set(RunRequest.model_fields)
     assert all(len(field["description"]) > 10 for field in fields.values())
-    assert "config" in _form_of(retrain, None)["properties"]
+    assert "config" in form_of(retrain, None)["properties"]
 
 
 @pytest.mark.parametrize(

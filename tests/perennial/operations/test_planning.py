@@ -47,7 +47,7 @@ def test_a_plan_is_made_for_declared_devices(settings: dict[str, Any]) -> None:
     assert plan["SFT"]["device"] == "4 x NVIDIA A100-SXM4-80GB"
     assert plan["SFT"]["precision"] == "bfloat16, quantisation none"
     assert plan["SFT"]["price"].endswith("EUR")
-    assert "training would be refused" in plan["Budget"]["cost"]
+    assert "training would be rejected" in plan["Budget"]["cost"]
 
 
 def test_kto_is_planned_in_single_replies(settings: dict[str, Any], workplace: Path) -> None:

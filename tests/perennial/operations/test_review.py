@@ -51,15 +51,15 @@ def answer(path: Path, **by_id: tuple[str, str | None]) -> None:
 
 
 def test_the_queue_goes_out_and_answers_come_back_in_parts(workplace: Path) -> None:
-    assert "2 rows await an answer: queue.jsonl" in review("export", "--out", "queue.jsonl").output
+    assert "2 rows await a decision: queue.jsonl" in review("export", "--out", "queue.jsonl").output
     answer(workplace / "queue.jsonl", t0=("fix", "device"))
     for _ in range(2):
         told = " ".join(review("import", "queue.jsonl").output.split())
         assert "0 keep, 0 drop, 1 fix. 1 rows still await one." in told
-    assert "1 rows await an answer" in review("export", "--out", "rest.jsonl").output
+    assert "1 rows await a decision" in review("export", "--out", "rest.jsonl").output
     answer(workplace / "rest.jsonl", t2=("keep", None))
     assert "0 rows still await" in " ".join(review("import", "rest.jsonl").output.split())
-    assert "0 rows await an answer: nothing to write" in review("export", "--out", "none.jsonl").output
+    assert "0 rows await a decision: nothing to write" in review("export", "--out", "none.jsonl").output
     assert not (workplace / "none.jsonl").exists()
     assert len(read_decisions(open_store(workplace / "store"), "desk")) == 2
 

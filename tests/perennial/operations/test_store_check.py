@@ -67,7 +67,7 @@ def test_what_is_referred_to_and_missing_is_a_fault(filled: Store) -> None:
     assert "desk version 3 (champion) needs it" in needed.what
     carried = check(filled, ("desk version 3 (champion)", FOLDER, True))
     assert len(carried.faults) == 1
-    assert any("fetched from there" in one.what for one in carried.findings)
+    assert [one.severity for one in carried.findings if "desk version 3" in one.what] == ["note"]
 
 
 def test_what_others_left_is_noted_and_is_no_fault(filled: Store, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perennial.services.alert_bridge import Answer, JsonLines, _read, create_app
+from perennial.services.alert_bridge import JsonLines, RequestRejectedError, create_app, read_body
 from tasks.alerts import BridgeConfig
 from tasks.alerts.authentication import Secrets
 from tasks.alerts.delivery import UnavailableError
@@ -318,8 +318,8 @@ def test_a_body_that_never_comes_is_given_up() -> None:
 
     for receive in (silent, gone):
         request = Request({"type": "http", "method": "POST", "headers": []}, receive)
-        with pytest.raises(Answer) as raised:
-            asyncio.run(_read(request, config))
+        with pytest.raises(RequestRejectedError) as raised:
+            asyncio.run(read_body(request, config))
         assert raised.value.code == 408
 
 

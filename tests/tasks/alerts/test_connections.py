@@ -100,7 +100,7 @@ def test_a_head_that_does_not_end_ends_the_connection(served: Served, data: byte
     assert 'connections_closed_total{reason="slow"} 1.0' in served.metrics()
 
 
-def test_a_head_that_drips_ends_the_connection_all_the_same(served: Served) -> None:
+def test_a_head_sent_byte_by_byte_ends_the_connection_too(served: Served) -> None:
     with served.connect(HALF) as connection:
         assert is_closed_while_sending(connection, b"X: 1\r\n")
 
@@ -124,7 +124,9 @@ def test_the_second_head_of_a_connection_has_a_limit_too(served: Served) -> None
         (f"{WITH_TOKEN}Transfer-Encoding: chunked\r\n", b"408"),
     ],
 )
-def test_a_body_that_goes_on_after_its_answer_does_not_hold_the_connection(served: Served, head: str, code: bytes) -> None:
+def test_a_body_that_continues_after_its_response_does_not_hold_the_connection(
+    served: Served, head: str, code: bytes
+) -> None:
     with served.connect(f"POST /alerts HTTP/1.1\r\nHost: b\r\n{head}\r\n".encode()) as connection:
         assert connection.recv(65_536).split(b" ")[1] == code
         assert is_closed_while_sending(connection, b"1\r\n \r\n" if "chunked" in head else b" ")
@@ -135,7 +137,7 @@ def test_headers_have_a_size(served: Served) -> None:
         assert received(connection)[:12] in (b"HTTP/1.1 400", b"")  # an answer may be lost behind what was not read
 
 
-def test_silent_connections_give_way_to_new_ones(served: Served) -> None:
+def test_silent_connections_are_replaced_by_new_ones(served: Served) -> None:
     with ExitStack() as stack:
         silent = [stack.enter_context(served.connect(b"P")) for _ in range(MAX_CONNECTIONS * 4)]
         with served.connect(HEALTHY) as connection:

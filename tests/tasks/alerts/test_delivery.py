@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks.alerts.delivery import Courier, RefusedError, Result, UnavailableError, keep_running, pause_seconds
+from tasks.alerts.delivery import AlertRejectedError, Courier, Result, UnavailableError, keep_running, pause_seconds
 from tasks.alerts.queue import AlertQueue
 from tasks.contracts.alerts import Alert
 
@@ -33,7 +33,7 @@ class FakePrefect:
         if self.down:
             raise UnavailableError("ConnectError")
         if alert.fingerprint in self.refused:
-            raise RefusedError("there is no deployment")
+            raise AlertRejectedError("there is no deployment")
         return self.runs.setdefault(key, f"run-{len(self.runs)}")
 
 
@@ -78,7 +78,7 @@ def test_in_an_outage_each_alert_waits_for_itself_and_all_are_delivered_afterwar
     "error",
     [
         UnavailableError("status 500"),
-        RefusedError("status 409"),
+        AlertRejectedError("status 409"),
         json.JSONDecodeError("Expecting value", "<html>", 0),
         KeyError("id"),
         RuntimeError("the transport was closed"),
@@ -88,9 +88,7 @@ def test_in_an_outage_each_alert_waits_for_itself_and_all_are_delivered_afterwar
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_alert_that_always_fails_stands_before_no_other(
-    queue: AlertQueue, make_alert: MakeAlert, error: Exception
-) -> None:
+def test_an_alert_that_always_fails_delays_no_other(queue: AlertQueue, make_alert: MakeAlert, error: Exception) -> None:
     prefect = FakePrefect()
 
     async def start_run(alert: Alert, key: str) -> str:
@@ -115,7 +113,7 @@ def test_an_alert_that_always_fails_stands_before_no_other(
     assert queue.backlog().num_waiting == 20
 
 
-def test_work_that_ends_is_started_again_and_each_end_is_told() -> None:
+def test_work_that_ends_is_restarted_and_each_end_is_reported() -> None:
     changes: list[bool] = []
     errors: list[Exception | None] = [ValueError("a row"), None, sqlite3.ProgrammingError("closed")]
 
@@ -138,7 +136,7 @@ def test_work_that_ends_is_started_again_and_each_end_is_told() -> None:
     assert changes == [True, False] * 3 + [True]
 
 
-def test_a_refused_alert_waits_alone_and_longer_each_time_and_is_delivered_when_the_cause_is_mended(
+def test_a_rejected_alert_waits_alone_and_longer_each_time_until_the_cause_is_fixed(
     queue: AlertQueue, make_alert: MakeAlert
 ) -> None:
     prefect, now = FakePrefect(), 100.0
@@ -159,7 +157,7 @@ def test_a_refused_alert_waits_alone_and_longer_each_time_and_is_delivered_when_
     assert (len(prefect.runs), queue.backlog().num_waiting) == (2, 0)
 
 
-def test_a_run_made_and_not_noted_is_made_again_under_its_key(queue: AlertQueue, make_alert: MakeAlert) -> None:
+def test_a_run_that_was_not_recorded_is_started_again_under_its_key(queue: AlertQueue, make_alert: MakeAlert) -> None:
     prefect = FakePrefect()
     queue.offer([make_alert()], 100.0)
     (item,) = queue.due(100.0)
@@ -168,7 +166,7 @@ def test_a_run_made_and_not_noted_is_made_again_under_its_key(queue: AlertQueue,
     assert (prefect.num_calls, len(prefect.runs)) == (2, 1)
 
 
-def test_the_background_loop_outlives_an_outage_and_a_broken_queue(
+def test_the_background_loop_survives_an_outage_and_a_broken_queue(
     queue: AlertQueue, make_alert: MakeAlert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefect, results = FakePrefect(), list[Result]()
@@ -198,7 +196,7 @@ def test_the_background_loop_outlives_an_outage_and_a_broken_queue(
     assert len(prefect.runs) == 1
 
 
-def test_a_courier_that_is_told_news_and_cancelled_at_once_ends(queue: AlertQueue) -> None:
+def test_a_courier_that_is_woken_and_cancelled_at_once_ends(queue: AlertQueue) -> None:
     async def scenario() -> None:
         for _ in range(20):
             worker = Courier(queue, FakePrefect(), retry_seconds=5, max_retry_seconds=5)

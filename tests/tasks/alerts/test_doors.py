@@ -55,7 +55,7 @@ def test_a_signed_time_is_close_to_now() -> None:
         assert signed_bytes(b"body", odd, 1000.0) is None
 
 
-def test_secrets_come_from_the_environment_or_from_files_one_a_line(tmp_path: Path) -> None:
+def test_secrets_come_from_the_environment_or_from_files_one_per_line(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("first-key-0123456\n\n  second-key-0123456\n")
     secrets = read_secrets({"PERENNIAL_ALERT_TOKEN": TOKEN, "PERENNIAL_ALERT_HMAC_KEY_FILE": str(tmp_path / "keys")})
     assert secrets == Secrets((TOKEN.encode(),), (b"first-key-0123456", b"second-key-0123456"))
@@ -73,7 +73,7 @@ def test_without_a_good_secret_nothing_starts(environment: dict[str, str]) -> No
 
 
 @given(pauses=st.lists(st.floats(0, 2), max_size=60), per_second=st.floats(0.1, 50), burst=st.integers(1, 10))
-def test_never_more_than_the_rate_allows_and_the_told_pause_is_enough(
+def test_never_more_than_the_rate_allows_and_the_returned_pause_is_enough(
     pauses: list[float], per_second: float, burst: int
 ) -> None:
     now = 100.0

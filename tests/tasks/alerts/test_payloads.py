@@ -55,7 +55,7 @@ def test_an_alert_may_name_its_window() -> None:
     assert (alert.window_start.day, alert.window_end.day) == (28, 29)
 
 
-def test_plain_json_is_one_alert_and_its_fingerprint_is_what_it_says() -> None:
+def test_plain_json_is_one_alert_and_its_fingerprint_covers_its_fields() -> None:
     plain = {"name": "Drift", "signal": "drift", "starts_at": "2026-05-01T06:00:00Z"}
     (first,), (second,) = parse(plain).alerts, parse({**plain, "starts_at": "2026-05-01T06:30:00Z"}).alerts
     (other,) = parse({**plain, "name": "Other"}).alerts
@@ -68,7 +68,7 @@ def test_resolved_alerts_are_counted_and_ignored() -> None:
     assert (parsed.alerts, parsed.num_resolved, parsed.faults) == ((), 2, ())
 
 
-def test_a_faulty_alert_costs_none_of_its_neighbours() -> None:
+def test_an_invalid_alert_does_not_affect_the_others() -> None:
     parsed = parse(webhook(webhook_alert(), {"status": SECRET}, 7, webhook_alert(fingerprint="other")))
     assert [alert.fingerprint for alert in parsed.alerts] == ["9cd5ee1ab2d81a31", "other"]
     assert {fault.where for fault in parsed.faults} == {
@@ -97,9 +97,7 @@ def test_a_faulty_alert_costs_none_of_its_neighbours() -> None:
         ({"fingerprint": "drop table;"}, "fingerprint", "a text of 11 characters"),
     ],
 )
-def test_a_fault_says_where_and_what_kind_of_thing_and_never_the_thing(
-    changes: dict[str, Any], where: str, found: str
-) -> None:
+def test_a_fault_names_place_and_kind_and_never_the_value(changes: dict[str, Any], where: str, found: str) -> None:
     parsed = parse(webhook(webhook_alert(**changes)))
     assert parsed.alerts == ()
     (fault,) = parsed.faults
@@ -108,7 +106,7 @@ def test_a_fault_says_where_and_what_kind_of_thing_and_never_the_thing(
     assert "Ada" not in repr(fault)
 
 
-def test_without_a_model_the_only_one_is_meant_and_never_one_of_two() -> None:
+def test_without_a_model_an_alert_is_for_the_only_one_and_never_for_one_of_two() -> None:
     alert = webhook_alert(labels={"alertname": "a"})
     assert parse(webhook(alert)).alerts[0].model == "desk"
     assert parse(webhook(alert), ("desk", "bank")).faults[0].expected == "one of bank, desk"
@@ -130,13 +128,13 @@ def test_without_a_model_the_only_one_is_meant_and_never_one_of_two() -> None:
         b"{}",
     ],
 )
-def test_what_is_no_request_is_a_fault(body: bytes) -> None:
+def test_an_invalid_body_is_a_fault(body: bytes) -> None:
     parsed = parse(body)
     assert parsed.alerts == ()
     assert parsed.faults
 
 
-def test_too_many_alerts_are_refused_whole() -> None:
+def test_too_many_alerts_are_rejected_together() -> None:
     parsed = parse(webhook(*[webhook_alert()] * (MAX_ALERTS + 1)))
     assert (parsed.alerts, parsed.faults[0].found) == ((), f"a list of {MAX_ALERTS + 1:,}")
 
@@ -166,7 +164,7 @@ DOCUMENTS = JSON | ALMOST | st.fixed_dictionaries({"alerts": st.lists(ALMOST | J
 
 
 @given(document=DOCUMENTS)
-def test_whatever_is_sent_every_alert_is_accounted_for(document: Any) -> None:
+def test_every_alert_of_any_body_is_counted(document: Any) -> None:
     parsed = parse(document)
     items = document["alerts"] if isinstance(document, dict) and isinstance(document.get("alerts"), list) else [document]
     faulty = {fault.where.split(".")[1] if fault.where.startswith("alerts.") else "0" for fault in parsed.faults}
@@ -174,6 +172,6 @@ def test_whatever_is_sent_every_alert_is_accounted_for(document: Any) -> None:
 
 
 @given(body=st.binary(max_size=200))
-def test_any_bytes_are_answered(body: bytes) -> None:
+def test_any_bytes_are_parsed_or_a_fault(body: bytes) -> None:
     parsed = parse(body)
     assert parsed.faults or parsed.alerts or parsed.num_resolved

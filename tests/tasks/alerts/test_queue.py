@@ -51,7 +51,7 @@ def test_the_same_fingerprint_of_another_model_is_another_alert(tmp_path: Path, 
     assert queue.offer(alerts, 0.0) == [True, True, True, False]
 
 
-def test_a_full_queue_takes_nothing_of_an_offer_but_answers_repetitions(tmp_path: Path, make_alert: MakeAlert) -> None:
+def test_a_full_queue_accepts_nothing_of_an_offer_but_recognises_repetitions(tmp_path: Path, make_alert: MakeAlert) -> None:
     queue = AlertQueue(tmp_path / "q.db", cooldown_seconds=60, max_waiting=2)
     queue.offer([make_alert("f1")], 0.0)
     with pytest.raises(QueueFullError):
@@ -61,7 +61,7 @@ def test_a_full_queue_takes_nothing_of_an_offer_but_answers_repetitions(tmp_path
     assert queue.offer([make_alert("f2")], 2.0) == [True]
 
 
-def test_a_disk_that_is_full_takes_nothing_and_the_queue_lives_on(tmp_path: Path, make_alert: MakeAlert) -> None:
+def test_a_full_disk_accepts_nothing_and_the_queue_survives(tmp_path: Path, make_alert: MakeAlert) -> None:
     queue = AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
     (pages,) = queue._connection.execute("PRAGMA page_count").fetchone()
     queue._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
@@ -73,7 +73,7 @@ def test_a_disk_that_is_full_takes_nothing_and_the_queue_lives_on(tmp_path: Path
     assert queue.offer([make_alert("room-again")], 5000.0) == [True]
 
 
-def test_what_was_delivered_long_ago_is_forgotten_and_what_waits_is_not(tmp_path: Path, make_alert: MakeAlert) -> None:
+def test_old_delivered_alerts_are_removed_and_waiting_ones_are_not(tmp_path: Path, make_alert: MakeAlert) -> None:
     queue = AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
     queue.offer([make_alert("old"), make_alert("waiting")], 0.0)
     (old,) = (item for item in queue.due(0.0) if item.alert.fingerprint == "old")
@@ -94,7 +94,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_a_row_that_cannot_be_read_is_parked_counted_and_stands_in_nobodys_way(
+def test_a_row_that_cannot_be_read_is_parked_and_counted_and_delays_no_other(
     tmp_path: Path, make_alert: MakeAlert, text: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
@@ -135,7 +135,7 @@ def test_a_queue_of_an_older_release_is_read(tmp_path: Path, make_alert: MakeAle
     assert (len(again.due(0.0)), again.backlog().num_parked) == (1, 0)
 
 
-def test_a_file_that_is_no_queue_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_queue_is_an_explained_error(tmp_path: Path) -> None:
     (tmp_path / "q.db").write_text("not a database, but long enough to be looked at" * 50)
     with pytest.raises(StoreError, match="alert queue"):
         AlertQueue(tmp_path / "q.db", cooldown_seconds=60)
@@ -146,7 +146,7 @@ def test_a_file_that_is_no_queue_is_a_clear_error(tmp_path: Path) -> None:
     events=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), max_size=40),
     cooldown=st.integers(1, 60),
 )
-def test_of_each_fingerprint_one_is_taken_per_cool_down_and_none_is_missed(
+def test_one_alert_of_each_fingerprint_is_accepted_per_cool_down(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int]], cooldown: int
 ) -> None:
     queue = AlertQueue(tmp_path_factory.mktemp("queue") / "q.db", cooldown_seconds=cooldown)

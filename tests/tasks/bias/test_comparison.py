@@ -1,4 +1,4 @@
-"""Differences that were planted are found, chance is not, small groups are not judged, names say nothing."""
+"""Differences that were planted are found, chance is not, small groups are not assessed, names say nothing."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tasks import tracking
 from tasks.core.addresses import without_secrets
 from tasks.core.errors import ConfigError, PerennialError, RegistryError
-from tasks.dossier.cards import public_settings
+from tasks.dossier.provenance import public_settings
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_tracking_address_with_a_password_shows_in_no_error_log_link_or_file(
     with caplog.at_level(logging.DEBUG, logger="tasks"):
         run = tracking.TrackingRun(tracking.connect(), "a-run")
         run.log_metrics({"loss": 1.0})
-        run._close("FINISHED")
+        run.close("FINISHED")
         with pytest.raises(RegistryError) as error, tracking.open_run("desk", "sft", {}):
             pass
     told = "".join(traceback.format_exception(error.value))

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from flows.support.config import load_config
-from perennial.operations.registering import read_metrics
 from perennial.operations.review import import_answers
+from perennial.operations.rollout import read_metrics
 from tasks.confidential.task import _file_terms
 from tasks.core.documents import MAX_BYTES, parse_json, parse_yaml, read_document, read_text
 from tasks.core.errors import ConfigError, InputError
 from tasks.dossier.kpis import read_kpis
-from tasks.groundtruth.planted import read_truth
+from tasks.groundtruth.planted import read_planted_faults
 from tasks.guard.filtering import read_policy
 from tasks.labels.review import import_decisions
 from tasks.prompting.retrieval import read_passages
@@ -32,7 +32,7 @@ DOORS: dict[str, Callable[[Path], Any]] = {
     "configuration": load_config,
     "figures": read_kpis,
     "probes": lambda path: read_probes("injection", path),
-    "truth": lambda path: read_truth(str(path)),
+    "truth": lambda path: read_planted_faults(str(path)),
     "denied terms": lambda path: _file_terms(str(path)),
     "live metrics": lambda path: read_metrics(path, ()),
     "review": lambda path: import_answers(None, path),  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, door: str) -> 
 
 @pytest.mark.parametrize("text", [LAUGHS, MERGES, ITSELF, DEEP])
 def test_a_small_text_that_unfolds_without_end_is_no_yaml(text: str) -> None:
-    with pytest.raises(yaml.YAMLError, match=r"unfold to more than|nested too deeply"):
+    with pytest.raises(yaml.YAMLError, match=r"expand to more than|nested too deeply"):
         parse_yaml(text)
 
 
@@ -78,7 +78,7 @@ def test_a_long_list_is_no_bomb() -> None:
     [
         lambda path: read_kpis(path.rename(path.with_suffix(".json"))),
         lambda path: read_metrics(path, ()),
-        lambda path: read_truth(str(path)),
+        lambda path: read_planted_faults(str(path)),
         lambda path: read_probes("injection", path),
         lambda path: import_decisions(path.read_bytes(), "answers"),
     ],

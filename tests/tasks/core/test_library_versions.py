@@ -107,7 +107,7 @@ def test_a_checkpoint_is_not_adopted_by_another_trainer(upgrade: Upgrade) -> Non
 
 
 def test_the_trainers_own_code_is_behind_its_stage() -> None:
-    names = {path.name for path in sources._closure(_TASKS / "training" / "task.py")}
+    names = {path.name for path in sources.source_files(_TASKS / "training" / "task.py")}
     assert {"worker.py", "trainers.py", "sampler.py", "checkpoints.py"} <= names
 
 
@@ -153,14 +153,14 @@ def test_models_that_come_as_packages_count(upgrade: Upgrade, tmp_path: Path) ->
 
 
 def test_what_is_said_to_change_nothing_is_imported_somewhere() -> None:
-    imported = {name for path in _TASKS.rglob("*.py") for name in sources._foreign(path)}
+    imported = {name for path in _TASKS.rglob("*.py") for name in sources.libraries_in(path)}
     assert set(CHANGES_NO_RESULT) <= imported, "an entry that nobody imports says nothing"
 
 
 def test_every_import_has_its_distribution() -> None:
     known = importlib.metadata.packages_distributions()
     for path in _TASKS.rglob("*.py"):
-        for name in (sources._foreign(path) & known.keys()) - CHANGES_NO_RESULT.keys():
+        for name in (sources.libraries_in(path) & known.keys()) - CHANGES_NO_RESULT.keys():
             spelled = {re.sub(r"[-_.]+", "-", one).lower() for one in known[name]}
             assert distribution_of(name).lower() in spelled, name
 

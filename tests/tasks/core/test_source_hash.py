@@ -94,14 +94,14 @@ def test_a_change_elsewhere_does_not(package: Path) -> None:
 
 
 def test_a_real_stage_is_followed_to_its_engine_and_not_into_other_stages() -> None:
-    names = {str(path.relative_to(_REAL)) for path in sources._closure(_REAL / "pii" / "task.py")}
+    names = {str(path.relative_to(_REAL)) for path in sources.source_files(_REAL / "pii" / "task.py")}
     assert {"pii/task.py", "contracts/preparation.py", "core/rows.py"} <= names
     assert not {name for name in names if name.startswith(("training/", "registry/", "core/storage/", "tracking/"))}
 
 
 def test_what_training_depends_on_is_this_and_no_more() -> None:
     """A field of an alert, a page of the dossier or a line of the store trains no model again."""
-    closure = {str(path.relative_to(_REAL)) for path in sources._closure(_REAL / "training" / "task.py")}
+    closure = {str(path.relative_to(_REAL)) for path in sources.source_files(_REAL / "training" / "task.py")}
     rooms = {name.partition("/")[0] for name in closure}
     assert rooms == {"__init__.py", "contracts", "core", "measures", "modeling", "training"}
     contracts = {name for name in closure if name.startswith("contracts/")}

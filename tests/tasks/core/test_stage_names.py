@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from tasks.core.results import CONTRACTS
 TASK_FILES = sorted((Path(__file__).parents[3] / "tasks").glob("*/task.py"))
 
 
-@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: path.parent.name)
-def test_task_and_function_share_their_name(path: Path) -> None:
-    pairs = re.findall(r'@stage_task\(\s*"([^"]+)"[^)]*\)\ndef (\w+)\(', path.read_text())
-    assert pairs
-    assert all(name == function for name, function in pairs)
+@pytest.mark.parametrize("package", [path.parent.name for path in TASK_FILES])
+def test_task_and_function_share_their_name(package: str) -> None:
+    module = vars(import_module(f"tasks.{package}.task"))
+    stages = {name: value for name, value in module.items() if isinstance(value, Task)}
+    assert stages
+    assert all(name == stage.name == stage.fn.__name__ for name, stage in stages.items())
 
 
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: path.parent.name)

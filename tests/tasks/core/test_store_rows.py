@@ -85,7 +85,7 @@ def test_a_folder_comes_back_and_a_torn_copy_is_replaced(store: Store, tmp_path:
 
 def test_a_file_where_the_store_should_be_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("not a folder")
-    with pytest.raises(StoreError, match="Set `store` to another place"):
+    with pytest.raises(StoreError, match=str(tmp_path)):
         open_store(tmp_path / "store").write_bytes(b"x", ".txt")
 
 

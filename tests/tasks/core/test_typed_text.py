@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from flows.rollback import rollback
 from flows.support.approvals import ApprovalForm, read_answer
 from flows.support.requests import RunRequest
-from perennial.operations.registering import abort_rollout
+from perennial.operations.rollout import abort_rollout
 from tasks.core.errors import InputError
 from tasks.core.typed_text import check_text, cut
 from tasks.registry import RegistryConfig
@@ -40,10 +40,11 @@ def test_what_cannot_be_kept_is_refused(door: str, text: str) -> None:
         DOORS[door](text)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", [door for door in DOORS if door != "rollout"])
 def test_ordinary_words_in_any_script_pass(door: str) -> None:
-    if door != "rollout":
-        DOORS[door]("Zu unhöflich:\n\t客服回复 – 50 % schlechter 🙂")
+    text = "Zu unhöflich:\n\t客服回复 – 50 % schlechter 🙂"
+    taken = DOORS[door](text)
+    assert text in (taken if isinstance(taken, str) else dict(taken).values())
 
 
 def test_prefects_form_refuses_it_before_a_run_exists() -> None:

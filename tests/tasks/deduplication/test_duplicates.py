@@ -15,7 +15,7 @@ from tasks.core.rows import rows_to_table
 from tasks.core.storage import open_store
 from tasks.deduplication import DeduplicationConfig, deduplicate
 from tasks.deduplication.duplicates import Deduplicated, deduplicate_table
-from tasks.deduplication.sameness import says_the_same
+from tasks.deduplication.equivalence import is_same_content
 from tests.support.public_data import FOLDER
 
 
@@ -123,9 +123,9 @@ def test_pairs_are_the_same_only_when_both_sides_are() -> None:
         ("keep it in the fridge for 3 days at the most", "keep it in the fridge for 5 days at the most", False),
     ],
 )
-def test_what_says_the_same(one: str, other: str, same: bool) -> None:
-    assert says_the_same(one, other, 0.7) is same
-    assert says_the_same(other, one, 0.7) is same
+def test_which_texts_have_the_same_content(one: str, other: str, same: bool) -> None:
+    assert is_same_content(one, other, 0.7) is same
+    assert is_same_content(other, one, 0.7) is same
 
 
 _WORD = st.sampled_from(

@@ -38,7 +38,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize(("width", "phone"), WIDTHS)
-def test_it_is_drawn_without_a_request_or_a_complaint(
+def test_it_is_drawn_without_a_request_or_an_error(
     page: Page, dossier: Path, tmp_path: Path, width: int, phone: bool
 ) -> None:
     page.open(dossier.as_uri(), width=width, phone=phone)
@@ -63,7 +63,7 @@ def test_every_part_opens_without_sideways_scrolling_on_a_phone(page: Page, doss
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_it_prints_with_everything_unfolded(page: Page, dossier: Path, tmp_path: Path) -> None:
+def test_it_prints_with_all_details_open(page: Page, dossier: Path, tmp_path: Path) -> None:
     page.open(dossier.as_uri(), width=794)  # A4 at 96 pixels an inch
     page.call("Emulation.setEmulatedMedia", media="print")
     assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
@@ -75,7 +75,7 @@ def test_it_prints_with_everything_unfolded(page: Page, dossier: Path, tmp_path:
     assert 4 <= len(re.findall(rb"/Type\s*/Page\b", paper)) <= 20
 
 
-def test_the_browser_would_tell_of_a_request_and_of_a_complaint(page: Page, tmp_path: Path) -> None:
+def test_the_browser_reports_a_request_and_an_error(page: Page, tmp_path: Path) -> None:
     chatty = tmp_path / "chatty.html"
     chatty.write_text('<img src="http://127.0.0.1:9/x.png" width="999"><script>console.log("hello")</script>')
     page.open(chatty.as_uri(), width=390)

@@ -54,7 +54,7 @@ def test_scores_on_different_frozen_sets_are_not_offered_for_comparison(evidence
     assert compare(evidence, evidence)[1].note.startswith("Both were scored on the same")
 
 
-def test_terminal_and_page_say_the_same(evidence: RunEvidence, tmp_path: Path) -> None:
+def test_terminal_and_page_show_the_same(evidence: RunEvidence, tmp_path: Path) -> None:
     hold = make_evidence(tmp_path / "store", "HOLD")
     html = render_page(compose_comparison(evidence, hold, "1 November 2026")).decode()
     for _, lines, _ in terminal_lines(compare(evidence, hold)):

@@ -9,10 +9,10 @@ import pytest
 
 from tasks.contracts.run import BusinessPeriod
 from tasks.core.errors import InputError
-from tasks.dossier.business import business_section
 from tasks.dossier.comparing import compare
 from tasks.dossier.config import DossierConfig
 from tasks.dossier.kpis import read_kpis
+from tasks.dossier.sections.business import business_section
 from tests.support.evidence import make_evidence
 
 CSV = """period,model_version,csat,hours_to_resolution,escalation_rate
@@ -39,12 +39,12 @@ def test_csv_and_json_hold_the_same_and_an_empty_cell_is_no_zero(tmp_path: Path)
     ("name", "text", "words"),
     [
         ("a.csv", "month,csat\nMay,4\n", "no column `period`"),
-        ("a.csv", "period,csat\n,4\nQ2,high\n", "entry 1 has no period; entry 2, `csat`: no finite number"),
-        ("a.csv", "period,csat\nQ2,nan\n", "no finite number"),
+        ("a.csv", "period,csat\n,4\nQ2,high\n", "entry 1 has no period; entry 2, `csat`: not a finite number"),
+        ("a.csv", "period,csat\nQ2,nan\n", "not a finite number"),
         ("a.csv", "period,csat\nQ2,4,5\n", "more cells than the header"),
         ("a.csv", "period,csat\nQ2,\n", "no figures"),
         ("a.json", '{"period": "Q2"}', "another shape"),
-        ("a.json", '[{"period": "Q2", "csat": true}]', "no finite number"),
+        ("a.json", '[{"period": "Q2", "csat": true}]', "not a finite number"),
         ("a.json", "[", "not JSON"),
     ],
 )
@@ -57,7 +57,7 @@ def test_faults_are_named_before_anything_is_spent(tmp_path: Path, name: str, te
         DossierConfig(kpi_file=str(path))
 
 
-def test_figures_stand_in_the_dossier_and_in_a_comparison(tmp_path: Path) -> None:
+def test_figures_are_in_the_dossier_and_in_a_comparison(tmp_path: Path) -> None:
     evidence = make_evidence(tmp_path / "store")
     assert business_section(evidence) is None
     later = evidence.model_copy(update={"business": PERIODS})

@@ -1,4 +1,4 @@
-"""The page says what the evidence says, asks the network for nothing, and shows no text that it should not."""
+"""The page shows the evidence, makes no network request, and shows no confidential text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tasks.contracts.evaluation import ArmScores, GroundTruthReport, PromptingSc
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.run import RunEvidence
 from tasks.core.storage import open_store, run_store
-from tasks.dossier.cards import installed_versions, public_settings
 from tasks.dossier.config import DossierConfig
-from tasks.dossier.gathering import gather
-from tasks.dossier.notation import interval, metric_name, with_names, words
+from tasks.dossier.formatting import interval, metric_name, with_names, words
 from tasks.dossier.page import compose_page
+from tasks.dossier.provenance import installed_versions, public_settings
 from tasks.dossier.rendering import render_page
+from tasks.dossier.report_data import read_report_data
 from tasks.dossier.summary import summary_lines
 from tasks.dossier.verdict import verdict_of
 from tests.support.evidence import make_evidence, with_every_section
@@ -28,12 +28,12 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 def render(evidence: RunEvidence, config: DossierConfig | None = None) -> str:
     config = config or DossierConfig()
-    page = compose_page(evidence, gather(evidence, config.num_answers), config, {"python": "3.11"}, "1 July 2026")
+    page = compose_page(evidence, read_report_data(evidence, config.num_answers), config, {"python": "3.11"}, "1 July 2026")
     return render_page(page).decode()
 
 
 class Document(HTMLParser):
-    """Collects what a test asks about, and fails on tags that do not match."""
+    """Collects tags, ids, links and text, and fails on tags that do not match."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -118,14 +118,14 @@ def test_ids_are_unique_and_every_anchor_leads_somewhere(document: Document) -> 
     ]
 
 
-def test_every_section_is_there(document: Document) -> None:
+def test_the_page_has_every_section(document: Document) -> None:
     assert [name for name in document.ids if "-" not in name or name.endswith("-card")] == [
         "decision", "scores", "answers", "compliance", "data", "truth", "privacy", "labels", "bias", "training",
         "model-card", "data-card", "lineage", "record",
     ]  # fmt: skip
 
 
-def test_figures_of_the_evidence_stand_on_the_page(document: Document, evidence: RunEvidence) -> None:
+def test_figures_of_the_evidence_are_on_the_page(document: Document, evidence: RunEvidence) -> None:
     text = document.text
     assert "0.710 0.650–0.760" in text.replace(" , ", ", "), "the candidate's score with its interval"
     assert "+0.570 +0.531 to +0.604" in text
@@ -160,13 +160,13 @@ def test_the_same_evidence_gives_the_same_bytes(evidence: RunEvidence, html: str
     assert render(evidence) == html
 
 
-def test_at_most_five_answers_and_none_when_asked_for_none(evidence: RunEvidence, html: str) -> None:
+def test_at_most_five_answers_and_none_where_none_are_configured(evidence: RunEvidence, html: str) -> None:
     assert html.count('<article class="answer">') == 5
     assert "<article" not in render(evidence, DossierConfig(num_answers=0))
 
 
 def test_answers_run_from_the_largest_gain_to_the_largest_loss(evidence: RunEvidence) -> None:
-    answers = gather(evidence, 5).answers
+    answers = read_report_data(evidence, 5).answers
     store = run_store()
     arms = {arm.arm: {row["id"]: row["rouge_l"] for row in store.read_rows(arm.examples)} for arm in evidence.benchmark.arms}
     gains = {name: arms["candidate"][name] - arms["base"][name] for name in arms["base"]}
@@ -179,7 +179,7 @@ def test_an_unscrubbed_benchmark_shows_no_answer(evidence: RunEvidence) -> None:
     store = run_store()
     raw = store.write_rows(store.read_rows(evidence.benchmark.dataset), kind="messages", passed=["ingested"])
     benchmark = evidence.benchmark.model_copy(update={"dataset": raw})
-    assert gather(evidence.model_copy(update={"benchmark": benchmark}), 5).answers == []
+    assert read_report_data(evidence.model_copy(update={"benchmark": benchmark}), 5).answers == []
 
 
 def test_text_from_the_data_cannot_become_markup(evidence: RunEvidence) -> None:
@@ -191,7 +191,7 @@ def test_text_from_the_data_cannot_become_markup(evidence: RunEvidence) -> None:
     assert "&lt;script&gt;" in html
 
 
-def test_no_training_text_stands_on_the_page(evidence: RunEvidence, document: Document) -> None:
+def test_no_training_text_is_on_the_page(evidence: RunEvidence, document: Document) -> None:
     store = run_store()
     for row in store.read_rows(evidence.split.train):
         assert row["messages"][0]["content"] not in document.text
@@ -234,24 +234,22 @@ def test_a_decision_without_comparisons_falls_back_on_its_reason(evidence: RunEv
     assert "Only 3 examples." in verdict_of(evidence.model_copy(update={"decision": decision})).sentence
 
 
-def test_a_broken_chain_fails_the_lineage_check_and_says_where(evidence: RunEvidence) -> None:
+def test_a_broken_chain_fails_the_lineage_check(evidence: RunEvidence) -> None:
     other = run_store().write_rows([], kind="messages", passed=evidence.split.train.passed)
     split = evidence.split.model_copy(update={"train": other})
     broken = evidence.model_copy(update={"split": split})
-    assert "a descendant of snapshot" in (gather(broken, 0).lineage_fault or "")
+    assert "a descendant of snapshot" in (read_report_data(broken, 0).lineage_fault or "")
     html = render(broken)
     assert re.search(r'<li class="fail">.{0,200}Lineage holds', html, flags=re.DOTALL)
 
 
-def test_what_a_clock_measured_is_shown_as_information(evidence: RunEvidence) -> None:
+def test_a_latency_is_marked_as_outside_of_the_decision(evidence: RunEvidence) -> None:
     html = render(evidence)
-    around = html[html.index("Latency, 95th percentile") :][:400]
-    assert "measured beside whatever load" in around
-    assert html.count("no part of the decision") == html.count("Latency, 95th percentile") == 1
+    assert html.count("not part of the decision") == html.count("Latency, 95th percentile") == 1
 
 
-def test_a_test_row_among_those_trained_on_fails_the_check_whatever_the_gates_say(evidence: RunEvidence) -> None:
-    assert gather(evidence, 0).num_leaked_rows == 0
+def test_a_test_row_among_the_training_rows_fails_the_check_whatever_the_gates_passed(evidence: RunEvidence) -> None:
+    assert read_report_data(evidence, 0).num_leaked_rows == 0
     train, store = evidence.split.train, run_store()
     copied = {**store.read_rows(evidence.benchmark.dataset)[0], "id": "another-name"}
     leaking = store.write_rows(
@@ -261,7 +259,7 @@ def test_a_test_row_among_those_trained_on_fails_the_check_whatever_the_gates_sa
         passed=train.passed,
     )
     broken = evidence.model_copy(update={"split": evidence.split.model_copy(update={"train": leaking})})
-    assert gather(broken, 0).num_leaked_rows == 1
+    assert read_report_data(broken, 0).num_leaked_rows == 1
     assert re.search(r'<li class="fail">.{0,200}Test set held out', render(broken), flags=re.DOTALL)
 
 
@@ -283,7 +281,7 @@ def test_the_personal_data_check_fails_where_its_evidence_does(evidence: RunEvid
     assert re.search(r'<li class="fail">.{0,200}Personal data removed', html, flags=re.DOTALL)
 
 
-def fit_verdict() -> PromptingVerdict:
+def prompting_verdict() -> PromptingVerdict:
     def figure(value: float) -> Measurement:
         return Measurement(name="rouge_l", value=value, low=value - 0.05, high=value + 0.05, num_samples=40)
 
@@ -298,32 +296,33 @@ def fit_verdict() -> PromptingVerdict:
         num_train_rows=210,
         num_examples=40,
         minimum_detectable_effect=0.12,
-        reasons=("The best of the ways falls short of the target of 0.6 in rouge_l.",),
+        reasons=("The best baseline falls short of the target of 0.6 in rouge_l.",),
         remedies=("A target of 0.310 or less.",),
     )
 
 
-def test_the_fit_verdict_stands_on_the_page_where_there_is_one(evidence: RunEvidence) -> None:
-    fit = fit_verdict()
-    text = Document(render(evidence.model_copy(update={"fit": fit}))).text
-    assert "Was training needed?" in text
+def test_the_prompting_verdict_is_on_the_page_where_there_is_one(evidence: RunEvidence) -> None:
+    fit = prompting_verdict()
+    document = Document(render(evidence.model_copy(update={"fit": fit})))
+    text = document.text
+    assert "prompting" in document.ids
     assert "falls short of the target of 0.6 in ROUGE-L" in text
     assert "Examples in the prompt 0.310 0.260–0.360 +0.170 not reached" in text
     assert "Smallest gain found 4 times in 5 0.120 in ROUGE-L" in text
     silent = fit.model_copy(update={"verdict": None})
-    assert "Was training needed?" not in render(evidence.model_copy(update={"fit": silent}))
+    assert "prompting" not in Document(render(evidence.model_copy(update={"fit": silent}))).ids
 
 
-def test_the_newest_rows_stand_on_the_page_or_why_there_are_none(evidence: RunEvidence) -> None:
+def test_the_newest_rows_are_on_the_page_or_why_there_are_none(evidence: RunEvidence) -> None:
     text = Document(render(with_every_section(evidence))).text
     assert "12 rows made after 1 April 2026, newer than every frozen example" in text
     assert "12 frozen examples and 12 fresh ones;" in text
     none = evidence.benchmark.model_copy(update={"holdout_unavailable_reason": "no row says when it was made (created_at)"})
     text = Document(render(evidence.model_copy(update={"benchmark": none}))).text
-    assert "There is no fresh set: no row says when it was made (created_at)." in text
+    assert "no row says when it was made (created_at)." in text
 
 
-def test_slices_stand_on_the_page_largest_first(evidence: RunEvidence) -> None:
+def test_slices_are_on_the_page_largest_first(evidence: RunEvidence) -> None:
     store = run_store()
 
     def sliced(arm: ArmScores) -> ArmScores:
@@ -351,23 +350,25 @@ def test_slices_stand_on_the_page_largest_first(evidence: RunEvidence) -> None:
     assert "4 smaller ones" in text
 
 
-def test_the_terminal_tells_the_fit_verdict(evidence: RunEvidence) -> None:
-    record = evidence.model_copy(update={"fit": fit_verdict()}).model_dump(mode="json")
-    assert "Was training needed? Training is the right means" in [title for title, _ in summary_lines(record)]
-    assert not any("training needed" in title for title, _ in summary_lines(evidence.model_dump(mode="json")))
+def test_the_terminal_shows_the_prompting_verdict(evidence: RunEvidence) -> None:
+    verdict = prompting_verdict()
+    lines = summary_lines(evidence.model_copy(update={"fit": verdict}).model_dump(mode="json"))
+    assert [(verdict.reasons[0],)] in [block for _, block in lines]
+    assert len(summary_lines(evidence.model_dump(mode="json"))) == len(lines) - 1
 
 
 def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
     evidence = make_evidence(tmp_path / "store", truth=False)
     bare = evidence.model_copy(update={"preferences": None, "dpo": None, "flow_run_url": None, "truth": GroundTruthReport()})
-    text = Document(render(bare)).text
-    assert "What the stages found, measured" not in text
+    document = Document(render(bare))
+    text = document.text
+    assert "truth" not in document.ids
     assert "Preference pairs" not in text
     assert "DPO" not in text
     assert "LoRA adapter by SFT," in text
 
 
-def test_a_run_with_kto_in_place_of_dpo_is_told_as_such(evidence: RunEvidence) -> None:
+def test_a_run_with_kto_in_place_of_dpo_names_kto(evidence: RunEvidence) -> None:
     assert evidence.dpo is not None
     single = evidence.model_copy(update={"dpo": None, "kto": evidence.dpo.model_copy(update={"method": "kto"})})
     text = Document(render(single)).text
@@ -377,12 +378,12 @@ def test_a_run_with_kto_in_place_of_dpo_is_told_as_such(evidence: RunEvidence) -
     assert "DPO" not in text
 
 
-def test_why_a_person_started_the_run_is_told(evidence: RunEvidence) -> None:
+def test_the_reason_of_a_run_is_on_the_page(evidence: RunEvidence) -> None:
     text = Document(render(evidence.model_copy(update={"reason": "New products since October."}))).text
-    assert "Why it was started New products since October." in text
+    assert "New products since October." in text
 
 
-def test_notation() -> None:
+def test_formatting() -> None:
     assert words("US_SSN") == "US SSN"
     assert words("near_duplicate") == "Near duplicate"
     assert words("verifier_hit:US_SSN") == "Verifier hit: US SSN"

@@ -10,10 +10,10 @@ from tasks.contracts.evaluation import RedTeamArm, RedTeamReport
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.run import RunEvidence
 from tasks.dossier.config import DossierConfig
-from tasks.dossier.gathering import gather
 from tasks.dossier.page import compose_page
-from tasks.dossier.redteam import red_team_section
 from tasks.dossier.rendering import render_page
+from tasks.dossier.report_data import read_report_data
+from tasks.dossier.sections.redteam import red_team_section
 from tasks.measures.safety import RATES
 from tasks.stats.intervals import wilson_interval
 from tests.support.evidence import make_evidence
@@ -43,7 +43,7 @@ def attacked(evidence: RunEvidence, failures: dict[str, int]) -> RunEvidence:
 
 
 def page_of(evidence: RunEvidence) -> str:
-    page = compose_page(evidence, gather(evidence, 0), DossierConfig(), {"python": "3.11"}, "1 July 2026")
+    page = compose_page(evidence, read_report_data(evidence, 0), DossierConfig(), {"python": "3.11"}, "1 July 2026")
     return render_page(page).decode()
 
 
@@ -52,7 +52,7 @@ def test_without_a_red_team_there_is_no_section(evidence: RunEvidence) -> None:
     assert 'id="red-team"' not in page_of(evidence)
 
 
-def test_rates_stand_on_the_page_with_their_intervals(evidence: RunEvidence) -> None:
+def test_rates_are_on_the_page_with_their_intervals(evidence: RunEvidence) -> None:
     html = page_of(attacked(evidence, {"harmful_compliance": 2}))
     section = html[html.index('id="red-team"') :]
     section = section[: section.index("</section>")]

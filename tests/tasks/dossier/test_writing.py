@@ -135,7 +135,7 @@ def test_the_summary_has_verdict_scores_reasons_and_places(evidence: RunEvidence
     assert places["dossier"] == f"{tmp_path / 'store'}/dossiers/{evidence.run_name}/dossier.html"
 
 
-def test_the_summary_tells_the_newest_rows_where_there_are_some(evidence: RunEvidence) -> None:
+def test_the_summary_shows_the_newest_rows_where_there_are_some(evidence: RunEvidence) -> None:
     blocks = dict(summary_lines(with_every_section(evidence).model_dump(mode="json")))
     assert blocks["Scores on the newest rows"][:2] == [
         ("metric", "base", "champion", "candidate"),
@@ -143,7 +143,7 @@ def test_the_summary_tells_the_newest_rows_where_there_are_some(evidence: RunEvi
     ]
 
 
-def test_the_summary_says_what_would_change_a_no(tmp_path: Path) -> None:
+def test_the_summary_shows_the_remedies_of_a_hold(tmp_path: Path) -> None:
     evidence = make_evidence(tmp_path / "store", "HOLD")
     blocks = dict(summary_lines(evidence.model_dump(mode="json")))
     assert blocks["What would change it"] == [(evidence.decision.remedies[0],)]

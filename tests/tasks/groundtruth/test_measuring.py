@@ -11,11 +11,11 @@ import pytest
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.preparation import PreparedDataset, Snapshot
 from tasks.core.errors import InputError
-from tasks.core.quarantine import refusal
+from tasks.core.quarantine import quarantine_row
 from tasks.core.storage import Store, open_store
-from tasks.groundtruth import TruthConfig, measure_against_truth
+from tasks.groundtruth import GroundTruthConfig, measure_against_truth
 from tasks.groundtruth.measuring import Tally, measure_prepared
-from tasks.groundtruth.planted import PlantedFault, faults_of, read_truth
+from tasks.groundtruth.planted import PlantedFault, faults_in, read_planted_faults
 from tasks.stats.intervals import wilson_interval
 from tests.support.prepared import Flagged, Masked, prepare_by_hand, ticket
 
@@ -66,7 +66,7 @@ def test_malformed_lines_are_found_by_id_or_by_line(store: Store) -> None:
 
 def test_rows_beyond_a_row_limit_count_neither_way(store: Store) -> None:
     snapshot = prepare_by_hand(store, rows("a", "b", "c"), unread={"line-2": "not_json"}).snapshot
-    dropped = [refusal("ingest", name, "not_sampled", "", disposition="dropped") for name in ("d", "e")]
+    dropped = [quarantine_row("ingest", name, "not_sampled", "", disposition="dropped") for name in ("d", "e")]
     quarantine = store.write_rows(dropped, kind="quarantine")
     fields = {**snapshot.model_dump(), "num_rows_in": 5, "quarantined": {}, "dropped": {"not_sampled": 2}}
     limited = Snapshot.model_validate({**fields, "quarantine": quarantine})
@@ -156,7 +156,7 @@ def test_a_value_that_survives_elsewhere_in_its_row_is_not_gone(store: Store) ->
     assert share(found["pii.characters.recall"]) == (1.0, 6)
 
 
-def test_labels_and_replies_excuse_each_other(store: Store) -> None:
+def test_mislabelled_rows_and_bad_replies_are_no_false_alarms_of_each_other(store: Store) -> None:
     prepared = prepare_by_hand(
         store,
         rows("a", "b", "c", "d", "e", "f", "g"),
@@ -207,45 +207,45 @@ def test_two_data_sets_add_up(store: Store, tmp_path: Path) -> None:
     ]
     path = tmp_path / "truth.jsonl"
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    report = measure_against_truth.fn(TruthConfig(path=str(path)), examples, preferences)
+    report = measure_against_truth.fn(GroundTruthConfig(path=str(path)), examples, preferences)
     measured = {figure.name: figure for figure in report.measurements}
     assert share(measured["confidential.secret.recall"]) == (1 / 2, 2)
 
 
 def test_without_a_path_the_report_is_empty(store: Store) -> None:
-    assert measure_against_truth.fn(TruthConfig(), prepare_by_hand(store, rows("a", "b", "c")), None).measurements == ()
+    assert (
+        measure_against_truth.fn(GroundTruthConfig(), prepare_by_hand(store, rows("a", "b", "c")), None).measurements == ()
+    )
 
 
-def test_a_list_of_other_files_is_refused(store: Store, tmp_path: Path) -> None:
+def test_a_list_of_other_files_is_rejected(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "truth.jsonl"
     path.write_text(json.dumps({"row_id": "a", "kind": "secret", "file": "other.jsonl"}))
     with pytest.raises(InputError, match=r"faults of other\.jsonl"):
-        measure_against_truth.fn(TruthConfig(path=str(path)), prepare_by_hand(store, rows("a", "b", "c")), None)
+        measure_against_truth.fn(GroundTruthConfig(path=str(path)), prepare_by_hand(store, rows("a", "b", "c")), None)
 
 
-def test_bad_lists_are_refused_with_line_numbers_and_without_values(tmp_path: Path) -> None:
+def test_invalid_lists_are_rejected_with_line_numbers_and_without_values(tmp_path: Path) -> None:
     path = tmp_path / "truth.jsonl"
     with pytest.raises(InputError, match="FileNotFoundError"):
-        read_truth(str(path))
+        read_planted_faults(str(path))
     path.write_text("\n")
     with pytest.raises(InputError, match="no lines"):
-        read_truth(str(path))
+        read_planted_faults(str(path))
     path.write_text('{"row_id": "a", "kind": "pii", "value": "Ann Lee"}\n{"row_id": "b", "kind": "Ann Lee"}\n[1]\n{')
-    with pytest.raises(
-        InputError, match=r"3 lines .* line 2 \(kind\), line 3 \(not an object\), line 4 \(not JSON\)"
-    ) as error:
-        read_truth(str(path))
+    with pytest.raises(InputError, match=r"3 .* line 2 \(kind\), line 3 \(not an object\), line 4 \(not JSON\)") as error:
+        read_planted_faults(str(path))
     assert "Ann Lee" not in str(error.value)
 
 
-def test_faults_go_to_the_file_they_name() -> None:
+def test_faults_belong_to_the_file_that_they_name() -> None:
     faults = [fault("a", "pii"), PlantedFault(row_id="b", kind="pii", file="x.jsonl"), PlantedFault(row_id="c", kind="pii")]
-    assert [one.row_id for one in faults_of(faults, "s3://bucket/tickets.jsonl")] == ["a", "c"]
+    assert [one.row_id for one in faults_in("s3://bucket/tickets.jsonl", faults)] == ["a", "c"]
 
 
 def test_another_list_is_other_content(tmp_path: Path) -> None:
     path = tmp_path / "truth.jsonl"
-    config = TruthConfig(path=str(path))
+    config = GroundTruthConfig(path=str(path))
     assert config.external_fingerprints() == {}
     path.write_text("a")
     first = config.external_fingerprints()

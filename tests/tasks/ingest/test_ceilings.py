@@ -187,9 +187,9 @@ def test_refused_rows_are_kept_small(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(_ROW + b"x\n" * 20_000)
     result = make_snapshot(read_source(str(path)), SourceConfig(path=str(path)))
-    assert len(result.refused) == 20_000
-    assert result.refused.table().nbytes < 20_000 * 100
-    assert result.refused[-1]["id"] == "line-20001"
+    assert len(result.quarantined_rows) == 20_000
+    assert result.quarantined_rows.table().nbytes < 20_000 * 100
+    assert result.quarantined_rows[-1]["id"] == "line-20001"
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:

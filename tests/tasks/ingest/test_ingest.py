@@ -48,7 +48,7 @@ def texts(row: dict[str, Any], field: str = "messages") -> list[tuple[str, str]]
 
 
 def reasons(result: Ingested) -> dict[str, str]:
-    return {refused["id"]: refused["reason"] for refused in result.refused}
+    return {row["id"]: row["reason"] for row in result.quarantined_rows}
 
 
 # ------------------------------------------------------------------------------------------------------------------ formats
@@ -259,7 +259,7 @@ def test_an_id_with_two_meanings_is_refused_and_a_row_said_twice_is_dropped(tmp_
     twice, again = {**GOOD, "id": "twice"}, {**GOOD, "id": "twice", "output": "Other"}
     result = ingest(write_lines(tmp_path / "rows.jsonl", GOOD, twice, again, {**GOOD, "id": "same"}, {**GOOD, "id": "same"}))
     assert [row["id"] for row in result.rows] == ["good", "same"]
-    assert [(r["id"], r["reason"], r["disposition"]) for r in result.refused] == [
+    assert [(r["id"], r["reason"], r["disposition"]) for r in result.quarantined_rows] == [
         ("twice", "duplicate_id", "quarantined"),
         ("twice", "duplicate_id", "quarantined"),
         ("same", "repeated_row", "dropped"),
@@ -274,7 +274,7 @@ def test_an_id_that_may_be_personal_is_replaced(tmp_path: Path) -> None:
         GOOD,
     )
     result = ingest(path)
-    assert not any("@" in row["id"] for row in (*result.rows, *result.refused))
+    assert not any("@" in row["id"] for row in (*result.rows, *result.quarantined_rows))
     assert "1 ids" in result.notes[0]
 
 
@@ -305,7 +305,7 @@ def test_a_bad_record_is_kept_with_its_reason_and_its_line(tmp_path: Path, line:
     path = write_lines(tmp_path / "rows.jsonl", GOOD, line)
     result = ingest(path)
     assert reasons(result) == {name: reason}
-    assert result.refused[0]["content"] == path.read_text(encoding="utf-8").split("\n")[1]
+    assert result.quarantined_rows[0]["content"] == path.read_text(encoding="utf-8").split("\n")[1]
     assert [row["id"] for row in result.rows] == ["good"]
 
 
@@ -344,7 +344,7 @@ def test_csv_faults_cost_one_row_each(tmp_path: Path) -> None:
         "line-5": "wrong_number_of_fields",
         "line-6": "malformed_csv",
     }
-    assert [refused["content"] for refused in result.refused] == ["short", "long,a,b", '"x" y,a']
+    assert [row["content"] for row in result.quarantined_rows] == ["short", "long,a,b", '"x" y,a']
 
 
 def test_a_megabyte_in_one_cell_is_read(tmp_path: Path) -> None:
@@ -486,10 +486,10 @@ def test_whatever_the_values_every_record_is_accounted_for(
     path = write_lines(tmp_path_factory.mktemp("any") / "rows.jsonl", GOOD, *records)
     # Named, because records such as {"output": ..., "input": ...} may outvote the good one about the format.
     result = ingest(path, format="alpaca")
-    assert len(result.rows) + len(result.refused) == 1 + len(records)
+    assert len(result.rows) + len(result.quarantined_rows) == 1 + len(records)
     assert len({row["id"] for row in result.rows}) == len(result.rows)
     open_store(path.parent).write_rows(result.rows, kind="messages")
-    open_store(path.parent).write_rows(result.refused, kind="quarantine")
+    open_store(path.parent).write_rows(result.quarantined_rows, kind="quarantine")
 
 
 # --------------------------------------------------------------------------------------------------------------- real data
@@ -508,4 +508,4 @@ needs_public = pytest.mark.skipif(not FOLDER.is_dir(), reason="PERENNIAL_BENCH_D
 )
 def test_real_files_are_read_whole(name: str, input_format: str, num_rows: int) -> None:
     result = ingest(FOLDER / name)
-    assert (result.input_format, len(result.rows), result.refused) == (input_format, num_rows, [])
+    assert (result.input_format, len(result.rows), result.quarantined_rows) == (input_format, num_rows, [])

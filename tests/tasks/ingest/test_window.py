@@ -33,7 +33,7 @@ def ingest(path: Path, **settings: Any) -> Ingested:
 
 def outcomes(result: Ingested) -> dict[str, str]:
     kept = {row["id"]: "kept" for row in result.rows}
-    return kept | {row["id"]: f"{row['disposition']}: {row['reason']}" for row in result.refused}
+    return kept | {row["id"]: f"{row['disposition']}: {row['reason']}" for row in result.quarantined_rows}
 
 
 TIMES = {

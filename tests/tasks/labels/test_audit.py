@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from tasks.core.cache_key import _pointed_to
+from tasks.contracts.references import DatasetRef
 from tasks.core.storage import open_store
 from tasks.labels.audit import AuditOutcome, apply_actions, audit_rows
 from tasks.labels.config import IssuePolicy, LabelAuditConfig
@@ -18,6 +19,12 @@ from tasks.labels.policy import Decision
 from tasks.labels.review import keep_decisions, row_hash
 from tasks.labels.task import audit_labels
 from tasks.labels.vectors import TfidfVectorizer
+
+
+def cache_key(ref: DatasetRef, config: LabelAuditConfig) -> str | None:
+    """The key under which Prefect keeps the audit's result."""
+    nothing_kept = SimpleNamespace(result_store=SimpleNamespace(exists=lambda key: False))
+    return audit_labels.cache_policy.compute_key(nothing_kept, {"dataset": ref, "config": config}, {})
 
 
 def with_reply(row: dict[str, Any], text: str) -> dict[str, Any]:
@@ -37,11 +44,13 @@ def outcome(faulty_rows: list[dict]) -> AuditOutcome:
 
 
 def test_every_row_is_kept_or_refused_once(faulty_rows: list[dict], outcome: AuditOutcome) -> None:
-    assert sorted(row["id"] for row in [*outcome.kept, *outcome.refused]) == sorted(row["id"] for row in faulty_rows)
-    assert len(outcome.refused) <= 0.05 * 240
-    for refused in outcome.refused:
-        original = next(row for row in faulty_rows if row["id"] == refused["id"])
-        assert json.loads(refused["content"]) == original
+    assert sorted(row["id"] for row in [*outcome.kept, *outcome.quarantined_rows]) == sorted(
+        row["id"] for row in faulty_rows
+    )
+    assert len(outcome.quarantined_rows) <= 0.05 * 240
+    for quarantined in outcome.quarantined_rows:
+        original = next(row for row in faulty_rows if row["id"] == quarantined["id"])
+        assert json.loads(quarantined["content"]) == original
 
 
 def test_planted_faults_are_among_the_issues(faulty_rows: list[dict], outcome: AuditOutcome) -> None:
@@ -87,7 +96,7 @@ def test_nobody_is_asked_twice(faulty_rows: list[dict], outcome: AuditOutcome) -
 def test_decisions_hold_for_rows_that_are_not_flagged(clean_rows: list[dict]) -> None:
     decisions = {row_hash(clean_rows[3]): Decision("drop"), row_hash(clean_rows[4]): Decision("fix", "device")}
     result = audit(clean_rows, decisions=decisions, control_share=0.0)
-    assert [(row["id"], row["reason"], row["disposition"]) for row in result.refused] == [
+    assert [(row["id"], row["reason"], row["disposition"]) for row in result.quarantined_rows] == [
         (clean_rows[3]["id"], "reviewed", "dropped")
     ]
     assert next(row for row in result.kept if row["id"] == clean_rows[4]["id"])["label"] == "device"
@@ -103,8 +112,8 @@ def test_a_persons_fix_that_the_reply_contradicts_is_quarantined_and_not_forgott
 def test_what_waits_for_a_person_can_be_held_back(faulty_rows: list[dict]) -> None:
     result = audit(faulty_rows, unanswered="hold", max_removed_share=0.0, control_share=0.0)
     waiting = {issue.row_id for issue in result.issues if issue.action == "review"}
-    assert {row["id"] for row in result.refused} == waiting
-    assert {row["reason"] for row in result.refused} == {"awaiting_review"}
+    assert {row["id"] for row in result.quarantined_rows} == waiting
+    assert {row["reason"] for row in result.quarantined_rows} == {"awaiting_review"}
 
 
 def test_a_fixed_label_takes_the_reply_along_where_the_reply_is_the_label(faulty_rows: list[dict]) -> None:
@@ -160,7 +169,7 @@ def test_pairs_are_checked_and_what_cannot_be_checked_is_said() -> None:
     rows = [pair(n, f"A helpful answer to {n}.", f"A curt reply to {n}.") for n in range(40)]
     rows += [pair(40, "same", "same"), pair(41, "", "x")]
     result = audit(rows, "preferences")
-    assert {row["id"]: row["reason"] for row in result.refused} == {"p40": "identical_sides", "p41": "empty_side"}
+    assert {row["id"]: row["reason"] for row in result.quarantined_rows} == {"p40": "identical_sides", "p41": "empty_side"}
     assert any("Flipped" in note for note in result.notes)
 
 
@@ -184,9 +193,9 @@ def test_the_task_writes_its_report_and_reads_decisions(faulty_rows: list[dict],
     assert sum(report.num_issues.values()) == len(issues)
     assert report.review_queue
     asked = [json.loads(line) for line in store.read_bytes(report.review_queue).splitlines()]
-    before = _pointed_to({"dataset": ref, "config": config})
+    before = cache_key(ref, config)
     keep_decisions(store, "desk", {line["row_sha256"]: Decision("keep") for line in asked})
-    assert _pointed_to({"dataset": ref, "config": config}) != before
+    assert cache_key(ref, config) != before
     again = audit_labels.fn(ref, config)
     assert again.review_queue is None
     assert any("decisions stand" in note for note in again.notes)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from tasks.labels import classification
-from tasks.labels.annotators import judge_annotations, majority_label
+from tasks.labels.annotators import majority_label, score_annotations
 from tasks.labels.classification import audit_classes
 from tasks.modeling.embedding import tfidf_vectors
 
@@ -84,7 +84,7 @@ def test_consensus_is_better_than_any_annotator_and_ranks_them() -> None:
     annotations = [
         [(who, "abc"[answer if rng.random() < p else rng.integers(3)]) for who, p in skill.items()] for answer in truth
     ]
-    found = judge_annotations(annotations, probabilities, "abc")
+    found = score_annotations(annotations, probabilities, "abc")
     assert found is not None
     consensus = np.mean([label == "abc"[answer] for label, answer in zip(found.consensus, truth, strict=True)])
     majority = np.mean([majority_label(votes) == "abc"[answer] for votes, answer in zip(annotations, truth, strict=True)])
@@ -94,4 +94,4 @@ def test_consensus_is_better_than_any_annotator_and_ranks_them() -> None:
 
 
 def test_one_annotator_a_row_is_no_consensus() -> None:
-    assert judge_annotations([[("a", "x")], [("b", "y")]], np.full((2, 2), 0.5), ["x", "y"]) is None
+    assert score_annotations([[("a", "x")], [("b", "y")]], np.full((2, 2), 0.5), ["x", "y"]) is None

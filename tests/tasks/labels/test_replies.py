@@ -1,4 +1,4 @@
-"""Replies broken on purpose are found and named; the views say what they claim to."""
+"""Replies broken on purpose are found and named; the features say what they claim to."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tasks.labels.corruption import (
     REPLY_FAULTS,
     corrupt_reply,
 )
-from tasks.labels.replies import judge_replies
-from tasks.labels.views import VIEWS, Candidates, FoldModel
+from tasks.labels.replies import detect_reply_faults
+from tasks.labels.reply_features import FEATURES, FoldModel, ReplyCorpus
 from tasks.modeling.embedding import tfidf_vectors
 from tasks.text.refusals import is_refusal
 
@@ -25,7 +25,7 @@ def embed(texts: list[str]) -> np.ndarray:
 
 
 def judge(prompts: list[str], replies: list[str]) -> np.ndarray:
-    return judge_replies(prompts, replies, embed, num_folds=5, seed=0).probabilities
+    return detect_reply_faults(prompts, replies, embed, num_folds=5, seed=0).probabilities
 
 
 @pytest.fixture(scope="module")
@@ -81,41 +81,41 @@ def test_what_is_too_short_is_not_cut_or_shuffled() -> None:
     assert corrupt_reply("mismatched_response", 0, ["same", "same", "Same"], rng) is None
 
 
-def views_of(prompts: list[str], replies: list[str], extra: list[str]) -> np.ndarray:
-    """Views of ``extra`` (as replies to the first instruction) by what all rows are like."""
+def features_of(prompts: list[str], replies: list[str], extra: list[str]) -> np.ndarray:
+    """Features of ``extra`` (as replies to the first instruction) by what all rows are like."""
     texts = [*replies, *extra]
     rows = np.asarray([*range(len(replies)), *([0] * len(extra))])
     vectors = embed([*prompts, *texts])
-    candidates = Candidates(prompts, texts, rows)
+    corpus = ReplyCorpus(prompts, texts, rows)
     train = np.ones(len(prompts), dtype=bool)
-    model = FoldModel(candidates, train, vectors[: len(prompts)], vectors[len(prompts) :], np.zeros(len(texts)))
+    model = FoldModel(corpus, train, vectors[: len(prompts)], vectors[len(prompts) :], np.zeros(len(texts)))
     chosen = np.arange(len(texts)) >= len(replies)
-    return model.views(chosen)
+    return model.features(chosen)
 
 
-def test_views_tell_what_they_name(clean_rows: list[dict]) -> None:
+def test_features_tell_what_they_name(clean_rows: list[dict]) -> None:
     prompts = [row["messages"][0]["content"] for row in clean_rows]
     replies = [row["messages"][1]["content"] for row in clean_rows]
     good = replies[0]
     shuffled = " ".join(np.random.default_rng(0).permutation(good.split()))
     german = FOREIGN_SENTENCES[0][0]
-    views = views_of(prompts, replies, [good, shuffled, good[: len(good) // 2], german, replies[1]])
-    view = {name: views[:, index] for index, name in enumerate(VIEWS)}
-    assert view["order"][0] > view["order"][1] + 2
-    assert view["full_stop"].tolist()[0] == 1.0
-    assert view["full_stop"].tolist()[2] == 0.0
-    assert view["length"][2] < view["length"][0]
-    assert view["known_words"][3] < view["known_words"][0]
-    assert view["characters"][3] < view["characters"][0]
-    assert view["shared_words"][4] < view["shared_words"][0]
-    assert np.isfinite(views).all()
+    features = features_of(prompts, replies, [good, shuffled, good[: len(good) // 2], german, replies[1]])
+    feature = {name: features[:, index] for index, name in enumerate(FEATURES)}
+    assert feature["order"][0] > feature["order"][1] + 2
+    assert feature["full_stop"].tolist()[0] == 1.0
+    assert feature["full_stop"].tolist()[2] == 0.0
+    assert feature["length"][2] < feature["length"][0]
+    assert feature["known_words"][3] < feature["known_words"][0]
+    assert feature["characters"][3] < feature["characters"][0]
+    assert feature["shared_words"][4] < feature["shared_words"][0]
+    assert np.isfinite(features).all()
 
 
-def test_empty_and_odd_replies_have_finite_views(clean_rows: list[dict]) -> None:
+def test_empty_and_odd_replies_have_finite_features(clean_rows: list[dict]) -> None:
     prompts = [row["messages"][0]["content"] for row in clean_rows[:60]]
     replies = [row["messages"][1]["content"] for row in clean_rows[:60]]
     odd = ["", " ", ".", "\u202e\x00", "猫" * 3000, "a" * 5000, "\n\n\n", "1 2 3"]
-    assert np.isfinite(views_of(prompts, replies, odd)).all()
+    assert np.isfinite(features_of(prompts, replies, odd)).all()
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_waiting_run_goes_on_with_the_answers(dataset: DatasetRef) -> None:
     seen: list[Progress] = []
 
     def answer_when_asked(state: Progress) -> None:
-        if state.stage == "await_review" and not state.finished and not seen:
+        if state.stage == "await_review" and state.detail and not seen:
             seen.append(state)
             answers = "".join(json.dumps({**line, "decision": "drop"}) + "\n" for line in questions(dataset))
             keep_decisions(run_store(), "desk", import_decisions(answers.encode(), "answers"))
@@ -81,7 +81,7 @@ def test_the_wait_is_counted_from_the_first_asking(dataset: DatasetRef) -> None:
     queue = store.read_record("reviews/desk/messages", ReviewQueue)
     assert queue is not None
     long_ago = datetime.now(UTC) - timedelta(hours=3)
-    store.write_record("reviews/desk/messages", queue.model_copy(update={"asked_at": long_ago}))
+    store.write_record("reviews/desk/messages", queue.model_copy(update={"requested_at": long_ago}))
     audited, reviewed = ask(dataset, review_wait_hours=2, unanswered="hold")
     assert reviewed == audited
     assert reviewed.quarantined == {"awaiting_review": queue.num_rows}

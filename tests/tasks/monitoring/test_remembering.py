@@ -1,4 +1,4 @@
-"""What a check leaves under the model's name: the newest window's, whatever older one is judged anew after it."""
+"""A check writes the files of the model's newest window; an older window that is checked again does not replace them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY = timedelta(days=1)
 END = datetime(2026, 11, 3, tzinfo=UTC)
 
 
-def test_an_old_window_judged_anew_is_not_the_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_window_that_is_checked_again_is_not_the_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     store = open_store(tmp_path / "store")
 

@@ -62,7 +62,7 @@ def test_what_a_version_a_pointer_or_a_dossier_needs_stays_with_its_whole_lineag
     assert pruned(store, runs=("kept-run",)) == gone | {ref.sha256 for ref in of_version} | {adapter.sha256}
 
 
-def test_what_is_young_stays_and_recent_runs_keep_what_they_used_again(store: Store) -> None:
+def test_young_data_stays_and_recent_runs_keep_what_they_reused(store: Store) -> None:
     used_again = chain(store, "used")
     age(store, 200)
     store.write_named("dossiers/recent-run/dossier.json", used_again[-1].model_dump_json().encode())
@@ -72,7 +72,7 @@ def test_what_is_young_stays_and_recent_runs_keep_what_they_used_again(store: St
 
 @pytest.mark.parametrize("left", [".writing-0a1b2c3d", ".DS_Store", ".nfs0000000000000001", "backup~", "lost+found/x"])
 @pytest.mark.parametrize("folder", ["objects", "objects/{shard}", "files", "folders", "folders/{shard}", "work", "pointers"])
-def test_what_lies_beside_makes_nothing_else_a_candidate(store: Store, folder: str, left: str) -> None:
+def test_foreign_files_make_nothing_else_a_candidate(store: Store, folder: str, left: str) -> None:
     """A file of that kind in a shard made the whole shard one thing without a digest, frozen set included."""
     frozen = store.write_rows([], kind="messages", parents=["a" * 64])
     store.write_pointer("benchmarks/desk", frozen)
@@ -105,7 +105,7 @@ def test_what_lies_beside_makes_nothing_else_a_candidate(store: Store, folder: s
         *("../.writing-0a1b2c3d", "work/sft-1/.writing-0a1b2c3d", ".writing-", "objects/{shard}/.writing-0a1b2c3d.parquet"),
     ],
 )
-def test_removal_refuses_prefixes_and_names_that_the_store_does_not_give(store: Store, name: str) -> None:
+def test_removal_rejects_prefixes_and_foreign_names(store: Store, name: str) -> None:
     ref = store.write_rows([], kind="messages")
     name = name.format(shard=ref.sha256[:2], sha256=ref.sha256, short=ref.sha256[:63])
     before = sorted(Path(str(store.local_path)).rglob("*"))
@@ -124,7 +124,7 @@ def test_a_forged_manifest_does_not_make_an_ancestor_a_candidate(store: Store) -
     assert pruned(store) == set()
 
 
-def test_an_unfinished_folder_is_one_thing_and_a_young_one_stays(store: Store) -> None:
+def test_an_unfinished_folder_is_one_item_and_a_young_one_stays(store: Store) -> None:
     root = Path(str(store.local_path))
     for name in (".writing-00000000", ".writing-11111111"):
         (root / "folders" / "ab" / name / "deep").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A process that promotes, asks, approves and rolls back at random until it is killed or done; run by test_concurrency."""
+"""A process that promotes, approves and rolls back at random until it is killed or done; test_concurrency runs it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def main(name: str, num_versions: int, num_attempts: int, seed: int) -> None:
                 if chance.random() < 0.5:
                     promote_champion.fn(config, candidate, decide(champion=champion))
                 else:
-                    asking = config.model_copy(update={"approval": "always"})
-                    promote_champion.fn(asking, candidate, decide(champion=champion))
+                    strict = config.model_copy(update={"approval": "always"})
+                    promote_champion.fn(strict, candidate, decide(champion=champion))
                     answer = Answer(verdict="approve", name="Ann", reason="at random")
-                    answer_approval.fn(asking, candidate, champion, answer)
+                    answer_approval.fn(strict, candidate, champion, answer)
             print("done", flush=True)
         except (InputError, RegistryError):
             print("refused", flush=True)

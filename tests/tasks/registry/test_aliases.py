@@ -1,4 +1,4 @@
-"""Promotion compares and sets, rollback goes back and forth, and a kill between any two steps decides nothing anew."""
+"""Promotion is a compare-and-set, a second rollback undoes the first, and a kill between two steps changes no outcome."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tasks.contracts.registry import RegisteredVersion
 from tasks.core import paging
 from tasks.core.errors import InputError, RegistryError
 from tasks.core.storage import Store
-from tasks.registry.aliases import history, plan_rollback, promote, roll_back, settle
-from tasks.registry.chronicle import chronicle
+from tasks.registry.aliases import plan_rollback, promote, roll_back
+from tasks.registry.champion_history import champion_tenures
+from tasks.registry.journal import champion_events, complete_pending_change
 from tests.support.candidates import decide
 
 NOW = "2026-11-01T02:00:00+00:00"
@@ -48,14 +49,16 @@ def test_the_second_champion_makes_the_first_previous(client: Any, name: str, ve
     record = promote(client, name, versions[1], decide(champion="1"), NOW)
     assert (record.promoted, record.champion_version, record.previous_version) == (True, "2", "1")
     assert aliases(client, name) == {"champion": "2", "previous": "1"}
-    assert [(event.action, event.version, event.replaced) for event in history(client, name)] == [
+    assert [(event.action, event.version, event.replaced) for event in champion_events(client, name)] == [
         ("promote", "1", None),
         ("promote", "2", "1"),
     ]
 
 
 @pytest.mark.parametrize("outcome", ["HOLD", "NEEDS_HUMAN"])
-def test_a_no_is_recorded_and_moves_nothing(client: Any, name: str, versions: list[RegisteredVersion], outcome: str) -> None:
+def test_a_hold_is_recorded_and_moves_no_alias(
+    client: Any, name: str, versions: list[RegisteredVersion], outcome: str
+) -> None:
     promote(client, name, versions[0], decide(), NOW)
     client.set_registered_model_alias(name, "challenger", "2")
     before = aliases(client, name)
@@ -64,16 +67,16 @@ def test_a_no_is_recorded_and_moves_nothing(client: Any, name: str, versions: li
     assert record.reason.startswith(f"{outcome}: Better than")
     assert aliases(client, name) == before
     assert client.get_model_version(name, "2").tags["perennial.promotion"] == record.reason
-    assert len(history(client, name)) == 1
+    assert len(champion_events(client, name)) == 1
 
 
-def test_a_champion_that_changed_since_the_benchmark_refuses(
+def test_a_champion_that_changed_since_the_benchmark_is_an_error(
     client: Any, name: str, versions: list[RegisteredVersion]
 ) -> None:
     promote(client, name, versions[0], decide(), NOW)
     promote(client, name, versions[1], decide(champion="1"), NOW)
     for stale in ("1", None):
-        with pytest.raises(RegistryError, match="against which version 3 was judged"):
+        with pytest.raises(RegistryError, match="with which version 3 was compared"):
             promote(client, name, versions[2], decide(champion=stale), NOW)
     assert aliases(client, name) == {"champion": "2", "previous": "1"}
 
@@ -83,7 +86,7 @@ def test_promoting_twice_is_promoting_once(client: Any, name: str, versions: lis
     promote(client, name, versions[1], decide(champion="1"), NOW)
     again = promote(client, name, versions[1], decide(champion="1"), NOW)
     assert (again.promoted, again.champion_version, again.previous_version) == (True, "2", "1")
-    assert len(history(client, name)) == 2
+    assert len(champion_events(client, name)) == 2
 
 
 def test_rollback_restores_and_a_second_one_undoes_it(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
@@ -97,16 +100,18 @@ def test_rollback_restores_and_a_second_one_undoes_it(client: Any, name: str, ve
     assert "rude replies" in client.get_model_version(name, "2").tags["perennial.rolled_back"]
     assert roll_back(client, name, "was a false alarm", NOW).champion_version == "2"
     assert "perennial.rolled_back" not in client.get_model_version(name, "2").tags
-    assert [event.reason for event in history(client, name)][2:] == ["rude replies", "was a false alarm"]
+    assert [event.reason for event in champion_events(client, name)][2:] == ["rude replies", "was a false alarm"]
 
 
-def test_a_rollback_does_what_was_shown_and_says_who(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+def test_a_rollback_carries_out_the_shown_plan_and_records_the_person(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
     promote(client, name, versions[0], decide(), NOW)
     client.set_model_version_tag(name, "1", "perennial.run_name", "desk-1")
     promote(client, name, versions[1], decide(champion="1"), NOW)
     shown = plan_rollback(client, name)
     assert (shown.returns, shown.leaves, shown.returns_run, shown.returns_since) == ("1", "2", "desk-1", NOW)
-    promote(client, name, versions[2], decide(champion="2"), NOW)  # somebody was quicker
+    promote(client, name, versions[2], decide(champion="2"), NOW)  # a change after the plan was shown
     with pytest.raises(RegistryError, match="version 2 to come back in place of version 3"):
         roll_back(client, name, "rude replies", NOW, "Ann", shown)
     assert aliases(client, name) == {"champion": "3", "previous": "2"}
@@ -114,14 +119,16 @@ def test_a_rollback_does_what_was_shown_and_says_who(client: Any, name: str, ver
     for _ in range(2):  # the same one again, after a kill or an outage, does not undo itself
         assert roll_back(client, name, "rude replies", NOW, "Ann", shown).champion_version == "2"
     assert aliases(client, name) == {"champion": "2", "previous": "3"}
-    last = history(client, name)[-1]
+    last = champion_events(client, name)[-1]
     assert (last.action, last.version, last.replaced, last.by) == ("rollback", "2", "3", "Ann")
     assert "by Ann: rude replies" in client.get_model_version(name, "2").tags["perennial.promotion"]
-    reign = chronicle(client, name)[-2]
-    assert reign.ended == "rolled back to version 2 by Ann: rude replies"
+    tenure = champion_tenures(client, name)[-2]
+    assert tenure.ended == "rolled back to version 2 by Ann: rude replies"
 
 
-def test_a_version_rolled_back_does_not_return_by_itself(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+def test_a_version_rolled_back_is_not_promoted_again_automatically(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
     promote(client, name, versions[0], decide(), NOW)
     promote(client, name, versions[1], decide(champion="1"), NOW)
     roll_back(client, name, "rude replies", NOW)
@@ -132,7 +139,7 @@ def test_a_version_rolled_back_does_not_return_by_itself(client: Any, name: str,
 
 
 def test_an_unknown_model_is_a_registry_error_and_has_no_history(client: Any, name: str) -> None:
-    assert history(client, name) == ()
+    assert champion_events(client, name) == ()
     with pytest.raises(RegistryError):
         roll_back(client, name, "why not", NOW)
 
@@ -165,7 +172,7 @@ class Mortal:
 
 
 @pytest.mark.parametrize("action", ["promote", "rollback"])
-def test_a_kill_between_any_two_steps_is_finished_by_whoever_comes_next(client: Any, name: str, action: str) -> None:
+def test_a_kill_between_any_two_steps_is_completed_by_the_next_caller(client: Any, name: str, action: str) -> None:
     survived, death = False, 0
     while not survived:
         death += 1
@@ -183,9 +190,9 @@ def test_a_kill_between_any_two_steps_is_finished_by_whoever_comes_next(client: 
             survived = True
         except _KilledError:
             assert {"champion", "previous"} <= set(aliases(client, model))  # at no moment is one of them missing
-        settle(client, model)
-        begun = len(history(client, model)) == 1
-        assert begun is (death > 1)  # once it is written down, it is always finished
+        complete_pending_change(client, model)
+        begun = len(champion_events(client, model)) == 1
+        assert begun is (death > 1)  # once it is written down, it is always completed
         done = {
             "promote": {"champion": "3", "previous": "2"},
             "rollback": {"champion": "1", "previous": "2", "challenger": "3"},
@@ -196,7 +203,7 @@ def test_a_kill_between_any_two_steps_is_finished_by_whoever_comes_next(client: 
     assert death > 7  # each of the seven or more writes was a place to die
 
 
-# ------------------------------------------------------------------------------- what a database refuses, and what is gone
+# ------------------------------------------------------------------------------- invalid texts and deleted versions
 
 
 class Strict:
@@ -222,7 +229,7 @@ class Strict:
     ["rude\x00replies", "bell \x07", "\u202etsop", "lone \ud800", "", "  ", "x" * 1001],
     ids=["nul", "bell", "bidi", "surrogate", "empty", "blank", "long"],
 )
-def test_a_reason_that_cannot_be_kept_is_refused_before_anything_moves(
+def test_an_invalid_reason_is_rejected_before_anything_moves(
     client: Any, name: str, versions: list[RegisteredVersion], reason: str
 ) -> None:
     promote(client, name, versions[0], decide(), NOW)
@@ -235,7 +242,7 @@ def test_a_reason_that_cannot_be_kept_is_refused_before_anything_moves(
         assert reason not in str(error.value)
 
 
-def test_a_change_that_an_unkeepable_reason_wedged_is_finished(
+def test_a_pending_change_with_an_invalid_reason_is_completed(
     client: Any, name: str, versions: list[RegisteredVersion]
 ) -> None:
     promote(client, name, versions[0], decide(), NOW)
@@ -245,9 +252,9 @@ def test_a_change_that_an_unkeepable_reason_wedged_is_finished(
     record = promote(Strict(client), name, versions[2], decide(champion="1"), NOW)
     assert record.champion_version == "3"
     assert aliases(client, name) == {"champion": "3", "previous": "1"}
-    told = history(client, name)
-    assert [one.action for one in told] == ["promote", "promote", "rollback", "promote"]
-    assert "\x00" not in told[2].reason
+    events = champion_events(client, name)
+    assert [event.action for event in events] == ["promote", "promote", "rollback", "promote"]
+    assert "\x00" not in events[2].reason
 
 
 def test_reasons_of_a_gate_of_any_length_fit_the_registry(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
@@ -257,14 +264,14 @@ def test_reasons_of_a_gate_of_any_length_fit_the_registry(client: Any, name: str
 
 @pytest.mark.parametrize("gone", ["1", "2"])
 @pytest.mark.parametrize("action", ["promote", "rollback"])
-def test_a_version_deleted_within_a_change_wedges_nothing(
+def test_a_version_deleted_within_a_change_blocks_nothing(
     client: Any, name: str, versions: list[RegisteredVersion], action: str, gone: str
 ) -> None:
     promote(client, name, versions[0], decide(), NOW)
     event = {"action": action, "version": "2", "replaced": "1", "reason": "why", "at": NOW}
     client.set_registered_model_tag(name, "perennial.intent", json.dumps({"number": 2, "event": event}))
     client.delete_model_version(name, gone)
-    settle(client, name)
+    complete_pending_change(client, name)
     champion = "2" if gone == "1" else "1"
     assert aliases(client, name) == {"champion": champion}
     record = promote(client, name, versions[2], decide(champion=champion), NOW)
@@ -272,14 +279,14 @@ def test_a_version_deleted_within_a_change_wedges_nothing(
 
 
 @pytest.mark.parametrize(("gone", "back"), [(["1"], "2"), (["2"], "1"), (["1", "2"], None)])
-def test_history_tells_of_versions_that_are_gone(
+def test_the_history_keeps_versions_that_were_deleted(
     client: Any, name: str, versions: list[RegisteredVersion], gone: list[str], back: str | None
 ) -> None:
     promote(client, name, versions[0], decide(), NOW)
     promote(client, name, versions[1], decide(champion="1"), NOW)
     for version in gone:
         client.delete_model_version(name, version)
-    assert [reign.version for reign in chronicle(client, name)] == ["1", "2"]
+    assert [tenure.version for tenure in champion_tenures(client, name)] == ["1", "2"]
     champion = None if "2" in gone else "2"
     record = promote(client, name, versions[2], decide(champion=champion), NOW)
     assert record.champion_version == "3"
@@ -292,7 +299,7 @@ def test_an_event_is_never_written_over_another(client: Any, name: str, versions
     promote(client, name, versions[1], decide(champion="1"), NOW)
     client.delete_registered_model_tag(name, "perennial.event.000001")
     roll_back(client, name, "rude replies", NOW)
-    assert [event.action for event in history(client, name)] == ["promote", "rollback"]
+    assert [event.action for event in champion_events(client, name)] == ["promote", "rollback"]
 
 
 def test_a_history_of_more_versions_than_a_page_is_whole(
@@ -302,4 +309,4 @@ def test_a_history_of_more_versions_than_a_page_is_whole(
     for number, version in enumerate(versions):
         client.set_model_version_tag(name, version.version, "perennial.run_name", f"run-{number}")
         promote(client, name, version, decide(champion=str(number) if number else None), NOW)
-    assert [reign.run_name for reign in chronicle(client, name)] == ["run-0", "run-1", "run-2"]
+    assert [tenure.run_name for tenure in champion_tenures(client, name)] == ["run-0", "run-1", "run-2"]

@@ -1,4 +1,4 @@
-"""A person's word: asked once, answered once, compared with the champion that was benchmarked, and safe against kills."""
+"""A person's approval: requested once, answered once, about the champion that was benchmarked, and safe against kills."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from hypothesis import strategies as st
 
 from tasks.contracts.registry import Approval, ChampionEvent, RegisteredVersion
 from tasks.core.errors import ClosedQuestionError, InputError
-from tasks.registry.aliases import answer_question, history, promote, roll_back, settle
-from tasks.registry.approval import Answer, Terms, approval_in, fault_of_answer, question
-from tasks.registry.chronicle import chronicle, reigns
+from tasks.registry.aliases import promote, record_answer, roll_back
+from tasks.registry.approval import Answer, ApprovalTerms, approval_in, fault_of_answer, request_approval
+from tasks.registry.champion_history import champion_tenures, tenures
+from tasks.registry.journal import champion_events, complete_pending_change
 from tests.support.candidates import decide
 from tests.tasks.registry.test_aliases import Mortal, _KilledError
 
 NOW, LATER, MUCH_LATER = "2026-11-01T02:00:00+00:00", "2026-11-01T09:00:00+00:00", "2026-11-09T02:00:00+00:00"
-UNSURE = Terms(when="when_unsure", timeout_hours=24)
-ALWAYS = Terms(when="always", timeout_hours=24)
+UNSURE = ApprovalTerms(when="when_unsure", timeout_hours=24)
+ALWAYS = ApprovalTerms(when="always", timeout_hours=24)
 YES = Answer(verdict="approve", name="Ann Lee", reason="Read twenty replies.")
 NO = Answer(verdict="reject", name="Bo", reason="Too terse.")
 
 
 @pytest.fixture
 def versions(client: Any, name: str) -> list[RegisteredVersion]:
-    """Version 1 reigns; 2 and 3 are candidates; the version's number is its place, from 1."""
+    """Version 1 is champion, 2 and 3 are candidates; a version's number is its place, from 1."""
     client.create_registered_model(name)
     for _ in range(3):
         client.create_model_version(name, "somewhere")
@@ -43,11 +44,11 @@ def tag(client: Any, name: str, version: str) -> Approval | None:
     return approval_in(client.get_model_version(name, version).tags)
 
 
-# ------------------------------------------------------------------------------------------------------------- who is asked
+# ------------------------------------------------------------------------------------------------- when it is required
 
 
 @pytest.mark.parametrize(
-    ("when", "outcome", "asked"),
+    ("when", "outcome", "required"),
     [
         ("never", "NEEDS_HUMAN", False),
         ("never", "PROMOTE", False),
@@ -59,26 +60,28 @@ def tag(client: Any, name: str, version: str) -> Approval | None:
         ("when_unsure", "HOLD", False),
     ],
 )
-def test_who_is_asked(when: Any, outcome: str, asked: bool) -> None:
-    assert (question(decide(outcome), Terms(when=when), None, NOW) is not None) is asked
+def test_when_approval_is_required(when: Any, outcome: str, required: bool) -> None:
+    assert (request_approval(decide(outcome), ApprovalTerms(when=when), None, NOW) is not None) is required
 
 
-def test_the_same_question_stands_with_its_date_and_a_no_to_it() -> None:
-    first = question(decide("NEEDS_HUMAN", "1"), UNSURE, None, NOW)
+def test_the_same_request_keeps_its_date_and_its_rejection() -> None:
+    first = request_approval(decide("NEEDS_HUMAN", "1"), UNSURE, None, NOW)
     assert first is not None
     assert first.expires_at == "2026-11-02T02:00:00+00:00"
-    assert question(decide("NEEDS_HUMAN", "1"), UNSURE, first, LATER) == first
-    assert question(decide("NEEDS_HUMAN", "1"), UNSURE, NO.to(first, LATER), LATER) == NO.to(first, LATER)
+    assert request_approval(decide("NEEDS_HUMAN", "1"), UNSURE, first, LATER) == first
+    assert request_approval(decide("NEEDS_HUMAN", "1"), UNSURE, NO.apply_to(first, LATER), LATER) == NO.apply_to(
+        first, LATER
+    )
     for before, decision in (
         (first, decide("NEEDS_HUMAN", "2")),
-        (NO.to(first, LATER), decide("NEEDS_HUMAN", "2")),
+        (NO.apply_to(first, LATER), decide("NEEDS_HUMAN", "2")),
     ):
-        renewed = question(decision, UNSURE, before, LATER)
+        renewed = request_approval(decision, UNSURE, before, LATER)
         assert renewed is not None
-        assert (renewed.asked_at, renewed.verdict) == (LATER, None)
-    expired = question(decide("NEEDS_HUMAN", "1"), UNSURE, first, MUCH_LATER)
+        assert (renewed.requested_at, renewed.verdict) == (LATER, None)
+    expired = request_approval(decide("NEEDS_HUMAN", "1"), UNSURE, first, MUCH_LATER)
     assert expired is not None
-    assert expired.asked_at == MUCH_LATER
+    assert expired.requested_at == MUCH_LATER
 
 
 @given(
@@ -87,67 +90,73 @@ def test_the_same_question_stands_with_its_date_and_a_no_to_it() -> None:
     late=st.booleans(),
 )
 def test_the_first_answer_counts_whatever_follows(verdicts: list[Answer], hours: float, late: bool) -> None:
-    asked = question(decide("NEEDS_HUMAN", "1"), Terms(when="always", timeout_hours=hours), None, NOW)
-    assert asked is not None
+    approval = request_approval(decide("NEEDS_HUMAN", "1"), ApprovalTerms(when="always", timeout_hours=hours), None, NOW)
+    assert approval is not None
     moment = "2027-01-01T00:00:00+00:00" if late else NOW
     if late:
-        assert fault_of_answer(asked, "1", verdicts[0], moment) is not None
+        assert fault_of_answer(approval, "1", verdicts[0], moment) is not None
         return
-    asked = verdicts[0].to(asked, moment)
+    approval = verdicts[0].apply_to(approval, moment)
     for answer in verdicts[1:]:
-        assert (fault_of_answer(asked, "1", answer, moment) is None) is (answer.verdict == verdicts[0].verdict)
+        assert (fault_of_answer(approval, "1", answer, moment) is None) is (answer.verdict == verdicts[0].verdict)
 
 
-# -------------------------------------------------------------------------------------------------------- asked and answered
+# ------------------------------------------------------------------------------------------------- requests and answers
 
 
 @pytest.mark.parametrize(("outcome", "terms"), [("NEEDS_HUMAN", UNSURE), ("PROMOTE", ALWAYS)])
-def test_a_yes_makes_champion_and_is_remembered(
-    client: Any, name: str, versions: list[RegisteredVersion], outcome: str, terms: Terms
+def test_an_approval_makes_champion_and_is_recorded(
+    client: Any, name: str, versions: list[RegisteredVersion], outcome: str, terms: ApprovalTerms
 ) -> None:
     before = aliases(client, name)
-    asked = promote(client, name, versions[1], decide(outcome, champion="1"), NOW, terms)
-    assert (asked.promoted, aliases(client, name)) == (False, before)
-    assert asked.approval is not None
-    assert asked.approval.verdict is None
-    assert client.get_model_version(name, "2").tags["perennial.promotion"].startswith("Awaits a person's approval")
-    record = answer_question(client, name, versions[1], "1", YES, LATER)
+    requested = promote(client, name, versions[1], decide(outcome, champion="1"), NOW, terms)
+    assert (requested.promoted, aliases(client, name)) == (False, before)
+    assert requested.approval is not None
+    assert requested.approval.verdict is None
+    assert client.get_model_version(name, "2").tags["perennial.promotion"] == requested.reason
+    record = record_answer(client, name, versions[1], "1", YES, LATER)
     assert (record.promoted, record.champion_version, record.previous_version) == (True, "2", "1")
-    assert record.approval == YES.to(asked.approval, LATER) == tag(client, name, "2")
+    assert record.approval == YES.apply_to(requested.approval, LATER) == tag(client, name, "2")
     assert aliases(client, name) == {"champion": "2", "previous": "1"}
-    assert (history(client, name)[-1].by, history(client, name)[-1].reason) == ("Ann Lee", "Read twenty replies.")
-    again = answer_question(client, name, versions[1], "1", YES, MUCH_LATER)
+    assert (champion_events(client, name)[-1].by, champion_events(client, name)[-1].reason) == (
+        "Ann Lee",
+        "Read twenty replies.",
+    )
+    again = record_answer(client, name, versions[1], "1", YES, MUCH_LATER)
     assert (again.promoted, again.approval) == (True, record.approval)
-    assert len(history(client, name)) == 2
+    assert len(champion_events(client, name)) == 2
     with pytest.raises(InputError, match="The first answer counts"):
-        answer_question(client, name, versions[1], "1", NO, MUCH_LATER)
+        record_answer(client, name, versions[1], "1", NO, MUCH_LATER)
 
 
-def test_a_no_moves_nothing_and_is_not_asked_again(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+def test_a_rejection_moves_no_alias_and_is_not_requested_again(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
     promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
     before = aliases(client, name)
-    record = answer_question(client, name, versions[1], "1", NO, LATER)
+    record = record_answer(client, name, versions[1], "1", NO, LATER)
     assert (record.promoted, aliases(client, name)) == (False, before)
-    assert "Rejected by Bo" in record.reason
+    assert record.approval is not None
+    assert (record.approval.verdict, record.approval.by) == ("reject", "Bo")
     again = promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), MUCH_LATER, UNSURE)
     assert (again.promoted, again.approval) == (False, record.approval)
-    assert len(history(client, name)) == 1
+    assert len(champion_events(client, name)) == 1
 
 
-def test_what_was_not_asked_cannot_be_answered(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+def test_an_answer_without_a_request_is_rejected(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
     promote(client, name, versions[1], decide("HOLD", champion="1"), NOW, ALWAYS)
-    with pytest.raises(InputError, match="no question to a person"):
-        answer_question(client, name, versions[1], "1", YES, LATER)
+    with pytest.raises(InputError, match="no request for approval"):
+        record_answer(client, name, versions[1], "1", YES, LATER)
 
 
-def test_an_expired_question_cannot_be_answered(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+def test_an_expired_request_cannot_be_answered(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
     promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
     with pytest.raises(InputError, match="expired"):
-        answer_question(client, name, versions[1], "1", YES, MUCH_LATER)
+        record_answer(client, name, versions[1], "1", YES, MUCH_LATER)
     assert aliases(client, name)["champion"] == "1"
 
 
-def test_a_yes_is_compared_with_the_champion_that_was_benchmarked(
+def test_an_approval_is_about_the_champion_that_was_benchmarked(
     client: Any, name: str, versions: list[RegisteredVersion]
 ) -> None:
     promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
@@ -155,27 +164,29 @@ def test_a_yes_is_compared_with_the_champion_that_was_benchmarked(
     before = aliases(client, name)
     for answer in (YES, NO):
         with pytest.raises(
-            ClosedQuestionError, match="version 3 became champion, and version 2 was judged against version 1"
+            ClosedQuestionError, match="version 3 became champion, and version 2 was compared with version 1"
         ):
-            answer_question(client, name, versions[1], "1", answer, LATER)
+            record_answer(client, name, versions[1], "1", answer, LATER)
     assert aliases(client, name) == before
     promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="3"), NOW, UNSURE)
-    with pytest.raises(InputError, match="Name the run that asked last"):  # the older run's evidence is about version 1
-        answer_question(client, name, versions[1], "1", YES, LATER)
-    assert answer_question(client, name, versions[1], "3", YES, LATER).champion_version == "2"
+    with pytest.raises(
+        InputError, match="comparison with champion version 3"
+    ):  # the older run's evidence is about version 1
+        record_answer(client, name, versions[1], "1", YES, LATER)
+    assert record_answer(client, name, versions[1], "3", YES, LATER).champion_version == "2"
 
 
-def test_a_candidate_judged_anew_and_held_can_no_longer_be_approved(
+def test_a_candidate_that_is_evaluated_again_and_held_can_no_longer_be_approved(
     client: Any, name: str, versions: list[RegisteredVersion]
 ) -> None:
     promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
     promote(client, name, versions[1], decide("HOLD", champion="1"), NOW, UNSURE)
-    with pytest.raises(ClosedQuestionError, match="judged anew: HOLD"):
-        answer_question(client, name, versions[1], "1", YES, LATER)
+    with pytest.raises(ClosedQuestionError, match="evaluated again: HOLD"):
+        record_answer(client, name, versions[1], "1", YES, LATER)
 
 
 @pytest.mark.parametrize("how", ["promotion", "approval", "rollback", "by hand"])
-def test_another_champion_withdraws_every_question_that_it_outdates(
+def test_another_champion_withdraws_every_request_that_it_outdates(
     client: Any, name: str, versions: list[RegisteredVersion], how: str
 ) -> None:
     if how == "rollback":
@@ -186,26 +197,26 @@ def test_another_champion_withdraws_every_question_that_it_outdates(
         promote(client, name, versions[2], decide(champion="1"), LATER)
     elif how == "approval":
         promote(client, name, versions[2], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
-        answer_question(client, name, versions[2], "1", YES, LATER)
+        record_answer(client, name, versions[2], "1", YES, LATER)
     elif how == "rollback":
         roll_back(client, name, "rude replies", LATER)
     else:
         client.set_registered_model_alias(name, "champion", "3")
     before = aliases(client, name)
     with pytest.raises(ClosedQuestionError):
-        answer_question(client, name, versions[1], champion, YES, LATER)
+        record_answer(client, name, versions[1], champion, YES, LATER)
     closed = tag(client, name, "2")
     assert closed is not None
     assert (closed.verdict, closed.by, closed.answered_at) == ("withdrawn", None, LATER)
     assert aliases(client, name) == before
-    reigning = before["champion"]
-    renewed = promote(client, name, versions[1], decide("NEEDS_HUMAN", champion=reigning), LATER, UNSURE)
+    present = before["champion"]
+    renewed = promote(client, name, versions[1], decide("NEEDS_HUMAN", champion=present), LATER, UNSURE)
     assert renewed.approval is not None
-    assert renewed.approval.verdict is None, "judged against the new champion, it is asked about anew"
-    assert answer_question(client, name, versions[1], reigning, YES, LATER).champion_version == "2"
+    assert renewed.approval.verdict is None, "compared with the new champion, it needs a new approval"
+    assert record_answer(client, name, versions[1], present, YES, LATER).champion_version == "2"
 
 
-def test_all_runs_that_asked_one_question_are_remembered(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+def test_all_runs_that_wait_for_one_request_are_recorded(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
     for run in ("a", "b", "b", None, "c"):
         terms = UNSURE.model_copy(update={"flow_run_id": run})
         promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, terms)
@@ -214,7 +225,7 @@ def test_all_runs_that_asked_one_question_are_remembered(client: Any, name: str,
     assert (found.flow_run_id, found.also_waiting) == ("c", ("a", "b"))
 
 
-def test_a_kill_between_any_two_steps_of_a_yes_is_finished_by_whoever_comes_next(client: Any, name: str) -> None:
+def test_a_kill_between_any_two_steps_of_an_approval_is_completed_by_the_next_caller(client: Any, name: str) -> None:
     survived, death = False, 0
     while not survived:
         death += 1
@@ -225,22 +236,22 @@ def test_a_kill_between_any_two_steps_of_a_yes_is_finished_by_whoever_comes_next
         candidate = RegisteredVersion(name=model, version="2", run_id="", source_uri="somewhere")
         promote(client, model, candidate, decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
         try:
-            answer_question(Mortal(client, death), model, candidate, "1", YES, LATER)
+            record_answer(Mortal(client, death), model, candidate, "1", YES, LATER)
             survived = True
         except _KilledError:
             assert "champion" in aliases(client, model)
-        settle(client, model)
+        complete_pending_change(client, model)
         found = tag(client, model, "2")
         assert found is not None
-        if death > 1:  # once it is written down, it is always finished, the approver's name included
+        if death > 1:  # once it is written down, it is always completed, the approver's name included
             assert aliases(client, model) == {"champion": "2", "previous": "1"}
             assert (found.verdict, found.by) == ("approve", "Ann Lee")
         else:
             assert aliases(client, model) == {"champion": "1", "challenger": "2"}
             assert found.verdict is None
-        record = answer_question(client, model, candidate, "1", YES, LATER)  # the person tries once more
+        record = record_answer(client, model, candidate, "1", YES, LATER)  # the person tries once more
         assert record.champion_version == "2"
-        assert len(history(client, model)) == 1
+        assert len(champion_events(client, model)) == 1
     assert death > 7
 
 
@@ -251,9 +262,9 @@ def test_champions_over_time(client: Any, name: str, versions: list[RegisteredVe
     client.set_model_version_tag(name, "2", "perennial.run_name", "desk-20261101-020000")
     client.set_model_version_tag(name, "2", "perennial.gate.base.chrf", "+0.3000 [+0.2000, +0.4000] n=250")
     promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
-    answer_question(client, name, versions[1], "1", YES, LATER)
+    record_answer(client, name, versions[1], "1", YES, LATER)
     roll_back(client, name, "rude replies", MUCH_LATER)
-    first, second, third = chronicle(client, name)
+    first, second, third = champion_tenures(client, name)
     assert (first.version, first.by, first.ended) == ("1", "the gate", "replaced by version 2")
     assert (second.by, second.run_name, second.since, second.until) == (
         "Ann Lee",
@@ -267,10 +278,10 @@ def test_champions_over_time(client: Any, name: str, versions: list[RegisteredVe
 
 
 def test_there_is_no_history_before_the_first_champion(client: Any, name: str) -> None:
-    assert chronicle(client, name) == ()
+    assert champion_tenures(client, name) == ()
 
 
 def test_a_deleted_version_keeps_its_place_in_the_history() -> None:
     event = ChampionEvent(action="promote", version="1", replaced=None, reason="Better.", at=NOW)
-    (reign,) = reigns([event], {})
-    assert (reign.version, reign.run_name, reign.scores) == ("1", None, {})
+    (tenure,) = tenures([event], {})
+    assert (tenure.version, tenure.run_name, tenure.scores) == ("1", None, {})

@@ -18,7 +18,7 @@ import pytest
 from perennial.operations import embedded
 from tasks.core.processes import start_guarded, stop_group
 from tasks.registry import RegistryConfig
-from tasks.registry.aliases import history, settle
+from tasks.registry.journal import champion_events, complete_pending_change
 from tasks.registry.task import claim_for
 from tasks.tracking import connect
 from tests.support.postgres import running_postgres
@@ -91,9 +91,9 @@ def test_two_hundred_attempts_with_kills_leave_one_champion(
         outcomes = [word for process in processes for word in process.communicate()[0].split()]
         failures = [process.pid for process in processes if process.returncode != 0]
 
-        settle(client, name)
+        complete_pending_change(client, name)
         model = client.get_registered_model(name)
-        events = history(client, name)
+        events = champion_events(client, name)
     held = {alias: str(version) for alias, version in model.aliases.items()}
     assert killed
     assert failures == killed  # only the killed ones ended badly

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from perennial.operations.embedded import free_port, wait_until_healthy
 from tasks.core.errors import RegistryError
 from tasks.core.processes import start_guarded, stop_group
-from tasks.registry.ownership import MARK, Names, _answer, check_model, claim, mark_of
+from tasks.registry.ownership import MARK, Names, check_model, claim, get_json, mark_of
 from tasks.tracking import connect, ensure_experiment
 
 KEY = "the-key-of-the-tests"
@@ -70,14 +70,14 @@ def become(server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]
     return become
 
 
-def test_what_is_claimed_first_is_ours_and_stays_ours(become: Callable[[str], Any], name: str) -> None:
+def test_what_is_claimed_first_stays_this_installation_s(become: Callable[[str], Any], name: str) -> None:
     names = Names(name, name)
     assert set(claim(become("admin"), names, KEY).values()) == {True}
     assert set(claim(become("admin"), names, KEY).values()) == {False}
     check_model(become("admin"), name, KEY)
 
 
-def test_commands_at_once_claim_the_same(become: Callable[[str], Any], name: str) -> None:
+def test_concurrent_commands_claim_the_same_names(become: Callable[[str], Any], name: str) -> None:
     become("admin")
     made: list[Any] = []
     gate = threading.Barrier(4)
@@ -101,7 +101,7 @@ def test_commands_at_once_claim_the_same(become: Callable[[str], Any], name: str
 
 
 @pytest.mark.parametrize("what", ["get_experiment_by_name", "get_registered_model"])
-def test_what_another_makes_between_the_look_and_the_making_is_taken(
+def test_what_another_process_makes_between_read_and_create_is_used(
     become: Callable[[str], Any], name: str, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     client, other = become("admin"), become("admin")
@@ -125,7 +125,7 @@ def test_what_another_makes_between_the_look_and_the_making_is_taken(
 
 
 @pytest.mark.parametrize("kind", ["experiment", "model"])
-def test_what_somebody_made_first_is_refused_by_name(become: Callable[[str], Any], name: str, kind: str) -> None:
+def test_what_another_account_made_first_is_rejected_by_name(become: Callable[[str], Any], name: str, kind: str) -> None:
     mallory = become("mallory")
     if kind == "experiment":
         mallory.create_experiment(name)
@@ -138,7 +138,7 @@ def test_what_somebody_made_first_is_refused_by_name(become: Callable[[str], Any
             check_model(become("admin"), name, KEY)
 
 
-def test_a_mark_copied_from_another_name_or_installation_is_no_mark(become: Callable[[str], Any], name: str) -> None:
+def test_a_mark_of_another_name_or_installation_is_invalid(become: Callable[[str], Any], name: str) -> None:
     client = become("admin")
     claim(client, Names(f"{name}-ours", f"{name}-ours"), KEY)
     seen = client.get_registered_model(f"{name}-ours").tags[MARK]
@@ -151,7 +151,7 @@ def test_a_mark_copied_from_another_name_or_installation_is_no_mark(become: Call
     assert len({mark_of(KEY, kind, one) for kind in ("experiment", "model") for one in ("a", "b")}) == 4
 
 
-def test_an_operator_may_say_that_it_is_ours(become: Callable[[str], Any], name: str) -> None:
+def test_an_operator_may_adopt_existing_names(become: Callable[[str], Any], name: str) -> None:
     client = become("admin")
     client.create_experiment(name)
     client.create_registered_model(name)
@@ -160,7 +160,7 @@ def test_an_operator_may_say_that_it_is_ours(become: Callable[[str], Any], name:
 
 
 @needs_accounts
-def test_who_made_it_first_still_owns_it_whatever_an_operator_says(become: Callable[[str], Any], name: str) -> None:
+def test_the_creator_s_permission_is_an_error_even_when_adopted(become: Callable[[str], Any], name: str) -> None:
     become("mallory").create_registered_model(name)
     admin = become("admin")
     for options in ({}, {"adopt": True}):
@@ -170,7 +170,7 @@ def test_who_made_it_first_still_owns_it_whatever_an_operator_says(become: Calla
 
 
 @needs_accounts
-def test_after_the_claim_a_reader_can_change_nothing(become: Callable[[str], Any], name: str) -> None:
+def test_after_the_claim_a_reader_changes_nothing(become: Callable[[str], Any], name: str) -> None:
     claim(become("admin"), Names(name, name), KEY)
     reader = become("reader")
     for act in (
@@ -184,7 +184,7 @@ def test_after_the_claim_a_reader_can_change_nothing(become: Callable[[str], Any
     assert reader.get_registered_model(name).name == name
 
 
-def test_a_bare_database_knows_no_accounts_and_is_not_checked(client: Any, name: str) -> None:
+def test_a_bare_database_has_no_accounts_and_is_not_checked(client: Any, name: str) -> None:
     client.create_registered_model(name)
     ensure_experiment(client, name)
     assert set(claim(client, Names(name, name), KEY).values()) == {False}
@@ -204,6 +204,6 @@ def test_a_page_in_place_of_the_accounts_is_one_explained_error(page: bytes, mon
     with HTTPServer(("127.0.0.1", 0), Proxy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(RegistryError, match="found an answer that is no JSON object"):
-            _answer("/api/2.0/mlflow/users/current")
+        with pytest.raises(RegistryError, match="not a JSON object"):
+            get_json("/api/2.0/mlflow/users/current")
         server.shutdown()

@@ -1,4 +1,4 @@
-"""A store that lacks the champion's adapter gets it back from the registry, or says why not."""
+"""A store that lacks the champion's adapter gets it back from the registry, or raises an explained error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def new_store(tmp_path: Path, old: Store, champion: Champion) -> Store:
     return fresh
 
 
-def test_a_new_store_gets_the_very_adapter_that_was_judged(
+def test_a_new_store_gets_the_adapter_that_was_benchmarked(
     client: Any, champion: Champion, store: Store, tmp_path: Path
 ) -> None:
     fresh = new_store(tmp_path, store, champion)
@@ -42,19 +42,19 @@ def test_a_new_store_gets_the_very_adapter_that_was_judged(
     assert not recover_champion(client, champion, fresh), "the second time it is there"
 
 
-def test_an_adapter_that_was_changed_in_the_registry_is_refused(
+def test_an_adapter_that_was_changed_in_the_registry_is_rejected(
     client: Any, champion: Champion, store: Store, tmp_path: Path
 ) -> None:
     files = Path(champion.version.source_uri.removeprefix("file://"))
     settings = next(files.rglob("adapter_config.json"))
     settings.chmod(0o600)
     settings.write_text(settings.read_text() + " ")
-    with pytest.raises(IntegrityError, match="the adapter that was judged"):
+    with pytest.raises(IntegrityError, match="the adapter that was benchmarked"):
         recover_champion(client, champion, new_store(tmp_path, store, champion))
 
 
 @pytest.mark.parametrize("leads", ["to an absolute path", "upwards"])
-def test_an_adapter_outside_of_the_version_is_refused_and_not_touched(
+def test_an_adapter_outside_of_the_version_is_rejected_and_not_touched(
     client: Any, champion: Champion, store: Store, tmp_path: Path, leads: str
 ) -> None:
     kept = store.fetch_folder(champion.adapter)
@@ -68,7 +68,7 @@ def test_an_adapter_outside_of_the_version_is_refused_and_not_touched(
     assert store.fetch_folder(champion.adapter) == kept
 
 
-def test_a_store_without_the_base_model_says_what_to_copy(client: Any, champion: Champion, tmp_path: Path) -> None:
+def test_a_store_without_the_base_model_is_an_explained_error(client: Any, champion: Champion, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="Copy that folder from the former store"):
         recover_champion(client, champion, open_store(tmp_path / "fresh"))
 

@@ -28,7 +28,11 @@ def test_only_old_versions_that_nobody_uses_may_go(client: Any, name: str, tmp_p
     rollout = start(RolloutConfig(), "3", datetime.now(UTC).isoformat())
     client.set_model_version_tag(name, "2", ROLLOUT, rollout.model_dump_json())
     question = Approval(
-        outcome="NEEDS_HUMAN", champion_version=None, asked_at="2026-11-01T00:00:00+00:00", expires_at=None, flow_run_id=None
+        outcome="NEEDS_HUMAN",
+        champion_version=None,
+        requested_at="2026-11-01T00:00:00+00:00",
+        expires_at=None,
+        flow_run_id=None,
     )
     client.set_model_version_tag(name, "4", "perennial.approval", question.model_dump_json())
     found = old_versions(client, name, 1, 400, LATER)

@@ -1,4 +1,4 @@
-"""The rollout's state machine: whatever is asked of it, in whatever order, traffic never skips a step or a limit."""
+"""The rollout's state machine: in whatever order it is called, traffic never skips a step or a limit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from tasks.contracts.registry import RegisteredVersion
 from tasks.core.errors import ClosedQuestionError, InputError, RegistryError, RolloutError
-from tasks.registry.aliases import answer_question, plan_rollback, promote, roll_back
-from tasks.registry.approval import Answer, Terms, approval_in
+from tasks.registry.aliases import plan_rollback, promote, record_answer, roll_back
+from tasks.registry.approval import Answer, ApprovalTerms, approval_in
 from tasks.registry.config import AbortCondition, RolloutConfig, RolloutStep
-from tasks.registry.journal import events, history, settle
+from tasks.registry.journal import champion_events, complete_pending_change, read_events
 from tasks.registry.live import abort_rollout, advance_rollout, read_traffic, start_rollout
 from tasks.registry.rollout import Rollout, abort, advance, rollout_in, start
 from tests.support.candidates import decide
@@ -40,7 +40,7 @@ def later(moment: str, hours: float) -> str:
 
 
 class RolloutMachine(RuleBasedStateMachine):
-    """Time passes, and people and live metrics do what they like."""
+    """Any order of waiting, advancing, aborting and starting again, with any live metrics."""
 
     rollout: Rollout
     now: str
@@ -123,7 +123,7 @@ def test_the_whole_way_up() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_metric_that_is_no_number_lets_nothing_pass(value: float) -> None:
+def test_a_metric_that_is_not_finite_never_advances(value: float) -> None:
     limits = {"error_rate": value, "csat": 4.4}
     if value == float("inf"):
         assert advance(start(PLAN, "1", NOW), limits, NOW).state == "aborted"
@@ -132,13 +132,13 @@ def test_a_metric_that_is_no_number_lets_nothing_pass(value: float) -> None:
             advance(start(PLAN, "1", NOW), limits, NOW)
 
 
-def test_a_first_champion_has_nobody_to_share_with() -> None:
+def test_a_first_champion_shares_no_traffic() -> None:
     with pytest.raises(RolloutError, match="It has all the traffic already"):
         start(PLAN, None, NOW)
 
 
 @pytest.mark.parametrize("shares", [(5, 5, 100), (25, 5, 100), (0, 50), (100, 101)])
-def test_a_plan_rises_to_all(shares: tuple[int, ...]) -> None:
+def test_the_shares_of_a_plan_rise_to_100(shares: tuple[int, ...]) -> None:
     with pytest.raises(ValidationError):
         RolloutConfig(steps=tuple({"share": share} for share in shares))  # type: ignore[misc]
 
@@ -151,7 +151,7 @@ YES = Answer(verdict="approve", name="Ann Lee", reason="Read twenty replies.")
 
 @pytest.fixture
 def versions(client: Any, name: str) -> list[RegisteredVersion]:
-    """Version 1 reigns; 2 to 4 are candidates; the version's number is its place, from 1."""
+    """Version 1 is champion, 2 to 4 are candidates; a version's number is its place, from 1."""
     client.create_registered_model(name)
     for _ in range(4):
         client.create_model_version(name, "somewhere")
@@ -168,7 +168,7 @@ def aliases(client: Any, name: str) -> dict[str, str]:
 
 
 def served(client: Any, name: str) -> dict[str, int]:
-    """Who gets which share of the traffic, by the router's rule."""
+    """Each version's share of the traffic, by the router's rule."""
     found = aliases(client, name)
     under_way = found.get("rollout")
     rollout = rollout_in(client.get_model_version(name, under_way).tags) if under_way else None
@@ -176,7 +176,7 @@ def served(client: Any, name: str) -> dict[str, int]:
     return {f"champion {found['champion']}": 100 - share} | ({f"rollout {under_way}": share} if under_way else {})
 
 
-def test_champion_serves_what_is_proven_until_the_rollout_is_complete(
+def test_champion_serves_the_former_version_until_the_rollout_is_complete(
     client: Any, name: str, versions: list[RegisteredVersion]
 ) -> None:
     record = promote(client, name, versions[1], decide(champion="1"), NOW, plan=GRADUAL)
@@ -184,7 +184,7 @@ def test_champion_serves_what_is_proven_until_the_rollout_is_complete(
     assert aliases(client, name) == {"champion": "1", "rollout": "2"}
     now, seen = NOW, [served(client, name)]
     again = promote(client, name, versions[1], decide(champion="1"), NOW, plan=GRADUAL)  # the same run once more
-    assert (again.rollout_share, again.reason) == (0, "Its rollout is under way already.")
+    assert (again.rollout_share, again.promoted) == (0, False)
     while (rollout := read_traffic(client, name).rollout) is not None and rollout.state == "baking":
         now = rollout.may_advance_at.isoformat()
         advance_rollout(client, name, {}, now)
@@ -196,13 +196,13 @@ def test_champion_serves_what_is_proven_until_the_rollout_is_complete(
         {"champion 2": 100},
     ]
     assert aliases(client, name) == {"champion": "2", "previous": "1"}
-    assert [(event.action, event.version) for event in events(client, name)] == [
+    assert [(event.action, event.version) for event in read_events(client, name)] == [
         ("promote", "1"),
         ("rollout", "2"),
         ("promote", "2"),
     ]
-    assert [event.version for event in history(client, name)] == ["1", "2"]
-    assert history(client, name)[-1].reason == "Its rollout is complete. Better than the base model."
+    assert [event.version for event in champion_events(client, name)] == ["1", "2"]
+    assert champion_events(client, name)[-1].reason == "Its rollout is complete. Better than the base model."
 
 
 @pytest.mark.parametrize("how", ["abort", "a live metric", "rollback", "rollback as shown"])
@@ -229,10 +229,10 @@ def test_a_rollout_that_ends_early_moves_no_champion(
             assert "version 1 has all the traffic" in done.reason
     assert served(client, name) == {"champion 1": 100}
     assert aliases(client, name) == {"champion": "1", "challenger": "2"}
-    assert [event.action for event in events(client, name)] == ["promote", "rollout", "abort"]
+    assert [event.action for event in read_events(client, name)] == ["promote", "rollout", "abort"]
     held = promote(client, name, versions[1], decide(champion="1"), now, plan=plan)  # the same run again, all of it cached
     assert (held.promoted, held.rollout_share) == (False, None)
-    assert "does not begin again by itself" in held.reason
+    assert held.reason.startswith("HOLD")
     traffic = start_rollout(client, name, plan, now)  # a person may
     assert (traffic.version, traffic.champion) == ("2", "1")
     assert served(client, name) == {"champion 1": 100, "rollout 2": 0}
@@ -250,36 +250,36 @@ def test_a_promotion_during_a_rollout_takes_its_place(
     assert (ended.state, ended.changes[-1].note) == ("aborted", "aborted: version 3 takes its place")
     if at_once:
         assert aliases(client, name) == {"champion": "3", "previous": "1"}
-        with pytest.raises(RegistryError, match="against which version 4 was judged"):
+        with pytest.raises(RegistryError, match="with which version 4 was compared"):
             promote(client, name, versions[3], decide(champion="2"), NOW)
     else:
         assert served(client, name) == {"champion 1": 100, "rollout 3": 0}
     held = promote(client, name, versions[1], decide(champion="1"), NOW, plan=GRADUAL)
-    assert "does not begin again by itself" in held.reason
+    assert held.reason.startswith("HOLD")
 
 
-def test_an_approved_version_rolls_out_and_its_approver_is_the_champion_s(
+def test_an_approved_version_rolls_out_and_keeps_its_approver(
     client: Any, name: str, versions: list[RegisteredVersion]
 ) -> None:
-    terms = Terms(when="always", timeout_hours=24, flow_run_id=None)
+    terms = ApprovalTerms(when="always", timeout_hours=24, flow_run_id=None)
     for number in (1, 2):
         promote(client, name, versions[number], decide(champion="1"), NOW, terms, GRADUAL)
-    record = answer_question(client, name, versions[1], "1", YES, NOW, GRADUAL)
+    record = record_answer(client, name, versions[1], "1", YES, NOW, GRADUAL)
     assert (record.promoted, record.champion_version, record.rollout_share) == (False, "1", 0)
     with pytest.raises(ClosedQuestionError, match="version 2 began its rollout"):
-        answer_question(client, name, versions[2], "1", YES, NOW, GRADUAL)
+        record_answer(client, name, versions[2], "1", YES, NOW, GRADUAL)
     now = NOW
     while (rollout := read_traffic(client, name).rollout) is not None and rollout.state == "baking":
         now = rollout.may_advance_at.isoformat()
         advance_rollout(client, name, {}, now)
-    last = history(client, name)[-1]
+    last = champion_events(client, name)[-1]
     assert (last.version, last.by) == ("2", "Ann Lee")
-    asked = approval_in(client.get_model_version(name, "2").tags)
-    assert asked is not None
-    assert asked.answered_at == NOW, "the first answer's date stays"
+    approval = approval_in(client.get_model_version(name, "2").tags)
+    assert approval is not None
+    assert approval.answered_at == NOW, "the first answer's date stays"
 
 
-def test_a_rollout_begun_by_hand_gives_the_place_back_first(
+def test_a_rollout_started_by_hand_first_restores_the_previous_champion(
     client: Any, name: str, versions: list[RegisteredVersion]
 ) -> None:
     with pytest.raises(RolloutError, match="It has all the traffic already"):
@@ -313,7 +313,7 @@ def test_a_rollback_after_a_complete_rollout_goes_back_and_forth(
 
 
 @pytest.mark.parametrize("action", ["begin", "abort", "complete"])
-def test_a_kill_between_any_two_steps_of_a_rollout_is_finished_by_whoever_comes_next(
+def test_a_kill_between_any_two_steps_of_a_rollout_is_completed_by_the_next_caller(
     client: Any, name: str, action: str
 ) -> None:
     survived, death = False, 0
@@ -328,7 +328,7 @@ def test_a_kill_between_any_two_steps_of_a_rollout_is_finished_by_whoever_comes_
         mortal = Mortal(client, death)
         if action != "begin":
             promote(client, model, candidate, decide(champion="1"), NOW, plan=two_steps)
-        before = len(events(client, model))
+        before = len(read_events(client, model))
         try:
             if action == "begin":
                 promote(mortal, model, candidate, decide(champion="1"), NOW, plan=two_steps)
@@ -341,13 +341,13 @@ def test_a_kill_between_any_two_steps_of_a_rollout_is_finished_by_whoever_comes_
             assert aliases(client, model)["champion"] in ("1", "2")
             if action != "complete":
                 assert aliases(client, model)["champion"] == "1", "at no moment does champion serve the new version"
-        settle(client, model)
+        complete_pending_change(client, model)
         done = {
             "begin": {"champion": "1", "rollout": "2"},
             "abort": {"champion": "1", "challenger": "2"},
             "complete": {"champion": "2", "previous": "1"},
         }
         untouched = {"champion": "1", "challenger": "2"} if action == "begin" else {"champion": "1", "rollout": "2"}
-        assert aliases(client, model) == (done[action] if len(events(client, model)) > before else untouched)
+        assert aliases(client, model) == (done[action] if len(read_events(client, model)) > before else untouched)
         assert "perennial.intent" not in client.get_registered_model(model).tags
     assert death > 5

@@ -19,11 +19,12 @@ from tasks.core.errors import InputError, IntegrityError, RegistryError
 from tasks.core.storage import Store
 from tasks.modeling.loading import load_base
 from tasks.registry.fetching import fetch_version
-from tasks.registry.versions import champion_of, describe, register
+from tasks.registry.versions import Candidate, champion_of, describe, register
 from tests.support.candidates import decide, make_candidate, make_from
+from tests.support.evidence import make_evidence
 
 
-def test_a_version_tells_where_it_comes_from(client: Any, name: str, store: Store, tmp_path: Path) -> None:
+def test_a_version_holds_its_lineage(client: Any, name: str, store: Store, tmp_path: Path) -> None:
     candidate = make_candidate(store, tmp_path)
     version = register(client, name, candidate)
     assert (version.version, version.aliases) == ("1", ("challenger",))
@@ -39,6 +40,14 @@ def test_a_version_tells_where_it_comes_from(client: Any, name: str, store: Stor
     card = Path(client.download_artifacts(version.run_id, "model/MODEL_CARD.md")).read_text()
     assert "license: apache-2.0" in card
     assert "| chrf | 0.2 (0.1 to 0.3) | 0.5 (0.4 to 0.6) |" in card
+
+
+def test_the_lineage_holds_the_digests_of_raw_file_and_snapshot(tmp_path: Path) -> None:
+    evidence = make_evidence(tmp_path / "store")
+    lineage = Candidate.of(evidence).lineage
+    snapshot = evidence.examples.snapshot
+    assert lineage["source_sha256"] == snapshot.source_sha256
+    assert lineage["snapshot_sha256"] == snapshot.dataset.sha256 != snapshot.source_sha256
 
 
 def test_the_test_sets_are_registered_with_their_digests(client: Any, name: str, store: Store, tmp_path: Path) -> None:
@@ -89,7 +98,7 @@ def test_the_champion_is_not_made_challenger_again(client: Any, name: str, store
     assert register(client, name, candidate).aliases == ("champion",)
 
 
-def test_a_foreign_champion_is_a_clear_error(client: Any, name: str) -> None:
+def test_a_foreign_champion_is_an_explained_error(client: Any, name: str) -> None:
     client.create_registered_model(name)
     client.create_model_version(name, "somewhere")
     client.set_registered_model_alias(name, "champion", "1")

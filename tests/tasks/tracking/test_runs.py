@@ -123,7 +123,7 @@ def test_an_outage_to_the_end_costs_neither_the_work_nor_its_records(
         run.log_metrics({"loss": 1.0}, step=4)
         run.log_dataset(dataset, "training")
         run.log_artifact_bytes("plots/loss.txt", b"a plot")
-    assert "did not come back" in caplog.text
+    assert [one for one in caplog.records if one.levelname == "ERROR" and run.run_id in one.getMessage()]
     assert client.client.get_run(run.run_id).info.status == "RUNNING"
     with pytest.raises(RegistryError), open_run("desk", "still away", {}):
         pass
@@ -157,7 +157,7 @@ def test_a_kill_during_an_outage_costs_no_record_and_a_living_writer_keeps_its_o
     gone.write_text(whole.decode().replace(run.run_id, "0" * 32))
     assert tracking.send_kept(client) == 2
     assert [metric.value for metric in client.get_metric_history(run.run_id, "loss")] == [2.0, 1.0]
-    assert "refuses a kept record" in caplog.text
+    assert "0" * 32 in caplog.text
     assert list(tracking.unsent_folder().iterdir()) == []
 
 

@@ -38,7 +38,7 @@ def pair(name: str, ask: str, chosen: str, rejected: str) -> dict[str, Any]:
 
 
 def reasons(checked: Checked) -> dict[str, str]:
-    return {refused["id"]: refused["reason"] for refused in checked.refused}
+    return {row["id"]: row["reason"] for row in checked.quarantined_rows}
 
 
 GOOD = [row(f"good-{n}", f"Question number {n}?", f"Answer number {n}.", "card") for n in range(5)]
@@ -47,7 +47,7 @@ GOOD = [row(f"good-{n}", f"Question number {n}?", f"Answer number {n}.", "card")
 def test_good_rows_pass_unchanged() -> None:
     checked = check_rows(GOOD, "messages", ValidationConfig())
     assert checked.kept == list(range(len(GOOD)))
-    assert not checked.refused
+    assert not checked.quarantined_rows
     assert all(outcome.success for outcome in checked.outcomes)
 
 
@@ -92,12 +92,12 @@ def test_a_bad_row_is_refused_for_its_reason(bad: dict[str, Any], reason: str, s
     ],
 )
 def test_what_is_fine_by_default(fine: dict[str, Any]) -> None:
-    assert not check_rows([fine], "messages", ValidationConfig()).refused
+    assert not check_rows([fine], "messages", ValidationConfig()).quarantined_rows
 
 
 def test_rows_with_one_id_are_all_refused() -> None:
     checked = check_rows([*GOOD, row("twin", "One"), row("twin", "Two")], "messages", ValidationConfig())
-    assert [refused["reason"] for refused in checked.refused] == ["duplicate_id", "duplicate_id"]
+    assert [row["reason"] for row in checked.quarantined_rows] == ["duplicate_id", "duplicate_id"]
     assert checked.kept == list(range(len(GOOD)))
 
 
@@ -142,7 +142,7 @@ def test_the_share_of_a_language_is_an_expectation_about_the_table() -> None:
     rows = [*ENGLISH, GERMAN, row("short", "Hi", "¡Sí!")]
     lenient = check_rows(rows, "messages", ValidationConfig(languages=("en",), min_language_share=0.9))
     assert not lenient.failed_tables
-    assert not lenient.refused
+    assert not lenient.quarantined_rows
     strict = check_rows(rows, "messages", ValidationConfig(languages=("en",), min_language_share=0.95))
     assert [outcome.rule.reason for outcome in strict.failed_tables] == ["language_share"]
     assert not check_rows(rows, "messages", ValidationConfig(languages=("en", "de"), min_language_share=1.0)).failed_tables
@@ -178,7 +178,7 @@ def test_a_shift_from_the_previous_snapshot_is_noted(now: Sequence[dict[str, Any
     before = labelled(500, "card", "Where is it?") + labelled(500, "cash", "Where is it?")
     checked = check_rows(now, "messages", ValidationConfig(), before)
     assert {outcome.rule.reason for outcome in checked.warnings} == diverging
-    assert not checked.refused
+    assert not checked.quarantined_rows
     assert not checked.failed_tables
     strict = check_rows(now, "messages", ValidationConfig(fail_on_divergence=True), before)
     assert {outcome.rule.reason for outcome in strict.failed_tables} == diverging
@@ -196,7 +196,7 @@ def test_positions_are_those_of_the_frame_even_when_ids_repeat() -> None:
 
 def test_an_expectation_that_raises_is_no_verdict_on_the_data() -> None:
     rule = Rule("oops", "ExpectColumnValuesToNotBeNull", {"column": "no such column"})
-    with pytest.raises(PerennialError, match="not judged"):
+    with pytest.raises(PerennialError, match="defect of the suite"):
         run_rules(pd.DataFrame({"id": ["a"]}), [rule])
 
 
@@ -227,7 +227,7 @@ def test_the_task_accounts_for_every_row_and_keeps_values_out_of_the_results(sto
     )
     assert report.num_failed_expectations == 3
     assert report.quarantine is not None
-    assert [json.loads(refused["content"])["id"] for refused in store.read_rows(report.quarantine)] == ["bad", "odd-label"]
+    assert [json.loads(row["content"])["id"] for row in store.read_rows(report.quarantine)] == ["bad", "odd-label"]
     results = store.read_bytes(report.results).decode()
     assert secret not in results
     assert len(json.loads(results)["expectations"]) == report.num_expectations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,10 +58,10 @@ def test_of_two_that_keep_bytes_under_a_name_both_get_the_first(store: Store) ->
 
 def test_a_kept_data_set_is_settled_anew_only_when_it_is_gone(store: Store) -> None:
     first, second = (store.write_rows([], kind="messages", parents=[letter * 64]) for letter in "ab")
-    assert store.settle_pointer("answers/x", first) == first
-    assert store.settle_pointer("answers/x", second) == first
+    assert store.ensure_pointer("answers/x", first) == first
+    assert store.ensure_pointer("answers/x", second) == first
     store.remove(f"objects/{first.sha256[:2]}/{first.sha256}")
-    assert store.settle_pointer("answers/x", second) == second
+    assert store.ensure_pointer("answers/x", second) == second
 
 
 def test_threads_lose_nothing_either(store: Store) -> None:
@@ -96,7 +97,7 @@ def test_no_name_leads_out_of_the_store(store: Store, name: str) -> None:
         lambda: store.names_in(name),
         lambda: list(store.walk(name)),
     ):
-        with pytest.raises(StoreError, match="leads out of it"):
+        with pytest.raises(StoreError, match=re.escape(repr(name))):
             use()
 
 
@@ -119,7 +120,7 @@ def test_a_server_that_ignores_the_conditions_is_refused(monkeypatch: pytest.Mon
         s3fs.S3FileSystem.clear_instance_cache()  # a kept client goes on with the server that it began with
         try:
             store = Store("s3://bucket/deaf")
-            with pytest.raises(StoreError, match="writes whether or not the condition holds"):
+            with pytest.raises(StoreError, match="bucket/deaf"):
                 store.create_record("x", period())
             assert store.read_record("x", BusinessPeriod) is None
         finally:
@@ -144,9 +145,9 @@ def test_object_storage_that_does_not_answer_is_one_clear_error(
     s3fs.S3FileSystem.clear_instance_cache()
     try:
         store = Store(f"s3://{'no-such-bucket' if kind == 'no bucket' else 'bucket'}/x")
-        with pytest.raises(StoreError, match="expected a store that answers"):
+        with pytest.raises(StoreError, match="bucket/x"):
             store.create_record("x", period())
-        with pytest.raises(StoreError, match="expected a store that answers"):
+        with pytest.raises(StoreError, match="bucket/x"):
             store.read_record("x", BusinessPeriod)
     finally:
         s3fs.S3FileSystem.clear_instance_cache()

@@ -84,7 +84,7 @@ def test_the_command_shows_and_answers(
         return CliRunner().invoke(app, ["budget", *arguments, "--config", "config.yaml"])
 
     assert "sft-1" in run("show").output
-    answered = run("allow", "sft-1", "--name", "Ada", "--reason", "quarter end")
+    answered = run("approve", "sft-1", "--name", "Ada", "--reason", "quarter end")
     assert answered.exit_code == 0, answered.output
-    assert "No training waits." in run("show").output
-    assert run("refuse", "sft-9", "--name", "Ada", "--reason", "no").exit_code == 2
+    assert "sft-1" not in run("show").output
+    assert run("reject", "sft-9", "--name", "Ada", "--reason", "no").exit_code == 2

@@ -1,4 +1,4 @@
-"""How figures are written, so that the same figure reads the same on every line of the page and in the terminal."""
+"""How figures and names are written: the same on every line of the page and in the terminal."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ import re
 from datetime import datetime
 
 from tasks.contracts.measurement import Measurement
+from tasks.contracts.training import TrainingResult
 from tasks.measures.metrics import METRICS
 
 NOT_MEASURED = "not measured"
 PERCENT = "\u202f%"
+ARM_NAMES = {"base": "Base", "champion": "Champion", "candidate": "Candidate"}
+STAGE_NAMES = ("Read", "Validate", "Deduplicate", "Confidential", "Scrub", "Audit labels", "Hold out test set")
+"""In the order of :attr:`tasks.contracts.preparation.PreparedDataset.stages`."""
+BIAS_VERDICTS = {
+    "no_difference_found": "No difference beyond its allowance was found between the groups that could be compared.",
+    "differences_found": "Outcomes differ between groups by more than allowed.",
+    "not_assessable": "The groups are too small, or not declared: nothing could be assessed.",
+}
 _NAMES = {
     "chrf": "chrF",
     "corpus_chrf": "chrF, corpus",
@@ -157,3 +166,8 @@ def short(sha256: str) -> str:
 def minus(text: str) -> str:
     """The text with a true minus sign in place of a hyphen."""
     return text.replace("-", "\u2212")
+
+
+def method_name(result: TrainingResult) -> str:
+    """``SFT``, ``DPO`` or ``KTO``."""
+    return result.method.upper()

@@ -29,8 +29,8 @@ from typer.testing import CliRunner
 from flows.support.config import RetrainConfig
 from flows.support.gpu_pool import GPU_SLOTS
 from perennial.cli.app import app
-from perennial.operations.deploying import DEAD_AFTER, HEARTBEAT_SECONDS, deploy, zombie_automation
-from perennial.operations.restarting import restart_automation
+from perennial.operations.deployment import DEAD_AFTER, HEARTBEAT_SECONDS, deploy, zombie_automation
+from perennial.operations.restart_automation import restart_automation
 from tasks.core.errors import ConfigError, PerennialError
 from tasks.registry.ownership import MARK
 from tasks.tracking import connect
@@ -339,7 +339,7 @@ def test_what_is_no_longer_in_the_file_is_named_and_removed_when_told_to(
         ({"parameters": {"no_such": 1}}, "the parameter no_such"),
         ({"form": ["no_such"]}, "the parameter no_such"),
         ({"schedules": [{"slug": "odd", "cron": "every now and then"}]}, "cron"),
-        ({"schedules": [*hourly(), *hourly()]}, "stands here twice"),
+        ({"schedules": [*hourly(), *hourly()]}, "is duplicated"),
         ({"work_pool": "perennial-cpu"}, "work_pool"),
         ({"sheduls": []}, "sheduls: there is no such setting"),
         ({"name": "a/b"}, "name"),

@@ -1,9 +1,9 @@
-"""What `perennial deploy` brings a server to: pools, the GPU limit, automations for dead and crashed runs, deployments.
+"""`perennial deploy`: creates or updates pools, the GPU limit, automations for dead and crashed runs, and deployments.
 
-The deployments are those of one file; other files' are left alone. Each thing is read first and written only where it
-differs, so that deploying again changes nothing and says so, and two commands at once end alike. What an operator turned
-off on the server stays off. Each deployment carries, as labels, the files that it comes from and how its schedules were
-deployed: what one command needs to know of the one before it.
+The deployments are those of one file; those of other files are not touched. Each object is read first and written only if
+it differs: a repeated deploy changes nothing, and concurrent deploys end in the same state. What an operator turned off on
+the server stays off. The labels of a deployment record the files that it comes from and its schedules as deployed, for the
+next deploy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from flows.support.config import RetrainConfig
 from flows.support.gpu_pool import GPU_SLOTS
 from perennial.operations.deployment_file import Deployment, identity_of, read_deployments, retrains_in
 from perennial.operations.parameters import check_parameters
-from perennial.operations.restarting import restart_automation
+from perennial.operations.restart_automation import restart_automation
 from tasks.core.ensuring import ensure
 from tasks.core.errors import ConfigError, PerennialError
 from tasks.core.paging import every
@@ -47,21 +47,21 @@ from tasks.registry.task import claim_for
 T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 30
-"""How often a run says that it lives; with Prefect's own 180, healthy runs would be taken for dead."""
+"""Interval of the heartbeats of a run; with Prefect's default of 180, healthy runs would be considered dead."""
 DEAD_AFTER = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 _ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended", "Paused", "AwaitingRetry")
 
 Profile = Literal["local", "docker", "kubernetes"]
-"""Where runs work: processes in this folder, processes in the workers' containers, or Jobs of a cluster."""
+"""Where runs execute: processes in this folder, processes in the workers' containers, or Jobs of a cluster."""
 IMAGE_FOLDER = Path("/app")
-"""Where the images have this code."""
+"""The folder of this code in the images."""
 FILES = "perennial.files"
 """Label of a deployment: the files that it was deployed from, as a JSON list."""
 SCHEDULES = "perennial.schedules"
 """Label of a deployment: whether each schedule was active in the file, as a JSON mapping by slug."""
 _ATTEMPTS = 3
 Change = tuple[str, str]
-"""What happened (``created``, ``changed``, ``as it was``, ``stays``, ``gone`` or ``removed``) and to what."""
+"""The action (``created``, ``changed``, ``as it was``, ``stays``, ``gone`` or ``removed``) and its subject."""
 
 
 def deploy(
@@ -74,59 +74,59 @@ def deploy(
     adopt: bool = False,
     claims: bool = True,
 ) -> Iterator[Change]:
-    """Brings the server to what the file says, one line a thing.
+    """Updates the server to match the file; one change per object.
 
     Args:
         path: The deployments; ``deployments/prefect.yaml``.
-        profile: Where runs work.
-        num_gpus: How many runs may hold a GPU at a time; None leaves the limit as it is, at first 1.
-        prune: Remove the deployments that came from this file and are no longer in it; else they are named.
-        take_over: Write deployments of the same name anew that another file deployed differently.
-        adopt: Mark experiments and registered models as this installation's that it did not make.
-        claims: Make the experiment and the registered model of every configuration in MLflow; False only names them.
+        profile: Where runs execute.
+        num_gpus: Maximum number of runs that hold a GPU at a time; None keeps the limit, initially 1.
+        prune: Remove deployments that came from this file and are no longer in it; otherwise they are only listed.
+        take_over: Replace deployments of the same name that another file deployed differently.
+        adopt: Mark existing experiments and registered models as owned by this installation.
+        claims: Create the experiment and the registered model of every configuration in MLflow; False only lists them.
 
     Raises:
         ConfigError: The file or an entrypoint cannot be read as deployments, or another file has deployments of these names.
-        PerennialError: A server does not answer, or refuses.
-        RegistryError: An experiment or a registered model is somebody else's.
+        PerennialError: A server does not respond, or rejects a call.
+        RegistryError: An experiment or a registered model belongs to another installation.
     """
-    wanted = read_deployments(path)
-    retrains = retrains_in(wanted, path)
-    planned = [_Plan.of(one, profile, path) for one in wanted]
+    deployments = read_deployments(path)
+    retrains = retrains_in(deployments, path)
+    planned = [DeploymentPlan.of(deployment, profile, path) for deployment in deployments]
     with prefect_errors("the Prefect server"), get_client(sync_client=True) as client:
         present = {plan.name: _read(client.read_deployment_by_name, plan.name) for plan in planned}
         if not take_over:
-            _refuse_what_is_others(planned, present)
-        for pool in sorted({one.work_pool.name for one in wanted}):
+            _check_ownership(planned, present)
+        for pool in sorted({deployment.work_pool.name for deployment in deployments}):
             with prefect_errors(f"work pool {pool}"):
                 yield from _ensure_pool(client, pool, profile, path.parent / "pools")
         with prefect_errors(f"concurrency limit {GPU_SLOTS}"):
             yield from _ensure_limit(client, num_gpus)
         for automation in (zombie_automation(), restart_automation()):
             with prefect_errors(f"automation {automation.name}"):
-                yield from _ensure_automation(client, automation)
+                yield from ensure_automation(client, automation)
         for settings in retrains:
             yield from _claim(settings, adopt=adopt, claims=claims)
         for plan in planned:
             with prefect_errors(f"deployment {plan.name}"):
-                yield from _ensure_deployment(client, plan)
-        yield from _settle_gone(client, identity_of(path), {plan.name for plan in planned}, prune=prune)
+                yield from ensure_deployment(client, plan)
+        yield from _handle_removed(client, identity_of(path), {plan.name for plan in planned}, prune=prune)
 
 
 @contextmanager
 def prefect_errors(where: str) -> Iterator[None]:
-    """Turns what Prefect's client raises inside the block into one explained error, without what was sent to it.
+    """Turns errors of Prefect's client inside the block into one explained error, without the request.
 
     Raises:
-        PerennialError: The server does not answer, refuses, or answers what this version does not understand.
+        PerennialError: The server does not respond, rejects a call, or sends a response that this version cannot read.
     """
-    expected, todo = "a Prefect server that takes it", "Run `perennial doctor`; what was done before stays done."
+    expected, todo = "a Prefect server that accepts the call", "Run `perennial doctor`; earlier changes are kept."
     try:
         yield
     except httpx.HTTPStatusError as error:
         code = error.response.status_code
         if code in (401, 403):
-            todo = "Set PREFECT_API_AUTH_STRING to the server's."
+            todo = "Set PREFECT_API_AUTH_STRING to the server's value."
         raise PerennialError(where, f"status {code}", expected, todo) from None
     except (httpx.HTTPError, PrefectException, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, httpx.TransportError | OSError | RuntimeError):
@@ -135,21 +135,21 @@ def prefect_errors(where: str) -> Iterator[None]:
 
 
 def code_version() -> str:
-    """The version of this code, as :data:`DEPLOYED` tells it."""
+    """The version of this code, recorded with each deployment."""
     return importlib.metadata.version("perennial-llm")
 
 
 def zombie_automation() -> AutomationCore:
-    """Marks a run as crashed whose heartbeats stopped before it ended; a run that waits for a person sends none and may."""
-    beat = "prefect.flow-run.heartbeat"
+    """The automation that marks a run as crashed if its heartbeats stop before it ends; suspended runs are exempt."""
+    heartbeat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name="perennial: dead runs",
-        description="A run whose heartbeats stopped without an end has crashed, and holds nothing any more.",
+        description="Marks a run as crashed whose heartbeats stopped before it ended; its slots are then free.",
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
             for_each={"prefect.resource.id"},
-            after={beat},
-            expect={beat, *(f"prefect.flow-run.{end}" for end in _ENDS)},
+            after={heartbeat},
+            expect={heartbeat, *(f"prefect.flow-run.{end}" for end in _ENDS)},
             posture=Posture.Proactive,
             threshold=1,
             within=DEAD_AFTER,
@@ -158,11 +158,11 @@ def zombie_automation() -> AutomationCore:
     )
 
 
-# ---------------------------------------------------------------------------------------------------- what is shared by all
+# ---------------------------------------------------------------------------------------------------- shared objects
 
 
 def _ensure_pool(client: SyncPrefectClient, name: str, profile: Profile, templates: Path) -> Iterator[Change]:
-    """A pool's kind cannot be changed; its template, which says what a Job asks the cluster for, can."""
+    """Creates or updates a pool. Its type is fixed; its template, with the resources of a Job, can change."""
     kind = "kubernetes" if profile == "kubernetes" else "process"
     template = _template(templates / f"kubernetes-{name.rpartition('-')[2]}.json") if kind == "kubernetes" else {}
     found, is_new = ensure(
@@ -173,15 +173,18 @@ def _ensure_pool(client: SyncPrefectClient, name: str, profile: Profile, templat
     )
     if found.type != kind:
         raise ConfigError(
-            f"work pool {name}", found.type, kind, "Delete it on Prefect's page, or deploy with the profile it was made for."
+            f"work pool {name}",
+            found.type,
+            kind,
+            "Delete it in Prefect's UI, or deploy with the profile that it was created for.",
         )
-    word = "created" if is_new else "as it was"
+    action = "created" if is_new else "as it was"
     if template and found.base_job_template != template:
         client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
-        word = "created" if is_new else "changed"
-    yield word, f"work pool {name}"
+        action = "created" if is_new else "changed"
+    yield action, f"work pool {name}"
     if found.is_paused:
-        yield "stays", f"work pool {name} paused, as it was turned off on the server: prefect work-pool resume {name}"
+        yield "stays", f"work pool {name} paused on the server; to resume: prefect work-pool resume {name}"
 
 
 def _template(path: Path) -> dict[str, Any]:
@@ -192,7 +195,7 @@ def _template(path: Path) -> dict[str, Any]:
             str(path),
             type(error).__name__,
             "the template of a pool's Jobs",
-            "Copy one of deployments/pools beside your file; a pool's last word, cpu or gpu, says which is its own.",
+            "Copy one of deployments/pools beside your file; the last part of a pool's name, cpu or gpu, selects it.",
         ) from error
     return template
 
@@ -204,69 +207,69 @@ def _ensure_limit(client: SyncPrefectClient, slots: int | None) -> Iterator[Chan
         lambda: client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_SLOTS, limit=slots or 1)),
         ObjectAlreadyExists,
     )
-    word = "created" if is_new else "as it was"
+    action = "created" if is_new else "as it was"
     if slots is not None and found.limit != slots:
         client.upsert_global_concurrency_limit_by_name(GPU_SLOTS, slots)
-        word = "changed"
-    yield word, f"concurrency limit {GPU_SLOTS}: {slots or found.limit}"
+        action = "changed"
+    yield action, f"concurrency limit {GPU_SLOTS}: {slots or found.limit}"
     if not found.active:
         todo = f"prefect global-concurrency-limit enable {GPU_SLOTS}"
-        yield "stays", f"concurrency limit {GPU_SLOTS} off, as it was turned off on the server: {todo}"
+        yield "stays", f"concurrency limit {GPU_SLOTS} turned off on the server; to enable: {todo}"
 
 
-def _ensure_automation(client: SyncPrefectClient, wanted: AutomationCore) -> Iterator[Change]:
-    """Prefect lets two automations have one name; of those that commands at the same moment made, all keep the same one."""
-    what = f"automation {wanted.name}"
-    found, is_new = ensure(what, lambda: _only(client, wanted.name), lambda: client.create_automation(wanted))
-    word = "created" if is_new else "as it was"
+def ensure_automation(client: SyncPrefectClient, wanted: AutomationCore) -> Iterator[Change]:
+    """Creates or updates an automation. Prefect allows duplicate names; concurrent deploys keep the same one."""
+    subject = f"automation {wanted.name}"
+    found, is_new = ensure(subject, lambda: _only(client, wanted.name), lambda: client.create_automation(wanted))
+    action = "created" if is_new else "as it was"
     if _comparable(found) != _comparable(wanted):
         client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
-        word = "changed"
-    yield word, what
+        action = "changed"
+    yield action, subject
     if not found.enabled:
-        yield "stays", f'{what} off, as it was turned off on the server: prefect automation resume "{wanted.name}"'
+        yield "stays", f'{subject} turned off on the server; to enable: prefect automation resume "{wanted.name}"'
 
 
 def _only(client: SyncPrefectClient, name: str) -> Automation | None:
-    """The automation of a name; others of that name are removed."""
-    found = sorted(client.read_automations_by_name(name), key=lambda one: str(one.id))
-    for other in found[1:]:
-        _read(client.delete_automation, other.id)
+    """The automation of a name; duplicates are removed."""
+    found = sorted(client.read_automations_by_name(name), key=lambda automation: str(automation.id))
+    for duplicate in found[1:]:
+        _read(client.delete_automation, duplicate.id)
     return found[0] if found else None
 
 
 def _comparable(automation: AutomationCore) -> Any:
-    """What is said about an automation, without the ids that the server gave and in one order."""
+    """The content of an automation in a canonical order, without the ids of the server."""
     trigger = automation.trigger
     assert isinstance(trigger, EventTrigger)
-    told: dict[str, Any] = trigger.model_dump(mode="json", exclude={"id"})
+    content: dict[str, Any] = trigger.model_dump(mode="json", exclude={"id"})
     for key in ("after", "expect", "for_each"):
-        told[key] = sorted(told[key])
+        content[key] = sorted(content[key])
     actions = [action.model_dump(mode="json") for action in automation.actions]
-    return automation.description, told, actions
+    return automation.description, content, actions
 
 
 def _claim(settings: RetrainConfig, *, adopt: bool, claims: bool) -> Iterator[Change]:
-    """Makes a model's experiment and registered model, so that nobody else makes and owns them before the first retrain."""
+    """Creates a model's experiment and registered model, so that no other account owns them before the first retrain."""
     if not claims:
-        todo = "set MLFLOW_TRACKING_URI (and its account), so that nobody else makes them before the first retrain"
+        todo = "set MLFLOW_TRACKING_URI (and its account), so that no other account creates them before the first retrain"
         yield "not made", f"experiment {settings.name!r} and registered model {settings.registry.registered_name!r}: {todo}"
         return
-    for what, is_new in claim_for(settings.registry, settings.name, adopt=adopt).items():
-        yield "created" if is_new else "as it was", what
+    for subject, is_new in claim_for(settings.registry, settings.name, adopt=adopt).items():
+        yield "created" if is_new else "as it was", subject
 
 
 # ------------------------------------------------------------------------------------------------------------- deployments
 
 
-class _Plan:
-    """A deployment as the server is to have it.
+class DeploymentPlan:
+    """The target state of a deployment on the server.
 
     Attributes:
         name: ``flow/deployment``.
         file: The file's identity.
-        wanted: What the file says.
-        fields: What the server keeps, by its own names, schedules and labels apart.
+        wanted: The deployment in the file.
+        fields: The fields on the server by name, except schedules and labels.
     """
 
     def __init__(self, wanted: Deployment, flow: Flow[..., Any], file: str, profile: Profile) -> None:
@@ -275,8 +278,10 @@ class _Plan:
         self.file = file
         self.wanted = wanted
         folder = Path.cwd() if profile == "local" else IMAGE_FOLDER
-        # The Jobs of a cluster have it from their ConfigMap, with the rest of their environment.
-        beats = {} if profile == "kubernetes" else {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
+        # The Jobs of a cluster get it from their ConfigMap, with the rest of their environment.
+        job_variables = (
+            {} if profile == "kubernetes" else {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
+        )
         limit = wanted.concurrency_limit
         self.fields: dict[str, Any] = {
             "version": code_version(),
@@ -285,19 +290,19 @@ class _Plan:
             "tags": list(wanted.tags),
             "parameters": wanted.parameters,
             "work_pool_name": wanted.work_pool.name,
-            "job_variables": beats,
+            "job_variables": job_variables,
             "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}],
-            "parameter_openapi_schema": _form_of(flow, list(wanted.form) if wanted.form is not None else None),
+            "parameter_openapi_schema": form_of(flow, list(wanted.form) if wanted.form is not None else None),
             "concurrency_limit": limit.limit if limit else None,
             "concurrency_options": {"collision_strategy": limit.collision_strategy.value} if limit else None,
         }
 
     @classmethod
-    def of(cls, wanted: Deployment, profile: Profile, path: Path) -> _Plan:
+    def of(cls, wanted: Deployment, profile: Profile, path: Path) -> DeploymentPlan:
         """The plan of one entry of the file.
 
         Raises:
-            ConfigError: There is no such flow, or the form or a parameter is at fault.
+            ConfigError: There is no such flow, or the form or a parameter is invalid.
         """
         where = f"{path}, deployment {wanted.name}"
         try:
@@ -306,48 +311,50 @@ class _Plan:
             found = f"no flow at {wanted.entrypoint} ({type(error).__name__})"
             todo = "Correct it; it is relative to the folder that the command runs in."
             raise ConfigError(where, found, "the entrypoint of a flow, such as flows/retrain.py:retrain", todo) from error
-        taken = parameter_schema(flow).properties
-        unknown = [name for name in (*(wanted.form or ()), *wanted.parameters) if name not in taken]
+        parameters = parameter_schema(flow).properties
+        unknown = [name for name in (*(wanted.form or ()), *wanted.parameters) if name not in parameters]
         if unknown:
-            raise ConfigError(where, f"the parameter {unknown[0]}", f"one of {', '.join(taken)}", "Rename or remove it.")
+            raise ConfigError(
+                where, f"the parameter {unknown[0]}", f"one of {', '.join(parameters)}", "Rename or remove it."
+            )
         check_parameters(flow.fn, wanted.parameters, f"{where}, parameters")
         return cls(wanted, flow, identity_of(path), profile)
 
     def differing(self, found: DeploymentResponse) -> list[str]:
-        """The fields in which the server's deployment is another one."""
+        """The fields in which the server's deployment differs."""
         return [key for key, value in self.fields.items() if value != _present(found, key)]
 
     def schedules(self, found: DeploymentResponse | None) -> tuple[list[DeploymentScheduleCreate], list[str]]:
-        """The schedules that the deployment is to have, and what is kept against the file, in words.
+        """The target schedules of the deployment, and notes on settings of the server that override the file.
 
-        Whoever spoke last decides on and off: the file where it differs from what it said before, else the server.
+        A schedule is active as in the file if that changed since the last deploy, else as on the server.
         """
-        on_server = {one.slug: one.active for one in found.schedules} if found else {}
+        on_server = {schedule.slug: schedule.active for schedule in found.schedules} if found else {}
         before: dict[str, bool] = _label(found, SCHEDULES, {})
         kept, notes = [], []
-        for one in self.wanted.schedules:
-            active = one.active
-            if found is not None and before.get(one.slug, one.active) == one.active:
-                if one.slug in on_server:
-                    active = on_server[one.slug]
-                elif one.slug in before:
-                    notes.append(f"schedule {one.slug} away, as it was removed on the server")
+        for schedule in self.wanted.schedules:
+            slug, active = schedule.slug, schedule.active
+            if found is not None and before.get(slug, active) == active:
+                if slug in on_server:
+                    active = on_server[slug]
+                elif slug in before:
+                    notes.append(f"schedule {slug} stays removed, as on the server")
                     continue
-            if active != one.active:
-                notes.append(f"schedule {one.slug} {'on' if active else 'off'}, as it was turned on the server")
-            kept.append(DeploymentScheduleCreate(slug=one.slug, active=active, schedule=one.at()))
+            if active != schedule.active:
+                notes.append(f"schedule {slug} {'on' if active else 'off'}, as on the server")
+            kept.append(DeploymentScheduleCreate(slug=slug, active=active, schedule=schedule.at()))
         return kept, notes
 
     def labels(self, found: DeploymentResponse | None) -> dict[str, str]:
-        """The labels to write: the files that have this deployment, and how this one has its schedules."""
-        known: list[str] = _label(found, FILES, [])
-        files = sorted({*known, self.file})
-        asked = {one.slug: one.active for one in self.wanted.schedules}
-        return {FILES: json.dumps(files), SCHEDULES: json.dumps(asked, sort_keys=True)}
+        """The labels to write: the files that contain this deployment, and the schedules in this file."""
+        earlier: list[str] = _label(found, FILES, [])
+        files = sorted({*earlier, self.file})
+        schedules = {schedule.slug: schedule.active for schedule in self.wanted.schedules}
+        return {FILES: json.dumps(files), SCHEDULES: json.dumps(schedules, sort_keys=True)}
 
 
-def _ensure_deployment(client: SyncPrefectClient, plan: _Plan) -> Iterator[Change]:
-    """Creates a deployment or, where a field differs, writes it anew; the names of those fields are told."""
+def ensure_deployment(client: SyncPrefectClient, plan: DeploymentPlan) -> Iterator[Change]:
+    """Creates a deployment, or updates it if fields differ; the change lists their names."""
     for _ in range(_ATTEMPTS):
         found = _read(client.read_deployment_by_name, plan.name)
         schedules, notes = plan.schedules(found)
@@ -355,24 +362,24 @@ def _ensure_deployment(client: SyncPrefectClient, plan: _Plan) -> Iterator[Chang
         differing = []
         if found is not None:
             differing = plan.differing(found)
-            differing += ["schedules"] if _told(schedules) != _told(found.schedules) else []
+            differing += ["schedules"] if _sorted_schedules(schedules) != _sorted_schedules(found.schedules) else []
             differing += ["files"] if any(found.labels.get(key) != value for key, value in labels.items()) else []
         if found is None or differing:
             try:
                 _write(client, client.create_flow(plan.flow), plan.wanted.name, plan.fields, schedules, labels)
             except ObjectAlreadyExists:
-                continue  # another command wrote it at the same moment: what differs from that is written
-        word = "created" if found is None else "changed" if differing else "as it was"
-        yield word, f"deployment {plan.name}" + (f" ({', '.join(differing)})" if differing else "")
+                continue  # a concurrent deploy wrote it: compare again
+        action = "created" if found is None else "changed" if differing else "as it was"
+        yield action, f"deployment {plan.name}" + (f" ({', '.join(differing)})" if differing else "")
         yield from (("stays", f"deployment {plan.name}: {note}") for note in notes)
         if found is not None and found.paused:
             yield "stays", f"deployment {plan.name} paused: {resume_command(found)}"
         return
-    raise PerennialError(f"deployment {plan.name}", "other writers", "this one alone for a moment", "Run again.")
+    raise PerennialError(f"deployment {plan.name}", "concurrent writers", "no other deploy at the same time", "Run again.")
 
 
 def resume_command(deployment: DeploymentResponse) -> str:
-    """What lets a paused deployment run again; no other command of Prefect does."""
+    """The command that resumes a paused deployment; Prefect has no other."""
     return f"prefect api POST /deployments/{deployment.id}/resume_deployment"
 
 
@@ -384,10 +391,10 @@ def _write(
     schedules: list[DeploymentScheduleCreate],
     labels: dict[str, str],
 ) -> None:
-    """Writes a deployment whole; the client's own method knows no labels.
+    """Writes a whole deployment; the client's own method does not support labels.
 
     Raises:
-        ObjectAlreadyExists: Another writer was at it.
+        ObjectAlreadyExists: A concurrent writer changed it.
     """
     options = fields["concurrency_options"]
     body = DeploymentCreate(
@@ -406,8 +413,8 @@ def _write(
         raise ObjectAlreadyExists(http_exc=error) from error
 
 
-def _refuse_what_is_others(planned: list[_Plan], present: dict[str, DeploymentResponse | None]) -> None:
-    """Refuses, before anything is written, to replace a deployment that another file deployed differently."""
+def _check_ownership(planned: list[DeploymentPlan], present: dict[str, DeploymentResponse | None]) -> None:
+    """Rejects, before any write, to replace a deployment that another file deployed differently."""
     for plan in planned:
         found = present[plan.name]
         files: list[str] = _label(found, FILES, [])
@@ -417,19 +424,19 @@ def _refuse_what_is_others(planned: list[_Plan], present: dict[str, DeploymentRe
             raise ConfigError(
                 f"{plan.file}, deployment {plan.name}",
                 f"one of that name from {', '.join(others)}, with another {' and '.join(differing)}",
-                "a name of its own, or the same deployment in both files",
-                "Rename it here, or deploy with --take-over where this file replaces that one.",
+                "a unique name, or the same deployment in both files",
+                "Rename it here, or deploy with --take-over if this file replaces that one.",
             )
 
 
-def _settle_gone(client: SyncPrefectClient, file: str, wanted: set[str], *, prune: bool) -> Iterator[Change]:
-    """Names, or removes, what came from this file and is no longer in it; what another file has too stays."""
+def _handle_removed(client: SyncPrefectClient, file: str, wanted: set[str], *, prune: bool) -> Iterator[Change]:
+    """Lists, or removes, deployments that are no longer in this file; those that are in another file too stay."""
     with prefect_errors("deployments"):
-        flows = {one.id: one.name for one in every(lambda limit, offset: client.read_flows(limit=limit, offset=offset))}
+        flows = {flow.id: flow.name for flow in every(lambda limit, offset: client.read_flows(limit=limit, offset=offset))}
         found = list(every(lambda limit, offset: client.read_deployments(limit=limit, offset=offset)))
-    for one in sorted(found, key=lambda one: str(one.name)):
-        name = f"{flows.get(one.flow_id, one.flow_id)}/{one.name}"
-        files: list[str] = _label(one, FILES, [])
+    for deployment in sorted(found, key=lambda deployment: str(deployment.name)):
+        name = f"{flows.get(deployment.flow_id, deployment.flow_id)}/{deployment.name}"
+        files: list[str] = _label(deployment, FILES, [])
         if file not in files or name in wanted:
             continue
         others = [other for other in files if other != file]
@@ -438,16 +445,16 @@ def _settle_gone(client: SyncPrefectClient, file: str, wanted: set[str], *, prun
             continue
         with prefect_errors(f"deployment {name}"):
             if others:
-                fields = {key: _present(one, key) for key in _KEPT}
-                labels = {**_own_labels(one), FILES: json.dumps(others)}
+                fields = {key: _present(deployment, key) for key in _KEPT}
+                labels = {**_own_labels(deployment), FILES: json.dumps(others)}
                 schedules = [
-                    DeploymentScheduleCreate(slug=plan.slug, active=plan.active, schedule=plan.schedule)
-                    for plan in one.schedules
+                    DeploymentScheduleCreate(slug=schedule.slug, active=schedule.active, schedule=schedule.schedule)
+                    for schedule in deployment.schedules
                 ]
-                _write(client, one.flow_id, one.name, fields, schedules, labels)
+                _write(client, deployment.flow_id, deployment.name, fields, schedules, labels)
                 yield "changed", f"deployment {name} (files): it stays for {', '.join(others)}"
             else:
-                _read(client.delete_deployment, one.id)
+                _read(client.delete_deployment, deployment.id)
                 yield "removed", f"deployment {name}"
 
 
@@ -467,7 +474,7 @@ _KEPT = (
 
 
 def _present(found: DeploymentResponse, key: str) -> Any:
-    """A field of the server's deployment in the form in which it is written."""
+    """A field of the server's deployment in the format of a write."""
     if key == "concurrency_limit":
         return found.global_concurrency_limit.limit if found.global_concurrency_limit else None
     if key == "concurrency_options":
@@ -476,11 +483,11 @@ def _present(found: DeploymentResponse, key: str) -> Any:
     return getattr(found, key)
 
 
-def _told(schedules: list[Any]) -> list[tuple[Any, ...]]:
-    """Schedules in a comparable form."""
+def _sorted_schedules(schedules: list[Any]) -> list[tuple[Any, ...]]:
+    """Schedules as comparable tuples in a canonical order."""
     found = [
-        (one.slug, getattr(one.schedule, "cron", None), getattr(one.schedule, "timezone", None), one.active)
-        for one in schedules
+        (each.slug, getattr(each.schedule, "cron", None), getattr(each.schedule, "timezone", None), each.active)
+        for each in schedules
     ]
     return sorted(found, key=str)
 
@@ -490,7 +497,7 @@ def _own_labels(found: DeploymentResponse) -> dict[str, Any]:
 
 
 def _label(found: DeploymentResponse | None, key: str, absent: T) -> T:
-    """What an earlier command left on a deployment; ``absent`` where it left nothing that can be read."""
+    """The value that an earlier deploy wrote to a label; ``absent`` if there is none that can be read."""
     text = (found.labels or {}).get(key) if found is not None else None
     try:
         value = json.loads(str(text)) if text is not None else absent
@@ -504,49 +511,49 @@ def deployed_schedules(deployment: DeploymentResponse) -> dict[str, bool]:
     return _label(deployment, SCHEDULES, {})
 
 
-def _read(ask: Callable[..., T], *arguments: Any) -> T | None:
-    """The answer, or None where the server has no such thing."""
+def _read(call: Callable[..., T], *arguments: Any) -> T | None:
+    """The response, or None if the server has no such object."""
     try:
-        return ask(*arguments)
+        return call(*arguments)
     except ObjectNotFound:
         return None
-    except httpx.HTTPStatusError as error:  # of some calls the client does not translate it
+    except httpx.HTTPStatusError as error:  # for some calls the client does not translate it
         if error.response.status_code != httpx.codes.NOT_FOUND:
             raise
         return None
 
 
-def _form_of(flow: Flow[..., Any], fields: list[str] | None) -> dict[str, Any]:
-    """What Prefect's form asks, and what its API checks before a run exists: all parameters, or those named.
+def form_of(flow: Flow[..., Any], fields: list[str] | None) -> dict[str, Any]:
+    """The schema of Prefect's form, which its API validates before a run exists: all parameters, or the named fields.
 
-    The others keep the deployment's values. A named one that may be None in code is asked for here.
+    The other parameters keep the deployment's values. A named parameter is required even if the code accepts None.
     """
     schema: dict[str, Any] = parameter_schema(flow).model_dump(mode="json")
     if fields is None:
         return schema
     schema["properties"] = {name: schema["properties"][name] for name in fields}
-    for one in schema["properties"].values():
-        given = [option for option in one.get("anyOf", []) if option.get("type") != "null"]
-        if len(given) == 1:
-            del one["anyOf"], one["default"]
-            one.update(given[0])
-    schema["required"] = [name for name, one in schema["properties"].items() if "default" not in one]
-    schema["definitions"] = _reached(schema["properties"], schema["definitions"])
+    for field in schema["properties"].values():
+        options = [option for option in field.get("anyOf", []) if option.get("type") != "null"]
+        if len(options) == 1:
+            del field["anyOf"], field["default"]
+            field.update(options[0])
+    schema["required"] = [name for name, field in schema["properties"].items() if "default" not in field]
+    schema["definitions"] = _referenced(schema["properties"], schema["definitions"])
     return schema
 
 
-def _reached(part: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The definitions that a part of a schema refers to, and those refer to."""
+def _referenced(part: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The definitions that a part of a schema refers to, directly or indirectly."""
     found: dict[str, Any] = {}
     waiting = [part]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            name = str(one.get("$ref", "")).rpartition("/")[2]
+        node = waiting.pop()
+        if isinstance(node, dict):
+            name = str(node.get("$ref", "")).rpartition("/")[2]
             if name in definitions and name not in found:
                 found[name] = definitions[name]
                 waiting.append(definitions[name])
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
     return found

@@ -10,8 +10,8 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Cancelled, Crashed, Failed, Pending, Running, State
 
-from perennial.operations.deploying import _ensure_automation
-from perennial.operations.restarting import RESTARTED, restart_automation
+from perennial.operations.deployment import ensure_automation
+from perennial.operations.restart_automation import RESTARTED, restart_automation
 
 QUIET_SECONDS = 6.0
 
@@ -21,7 +21,7 @@ def client(embedded_home: object) -> Iterator[SyncPrefectClient]:
     with get_client(sync_client=True) as client:
         for automation in client.read_automations_by_name(restart_automation().name):
             client.delete_automation(automation.id)
-        said = [word for _ in range(2) for word, _ in _ensure_automation(client, restart_automation())]
+        said = [word for _ in range(2) for word, _ in ensure_automation(client, restart_automation())]
         assert said == ["created", "as it was"]
         time.sleep(1.0)  # the server's triggers are loaded anew
         yield client

@@ -1,4 +1,4 @@
-"""The page of a check of production: the verdict, every figure against its limit, and the words that are new."""
+"""The page of a check of production: the verdict, every figure with its limit, and the new words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.contracts.monitoring import DriftReport, SignalMeasurement, WindowCheck
 from tasks.dossier.blocks import Block, Cell, Page, Plot, Section, State, Table, Text, Tile
-from tasks.dossier.notation import count, short, words
+from tasks.dossier.formatting import count, short, words
 from tasks.dossier.plots import Whisker, plot_scores
 from tasks.dossier.verdict import Tone, Verdict
 
@@ -19,14 +19,14 @@ def compose_check(check: WindowCheck, drift: DriftReport, terms: Sequence[Mappin
 
     Args:
         check: The window with its verdict.
-        drift: Where the drift readings come from.
-        terms: New words with the number of requests that hold them.
+        drift: The comparison with the training rows.
+        terms: New words with the number of requests that contain them.
     """
-    signals = [reading for reading in check.readings if reading.signal != "drift"]
-    compared = [reading for reading in check.readings if reading.signal == "drift"]
+    signals = [measurement for measurement in check.readings if measurement.signal != "drift"]
+    compared = [measurement for measurement in check.readings if measurement.signal == "drift"]
     sections = [
-        Section("signals", "Signals", [_readings(signals), *_plot(signals)]),
-        Section("drift", "Requests against the training rows", [_about(drift), _readings(compared)], short="Drift"),
+        Section("signals", "Signals", [_measurements(signals), *_plot(signals)]),
+        Section("drift", "Requests against the training rows", [_about(drift), _measurements(compared)], short="Drift"),
     ]
     if terms:
         rows = [[Cell(str(term["term"])), Cell(count(int(term["num_requests"])))] for term in terms]
@@ -48,33 +48,35 @@ def compose_check(check: WindowCheck, drift: DriftReport, terms: Sequence[Mappin
 
 def _sentence(check: WindowCheck) -> str:
     if check.status == "insufficient":
-        return "There are not enough requests to judge anything; that is no good news and no bad news."
+        return "There are not enough requests for a verdict."
     if check.status == "healthy":
-        return "Nothing that was judged breaks its limit."
-    told = f"An alert was raised for {', '.join(check.alerted)}." if check.alerted else "The rule asks for no alert yet."
-    return f"{', '.join(words(signal) for signal in check.violated)}: beyond the limit. {told}"
+        return "No limit is violated."
+    alert = f"An alert was raised for {', '.join(check.alerted)}." if check.alerted else "The rule raises no alert yet."
+    return f"{', '.join(words(signal) for signal in check.violated)}: beyond the limit. {alert}"
 
 
-def _readings(readings: Sequence[SignalMeasurement]) -> Table:
+def _measurements(measurements: Sequence[SignalMeasurement]) -> Table:
     rows = [
         [
-            Cell(words(reading.name)),
+            Cell(words(measurement.name)),
             Cell(
-                reading.note if reading.violated is None else "violated" if reading.violated else "kept",
-                state=_state(reading),
+                measurement.note if measurement.violated is None else "violated" if measurement.violated else "kept",
+                state=_state(measurement),
             ),
-            Cell("not measured" if reading.value is None else f"{reading.value:.4g}", note=_interval(reading)),
-            Cell("" if reading.p_value is None else f"{reading.p_value:.3g}"),
-            Cell("" if reading.limit is None else f"{reading.limit:g}"),
-            Cell(count(reading.num_samples)),
+            Cell("not measured" if measurement.value is None else f"{measurement.value:.4g}", note=_interval(measurement)),
+            Cell("" if measurement.p_value is None else f"{measurement.p_value:.3g}"),
+            Cell("" if measurement.limit is None else f"{measurement.limit:g}"),
+            Cell(count(measurement.num_samples)),
         ]
-        for reading in readings
+        for measurement in measurements
     ]
     return Table(("figure", "verdict", "value", "p", "limit", "over"), rows, num_text_columns=2, stacks=True)
 
 
-def _plot(readings: Sequence[SignalMeasurement]) -> list[Block]:
-    rates = [reading for reading in readings if reading.value is not None and reading.name.endswith("_rate")]
+def _plot(measurements: Sequence[SignalMeasurement]) -> list[Block]:
+    rates = [
+        measurement for measurement in measurements if measurement.value is not None and measurement.name.endswith("_rate")
+    ]
     if not rates:
         return []
     rows = [(words(r.name), [Whisker("this window", r.value or 0.0, r.low, r.high)]) for r in rates]
@@ -85,15 +87,19 @@ def _about(drift: DriftReport) -> Text:
     if drift.reference is None:
         return Text("There is nothing to compare the requests with.")
     return Text(
-        f"Compared with the {count(drift.reference.num_rows)} rows that the champion learned from "
+        f"Compared with the {count(drift.reference.num_rows)} rows that the champion was trained on "
         f"({short(drift.reference.sha256)}), by {drift.vectors or 'no vectors'}. A test below its limit says that "
         "the requests differ, not that the model is wrong."
     )
 
 
-def _state(reading: SignalMeasurement) -> State:
-    return "open" if reading.violated is None else "fail" if reading.violated else "pass"
+def _state(measurement: SignalMeasurement) -> State:
+    return "open" if measurement.violated is None else "fail" if measurement.violated else "pass"
 
 
-def _interval(reading: SignalMeasurement) -> str:
-    return f"{reading.low:.4g} to {reading.high:.4g}" if reading.low is not None and reading.high is not None else ""
+def _interval(measurement: SignalMeasurement) -> str:
+    return (
+        f"{measurement.low:.4g} to {measurement.high:.4g}"
+        if measurement.low is not None and measurement.high is not None
+        else ""
+    )

@@ -1,7 +1,7 @@
-"""Which registry a store belongs to: the one whose versions need what lies in it.
+"""Which registry a store belongs to: the one whose versions need its contents.
 
-A store that is pruned by another registry, such as an empty one that was started by mistake, would lose what its champion is
-made of. So a store remembers each model that was registered from it, by the time at which its registry made the model.
+Pruning with another registry, such as an empty one that was started by mistake, would remove the champion's files. So a
+store records each model that was registered from it, with the time at which its registry created the model.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tasks.tracking import registry_errors
 _FOLDER = "registries"
 
 
-def remember_registry(client: Any, name: str, store: Store) -> None:
-    """Notes in the store that a registered model's versions need what lies there; before the first of them is made.
+def record_registry(client: Any, name: str, store: Store) -> None:
+    """Records in the store that a registered model's versions need it, before the first version is made.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
@@ -31,19 +31,19 @@ def remember_registry(client: Any, name: str, store: Store) -> None:
     created_at_ms = _created_at_ms(client, name)
     assert created_at_ms is not None
 
-    def with_this(known: RegistryMark | None) -> RegistryMark:
+    def with_this_registry(known: RegistryMark | None) -> RegistryMark:
         times = known.created_at_ms if known is not None else ()
         return RegistryMark(created_at_ms=tuple(sorted({*times, created_at_ms})))
 
-    store.update_record(f"{_FOLDER}/{name}", RegistryMark, with_this)
+    store.update_record(f"{_FOLDER}/{name}", RegistryMark, with_this_registry)
 
 
-def why_unknown(client: Any, store: Store) -> str:
-    """Why a registry cannot say what the store is needed for; empty where it can.
+def unknown_registry_reason(client: Any, store: Store) -> str:
+    """Why this registry is not known to be the store's; empty where it is.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
-        store: What is to be pruned.
+        store: The store to prune.
 
     Raises:
         RegistryError: MLflow refuses or does not answer.
@@ -51,7 +51,9 @@ def why_unknown(client: Any, store: Store) -> str:
     prefix = f"pointers/{_FOLDER}/"
     names = [path.removeprefix(prefix)[:-5] for path, _, _ in store.walk(prefix.rstrip("/")) if path.endswith(".json")]
     if not names:
-        return "no version was registered from this store yet, or by an earlier release; the next registration notes where"
+        return (
+            "no version was registered from this store yet, or only by an earlier release; the next registration records it"
+        )
     for name in names:
         mark = store.read_record(f"{_FOLDER}/{name}", RegistryMark)
         if mark is None:
@@ -67,7 +69,7 @@ def why_unknown(client: Any, store: Store) -> str:
 
 
 def _created_at_ms(client: Any, name: str) -> int | None:
-    """When the registry made a model; None where it has none of that name."""
+    """When the registry created a model; None where it has no model of that name."""
     with registry_errors(f"registered model {name}"):
         try:
             return int(client.get_registered_model(name).creation_timestamp)

@@ -1,4 +1,4 @@
-"""The automation that starts a crashed run once more: what killed its process was seldom its own doing."""
+"""The automation that restarts a crashed run once: the cause of a crash is seldom the run itself."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
 RESTARTED = ("retrain", "retrain-on-alert", "promote", "check-production")
-"""Flows whose acts may be repeated. A rollback is none: another one would undo it. What a retrain hands over to the GPU pool
-is started again by the retrain that waits for it."""
+"""Flows that can be repeated. A rollback cannot: a second one would undo the first. The child runs on the GPU pool are
+restarted by the retrain that waits for them."""
 
 
 def restart_automation() -> AutomationCore:
-    """Starts a crashed run once more, with what it finished kept; a run that crashes again is left to a person.
+    """Restarts a crashed run once, keeping its finished stages; a second crash needs a person.
 
-    The run's own count of its starts is part of the event, and only the first one matches. Of the runs that bear a name
-    above, only those that are deployed with the tag ``perennial`` are meant.
+    The event contains the run's count of starts, and only the first start matches. Only runs of the flows above that are
+    deployed with the tag ``perennial`` match.
     """
     return AutomationCore(
         name="perennial: crashed runs",
-        description="A run that crashed for the first time is started once more; finished stages are kept.",
+        description="Restarts a run after its first crash; finished stages are kept.",
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": "1"},
             match_related=[
@@ -35,8 +35,6 @@ def restart_automation() -> AutomationCore:
             within=timedelta(0),
         ),
         actions=[
-            ChangeFlowRunState(
-                state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed, and is started once more."
-            )
+            ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed, and is restarted once.")
         ],
     )

@@ -1,4 +1,4 @@
-"""The section on business figures: what the organisation measured, beside what the benchmark did."""
+"""Section on business figures: the organisation's own measurements beside the benchmark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tasks.contracts.run import BusinessPeriod, RunEvidence
 from tasks.dossier.blocks import Cell, Section, Table, Text
-from tasks.dossier.notation import decimal, words
+from tasks.dossier.formatting import decimal, words
 
 NOT_GIVEN = "\u2013"
 _MAX_PERIODS = 6
@@ -18,7 +18,7 @@ def business_section(evidence: RunEvidence) -> Section | None:
     if not periods:
         return None
     intro = (
-        "From the organisation's own file, not measured by this run and no part of the decision. They change for many "
+        "From the organisation's own file: not measured by this run and not part of the decision. They change for many "
         "reasons beside the model."
     )
     rows = [[Cell(words(name)), *(Cell(figure_text(period, name)) for period in periods)] for name in figure_names(periods)]

@@ -1,4 +1,4 @@
-"""Section on training: the split, the plan against what happened, the loss curves."""
+"""Section on training: the split, the plan beside the actual figures, the loss curves."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 from tasks.contracts.run import RunEvidence
 from tasks.contracts.training import TrainingResult
 from tasks.dossier.blocks import Block, Bullets, Cell, Details, Plot, Row, Section, Table, Text
-from tasks.dossier.gathering import Gathered
-from tasks.dossier.notation import NOT_MEASURED, amount, count, duration, magnitude, measured, size, words
+from tasks.dossier.formatting import NOT_MEASURED, amount, count, duration, magnitude, measured, method_name, size, words
 from tasks.dossier.plots import plot_curves
+from tasks.dossier.report_data import ReportData
 
 
-def training_section(evidence: RunEvidence, gathered: Gathered) -> Section:
-    """Rows, plan against actual, and the curves of every training step."""
+def training_section(evidence: RunEvidence, data: ReportData) -> Section:
+    """Rows, plan and actual figures, and the curves of every training step."""
     split = evidence.split
     intro = (
         f"{count(split.train.num_rows)} rows to train on, {count(split.validation.num_rows)} for validation, in "
-        f"{count(split.num_groups)} groups of near duplicates, none of which stands on both sides."
+        f"{count(split.num_groups)} groups of near duplicates, each entirely on one side."
     )
     blocks: list[Block] = [Text(intro)]
     plots = []
     for result in evidence.steps:
-        name, curve = method_name(result), gathered.curves[result.method]
+        name, curve = method_name(result), data.curves[result.method]
         if curve.train or curve.held_out:
             plots.append(Plot(plot_curves(curve.train, curve.held_out, f"{name} loss by step"), f"{name}: loss by step."))
     if plots:
@@ -36,11 +36,6 @@ def training_section(evidence: RunEvidence, gathered: Gathered) -> Section:
             inner += [Bullets(notes)] if notes else []
             blocks.append(Details(f"{method_name(result)}: figures and events", inner))
     return Section("training", "Training", blocks)
-
-
-def method_name(result: TrainingResult) -> str:
-    """``SFT``, ``DPO`` or ``KTO``."""
-    return result.method.upper()
 
 
 def _size(num_bytes: int) -> str:

@@ -1,79 +1,35 @@
-"""Sections for the record: model card, data card, hash chain, settings, versions."""
+"""Sections for the record: model card, data card, lineage, settings and versions."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import yaml
 
 from tasks.contracts.run import RunEvidence
-from tasks.core.addresses import without_secrets
-from tasks.core.term_lists import CONFIDENTIAL
 from tasks.dossier.blocks import Bullets, Cell, Chain, Code, Details, Facts, Row, Section, Table
 from tasks.dossier.config import DossierConfig
-from tasks.dossier.gathering import Gathered
-from tasks.dossier.notation import count, magnitude, measured, metric_name, metric_unit, percent, short, size, words
-from tasks.dossier.preparation import STAGE_NAMES
-from tasks.dossier.training import method_name
-
-PACKAGES = (
-    "perennial-llm",
-    "prefect",
-    "mlflow",
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "datasets",
-    "great-expectations",
-    "presidio-analyzer",
-    "spacy",
-    "cleanlab",
-    "scikit-learn",
-    "fairlearn",
-    "sacrebleu",
-    "rouge-score",
-    "pyarrow",
-    "numpy",
+from tasks.dossier.formatting import (
+    STAGE_NAMES,
+    count,
+    magnitude,
+    measured,
+    method_name,
+    metric_name,
+    metric_unit,
+    percent,
+    short,
+    size,
+    words,
 )
+from tasks.dossier.provenance import public_settings
+from tasks.dossier.report_data import ReportData
+
 _MAX_LABELS = 12
-_PRIVATE_WORDS = ("password", "secret_key", "api_key", "access_key", "auth_token")
-
-
-def installed_versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that do the work, those not installed left out."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def public_settings(settings: Any) -> Any:
-    """The settings without what must not be shown: deny-listed terms, credentials by their keys and within addresses."""
-    if isinstance(settings, Mapping):
-        return {str(name): _public_value(str(name), value) for name, value in settings.items()}
-    if isinstance(settings, list | tuple):
-        return [public_settings(item) for item in settings]
-    return without_secrets(settings) if isinstance(settings, str) else settings
-
-
-def _public_value(name: str, value: Any) -> Any:
-    if name in CONFIDENTIAL and value:
-        count = value.get("num_items", "?") if isinstance(value, Mapping) else len(value)
-        return f"({count} terms, not shown)"
-    if value and isinstance(value, str) and any(word in name.lower() for word in _PRIVATE_WORDS):
-        return "(not shown)"
-    return public_settings(value)
 
 
 def model_card(evidence: RunEvidence, config: DossierConfig) -> Section:
-    """What the model is, what it is for and what is known about its limits."""
+    """The model, its intended use and its known limits."""
     base, candidate = evidence.sft.base, evidence.candidate
     steps = " and ".join(method_name(result) for result in evidence.steps)
     arm = evidence.benchmark.arm("candidate")
@@ -94,9 +50,9 @@ def model_card(evidence: RunEvidence, config: DossierConfig) -> Section:
     return Section("model-card", "Model card", [Facts(facts), Bullets(limits, title="Limits")])
 
 
-def data_card(evidence: RunEvidence, gathered: Gathered) -> Section:
-    """Where the rows came from and what they look like."""
-    snapshot, facts = evidence.examples.snapshot, gathered.facts
+def data_card(evidence: RunEvidence, data: ReportData) -> Section:
+    """The source of the rows, and their counts by label and group."""
+    snapshot, facts = evidence.examples.snapshot, data.facts
     items = [
         ("Source", f"{snapshot.source_uri} ({snapshot.input_format})"),
         ("Source digest", short(snapshot.source_sha256)),
@@ -136,14 +92,14 @@ def _distribution(title: str, counts: Mapping[str, int]) -> Table:
     return Table((title, "Rows", "Share"), rows)
 
 
-def lineage_section(evidence: RunEvidence, gathered: Gathered) -> Section:
+def lineage_section(evidence: RunEvidence, data: ReportData) -> Section:
     """The hash chain from the raw file to the model version."""
     mixed = ("Mix",) if evidence.mixture and evidence.mixture.prepared else ()
     names = (*STAGE_NAMES, *mixed, "Training rows")
     links = [
         ("Raw file", evidence.examples.snapshot.source_sha256, evidence.examples.snapshot.source_uri.rsplit("/", 1)[-1])
     ]
-    links += [(name, ref.sha256, f"{count(ref.num_rows)} rows") for name, ref in zip(names, gathered.chain, strict=False)]
+    links += [(name, ref.sha256, f"{count(ref.num_rows)} rows") for name, ref in zip(names, data.chain, strict=False)]
     for result in evidence.steps:
         links.append((f"{method_name(result)} adapter", result.adapter.sha256, size(result.adapter.size_bytes)))
     if evidence.merged:
@@ -155,12 +111,12 @@ def lineage_section(evidence: RunEvidence, gathered: Gathered) -> Section:
             f"{short(evidence.benchmark.dataset.sha256)}, {count(evidence.benchmark.dataset.num_rows)} rows",
         ),
     ]
-    fault = gathered.lineage_fault
+    fault = data.lineage_fault
     return Section("lineage", "Lineage", [*([Bullets([fault])] if fault else []), Chain(links), Facts(beside)])
 
 
 def settings_section(evidence: RunEvidence, versions: Mapping[str, str], times: Sequence[tuple[str, str]]) -> Section:
-    """Everything needed to run it again."""
+    """The settings and versions that repeat the run."""
     settings = yaml.safe_dump(public_settings(evidence.settings), sort_keys=False, allow_unicode=True)
     return Section(
         "record",

@@ -1,11 +1,10 @@
-"""What is measured of a reply: how it fits its instruction, how it ends, how its words follow each other, its language.
+"""Features of a reply: how it fits its instruction, how it ends, the order of its words, its language.
 
-Every view compares a reply with what the *other* rows' replies are like, so that nothing here knows a language, a style or
-a length beforehand: a corpus without full stops does not make full stops suspicious by their absence. The rows are parted
-into folds; a fold's views come from the rows outside it (:class:`FoldModel`).
+Every feature compares a reply with the *other* rows' replies. Nothing here assumes a language, a style or a length: in a
+corpus without full stops a missing full stop is not suspicious. The rows are split into folds, and the features of a fold
+come from the rows outside it (:class:`FoldModel`).
 
-Texts are cut into tokens once (:class:`Candidates`) and all counting is done on flat arrays: ten thousand replies take
-about a second.
+Texts are tokenized once (:class:`ReplyCorpus`), and all counts run on flat arrays: ten thousand replies take about a second.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
 
-VIEWS = (
+FEATURES = (
     "cosine", "expected", "neighbours", "backward", "better_prompt", "shared_words",
     "known_words", "function_words", "characters", "characters_to_prompt", "new_words", "non_ascii", "foreign_script",
     "length", "num_words", "num_lines",
@@ -37,32 +36,32 @@ VIEWS = (
     "end", "full_stop", "ends_in_letter", "ends_in_function_word", "ends_in_comma", "ends_in_quote",
     "inner_stops", "unbalanced",
 )  # fmt: skip
-"""The names of the columns that :meth:`FoldModel.views` returns."""
+"""The names of the columns that :meth:`FoldModel.features` returns."""
 
 _TOKEN = re.compile(r"\d+|[^\W\d_]+(?:['’][^\W\d_]+)?|[^\w\s]|_")
 _INNER_STOP = re.compile(r"[.!?…。！？](?=\s)")
 _LOWER_AFTER_STOP = re.compile(r"[.!?]\s+[a-zà-öø-ÿа-я]")
 _CAPITAL_INSIDE = re.compile(r"(?<![.!?:\"'\n])\s[A-ZÀ-ÖØ-ÞА-Я][^\W\d_]")
 _HEAD_CHARS, _TAIL_CHARS = 1500, 500
-"""Of a longer text only its head and its tail are cut into tokens."""
+"""Of a longer text only the head and the tail are tokenized."""
 _ORDER_WORDS = 100
-"""Word order is judged on so many words from the start."""
+"""Word order is measured on this many words from the start."""
 _NUM_SHUFFLES = 4
 _HASH_BITS = 18
 _NUM_FUNCTION_WORDS = 150
 _SHRINKAGE = 3.0
-"""Shares over a reply's words are drawn towards the corpus mean by so many imaginary words: one word proves little."""
+"""Pseudo-count that shrinks shares over a reply's words towards the corpus mean: one word proves little."""
 _KNOWN = 3
-"""A word is known when so many distinct texts of other rows have it."""
+"""A word is known when this many distinct texts of other rows contain it."""
 
 
-class Candidates:
-    """Replies to be judged, cut into flat arrays: the rows' own, then broken copies of some of them.
+class ReplyCorpus:
+    """Replies as flat arrays of tokens: the rows' own, then broken copies of some of them.
 
     Args:
         prompts: One instruction per row.
-        replies: The candidates; the first ``len(prompts)`` are the rows' own replies, in order.
-        rows: The row that each candidate answers.
+        replies: All replies; the first ``len(prompts)`` are the rows' own replies, in order.
+        rows: The row that each reply answers.
     """
 
     def __init__(self, prompts: Sequence[str], replies: Sequence[str], rows: Ints) -> None:
@@ -101,25 +100,25 @@ class Candidates:
 
 
 class FoldModel:
-    """What the replies of some rows are like.
+    """A statistical model of the replies of some rows.
 
     Args:
-        candidates: All candidates.
+        corpus: All replies.
         train: Mask over rows: the ones to learn from.
         prompt_vectors: Unit vectors of the instructions, by row.
-        reply_vectors: Unit vectors of the replies, by candidate.
-        refusal_likeness: Largest cosine to a known refusal, by candidate.
+        reply_vectors: Unit vectors of the replies, by position in the corpus.
+        refusal_likeness: Largest cosine to a known refusal, by position in the corpus.
     """
 
     def __init__(
-        self, candidates: Candidates, train: Mask, prompt_vectors: Vectors, reply_vectors: Vectors, refusal_likeness: Floats
+        self, corpus: ReplyCorpus, train: Mask, prompt_vectors: Vectors, reply_vectors: Vectors, refusal_likeness: Floats
     ) -> None:
-        self._c, self._train = candidates, train
+        self._corpus, self._train = corpus, train
         self._prompt_vectors, self._reply_vectors = prompt_vectors, reply_vectors
         self._refusal_likeness = refusal_likeness
         rows = np.flatnonzero(train)
         prompts, replies = prompt_vectors[rows], reply_vectors[rows]
-        lengths = np.log1p(candidates.forms[rows, _FORM.index("num_words")])
+        lengths = np.log1p(corpus.forms[rows, _FORM.index("num_words")])
         self._forward = Ridge(alpha=1.0).fit(prompts, np.column_stack([replies, lengths]))
         self._backward = Ridge(alpha=1.0).fit(replies, prompts)
         self._count_words()
@@ -128,7 +127,7 @@ class FoldModel:
         self._script_share = self._count_scripts(rows)
 
     def _count_words(self) -> None:
-        c = self._c
+        c = self._corpus
         size = len(c.lower)
         reply_rows = self._train & c.is_distinct
         own = c.token_text < c.num_rows
@@ -147,7 +146,7 @@ class FoldModel:
         self.is_function_word[ranked] = True
 
     def _count_characters(self) -> None:
-        c = self._c
+        c = self._corpus
         own = c.gram_text < c.num_rows
         mask = np.zeros(len(c.gram_text), dtype=bool)
         mask[own] = (self._train & c.is_distinct)[c.gram_text[own]]
@@ -164,7 +163,7 @@ class FoldModel:
 
     def _count_pairs(self) -> None:
         """Log-probabilities of one token class after another, with a begin and an end class."""
-        c = self._c
+        c = self._corpus
         begin, end, size = c.num_classes, c.num_classes + 1, c.num_classes + 2
         own = c.token_text < c.num_rows
         mask = np.zeros(len(c.tokens), dtype=bool)
@@ -175,28 +174,28 @@ class FoldModel:
         self._pairs = np.log((counts + 5 * anywhere) / (counts.sum(1, keepdims=True) + 5))
 
     def _count_scripts(self, rows: Ints) -> dict[str, float]:
-        counts = Counter(script for row in rows.tolist() for script in self._c.scripts[row])
+        counts = Counter(script for row in rows.tolist() for script in self._corpus.scripts[row])
         return {script: count / max(1, len(rows)) for script, count in counts.items()}
 
-    def views(self, chosen: Mask) -> Floats:
-        """The views of the chosen candidates, ``(chosen.sum(), len(VIEWS))``."""
-        c = self._c
+    def features(self, chosen: Mask) -> Floats:
+        """The features of the chosen replies, ``(chosen.sum(), len(FEATURES))``."""
+        c = self._corpus
         index = np.flatnonzero(chosen)
         columns: dict[str, Floats] = {}
-        columns |= self._fit_views(index)
-        columns |= self._word_views(chosen, index)
-        columns |= self._character_views(chosen, index)
-        columns |= self._order_views(chosen, index)
+        columns |= self._fit_features(index)
+        columns |= self._word_features(chosen, index)
+        columns |= self._character_features(chosen, index)
+        columns |= self._order_features(chosen, index)
         forms = c.forms[index]
         columns |= {name: forms[:, position] for position, name in enumerate(_FORM)}
         columns["num_words"] = np.log1p(columns["num_words"])
         columns["non_ascii"] = columns["non_ascii"] - c.prompt_non_ascii[c.rows[index]]
         columns["refusal_likeness"] = self._refusal_likeness[index]
-        columns["foreign_script"] = np.asarray([self._foreign_script(candidate) for candidate in index.tolist()])
-        return np.column_stack([columns[name] for name in VIEWS])
+        columns["foreign_script"] = np.asarray([self._foreign_script(reply) for reply in index.tolist()])
+        return np.column_stack([columns[name] for name in FEATURES])
 
-    def _fit_views(self, index: Ints) -> dict[str, Floats]:
-        rows = self._c.rows[index]
+    def _fit_features(self, index: Ints) -> dict[str, Floats]:
+        rows = self._corpus.rows[index]
         prompts, replies = self._prompt_vectors[rows], self._reply_vectors[index]
         train = np.flatnonzero(self._train)
         forward = self._forward.predict(prompts)
@@ -214,7 +213,7 @@ class FoldModel:
             neighbours[block] = _row_dot(mean, replies[block])
             others = replies[block] @ self._prompt_vectors[train].T
             better[block] = np.partition(others, -min(3, len(train)), axis=1)[:, -min(3, len(train)) :].mean(1)
-        num_words = self._c.forms[index, _FORM.index("num_words")]
+        num_words = self._corpus.forms[index, _FORM.index("num_words")]
         return {
             "cosine": cosine,
             "expected": _row_dot(expected, replies),
@@ -224,8 +223,8 @@ class FoldModel:
             "length": np.log1p(num_words) - length,
         }
 
-    def _word_views(self, chosen: Mask, index: Ints) -> dict[str, Floats]:
-        c, size = self._c, len(self._c.lower)
+    def _word_features(self, chosen: Mask, index: Ints) -> dict[str, Floats]:
+        c, size = self._corpus, len(self._corpus.lower)
         mask = chosen[c.token_text] & c.is_word[c.tokens]
         words, text = c.lower[c.tokens[mask]], c.token_text[mask]
         known, function = self.document_frequency[words] >= _KNOWN, self.is_function_word[words]
@@ -254,7 +253,7 @@ class FoldModel:
 
     @property
     def _word_means(self) -> tuple[float, float]:
-        c = self._c
+        c = self._corpus
         own = c.token_text < c.num_rows
         mask = np.zeros(len(c.tokens), dtype=bool)
         mask[own] = self._train[c.token_text[own]]
@@ -263,8 +262,8 @@ class FoldModel:
             return 0.0, 0.0
         return float((self.document_frequency[words] >= _KNOWN).mean()), float(self.is_function_word[words].mean())
 
-    def _character_views(self, chosen: Mask, index: Ints) -> dict[str, Floats]:
-        c = self._c
+    def _character_features(self, chosen: Mask, index: Ints) -> dict[str, Floats]:
+        c = self._corpus
         mask = chosen[c.gram_text]
         surprise = self._character_surprise(c.trigrams[mask], c.bigrams[mask])
         own = _shrunk_mean(surprise, c.gram_text[mask], len(c.replies), self._characters_mean, 10.0)
@@ -272,8 +271,8 @@ class FoldModel:
         prompt = _shrunk_mean(prompt_surprise, c.prompt_gram_text, c.num_rows, self._characters_mean, 10.0)
         return {"characters": own[index], "characters_to_prompt": own[index] - prompt[c.rows[index]]}
 
-    def _order_views(self, chosen: Mask, index: Ints) -> dict[str, Floats]:
-        c, num = self._c, len(self._c.replies)
+    def _order_features(self, chosen: Mask, index: Ints) -> dict[str, Floats]:
+        c, num = self._corpus, len(self._corpus.replies)
         begin, end = c.num_classes, c.num_classes + 1
         mask = chosen[c.token_text] & (c.token_word < _ORDER_WORDS)
         classes, text, word = c.classes[c.tokens[mask]], c.token_text[mask], c.token_word[mask]
@@ -282,7 +281,7 @@ class FoldModel:
             before, after = _neighbour_classes(classes[order], text[order], begin, end)
             ends = np.flatnonzero(after == end)
             scores = self._pairs[before, after]
-            scores[ends] = 0.0  # the end is a view of its own
+            scores[ends] = 0.0  # the end is a feature of its own
             owner = np.empty(len(before), dtype=np.int64)
             owner[np.setdiff1d(np.arange(len(before)), ends, assume_unique=True)] = text[order]
             owner[ends] = owner[ends - 1]
@@ -310,13 +309,13 @@ class FoldModel:
             "end": self._pairs[last, end][index],
         }
 
-    def _foreign_script(self, candidate: int) -> float:
-        """The share of letters in a script that neither the corpus nor the instruction uses, drawn towards none."""
-        scripts, row = self._c.scripts[candidate], int(self._c.rows[candidate])
+    def _foreign_script(self, reply: int) -> float:
+        """The share of letters in a script that neither the corpus nor the instruction uses, shrunk towards 0."""
+        scripts, row = self._corpus.scripts[reply], int(self._corpus.rows[reply])
         foreign = sum(
             count
             for script, count in scripts.items()
-            if self._script_share.get(script, 0.0) < 0.02 and script not in self._c.prompt_scripts[row]
+            if self._script_share.get(script, 0.0) < 0.02 and script not in self._corpus.prompt_scripts[row]
         )
         return foreign / (sum(scripts.values()) + _SHRINKAGE)
 
@@ -329,7 +328,7 @@ _ENDS_IN_LETTER = _FORM.index("ends_in_letter")
 
 
 def _form(text: str) -> list[float]:
-    """The views that need nothing but the text, in the order of ``_FORM``."""
+    """The features that need nothing but the text, in the order of ``_FORM``."""
     text = text.strip()
     words = text.split()
     last = text[-1:]

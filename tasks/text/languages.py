@@ -1,7 +1,7 @@
 """The language of a text, by py3langid (the only importer), a small model that ships with its package and needs no network.
 
-Of 1,000 banking queries it took .995 for English, all of those from 30 characters on; fewer letters than
-:data:`MIN_LETTERS` are not judged.
+Of 1,000 banking queries it took .995 for English, all of those from 30 characters on; a text with fewer
+letters than :data:`MIN_LETTERS` has no language.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from tasks.core.errors import MissingDependencyError
 
 MIN_LETTERS = 20
 _MAX_CHARS = 2_000
-"""The head of a text tells its language; the rest costs time."""
+"""The head of a text suffices to detect its language; the rest costs time."""
 
 
 def language_of(text: str) -> str | None:
@@ -28,7 +28,7 @@ def language_of(text: str) -> str | None:
         raise MissingDependencyError(
             "validation.languages",
             "no package py3langid",
-            "it, to tell languages",
+            "it, to detect languages",
             "Run `pip install 'perennial-llm[validation]'`, or leave `languages` empty.",
         ) from error
     return str(py3langid.classify(head)[0])

@@ -1,17 +1,14 @@
-"""Which texts say the same: exact keys, near-duplicate pairs and clusters, shared by deduplication and splitting.
+"""Near-duplicate texts: pairs and clusters, shared by deduplication, splitting and monitoring.
 
-Texts are compared in a *placeholder view*: normalised, and with what looks like personal data (e-mails, links, phone
-numbers, ids) masked, so that two tickets that differ only in an account number are near duplicates. Candidates come from
-MinHash signatures (rensa, the only importer) of character 5-grams, cut into bands; each candidate is then verified on the
-texts themselves, so that a signature never decides. In texts of a few words two edits spoil most 5-grams; their candidates
-also come from equal stretches of the texts. Nothing depends on the order of the texts.
+Texts are compared as placeholder views (:mod:`tasks.text.normalization`). Candidates come from MinHash signatures (rensa,
+imported here alone) of character 5-grams, cut into bands; each candidate is then verified on the texts themselves, so that
+a signature never decides. In texts of a few words two edits spoil most 5-grams; their candidates also come from equal
+stretches of the texts. Nothing depends on the order of the texts.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, product
@@ -20,8 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rensa
-
-from tasks.core.rows import Row, prompt_messages, reply
+from rapidfuzz.distance import Levenshtein
 
 SHINGLE_CHARS = 5
 """Lee et al. 2022 (Deduplicating Training Data Makes Language Models Better) compare word 5-grams; these are short texts."""
@@ -37,9 +33,7 @@ SHORT_CHARS, SHORT_WORDS = 30, 6
 they may also hold one typing error in each of two words of four letters; both in one word (``block``, ``unblock``) would be
 another word."""
 TERSE_CHARS, TYPO_CHARS, TYPO_WORD_CHARS = 15, 18, 4
-MIN_TEMPLATE_SHARE, MIN_TEMPLATE_CHARS = 0.9, 16
 _SEED = 20_260_101
-_MASK = "#"
 _MAX_NEIGHBOURS = 16
 _CHUNK_CHARS = 500_000
 _ESTIMATE_MARGIN = 0.15
@@ -53,105 +47,7 @@ _NUM_STRETCHES = 4
 _ID_BITS = 24
 """A store of more than 16 million distinct short texts would need more; so many do not fit into one process anyway."""
 
-_LINKS = re.compile(r"(?:https?://|www\.)\S+|(?<!\S)[^\s@]*+@\S+")
-_GROUPED_DIGITS = re.compile(r"(?<!\d)(?:\d{1,3}(?:\.\d{1,3}){3}|\+?\(?\d{1,4}\)?(?:[ ./:-]\(?\d{2,4}\)?){2,}+)(?!\w)")
-"""IP addresses; phones, cards, dates, social security numbers."""
-_CODE = re.compile(r"(?<![\w-])(?:[^\W\d]|-)*+\d[\w-]*+")
-"""A token with a digit; possessive, so that a megabyte without a space takes no longer than one with spaces."""
-_DIGIT = re.compile(r"\d")
 _WORD = re.compile(r"\w+")
-
-
-# ------------------------------------------------------------------------------------------------------------- one text
-
-
-def normalise(text: str) -> str:
-    """The text in NFKC, case-folded, with runs of white space collapsed: equal results are exact duplicates."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return " ".join(text.casefold().split())
-
-
-def text_key(*texts: str) -> str:
-    """A 32-digit hexadecimal key that is equal for texts that are equal when normalised (BLAKE2b, 128 bits)."""
-    joined = normalise(" \x00 ".join(texts))  # a NUL stands in no text: ingestion refuses it
-    return hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def placeholder_view(text: str, known_values: Iterable[str] = ()) -> str:
-    """The normalised text with personal-looking parts masked.
-
-    Quantities stay (``45 kilometers`` is not ``60 kilometers``); ids, phones, dates, e-mails and links become ``#``.
-
-    Args:
-        text: Any text.
-        known_values: The record's own personal values (name, account), masked wherever they stand.
-    """
-    view = normalise(text)
-    for value in sorted({normalise(value) for value in known_values}, key=lambda value: (-len(value), value)):
-        if len(value) > 2:
-            view = view.replace(value, _MASK)
-    if "@" in view or "www." in view or "://" in view:
-        view = _LINKS.sub(_MASK, view)
-    return _CODE.sub(_masked_code, _GROUPED_DIGITS.sub(_MASK, view)) if _DIGIT.search(view) else view
-
-
-def _masked_code(match: re.Match[str]) -> str:
-    """Masks account ids, order numbers and plates: five digits, or six characters with three digits among them."""
-    code = match.group()
-    digits = sum(map(str.isdigit, code))
-    return _MASK if digits >= 5 or (digits >= 3 and len(code) >= 6) else code
-
-
-# ---------------------------------------------------------------------------------------------------------- rows of text
-
-
-def prompt_views(rows: Sequence[Row]) -> list[str]:
-    """The placeholder view of what each row asks: its prompt without system messages, and its context.
-
-    A head or tail that nine in ten prompts share is an instruction template, not content: it is cut away, else every pair
-    of short texts under a long template would be near. A row that asks nothing is represented by its reply.
-    """
-    asked = strip_template([prompt_text(row) for row in rows])
-    views = []
-    for row, text in zip(rows, asked, strict=True):
-        view = placeholder_view(f"{text}\n{row.get('context') or ''}", row.get("known_values") or ())
-        views.append(view or reply_view(row))
-    return views
-
-
-def prompt_text(row: Row) -> str:
-    """What a row asks, as one text: the contents of its prompt's messages but the system's."""
-    if not (row.get("messages") or row.get("prompt")):
-        return ""
-    return "\n".join(message["content"] for message in prompt_messages(row) if message["role"] != "system")
-
-
-def reply_view(row: Row) -> str:
-    """The placeholder view of what each row answers (empty for a row without messages)."""
-    if not (row.get("messages") or row.get("chosen")):
-        return ""
-    return placeholder_view(reply(row), row.get("known_values") or ())
-
-
-def strip_template(texts: Sequence[str]) -> list[str]:
-    """The texts without the head and the tail that at least nine in ten of them share word for word."""
-    heads = _without_common_head(list(texts))
-    return [text[::-1] for text in _without_common_head([text[::-1] for text in heads])]
-
-
-def _without_common_head(texts: list[str]) -> list[str]:
-    distinct = set(texts)
-    starts = Counter(text[:MIN_TEMPLATE_CHARS] for text in distinct if len(text) > MIN_TEMPLATE_CHARS)
-    start, count = max(starts.items(), key=lambda item: (item[1], item[0]), default=("", 0))
-    if count < 20 or count < MIN_TEMPLATE_SHARE * len(distinct):
-        return texts
-    sharing = [text for text in distinct if text.startswith(start)]
-    head = min(sharing)[: _num_shared(min(sharing), max(sharing))]
-    return [text.removeprefix(head) for text in texts]
-
-
-# ------------------------------------------------------------------------------------------------------------ near pairs
 
 
 def is_near(one: str, other: str, threshold: float) -> bool:
@@ -208,7 +104,7 @@ def near_pairs(
     Args:
         views: Distinct placeholder views, in any order (the pairs do not depend on it).
         threshold: Jaccard similarity from which two views are near.
-        wanted: Asked before a pair is verified, when all pairs yielded before it have been dealt with.
+        wanted: Called before a pair is verified, after the caller has handled all pairs yielded before it.
         anchors: Look only for pairs with at least one of the views marked here.
     """
     order = sorted(range(len(views)), key=views.__getitem__)
@@ -289,22 +185,7 @@ def _is_typing_error(one: str, other: str) -> bool:
 
 def within_edits(one: str, other: str, edits: int) -> bool:
     """Whether so many insertions, deletions or substitutions lead from one text to the other."""
-    if abs(len(one) - len(other)) > edits:
-        return False
-    start = _num_shared(one, other)
-    one, other = one[start:], other[start:]
-    if not one or not other:
-        return len(one) + len(other) <= edits
-    if not edits:
-        return False
-    left = edits - 1
-    return within_edits(one[1:], other[1:], left) or within_edits(one[1:], other, left) or within_edits(one, other[1:], left)
-
-
-def _num_shared(one: str, other: str) -> int:
-    """The length of the head that two texts share."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
+    return Levenshtein.distance(one, other, score_cutoff=edits) <= edits
 
 
 def _shingles(view: str) -> frozenset[str]:
@@ -420,8 +301,8 @@ class _Stretches:
                 lengths = self._lengths[longer] - difference
                 for moved, then in product(range(-MIN_EDITS, MIN_EDITS + 1), repeat=2):
                     if abs(moved) + abs(then - moved) + abs(difference - then) <= MIN_EDITS:
-                        texts, asked = self._keys(longer, lengths, one, other, moved, then)
-                        found.append(self._near_letters(*_matches(keys, texts, asked)))
+                        texts, queries = self._keys(longer, lengths, one, other, moved, then)
+                        found.append(self._near_letters(*_matches(keys, texts, queries)))
         return np.unique(np.concatenate(found))
 
     def _keys(
@@ -447,7 +328,7 @@ class _Stretches:
         return texts, (keys >> np.uint64(_ID_BITS) << np.uint64(_ID_BITS)) | texts.astype(np.uint64)
 
     def _near_letters(self, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The pairs, without those that more than two edits must part by the letters they are made of."""
+        """The pairs, without those whose letters alone show that they are more than two edits apart."""
         one, other = one[one != other], other[one != other]
         apart = np.abs(self._letters[one] - self._letters[other]).sum(axis=1)
         low, high = np.minimum(one, other), np.maximum(one, other)
@@ -456,18 +337,18 @@ class _Stretches:
 
 
 def _matches(
-    keys: npt.NDArray[np.uint64], texts: npt.NDArray[np.int64], asked: npt.NDArray[np.uint64]
+    keys: npt.NDArray[np.uint64], texts: npt.NDArray[np.int64], queries: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pairs of an asking text and a text under the same key; of many under one key, the nearest in alphabetical order."""
+    """Pairs of a query and a text under the same key; of many under one key, the nearest in alphabetical order."""
     shift, mask = np.uint64(_ID_BITS), np.uint64((1 << _ID_BITS) - 1)
-    place = np.searchsorted(keys, asked)
+    place = np.searchsorted(keys, queries)
     ours, theirs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for step in (1, -1):
-        going = np.arange(len(asked))
+        going = np.arange(len(queries))
         for distance in range(_MAX_NEIGHBOURS):
             at = place[going] + (distance if step == 1 else -1 - distance)
             going, at = going[(at >= 0) & (at < len(keys))], at[(at >= 0) & (at < len(keys))]
-            same = keys[at] >> shift == asked[going] >> shift
+            same = keys[at] >> shift == queries[going] >> shift
             going, at = going[same], at[same]
             if not len(going):
                 break

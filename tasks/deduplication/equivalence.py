@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection
 
-from tasks.text.similarity import is_near, within_edits
+from tasks.text.near_duplicates import is_near, within_edits
 
 MIN_CONTENT_CHARS = 4
 _NUMBER = re.compile(r"\d+")
@@ -25,7 +25,7 @@ _FUNCTION_WORDS = frozenset(_SMALL_WORDS.split())
 """Words of four letters and more that may stand for each other (``which``, ``what``) without another meaning."""
 
 
-def says_the_same(one: str, other: str, threshold: float) -> bool:
+def is_same_content(one: str, other: str, threshold: float) -> bool:
     """Whether a view repeats another but for typing, spacing, courtesies and small words.
 
     Args:

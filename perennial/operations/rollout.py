@@ -1,4 +1,4 @@
-"""What `perennial history` and `perennial rollout` do: the registry's journal and rollout in lines for a terminal."""
+"""`perennial rollout`: changes the rollout of a version, and shows the traffic as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -7,32 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from perennial.operations.champion_history import Lines, minute_of
 from tasks.core.documents import parse_json, read_text
 from tasks.core.errors import InputError
 from tasks.core.typed_text import check_text
 from tasks.registry import RegistryConfig, live
 from tasks.registry.task import change_rollout
 
-Lines = list[tuple[str, ...]]
-
-
-def history_blocks(config: RegistryConfig) -> list[tuple[str, Lines]]:
-    """Champions over time, oldest first: a title and lines for each reign; none when there was no champion."""
-    from tasks.registry.chronicle import chronicle
-    from tasks.tracking import connect
-
-    blocks: list[tuple[str, Lines]] = []
-    for reign in chronicle(connect(), config.registered_name):
-        until = f"until {_minute(reign.until)}" if reign.until else "and reigns"
-        lines: Lines = [(reign.began, f"by {reign.by}"), ("run", reign.run_name or "no longer known")]
-        lines += [("gate", f"{figures} against {name.partition('.')[0]}") for name, figures in reign.scores.items()]
-        lines += [("then", reign.ended)] if reign.ended else []
-        blocks.append((f"Version {reign.version}, champion since {_minute(reign.since)} {until}", lines))
-    return blocks
-
 
 def rollout_status(config: RegistryConfig) -> tuple[str, Lines]:
-    """A title and who serves: the champion, and the version under rollout."""
+    """A title and the shares of traffic of the champion and of the version under rollout."""
     from tasks.tracking import connect, registry_errors
 
     with registry_errors(f"registered model {config.registered_name}"):
@@ -40,20 +24,20 @@ def rollout_status(config: RegistryConfig) -> tuple[str, Lines]:
 
 
 def start_rollout(config: RegistryConfig) -> tuple[str, Lines]:
-    """A rollout at its first step."""
+    """Starts a rollout; its first step as a title and lines."""
     traffic = change_rollout(config, lambda client, name: live.start_rollout(client, name, config.rollout, _now()))
     return rollout_lines(config.registered_name, traffic)
 
 
 def advance_rollout(config: RegistryConfig, metrics: Mapping[str, float]) -> tuple[str, Lines, bool]:
-    """The rollout one step on, or aborted by a live metric; and whether it was aborted."""
+    """Advances the rollout by one step, or aborts it for a live metric; title, lines, and whether it was aborted."""
     traffic = change_rollout(config, lambda client, name: live.advance_rollout(client, name, metrics, _now()))
     aborted = traffic.rollout is not None and traffic.rollout.state == "aborted"
     return (*rollout_lines(config.registered_name, traffic), aborted)
 
 
 def abort_rollout(config: RegistryConfig, reason: str) -> tuple[str, Lines]:
-    """The rollout aborted: its version gets no traffic.
+    """Aborts the rollout: its version gets no traffic.
 
     Raises:
         InputError: The reason is empty, too long for the record, or holds control characters.
@@ -70,49 +54,52 @@ def rollout_lines(name: str, traffic: live.Traffic) -> tuple[str, Lines]:
         return f"{name}, version {version}: all traffic", [("rollout", "none"), ("alias champion", f"version {version}")]
     title = f"{name}, version {version}: {rollout.share} % of the traffic, {rollout.state}"
     plan = " -> ".join(f"{step.share} %" for step in rollout.steps)
-    lines: Lines = [("plan", plan), ("alias champion", f"version {traffic.champion}, {_rest(traffic)} % of the traffic")]
+    lines: Lines = [
+        ("plan", plan),
+        ("alias champion", f"version {traffic.champion}, {_champion_share(traffic)} % of the traffic"),
+    ]
     if rollout.state == "baking":
         lines.append(("alias rollout", f"version {version}, {rollout.share} % of the traffic"))
     if rollout.next_share is not None:
         after = rollout.may_advance_at.isoformat(timespec="minutes")
         lines.append(("next", f"{rollout.next_share} %, not before {after}"))
     limits = [
-        f"{c.metric} {word} {limit:g}"
-        for c in rollout.abort_when
-        for word, limit in (("above", c.above), ("below", c.below))
+        f"{rule.metric} {side} {limit:g}"
+        for rule in rollout.abort_when
+        for side, limit in (("above", rule.above), ("below", rule.below))
         if limit is not None
     ]
-    lines.append(("aborts when", ", ".join(limits) or "never by itself: no limits are configured"))
-    lines += [(_minute(change.at), f"{change.share} %: {change.note}") for change in rollout.changes]
+    lines.append(("aborts when", ", ".join(limits) or "never automatically: no limits are configured"))
+    lines += [(minute_of(change.at), f"{change.share} %: {change.note}") for change in rollout.changes]
     if rollout.state == "aborted":
-        lines.append(("now", "the champion, which never left its place, has all the traffic"))
+        lines.append(("now", "the champion has all the traffic"))
     return title, lines
 
 
-def _rest(traffic: live.Traffic) -> int:
+def _champion_share(traffic: live.Traffic) -> int:
     """The champion's share of the traffic."""
-    under_way = traffic.rollout is not None and traffic.rollout.state == "baking"
-    return 100 - traffic.rollout.share if under_way and traffic.rollout else 100
+    is_active = traffic.rollout is not None and traffic.rollout.state == "baking"
+    return 100 - traffic.rollout.share if is_active and traffic.rollout else 100
 
 
 def read_metrics(file: Path | None, pairs: Sequence[str]) -> dict[str, float]:
-    """Live metrics from a JSON file and from ``NAME=VALUE`` pairs, which win.
+    """Live metrics from a JSON file and from ``NAME=VALUE`` pairs, which take precedence.
 
     Raises:
-        InputError: The file cannot be read or is no mapping of names to numbers, or a pair is none.
+        InputError: The file or a pair does not map names to finite numbers, or the file cannot be read.
     """
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     if file is not None:
         try:
             document = parse_json(read_text(file))
         except (OSError, ValueError) as error:
             raise InputError(str(file), type(error).__name__, "a JSON file", "Correct the path or the file.") from error
         if not isinstance(document, dict):
-            raise InputError(str(file), type(document).__name__, "a mapping of names to numbers", "Mend the file.")
-        found.update(document)
-    found.update({name: value for name, _, value in (pair.partition("=") for pair in pairs)})
+            raise InputError(str(file), type(document).__name__, "a mapping of names to numbers", "Correct the file.")
+        values.update(document)
+    values.update({name: value for name, _, value in (pair.partition("=") for pair in pairs)})
     metrics: dict[str, float] = {}
-    for name, value in found.items():
+    for name, value in values.items():
         try:
             metrics[name] = math.nan if isinstance(value, bool) else float(str(value))
         except ValueError:
@@ -126,7 +113,3 @@ def read_metrics(file: Path | None, pairs: Sequence[str]) -> dict[str, float]:
 
 def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-
-
-def _minute(moment: str) -> str:
-    return moment[:16].replace("T", " ")

@@ -1,4 +1,4 @@
-"""Section on the red team: what went wrong under attack, model by model."""
+"""Section on the red team: each model's failure rates under attack."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from tasks.contracts.evaluation import RedTeamReport
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.run import RunEvidence
 from tasks.dossier.blocks import Block, Bullets, Cell, Details, Section, Table, Text
-from tasks.dossier.judgement import ARM_NAMES
-from tasks.dossier.notation import PERCENT, count, percent, signed, words
+from tasks.dossier.formatting import ARM_NAMES, PERCENT, count, percent, signed, words
 from tasks.measures.safety import RATES
 
 _CONTROL = "control_rank_first"
@@ -30,8 +29,8 @@ def red_team_section(evidence: RunEvidence) -> Section | None:
         title = f"garak: {name.removeprefix(_GARAK)}" if name in others else words(name)
         rows.append([Cell(title, f"{count(probes)} probes"), *cells])
     intro = (
-        "The same attacks on every model. Each figure is the share of probes that went wrong, with its 95\u202f% interval; "
-        "0 is best. Few probes make wide intervals: they show gross faults only."
+        "The same attacks on every model. Each figure is the share of probes that failed, with its 95\u202f% interval; "
+        "0 is best. With few probes the intervals are wide and show only gross faults."
     )
     table = Table(("Rate", *(ARM_NAMES[arm.arm] for arm in arms)), rows)
     meanings = Bullets([f"{words(name)}: {meaning}." for name, meaning in RATES.items()])
@@ -47,18 +46,18 @@ def _rate_cell(figure: Measurement | None) -> Cell:
 
 def _limits(figure: Measurement) -> str:
     low, high = percent(figure.low or 0.0), percent(1.0 if figure.high is None else figure.high)
-    return f"{low.removesuffix(PERCENT)}–{high}"  # short, so that three models stand side by side on a phone
+    return f"{low.removesuffix(PERCENT)}–{high}"  # short, so that three models fit side by side on a phone
 
 
 def _beside(report: RedTeamReport) -> list[Block]:
-    """Figures that are no failure rates: the control of the canaries, and how lengths differ within pairs."""
+    """Figures beside the failure rates: the canaries' control, and the difference of lengths within pairs."""
     lines = []
     for arm in report.arms:
         name = ARM_NAMES.get(arm.arm, arm.arm)
         control, length = arm.rate(_CONTROL), arm.rate(_LENGTH)
         if control and control.value is not None:
             lines.append(
-                f"{name}: {percent(control.value)} of canaries that were never planted rank first ({control.note})."
+                f"{name}: {percent(control.value)} of canaries outside the training data rank first ({control.note})."
             )
         if length and length.value is not None:
             lines.append(

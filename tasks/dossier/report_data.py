@@ -1,4 +1,4 @@
-"""What the page needs beyond the contracts, read from the store by reference: tables, counts, a few scrubbed answers."""
+"""The page's data from the store, beyond the evidence: tables, counts, a few scrubbed answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.contracts.training import TrainingResult
 from tasks.core.errors import GateError, IntegrityError
 from tasks.core.rows import Row, TableRows, iter_texts, prompt_messages, reply
 from tasks.core.storage import Store, run_store
-from tasks.dossier.slices import SliceScores, read_slices
+from tasks.dossier.formatting import ARM_NAMES
 
 GATES = ("ingested", "validated", "deduplicated", "confidential_filtered", "scrubbed", "label_audited", "decontaminated")
 Point = tuple[float, float]
@@ -33,7 +33,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What the rows that were trained on look like, in counts."""
+    """Counts of the training rows."""
 
     labels: Mapping[str, int]
     groups: Mapping[str, Mapping[str, int]]
@@ -52,8 +52,18 @@ class AnsweredExample:
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """Everything read from the store for one dossier; ``lineage_fault`` is None when the chain holds."""
+class SliceScores:
+    """One slice: how many examples, and each model's mean with its interval where there are enough."""
+
+    dimension: str
+    value: str
+    num_examples: int
+    means: dict[str, tuple[float, float | None, float | None]]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """The data of one dossier; ``lineage_fault`` is None when the chain of digests is valid."""
 
     curves: Mapping[str, Curve]
     issue_actions: Mapping[str, Mapping[str, int]]
@@ -62,19 +72,19 @@ class Gathered:
     chain: Sequence[DatasetRef]
     lineage_fault: str | None
     num_leaked_rows: int = 0
-    """Rows trained on that say word for word what a held-out one says."""
+    """Training rows with the words of a held-out row."""
     answers: Sequence[AnsweredExample] = field(default_factory=tuple)
     slices: Sequence[SliceScores] = field(default_factory=tuple)
 
 
-def gather(evidence: RunEvidence, num_answers: int) -> Gathered:
-    """Reads what the page shows, each table checked against its hash."""
+def read_report_data(evidence: RunEvidence, num_answers: int) -> ReportData:
+    """Reads what the page shows, each table checked against its digest."""
     store = run_store()
     table = store.read_table(evidence.examples.labels.issues, columns=["kind", "action"])
     actions: dict[str, Counter[str]] = {}
     for issue in table.to_pylist():
         actions.setdefault(str(issue["kind"]), Counter())[str(issue["action"])] += 1
-    return Gathered(
+    return ReportData(
         curves={result.method: _curve(store, result) for result in evidence.steps},
         issue_actions=actions,
         differences=_differences(store, evidence.examples),
@@ -82,7 +92,7 @@ def gather(evidence: RunEvidence, num_answers: int) -> Gathered:
         chain=_chain(evidence),
         lineage_fault=lineage_fault(store, evidence),
         num_leaked_rows=count_leaked_rows(store, evidence),
-        slices=read_slices(store, evidence.benchmark, evidence.decision.primary_metric),
+        slices=_slices(store, evidence.benchmark, evidence.decision.primary_metric),
         answers=_answers(store, evidence.benchmark, evidence.decision.primary_metric, num_answers),
     )
 
@@ -97,7 +107,7 @@ def lineage_fault(store: Store, evidence: RunEvidence) -> str | None:
 
 
 def count_leaked_rows(store: Store, evidence: RunEvidence) -> int:
-    """Rows trained on that say word for word what a held-out row says.
+    """The number of training rows with the words of a held-out row.
 
     Counted on the tables themselves, by other means than the stage that keeps them apart, so that the dossier does not take
     that stage's word for it.
@@ -107,6 +117,15 @@ def count_leaked_rows(store: Store, evidence: RunEvidence) -> int:
     known = {_words(row) for ref in held_out for row in store.read_rows(ref)}
     trained = (evidence.split.train, evidence.split.validation)
     return sum(_words(row) in known for ref in trained for row in TableRows(store.read_table(ref)))
+
+
+def sources_of(evidence: RunEvidence) -> list[tuple[str, PreparedDataset]]:
+    """The run's prepared data sets by their titles: examples, further sources, preference pairs."""
+    sources = [("Examples", evidence.examples)]
+    if evidence.mixture:
+        further = zip(evidence.mixture.parts[1:], evidence.mixture.prepared, strict=True)
+        sources += [(f"Further rows, {part.name}", prepared) for part, prepared in further]
+    return sources + ([("Preference pairs", evidence.preferences)] if evidence.preferences else [])
 
 
 def _words(row: Row) -> str:
@@ -194,3 +213,18 @@ def _replies(store: Store, arm: ArmScores, metric: str) -> dict[str, tuple[str, 
         str(name): (str(text or ""), score)
         for name, text, score in zip(table["id"].to_pylist(), table["reply"].to_pylist(), scores, strict=True)
     }
+
+
+def _slices(store: Store, benchmark: BenchmarkReport, metric: str) -> list[SliceScores]:
+    """The slices that the candidate was measured on, by dimension, largest first."""
+    slices: dict[tuple[str, str], SliceScores] = {}
+    for arm in benchmark.arms:
+        if arm.arm not in ARM_NAMES or arm.slices is None:
+            continue
+        for row in store.read_table(arm.slices).to_pylist():
+            if row["metric"] == metric:
+                key = (row["dimension"], row["value"])
+                scores = slices.setdefault(key, SliceScores(*key, row["num_examples"], {}))
+                scores.means[arm.arm] = (row["mean"], row["low"], row["high"])
+    measured = (scores for scores in slices.values() if "candidate" in scores.means)
+    return sorted(measured, key=lambda scores: (scores.dimension, -scores.num_examples, scores.value))

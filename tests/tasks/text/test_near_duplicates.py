@@ -8,18 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.text.similarity import (
-    components,
-    is_near,
-    near_across,
-    near_clusters,
-    near_pairs,
-    normalise,
-    placeholder_view,
-    prompt_views,
-    strip_template,
-    text_key,
-)
+from tasks.text.near_duplicates import components, is_near, near_across, near_clusters, near_pairs, within_edits
+from tasks.text.normalization import prompt_views
 
 _WORD_LIST = """
 account address amount arrive balance bank branch cancel card cash change charge check close code country currency customer
@@ -39,69 +29,6 @@ def edited(text: str, rng: random.Random) -> str:
     return rng.choice(
         [text[:place] + letter + text[place + 1 :], text[:place] + letter + text[place:], text[:place] + text[place + 1 :]]
     )
-
-
-def message_row(prompt: str, *, system: str | None = None, context: str | None = None) -> dict[str, object]:
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": "Yes."}]
-    return {"messages": [{"role": "system", "content": system}, *messages] if system else messages, "context": context}
-
-
-# ------------------------------------------------------------------------------------------------------------- one text
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Where is my CARD?", "where is  my\ncard?"),
-        ("ﬁle №5", "file no5"),
-        ("STRASSE", "straße"),
-        ("e\u0301", "é"),
-    ],
-)
-def test_case_space_and_compatibility_forms_make_no_difference(one: str, other: str) -> None:
-    assert normalise(one) == normalise(other)
-    assert text_key(one) == text_key(other)
-
-
-def test_keys_tell_fields_apart() -> None:
-    assert text_key("ab", "c") != text_key("a", "bc")
-
-
-@given(st.text())
-def test_normalising_twice_equals_once(text: str) -> None:
-    assert normalise(normalise(text)) == normalise(text)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("mail me at ada@example.com", "mail me at bob.k@test.org"),
-        ("see https://a.example/x?y=1", "see http://b.example"),
-        ("call +1 (212) 555-0199 now", "call 617-555-0123 now"),
-        ("card 4111 1111 1111 1111.", "card 5500-0000-0000-0004."),
-        ("account VX-123456 is closed", "account VX-998877 is closed"),
-        ("born 1980-02-03", "born 03/04/1991"),
-        ("order 123456", "order 98765432"),
-        ("from 203.0.113.7", "from 192.0.2.55"),
-    ],
-)
-def test_personal_looking_parts_are_masked(one: str, other: str) -> None:
-    assert placeholder_view(one) == placeholder_view(other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("convert 45 kilometers", "convert 60 kilometers"), ("in 3 days", "in 5 days"), ("gate B12", "gate C9")],
-)
-def test_quantities_stay(one: str, other: str) -> None:
-    assert placeholder_view(one) != placeholder_view(other)
-
-
-def test_known_values_are_masked_wherever_they_stand() -> None:
-    assert placeholder_view("I am Ada Lovelace, ADA LOVELACE!", ["Ada Lovelace"]) == "i am #, #!"
-
-
-# ------------------------------------------------------------------------------------------------------------ near or not
 
 
 @pytest.mark.parametrize(
@@ -227,40 +154,29 @@ def test_degenerate_views(views: list[str]) -> None:
     assert [views[root] for root in clusters] == views
 
 
-# ------------------------------------------------------------------------------------------------------------ row views
-
-
 def test_an_instruction_template_does_not_make_everything_near() -> None:
     rng = random.Random(8)
     template = (
         "Sort the following customer question into one of seventy-seven intents and answer with its name only: {}\nIntent:"
     )
-    rows = [message_row(template.format(sentence(rng, 6)), system="You are a careful clerk of a bank.") for _ in range(100)]
+    system, answer = (
+        {"role": "system", "content": "You are a careful clerk of a bank."},
+        {"role": "assistant", "content": "Yes."},
+    )
+    questions = [{"role": "user", "content": template.format(sentence(rng, 6))} for _ in range(100)]
+    rows = [{"messages": [system, question, answer]} for question in questions]
     clusters = near_clusters(prompt_views(rows), 0.7)
     assert len(set(clusters)) == len(rows)
 
 
-def test_a_template_needs_many_texts_to_be_one() -> None:
-    texts = ["please tell me where my card is", "please tell me where my cash is"]
-    assert strip_template(texts) == texts
+_SHORT_TEXTS = st.text(alphabet="ab é\ud800", max_size=8)
 
 
-def test_the_context_is_part_of_what_is_asked() -> None:
-    rows = [
-        message_row("Summarise the text.", context="A tale of two cities."),
-        message_row("Summarise the text.", context="Moby-Dick."),
-    ]
-    one, other = prompt_views(rows)
-    assert one != other
-
-
-def test_a_row_that_asks_nothing_is_seen_by_its_reply() -> None:
-    rows = [{"messages": [{"role": "assistant", "content": text}]} for text in ("Once upon a time", "Long long ago")]
-    assert prompt_views(rows) == ["once upon a time", "long long ago"]
-
-
-@pytest.mark.parametrize(
-    "text", ["a" * 1_000_000 + "@", "1-" * 200_000, "(" * 100_000, "1" * 1_000_000, "x1" * 300_000, "-" * 500_000]
-)
-def test_a_regex_bomb_is_only_long(text: str) -> None:
-    assert len(placeholder_view(text)) <= len(text)
+@given(_SHORT_TEXTS, _SHORT_TEXTS)
+def test_edits_are_counted_as_the_textbook_recurrence_counts_them(one: str, other: str) -> None:
+    row = list(range(len(other) + 1))
+    for place, letter in enumerate(one, start=1):
+        before, row = row, [place]
+        for column, letter_of_other in enumerate(other, start=1):
+            row.append(min(before[column] + 1, row[-1] + 1, before[column - 1] + (letter != letter_of_other)))
+    assert [within_edits(one, other, edits) for edits in range(10)] == [row[-1] <= edits for edits in range(10)]

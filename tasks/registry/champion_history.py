@@ -1,0 +1,86 @@
+"""Champions over time, from the registry's journal and the versions' tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.contracts.registry import ChampionEvent
+from tasks.core.paging import every_token
+from tasks.registry.journal import champion_events
+from tasks.tracking import registry_errors
+
+_TAG = "perennial."
+_GATE = f"{_TAG}gate."
+
+
+@dataclass(frozen=True)
+class ChampionTenure:
+    """The time in which one version was champion.
+
+    Attributes:
+        version: The champion.
+        since: When it became champion, ISO 8601 in UTC.
+        began: ``promoted`` or ``restored`` (by a rollback).
+        by: The decision or the person that made it champion.
+        reason: Why, in words.
+        run_name: The run that trained it, where the version still exists.
+        scores: The gate's figures on the primary metric, by opponent and metric.
+        until: When it ended, None while it is champion.
+        ended: What ended it: ``replaced by version 4``, ``rolled back to version 2: rude replies``.
+    """
+
+    version: str
+    since: str
+    began: str
+    by: str
+    reason: str
+    run_name: str | None
+    scores: Mapping[str, str]
+    until: str | None = None
+    ended: str | None = None
+
+
+def champion_tenures(client: Any, name: str) -> tuple[ChampionTenure, ...]:
+    """The champions of a registered model over time; empty when there was none."""
+    events = champion_events(client, name)
+    if not events:
+        return ()
+    with registry_errors(f"registered model {name}"):
+        query = f"name = '{name}'"
+        pages = every_token(lambda size, token: client.search_model_versions(query, max_results=size, page_token=token))
+        tags = {str(version.version): dict(version.tags) for version in pages}
+    return tenures(events, tags)
+
+
+def tenures(events: Sequence[ChampionEvent], tags: Mapping[str, Mapping[str, str]]) -> tuple[ChampionTenure, ...]:
+    """One tenure for each change of champion, oldest first.
+
+    Args:
+        events: The changes of champion, oldest first.
+        tags: The tags of each version by its number; a version that was deleted is absent.
+    """
+    following = [*events[1:], None]
+    return tuple(_tenure(event, after, tags.get(event.version, {})) for event, after in zip(events, following, strict=True))
+
+
+def _tenure(event: ChampionEvent, after: ChampionEvent | None, tags: Mapping[str, str]) -> ChampionTenure:
+    promoted = event.action == "promote"
+    return ChampionTenure(
+        version=event.version,
+        since=event.at,
+        began="promoted" if promoted else "restored",
+        by=event.by or ("the gate" if promoted else "a rollback"),
+        reason=event.reason,
+        run_name=tags.get(f"{_TAG}run_name"),
+        scores={key.removeprefix(_GATE): value for key, value in sorted(tags.items()) if key.startswith(_GATE)},
+        until=after.at if after else None,
+        ended=_describe_end(after) if after else None,
+    )
+
+
+def _describe_end(event: ChampionEvent) -> str:
+    if event.action == "rollback":
+        return f"rolled back to version {event.version}{f' by {event.by}' if event.by else ''}: {event.reason}"
+    return f"replaced by version {event.version}"
