@@ -82,7 +82,7 @@ lock: $(STAMP)  ## Resolves requirements.lock anew, under constraints.txt (needs
 		--output-file requirements.lock
 
 docs: $(STAMP)  ## Generated pages of docs/
-	@$(BIN)/python -m perennial.operations.reference > docs/configuration.md
+	@$(BIN)/python -m perennial.operations.reference > $(VENV)/configuration.md && cp $(VENV)/configuration.md docs/configuration.md
 
 clean:  ## Removes the environment and the embedded state
 	rm -rf $(VENV) .perennial

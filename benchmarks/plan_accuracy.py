@@ -143,7 +143,7 @@ def main() -> None:
                 supervise(spec, lambda event: None)
                 adapter = store.add_folder(work / "adapter")
             work = compare(name, base, store, folder, adapter, options.scale)
-            if name != "dpo" and name != "upper layers":
+            if name not in ("dpo", "upper layers"):
                 adapter = store.add_folder(work / "adapter")
 
 

@@ -35,7 +35,7 @@ class JudgeConfig(FrozenModel):
         None, description="Prefect Secret block with the key; it takes precedence over the environment variable."
     )
     criteria: str = Field(
-        "Prefer the reply that is correct, answers what was asked and agrees with the reference.",
+        "Prefer the reply that is correct, answers the question and agrees with the reference.",
         min_length=1,
         max_length=2000,
         description="The criteria for the better reply, in a sentence or two.",

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from nltk.stem.porter import PorterStemmer
 from nltk.translate.meteor_score import single_meteor_score
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import Tokenizer
 from sacrebleu.metrics import BLEU, CHRF
 
 from tasks.measures.reply_checks import exact_match
+from tasks.measures.rouge import rouge_l, unicode_words
 
 MIN_BLEU_WORDS = 4
 """BLEU multiplies the precisions of 1- to 4-grams; a shorter reference has no 4-gram to match."""
-
-_WORDS = re.compile(
-    # Scripts written without spaces count by character: kana, Han, Thai, Lao, Khmer, Myanmar.
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-    r"|[^\W_]+"
-)
-
-
-class UnicodeWords(Tokenizer):  # type: ignore[misc]
-    """Words of any script, for ROUGE.
-
-    The library's own tokenizer keeps ASCII only: identical Japanese texts score 0, and "für" equals "fär".
-    """
-
-    def tokenize(self, text: str) -> list[str]:
-        """The text's words, NFKC-normalised and case-folded."""
-        return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 class _NoSynonyms:
@@ -46,7 +26,6 @@ class _NoSynonyms:
 
 
 _STEMMER = PorterStemmer()
-_ROUGE = RougeScorer(["rougeL"], tokenizer=UnicodeWords())
 _CHRF = CHRF()
 _BLEU = BLEU(effective_order=True)
 
@@ -56,7 +35,7 @@ def text_scores(reply: str, reference: str) -> dict[str, float | None]:
     ratio = len(reply) / len(reference) if reference else None
     return {
         "chrf": _CHRF.sentence_score(reply, [reference]).score / 100,
-        "rouge_l": float(_ROUGE.score(reference, reply)["rougeL"].fmeasure),
+        "rouge_l": rouge_l(reply, reference),
         "bleu": _BLEU.sentence_score(reply, [reference]).score / 100 if _num_words(reference) >= MIN_BLEU_WORDS else None,
         "meteor_exact_stem": _meteor(reply, reference),
         "exact_match": exact_match(reply, reference),
@@ -77,7 +56,7 @@ def corpus_scores(replies: Sequence[str], references: Sequence[str]) -> dict[str
 
 def _meteor(reply: str, reference: str) -> float:
     """METEOR (Banerjee and Lavie 2005) with exact and stem matches only; stems are English, by Porter."""
-    words = [UnicodeWords().tokenize(text) for text in (reference, reply)]
+    words = [unicode_words(text) for text in (reference, reply)]
     if not all(words):
         return float(words[0] == words[1])
     # Words are folded already, so the library's own preprocessing is not needed.
@@ -85,4 +64,4 @@ def _meteor(reply: str, reference: str) -> float:
 
 
 def _num_words(text: str) -> int:
-    return len(_WORDS.findall(text))
+    return len(unicode_words(text))

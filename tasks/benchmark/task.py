@@ -7,9 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import TaskRunContext
-
 from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
 from tasks.contracts.evaluation import ArmScores, BenchmarkReport, LatencyRounds, PairwiseJudgeResult
 from tasks.contracts.measurement import Measurement
@@ -17,11 +14,11 @@ from tasks.contracts.references import DatasetRef, FolderRef
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.cache_key import cached_measurements, content_of
 from tasks.core.errors import InputError, LineageError
-from tasks.core.progress import StageProgress, report_progress
+from tasks.core.progress import StageProgress
 from tasks.core.rows import Row, prompt_messages, reply
 from tasks.core.secrets import load_secret
 from tasks.core.source_hash import file_of, libraries_of
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, run_store, sha256_of_file, sha256_of_json
 from tasks.modeling.devices import answering_device
 
@@ -38,7 +35,20 @@ _RETENTION_VERSION = 2
 """Raised when general questions would be scored differently for the same model."""
 
 
-@stage_task("score_model")
+def _markdown(scores: ArmScores) -> str:
+    lines = ["| metric | value | low | high | examples |", "|---|---|---|---|---|"]
+    for score in scores.scores:
+        low, value, high = ("" if figure is None else f"{figure:.4g}" for figure in (score.low, score.value, score.high))
+        lines.append(f"| {score.name} | {value or 'not measured'} | {low} | {high} | {score.num_samples or 0} |")
+    return "\n".join(lines)
+
+
+@stage(
+    unit="steps",
+    page=_markdown,
+    key=lambda scores: f"scores-{scores.arm}",
+    title=lambda scores: f"Scores of the {scores.arm} model",
+)
 def score_model(
     arm: str, base: BaseLanguageModel, adapter: FolderRef | None, dataset: DatasetRef, config: BenchmarkConfig
 ) -> ArmScores:
@@ -72,7 +82,6 @@ def score_model(
             "Set prepare.splitting to freeze more, or give it more rows.",
         )
     model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
-    logger.info("benchmark: %s model %s answers %d examples", arm, model_sha256[:12], len(rows))
 
     @cache
     def loaded() -> LoadedModel:
@@ -80,32 +89,30 @@ def score_model(
 
         return load_stored_model(base, adapter)
 
-    with report_progress("score_model", 2 * len(rows), "steps") as progress:
-        kept, timed = _kept_answers(store, model_sha256, loaded, dataset, rows, config, progress)
-        harness = _measure_lm_eval(store, model_sha256, loaded, config) if config.lm_eval else ()
-        general = _score_general(store, model_sha256, loaded, config) if config.retention else None
-        table = score_answers(rows, store.read_rows(kept), config)
-        examples = store.write_table(table, kind="table", parents=[dataset, kept])
-        scores = ArmScores(
-            arm=arm,
-            model_sha256=model_sha256,
-            examples=examples,
-            scores=(
-                *aggregate(table, store.read_table(timed), [reply(row) for row in rows], config),
-                *(aggregate_retention(store.read_table(general), config) if general else ()),
-                *harness,
-            ),
-            general=general,
-            slices=store.write_table(slice_scores(table, config), kind="table", parents=[examples]),
-        )
-        progress.finish(_summary(scores, len(rows)))
-    logger.info("benchmark: %s", _summary(scores, len(rows)))
-    if TaskRunContext.get():
-        create_markdown_artifact(_markdown(scores), key=f"scores-{arm}", description=f"Scores of the {arm} model")
+    progress = stage_progress()
+    progress(0, 2 * len(rows))
+    kept, timed = _kept_answers(store, model_sha256, loaded, dataset, rows, config, progress)
+    harness = _measure_lm_eval(store, model_sha256, loaded, config) if config.lm_eval else ()
+    general = _score_general(store, model_sha256, loaded, config) if config.retention else None
+    table = score_answers(rows, store.read_rows(kept), config)
+    examples = store.write_table(table, kind="table", parents=[dataset, kept])
+    scores = ArmScores(
+        arm=arm,
+        model_sha256=model_sha256,
+        examples=examples,
+        scores=(
+            *aggregate(table, store.read_table(timed), [reply(row) for row in rows], config),
+            *(aggregate_retention(store.read_table(general), config) if general else ()),
+            *harness,
+        ),
+        general=general,
+        slices=store.write_table(slice_scores(table, config), kind="table", parents=[examples]),
+    )
+    progress.summarize(_summary(scores, len(rows)))
     return scores
 
 
-@stage_task("time_in_turns", cached=False)
+@stage(cached=False, unit="batches")
 def time_in_turns(
     arms: Sequence[tuple[str, BaseLanguageModel, FolderRef | None]], dataset: DatasetRef, config: BenchmarkConfig
 ) -> LatencyRounds | None:
@@ -126,22 +133,20 @@ def time_in_turns(
 
     rows = choose_rows(run_store().read_rows(dataset), settings.max_examples)
     candidate, opponent = load_stored_model(*models["candidate"]), load_stored_model(*models[settings.opponent])
-    logger.info("latency: %d rounds over %d examples in turns", settings.num_rounds, len(rows))
-    with report_progress("time_in_turns", settings.num_rounds, "batches") as progress:
-        rounds = time_models(
-            candidate,
-            opponent,
-            [prompt_messages(row) for row in rows],
-            num_rounds=settings.num_rounds,
-            max_new_tokens=config.max_new_tokens,
-            batch_size=settings.batch_size,
-            on_progress=progress,
-        )
-        progress.finish(f"{len(rounds)} rounds over {len(rows)} examples")
+    rounds = time_models(
+        candidate,
+        opponent,
+        [prompt_messages(row) for row in rows],
+        num_rounds=settings.num_rounds,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=settings.batch_size,
+        on_progress=stage_progress(),
+    )
+    stage_progress().summarize(f"{len(rounds)} rounds over {len(rows)} examples")
     return LatencyRounds(opponent=settings.opponent, num_examples=len(rows), device=answering_device(), rounds=rounds)
 
 
-@stage_task("judge_replies", cached=False)
+@stage(cached=False, unit="replies")
 def judge_replies(report: BenchmarkReport, config: BenchmarkConfig) -> tuple[PairwiseJudgeResult, ...]:
     """How often a language model prefers the candidate's replies to each opponent's; nothing when the judge is off.
 
@@ -172,13 +177,12 @@ def judge_replies(report: BenchmarkReport, config: BenchmarkConfig) -> tuple[Pai
     replies = {arm.arm: _replies(store, arm) for arm in report.arms}
     answered = (row for row in store.read_rows(frozen) if row["id"] in replies["candidate"])
     rows = choose_rows(answered, settings.max_examples)
-    logger.info("judge: %s compares %d replies per opponent", settings.model, len(rows))
     judgements = []
-    with report_progress("judge_replies"), Judge(settings, _judge_key(settings), store) as judge:
+    with Judge(settings, _judge_key(settings), store) as judge:
         for opponent in (name for name in replies if name != "candidate"):
             pairs = [Pair(row, replies["candidate"][row["id"]], replies[opponent][row["id"]]) for row in rows]
             judgements.append(judge_pairs(opponent, pairs, judge, settings, config.seed))
-            logger.info("judge: %s", _judgement_line(judgements[-1]))
+    stage_progress().summarize("; ".join(map(_judgement_line, judgements)))
     return tuple(judgements)
 
 
@@ -292,11 +296,3 @@ def _summary(scores: ArmScores, num_rows: int) -> str:
     shown = [score for name in ("chrf", "rouge_l", "label_accuracy") if (score := scores.score(name))]
     figures = ", ".join(f"{score.name} {score.value:.3f}" for score in shown if score.value is not None)
     return f"{scores.arm}: {num_rows} examples, {figures}"
-
-
-def _markdown(scores: ArmScores) -> str:
-    lines = ["| metric | value | low | high | examples |", "|---|---|---|---|---|"]
-    for score in scores.scores:
-        low, value, high = ("" if figure is None else f"{figure:.4g}" for figure in (score.low, score.value, score.high))
-        lines.append(f"| {score.name} | {value or 'not measured'} | {low} | {high} | {score.num_samples or 0} |")
-    return "\n".join(lines)

@@ -15,7 +15,7 @@ from tasks.confidential.rules import SecretRule
 from tasks.confidential.secrets import SecretMatcher, built_in_rules
 from tasks.confidential.terms import Hit, TermMatcher
 from tasks.core.errors import ConfigError
-from tasks.core.quarantine import refusal
+from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, iter_texts
 from tasks.core.term_lists import items_of
 
@@ -96,7 +96,7 @@ def filter_rows(
         unreadable = next(_unreadable(texts, max_text_chars), None)
         if unreadable is not None:
             name, reason = unreadable
-            result.removed.append(refusal(STAGE, row["id"], reason, row, field=name))
+            result.removed.append(quarantine_row(STAGE, row["id"], reason, row, field=name))
         else:
             hits = [(name, hit) for name, text in texts for hit in matcher.find(text)]
             for name, hit in hits:
@@ -108,9 +108,9 @@ def filter_rows(
                 is_secret = any(not hit.pattern.startswith("denied_term_") for _, hit in hits)
                 reason = "secret" if is_secret else "denied_term"
                 result.removed.append(
-                    refusal(STAGE, row["id"], reason, None, field=hits[0][0], disposition="dropped")
+                    quarantine_row(STAGE, row["id"], reason, None, field=hits[0][0], disposition="dropped")
                     if action == "drop"
-                    else refusal(STAGE, row["id"], reason, row, field=hits[0][0])
+                    else quarantine_row(STAGE, row["id"], reason, row, field=hits[0][0])
                 )
             else:
                 result.kept.append(dict(row))

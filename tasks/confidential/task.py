@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import TaskRunContext
 
 from tasks.confidential.config import ConfidentialConfig
 from tasks.contracts.preparation import ConfidentialReport
 from tasks.contracts.references import DatasetRef
 from tasks.core.documents import read_text
 from tasks.core.errors import InputError, QualityLimitError
-from tasks.core.progress import report_progress
 from tasks.core.quarantine import count_reasons
 from tasks.core.rows import RowTable, TableRows
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import run_store
 from tasks.core.term_lists import in_full
 
-logger = logging.getLogger(__name__)
+
+def _page(report: ConfidentialReport) -> str:
+    lines = [
+        f"{report.num_rows_in} rows in, {report.dataset.num_rows} out, {report.num_quarantined} quarantined, "
+        f"{report.num_dropped} dropped.",
+        "",
+        "| pattern | hits |",
+        "|---|---|",
+        *(f"| {name} | {count} |" for name, count in sorted(report.hits.items())),
+    ]
+    return "\n".join(lines)
 
 
-@stage_task("filter_confidential")
+@stage(page=_page, title="Secrets and denied terms")
 def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> ConfidentialReport:
     """The rows that hold no secret and no denied term; the others are quarantined or dropped, by policy.
 
@@ -36,22 +41,19 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
     """
     from tasks.confidential.filtering import FINDINGS_SCHEMA, STAGE, ConfidentialMatcher, Filtered, filter_rows
 
-    started, num_done = time.monotonic(), 0
-    config, store = in_full(config), run_store()
+    config, store, progress, num_done = in_full(config), run_store(), stage_progress(), 0
     matcher = ConfidentialMatcher(config, _file_terms(config.denied_terms_file))
-    logger.info("confidential: %d rows of %s", dataset.num_rows, dataset.sha256[:12])
-    with report_progress("filter_confidential", dataset.num_rows) as progress:
-        result, kept = Filtered(), RowTable(dataset.kind)
-        for batch in TableRows(store.read_table(dataset)).batches():
-            part = filter_rows(batch, matcher, action=config.action, max_text_chars=config.max_text_chars)
-            kept.extend(part.kept)
-            result.removed += part.removed
-            result.findings += part.findings
-            result.hits += part.hits
-            num_done += len(batch)
-            progress(num_done)
-        progress.finish(f"{num_done - len(result.removed)} rows kept, {len(result.removed)} removed")
+    result, kept = Filtered(), RowTable(dataset.kind)
+    for batch in TableRows(store.read_table(dataset)).batches():
+        part = filter_rows(batch, matcher, action=config.action, max_text_chars=config.max_text_chars)
+        kept.extend(part.kept)
+        result.removed += part.removed
+        result.findings += part.findings
+        result.hits += part.hits
+        num_done += len(batch)
+        progress(num_done)
     num_removed = len(result.removed)
+    progress.summarize(f"{num_done - num_removed} rows kept, {num_removed} removed")
     if dataset.num_rows and num_removed / dataset.num_rows > config.max_removed_share:
         raise QualityLimitError(
             f"confidential filter on data set {dataset.sha256[:12]}",
@@ -65,23 +67,16 @@ def filter_confidential(dataset: DatasetRef, config: ConfidentialConfig) -> Conf
     clean = store.write_table(
         kept.table(), kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "confidential_filtered")
     )
-    logger.info(
-        "confidential: %d rows kept, %d removed (%s)", clean.num_rows, num_removed, _counts(result.hits) or "no hits"
-    )
-    report = ConfidentialReport(
+    return ConfidentialReport(
         stage=STAGE,
         dataset=clean,
         num_rows_in=dataset.num_rows,
-        quarantine=store.write_refused(result.removed, parents=[dataset], passed=dataset.passed),
+        quarantine=store.write_quarantine(result.removed, parents=[dataset], passed=dataset.passed),
         quarantined=count_reasons(result.removed, "quarantined"),
         dropped=count_reasons(result.removed, "dropped"),
         findings=findings,
         hits=dict(sorted(result.hits.items())),
-        seconds=time.monotonic() - started,
     )
-    if TaskRunContext.get() is not None:
-        create_markdown_artifact(_page(report), key="confidential", description="Secrets and denied terms")
-    return report
 
 
 def _file_terms(path: str | None) -> tuple[str, ...]:
@@ -102,15 +97,3 @@ def _file_terms(path: str | None) -> tuple[str, ...]:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-
-
-def _page(report: ConfidentialReport) -> str:
-    lines = [
-        f"{report.num_rows_in} rows in, {report.dataset.num_rows} out, {report.num_quarantined} quarantined, "
-        f"{report.num_dropped} dropped.",
-        "",
-        "| pattern | hits |",
-        "|---|---|",
-        *(f"| {name} | {count} |" for name, count in sorted(report.hits.items())),
-    ]
-    return "\n".join(lines)

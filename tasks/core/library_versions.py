@@ -40,7 +40,6 @@ BEHIND: Mapping[str, tuple[str, ...]] = {
     "great-expectations": ("pandas", "numpy"),
     "pandas": ("numpy",),
     "py3langid": ("numpy",),
-    "rouge-score": ("nltk", "regex"),
     "sacrebleu": ("regex", "numpy"),
     "nltk": ("regex",),
     "jsonschema": ("referencing", "rpds-py"),

@@ -54,9 +54,6 @@ def quarantine_row(
     }
 
 
-refusal = quarantine_row  # until the last module calls it by its new name
-
-
 def count_reasons(quarantined_rows: Iterable[Mapping[str, Any]], disposition: Disposition) -> dict[str, int]:
     """Quarantine rows of one disposition, by reason code, in alphabetical order."""
     return dict(sorted(Counter(row["reason"] for row in quarantined_rows if row["disposition"] == disposition).items()))

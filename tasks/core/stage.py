@@ -172,17 +172,3 @@ def _as_task(function: Callable[P, R], name: str, file: Path, *, cached: bool, p
         result_serializer=CONTRACTS,
         cache_policy=ContentCachePolicy(stage=name, module_file=file) if cached else INPUTS + RUN_ID,
     )
-
-
-def stage_task(name: str, *, cached: bool = True, patient: bool = False) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """The older form of :func:`stage`, for functions that report their progress themselves."""
-
-    def decorate(function: Callable[P, R]) -> Task[P, R]:
-        @functools.wraps(function)
-        def work(*args: P.args, **kwargs: P.kwargs) -> R:
-            _begin_work()
-            return function(*args, **kwargs)
-
-        return _as_task(work, name, Path(function.__code__.co_filename), cached=cached, patient=patient)
-
-    return decorate

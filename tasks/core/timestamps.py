@@ -10,9 +10,6 @@ def ensure_utc(time: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-aware = ensure_utc  # for tasks.ingest, until it uses the new name
-
-
 def parse_timestamp(text: str) -> datetime:
     """The time of an ISO 8601 text, with a time zone.
 

@@ -1,4 +1,4 @@
-"""What a dossier publishes about the run's surroundings: settings without secrets, and installed versions."""
+"""What a dossier publishes about the run's environment: settings without secrets, and installed versions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = (
     "scikit-learn",
     "fairlearn",
     "sacrebleu",
-    "rouge-score",
+    "rapidfuzz",
     "pyarrow",
     "numpy",
 )

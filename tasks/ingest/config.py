@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tasks.contracts.base import FrozenModel
-from tasks.core.timestamps import aware
+from tasks.core.timestamps import ensure_utc
 
 InputFormat = Literal["alpaca", "prompt_completion", "chat", "classification", "tickets", "preferences"]
 ColumnRole = Literal[
@@ -110,7 +110,7 @@ class SourceConfig(FrozenModel):
     @field_validator("created_after", "created_before")
     @classmethod
     def _with_zone(cls, value: datetime | None) -> datetime | None:
-        return aware(value) if value else None
+        return ensure_utc(value) if value else None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -356,9 +356,9 @@ def _tokenize(texts: Sequence[str], vocabulary: dict[str, int]) -> tuple[Ints, I
     owners: list[int] = []
     words: list[int] = []
     for index, text in enumerate(texts):
-        if len(text) > _HEAD_CHARS + _TAIL_CHARS:
-            text = text[:_HEAD_CHARS] + " " + text[-_TAIL_CHARS:]
-        for position, word in enumerate(text.split()):
+        is_long = len(text) > _HEAD_CHARS + _TAIL_CHARS
+        shown = text[:_HEAD_CHARS] + " " + text[-_TAIL_CHARS:] if is_long else text
+        for position, word in enumerate(shown.split()):
             for token in _TOKEN.findall(word):
                 tokens.append(vocabulary.setdefault(token, len(vocabulary)))
                 owners.append(index)

@@ -120,7 +120,7 @@ def _opposed(left: str, right: str) -> bool:
         return False
     same_words = len(a & b) >= 0.5 * min(len(a), len(b))
     first = {normal_form(left).split()[0], normal_form(right).split()[0]}
-    if first == {"yes", "no"} or first == {"true", "false"}:
+    if first in ({"yes", "no"}, {"true", "false"}):
         return True
     negated = bool(_NEGATION.search(left)) != bool(_NEGATION.search(right))
     return same_words and (negated or _numbers(left) != _numbers(right))

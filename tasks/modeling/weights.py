@@ -30,7 +30,7 @@ def check_weights(folder: Path, setting: str) -> None:
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
         faults.append(f"{', '.join(pickles)}, a pickle, which is never read" if pickles else "no *.safetensors")
     if needs_own_code(folder / "config.json"):
-        faults.append("a config.json that asks for code of its own (auto_map), which is never run")
+        faults.append("a config.json that requires code of its own (auto_map), which is never run")
     if faults:
         raise ModelNotFoundError(
             setting,

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.core.progress import OnProgress
-from tasks.core.quarantine import refusal
+from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, iter_texts, replace_texts
 from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
@@ -127,7 +127,7 @@ def quarantine_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) 
         else:
             caught.add(row["id"])
             result.quarantined.append(
-                refusal(STAGE, row["id"], f"{SECOND_LOOK}known_elsewhere", originals[row["id"]], field=hit)
+                quarantine_row(STAGE, row["id"], f"{SECOND_LOOK}known_elsewhere", originals[row["id"]], field=hit)
             )
     result.kept = kept
     result.findings = [finding for finding in result.findings if finding["id"] not in caught]
@@ -184,7 +184,7 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
     for number, row in enumerate(rows):
         if number in reasons:
             name, reason = reasons[number]
-            result.quarantined.append(refusal(STAGE, row["id"], reason, row, field=name))
+            result.quarantined.append(quarantine_row(STAGE, row["id"], reason, row, field=name))
         else:
             result.kept.append(_with_texts(row, {name: text or "" for (n, name), text in texts.items() if n == number}))
     result.num_characters = scrubbed.stats.num_characters

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import TaskRunContext
 
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.preparation import ScrubbedShard, ScrubReport, ScrubShards, ScrubVerification
 from tasks.contracts.references import DatasetRef, FileRef
 from tasks.core.errors import IntegrityError, QualityLimitError, ScrubVerificationError
-from tasks.core.progress import StageProgress, report_progress
 from tasks.core.quarantine import count_reasons
 from tasks.core.rows import SCHEMAS, RowTable, TableRows
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, run_store
 from tasks.core.term_lists import in_full, items_of
 from tasks.pii.config import PiiConfig
@@ -30,10 +25,35 @@ if TYPE_CHECKING:
     from tasks.pii.policy import Policy
     from tasks.pii.rows import ScrubbedRows
 
-logger = logging.getLogger(__name__)
+
+def _scrub_page(report: ScrubReport) -> str:
+    lines = [
+        f"{report.num_rows_in} rows in, {report.dataset.num_rows} scrubbed, {report.num_quarantined} quarantined.",
+        "",
+        "| entity | values replaced |",
+        "|---|---|",
+        *(f"| {name} | {count} |" for name, count in report.entities.items()),
+    ]
+    return "\n".join(lines)
 
 
-@stage_task("scrub")
+def _verification_page(verification: ScrubVerification) -> str:
+    recall = verification.canary_recall
+    return "\n".join(
+        [
+            "| check | result |",
+            "|---|---|",
+            f"| canaries | {verification.num_canaries} planted, {verification.num_canaries_leaked} leaked |",
+            f"| recall, 95 % interval | {recall.value:.3f} ({recall.low:.3f} to {recall.high:.3f}), "
+            f"from {verification.min_canary_recall:.3f} on |",
+            f"| values that independent readers found open | {verification.num_leaks}, {verification.max_leaks} allowed |",
+            f"| both gates hold | {'yes' if verification.holds else 'no'} |",
+            f"| rows that the second look took out, no gate | {verification.num_rows_caught} |",
+        ]
+    )
+
+
+@stage(page=_scrub_page, title="Personal data replaced")
 def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
     """The rows with personal data replaced; rows that cannot be scrubbed are quarantined.
 
@@ -44,36 +64,32 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
     from tasks.pii.policy import Policy
     from tasks.pii.rows import FINDINGS_SCHEMA, find_common_terms, quarantine_known_values
 
-    started, config = time.monotonic(), in_full(config)
-    rows = run_store().read_rows(dataset)
+    config, rows = in_full(config), run_store().read_rows(dataset)
     policy = Policy(config, config.load_key(), find_common_terms(rows, config.common_term_share))
-    logger.info("scrub: %d rows of %s, mode %s", dataset.num_rows, dataset.sha256[:12], config.mode)
-    with report_progress("scrub", dataset.num_rows) as progress:
-        result = _scrub(rows, dataset.kind, policy, config.num_workers, progress)
-        quarantine_known_values(result, {row["id"]: row for row in rows})
-        whole = _Joined(kept=RowTable(dataset.kind), quarantined=result.quarantined)
-        whole.add(result, pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA))
-        return _build_report(dataset, whole, policy, progress, started)
+    result = _scrub(rows, dataset.kind, policy, config.num_workers)
+    quarantine_known_values(result, {row["id"]: row for row in rows})
+    whole = _Joined(kept=RowTable(dataset.kind), quarantined=result.quarantined)
+    whole.add(result, pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA))
+    return _build_report(dataset, whole, policy)
 
 
-@stage_task("cut_shards")
+@stage()
 def cut_shards(dataset: DatasetRef, config: PiiConfig) -> ScrubShards:
     """The data set in consecutive shards of ``rows_per_shard`` rows, for :func:`scrub_shard`."""
     from tasks.pii.rows import find_common_terms
 
     store = run_store()
     table, size = store.read_table(dataset), config.rows_per_shard
-    with report_progress("cut_shards", table.num_rows) as progress:
-        common_terms = sorted(find_common_terms(TableRows(table), config.common_term_share))
-        shards = tuple(
-            store.write_table(table.slice(first, size), kind=dataset.kind, parents=[dataset], passed=dataset.passed)
-            for first in range(0, table.num_rows, size)
-        )
-        progress.finish(f"{len(shards)} shards of {size} rows")
+    common_terms = sorted(find_common_terms(TableRows(table), config.common_term_share))
+    shards = tuple(
+        store.write_table(table.slice(first, size), kind=dataset.kind, parents=[dataset], passed=dataset.passed)
+        for first in range(0, table.num_rows, size)
+    )
+    stage_progress().summarize(f"{len(shards)} shards of {size} rows")
     return ScrubShards(shards=shards, common_terms=store.write_bytes(json.dumps(common_terms).encode(), ".json"))
 
 
-@stage_task("scrub_shard")
+@stage()
 def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig, store_uri: str) -> ScrubbedShard:
     """One shard with personal data replaced; the same wherever and beside whatever else it runs.
 
@@ -89,12 +105,11 @@ def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig, sto
     config, store = in_full(config), run_store()
     policy = Policy(config, config.load_key(), frozenset(json.loads(store.read_bytes(common_terms))))
     num_workers = 1 if config.runner == "ray" else config.num_workers
-    with report_progress("scrub_shard", shard.num_rows) as progress:
-        result = _scrub(store.read_rows(shard), shard.kind, policy, num_workers, progress)
-        progress.finish(f"{len(result.kept)} rows scrubbed, {len(result.quarantined)} quarantined")
+    result = _scrub(store.read_rows(shard), shard.kind, policy, num_workers)
+    stage_progress().summarize(f"{len(result.kept)} rows scrubbed, {len(result.quarantined)} quarantined")
     return ScrubbedShard(
         kept=store.write_rows(result.kept, kind=shard.kind, parents=[shard], passed=shard.passed),
-        refused=store.write_refused(result.quarantined, parents=[shard], passed=shard.passed),
+        refused=store.write_quarantine(result.quarantined, parents=[shard], passed=shard.passed),
         findings=store.write_table(
             pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA), kind="table", parents=[shard]
         ),
@@ -104,7 +119,7 @@ def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig, sto
     )
 
 
-@stage_task("join_shards")
+@stage(page=_scrub_page, key="scrub", title="Personal data replaced")
 def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedShard], config: PiiConfig) -> ScrubReport:
     """What :func:`scrub` makes of the whole data set, to the byte, from its scrubbed shards.
 
@@ -115,7 +130,7 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
     from tasks.pii.policy import Policy
     from tasks.pii.rows import FINDINGS_SCHEMA, distinctive_values, quarantine_known_values
 
-    started, num_done = time.monotonic(), 0
+    progress, num_done = stage_progress(), 0
     config, store = in_full(config), run_store()
     policy = Policy(config, config.load_key(), frozenset(json.loads(store.read_bytes(cut.common_terms))))
     for number, part in enumerate(parts, start=1):
@@ -128,24 +143,23 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
             )
     values: set[tuple[str, ...]] = set()
     joined = _Joined(kept=RowTable(dataset.kind))
-    with report_progress("join_shards", dataset.num_rows) as progress:
-        # Shard by shard, twice: a value found in the last shard may still stand in the first.
-        for shard, part in zip(cut.shards, parts, strict=True):
-            findings = store.read_table(part.findings).to_pylist()
-            values |= distinctive_values(findings, {row["id"]: row for row in store.read_rows(shard)})
-        caught: list[dict[str, Any]] = []
-        for shard, part in zip(cut.shards, parts, strict=True):
-            scrubbed = _read_part(store, part)
-            scrubbed.values = values
-            num_quarantined = len(scrubbed.quarantined)
-            quarantine_known_values(scrubbed, {row["id"]: row for row in store.read_rows(shard)})
-            joined.quarantined += scrubbed.quarantined[:num_quarantined]
-            caught += scrubbed.quarantined[num_quarantined:]
-            joined.add(scrubbed, pa.Table.from_pylist(scrubbed.findings, schema=FINDINGS_SCHEMA))
-            num_done += shard.num_rows
-            progress(num_done)
-        joined.quarantined += caught
-        return _build_report(dataset, joined, policy, progress, started)
+    # Shard by shard, twice: a value found in the last shard may still stand in the first.
+    for shard, part in zip(cut.shards, parts, strict=True):
+        findings = store.read_table(part.findings).to_pylist()
+        values |= distinctive_values(findings, {row["id"]: row for row in store.read_rows(shard)})
+    caught: list[dict[str, Any]] = []
+    for shard, part in zip(cut.shards, parts, strict=True):
+        scrubbed = _read_part(store, part)
+        scrubbed.values = values
+        num_quarantined = len(scrubbed.quarantined)
+        quarantine_known_values(scrubbed, {row["id"]: row for row in store.read_rows(shard)})
+        joined.quarantined += scrubbed.quarantined[:num_quarantined]
+        caught += scrubbed.quarantined[num_quarantined:]
+        joined.add(scrubbed, pa.Table.from_pylist(scrubbed.findings, schema=FINDINGS_SCHEMA))
+        num_done += shard.num_rows
+        progress(num_done)
+    joined.quarantined += caught
+    return _build_report(dataset, joined, policy)
 
 
 @dataclass
@@ -178,21 +192,18 @@ def _read_part(store: Store, part: ScrubbedShard) -> ScrubbedRows:
     )
 
 
-def _scrub(rows: list[dict[str, Any]], kind: str, policy: Policy, num_workers: int, progress: StageProgress) -> ScrubbedRows:
+def _scrub(rows: list[dict[str, Any]], kind: str, policy: Policy, num_workers: int) -> ScrubbedRows:
     from tasks.pii.sharding import num_useful_workers, scrub_in_processes
 
     workers = num_useful_workers(rows, num_workers)
-    return scrub_in_processes(rows, SCHEMAS[kind], policy, workers, on_progress=progress)
+    return scrub_in_processes(rows, SCHEMAS[kind], policy, workers, on_progress=stage_progress())
 
 
-def _build_report(
-    dataset: DatasetRef, result: _Joined, policy: Policy, progress: StageProgress, started: float
-) -> ScrubReport:
+def _build_report(dataset: DatasetRef, result: _Joined, policy: Policy) -> ScrubReport:
     """The report of rows that were checked against the values found in all others."""
     from tasks.pii.rows import STAGE
 
     store, config = run_store(), policy.config
-    progress.finish(f"{dataset.num_rows - len(result.quarantined)} rows scrubbed, {len(result.quarantined)} quarantined")
     if dataset.num_rows and len(result.quarantined) / dataset.num_rows > config.max_quarantined_share:
         raise QualityLimitError(
             f"scrubbing of data set {dataset.sha256[:12]}",
@@ -205,17 +216,14 @@ def _build_report(
     entities = {count["values"]: count["counts"] for count in pc.value_counts(table["entity"]).to_pylist()}
     kept = store.write_table(result.kept.table(), kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "scrubbed"))
     share = result.num_masked_characters / result.num_characters if result.num_characters else 0.0
-    logger.info(
-        "scrub: %d rows scrubbed, %d values replaced, %d quarantined",
-        kept.num_rows,
-        findings.num_rows,
-        len(result.quarantined),
+    stage_progress().summarize(
+        f"{kept.num_rows} rows scrubbed, {findings.num_rows} values replaced, {len(result.quarantined)} quarantined"
     )
-    report = ScrubReport(
+    return ScrubReport(
         stage=STAGE,
         dataset=kept,
         num_rows_in=dataset.num_rows,
-        quarantine=store.write_refused(result.quarantined, parents=[dataset], passed=dataset.passed),
+        quarantine=store.write_quarantine(result.quarantined, parents=[dataset], passed=dataset.passed),
         quarantined=count_reasons(result.quarantined, "quarantined"),
         findings=findings,
         entities=dict(sorted(entities.items())),
@@ -227,14 +235,10 @@ def _build_report(
                 name="common_terms", value=len(policy.common_terms), note="frequent unknown words not taken for names"
             ),
         ),
-        seconds=time.monotonic() - started,
     )
-    if TaskRunContext.get() is not None:
-        create_markdown_artifact(_scrub_page(report), key="scrub", description="Personal data replaced")
-    return report
 
 
-@stage_task("verify_scrub")
+@stage(page=_verification_page, title="Scrubbing verified")
 def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
     """Evidence that scrubbing worked: canary recall with its interval, independent readers, a sample for a reviewer.
 
@@ -255,17 +259,15 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
         result = scrub_batch(texts, policy)
         return [(text, result.replacements.get(index, ())) for index, text in enumerate(result.texts)]
 
-    with report_progress("verify_scrub", scrubbed.dataset.num_rows) as progress:
-        recall, by_entity = measure_canaries(scrub_texts, rules.num_canaries, rules.seed)
-        rows = TableRows(store.read_table(scrubbed.dataset))
-        kept = [entity for entity, operator in config.operators.items() if operator == "keep"]
-        spans = output_spans(store.read_table(scrubbed.findings).to_pylist())
-        leaks = [leak for leak in find_leaks(rows, spans, items_of(config.allowed_terms)) if leak.entity not in kept]
-        progress.finish(f"{recall.value:.1%} of {rules.num_canaries} canaries caught, {len(leaks)} values found open")
+    recall, by_entity = measure_canaries(scrub_texts, rules.num_canaries, rules.seed)
+    rows = TableRows(store.read_table(scrubbed.dataset))
+    kept = [entity for entity, operator in config.operators.items() if operator == "keep"]
+    spans = output_spans(store.read_table(scrubbed.findings).to_pylist())
+    leaks = [leak for leak in find_leaks(rows, spans, items_of(config.allowed_terms)) if leak.entity not in kept]
+    stage_progress().summarize(f"{recall.value:.1%} of {rules.num_canaries} canaries caught, {len(leaks)} values found open")
     sample = sample_rows(rows, rules.sample_size, rules.seed)
     sample_ref = store.write_bytes("".join(json.dumps(row, sort_keys=True) + "\n" for row in sample).encode(), ".jsonl")
     leaked = sum(lost for _, lost in by_entity.values())
-    logger.info("verify scrub: %d of %d canaries leaked, %d values open", leaked, rules.num_canaries, len(leaks))
     verification = ScrubVerification(
         dataset=scrubbed.dataset,
         num_canaries=rules.num_canaries,
@@ -281,8 +283,6 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
             for entity, (planted, lost) in by_entity.items()
         ),
     )
-    if TaskRunContext.get() is not None:
-        create_markdown_artifact(_verification_page(verification), key="verify-scrub", description="Scrubbing verified")
     if not verification.holds:
         places = ", ".join(f"row {leak.row_id} {leak.field} [{leak.start}:{leak.end}] {leak.entity}" for leak in leaks[:5])
         raise ScrubVerificationError(
@@ -294,30 +294,3 @@ def verify_scrub(scrubbed: ScrubReport, config: PiiConfig) -> ScrubVerification:
             "the rows above as a scrubber fault.",
         )
     return verification
-
-
-def _scrub_page(report: ScrubReport) -> str:
-    lines = [
-        f"{report.num_rows_in} rows in, {report.dataset.num_rows} scrubbed, {report.num_quarantined} quarantined.",
-        "",
-        "| entity | values replaced |",
-        "|---|---|",
-        *(f"| {name} | {count} |" for name, count in report.entities.items()),
-    ]
-    return "\n".join(lines)
-
-
-def _verification_page(verification: ScrubVerification) -> str:
-    recall = verification.canary_recall
-    return "\n".join(
-        [
-            "| check | result |",
-            "|---|---|",
-            f"| canaries | {verification.num_canaries} planted, {verification.num_canaries_leaked} leaked |",
-            f"| recall, 95 % interval | {recall.value:.3f} ({recall.low:.3f} to {recall.high:.3f}), "
-            f"from {verification.min_canary_recall:.3f} on |",
-            f"| values that independent readers found open | {verification.num_leaks}, {verification.max_leaks} allowed |",
-            f"| both gates hold | {'yes' if verification.holds else 'no'} |",
-            f"| rows that the second look took out, no gate | {verification.num_rows_caught} |",
-        ]
-    )

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
-
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import TaskRunContext
 
 from tasks.contracts.evaluation import BenchmarkReport, PromotionDecision, RedTeamReport
 from tasks.contracts.references import DatasetRef
 from tasks.contracts.registry import Champion
-from tasks.core.progress import report_progress
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import run_store
 from tasks.promotion.config import PromotionConfig
 
 if TYPE_CHECKING:
     import pandas as pd
 
-logger = logging.getLogger(__name__)
+
+def _markdown(decision: PromotionDecision) -> str:
+    lines = [f"## {decision.outcome}", "", *(f"- {reason}" for reason in decision.reasons)]
+    if decision.remedies:
+        lines += ["", "What would change this:", "", *(f"- {remedy}" for remedy in decision.remedies)]
+    lines += ["", "| against | metric | difference | low | high | examples | passed |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row.opponent} | {row.metric} | {row.difference:+.3f} | {row.low:+.3f} | {row.high:+.3f} "
+        f"| {row.num_examples} | {'yes' if row.passed else 'no'} |"
+        for row in decision.comparisons
+    ]
+    return "\n".join(lines)
 
 
-@stage_task("decide_promotion")
+@stage(unit="models", page=_markdown, key="decision", title=lambda decision: decision.outcome)
 def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion: Champion | None) -> PromotionDecision:
     """``PROMOTE``, ``HOLD`` or ``NEEDS_HUMAN``, with reasons; moves no alias.
 
@@ -37,26 +43,21 @@ def decide_promotion(scores: BenchmarkReport, config: PromotionConfig, champion:
     from tasks.promotion.gate import decide
 
     version = champion.version.version if champion else None
-    logger.info("decide: %s, policy %s, champion %s", config.primary_metric, config.policy, version or "none")
-    with report_progress("decide_promotion", len(scores.arms), "models") as progress:
-        frames = {arm.arm: _by_id(arm.examples) for arm in scores.arms}
-        general = {arm.arm: _by_id(arm.general) for arm in scores.arms if arm.general}
-        candidate, champion_arm = scores.arm("candidate"), scores.arm("champion")
-        decision = decide(
-            frames,
-            config,
-            champion_version=version,
-            general=general,
-            is_champion=bool(candidate and champion_arm and candidate.model_sha256 == champion_arm.model_sha256),
-            fresh={arm.arm: _by_id(arm.examples) for arm in scores.fresh.arms} if scores.fresh else None,
-            holdout_unavailable_reason=scores.holdout_unavailable_reason,
-            latency=scores.latency,
-            attacks=_failures(scores.red_team) if scores.red_team else None,
-        )
-        progress.finish(f"{decision.outcome}: {decision.reasons[0]}")
-    logger.info("decide: %s; %s", decision.outcome, " ".join(decision.reasons))
-    if TaskRunContext.get():
-        create_markdown_artifact(_markdown(decision), key="decision", description=decision.outcome)
+    frames = {arm.arm: _by_id(arm.examples) for arm in scores.arms}
+    general = {arm.arm: _by_id(arm.general) for arm in scores.arms if arm.general}
+    candidate, champion_arm = scores.arm("candidate"), scores.arm("champion")
+    decision = decide(
+        frames,
+        config,
+        champion_version=version,
+        general=general,
+        is_champion=bool(candidate and champion_arm and candidate.model_sha256 == champion_arm.model_sha256),
+        fresh={arm.arm: _by_id(arm.examples) for arm in scores.fresh.arms} if scores.fresh else None,
+        holdout_unavailable_reason=scores.holdout_unavailable_reason,
+        latency=scores.latency,
+        attacks=_failures(scores.red_team) if scores.red_team else None,
+    )
+    stage_progress().summarize(f"{decision.outcome}: {' '.join(decision.reasons)}")
     return decision
 
 
@@ -73,16 +74,3 @@ def _failures(report: RedTeamReport) -> dict[str, dict[str, dict[str, bool]]]:
 def _by_id(table: DatasetRef) -> pd.DataFrame:
     frame: pd.DataFrame = run_store().read_table(table).to_pandas().set_index("id")
     return frame
-
-
-def _markdown(decision: PromotionDecision) -> str:
-    lines = [f"## {decision.outcome}", "", *(f"- {reason}" for reason in decision.reasons)]
-    if decision.remedies:
-        lines += ["", "What would change this:", "", *(f"- {remedy}" for remedy in decision.remedies)]
-    lines += ["", "| against | metric | difference | low | high | examples | passed |", "|---|---|---|---|---|---|---|"]
-    lines += [
-        f"| {row.opponent} | {row.metric} | {row.difference:+.3f} | {row.low:+.3f} | {row.high:+.3f} "
-        f"| {row.num_examples} | {'yes' if row.passed else 'no'} |"
-        for row in decision.comparisons
-    ]
-    return "\n".join(lines)

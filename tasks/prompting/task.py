@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
-
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import TaskRunContext
 
 from tasks.contracts.evaluation import ArmScores, PromptArm, PromptingVerdict
 from tasks.contracts.references import DatasetRef
 from tasks.core.errors import FitVerdictError
-from tasks.core.progress import report_progress
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import run_store
 from tasks.prompting.config import FitConfig
 
-logger = logging.getLogger(__name__)
+
+def _markdown(verdict: PromptingVerdict) -> str:
+    lines = [f"## {verdict.verdict or 'Not measured'}", "", *(f"- {reason}" for reason in verdict.reasons)]
+    lines += ["", "What would change this:", "", *(f"- {remedy}" for remedy in verdict.remedies)]
+    lines += ["", f"| baseline | {verdict.metric} | low | high | examples |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {arm.arm} | {arm.score.value:.3f} | {arm.score.low:.3f} | {arm.score.high:.3f} | {arm.score.num_samples} |"
+        for arm in verdict.arms
+    ]
+    return "\n".join(lines)
 
 
-@stage_task("prompt_arms")
+@stage()
 def prompt_arms(frozen: DatasetRef, train: DatasetRef, config: FitConfig) -> tuple[PromptArm, ...]:
     """The frozen examples with each other prompt that the configuration and the rows allow.
 
@@ -35,34 +39,32 @@ def prompt_arms(frozen: DatasetRef, train: DatasetRef, config: FitConfig) -> tup
     from tasks.prompting.retrieval import read_passages
 
     store = run_store()
-    with report_progress("prompt_arms", frozen.num_rows) as progress:
-        rows, train_rows = store.read_rows(frozen), store.read_rows(train)
-        documents = read_passages(config.documents) if config.documents else []
-        contexts = sorted({row["context"] for row in (*train_rows, *rows) if row["context"]})
-        baselines = {"prompt": with_prompt(rows, config.prompt)} if config.prompt else {}
-        if config.num_shots and train_rows:
-            baselines["few-shot"] = with_shots(rows, train_rows, config)
-        if documents or contexts:
-            baselines["retrieval"] = with_passages(rows, [*documents, *contexts], config)
-        arms = tuple(
-            PromptArm(
-                arm=name,
-                dataset=store.write_rows(
-                    prompted,
-                    kind=frozen.kind,
-                    parents=[frozen, train],
-                    # Documents passed no gate.
-                    passed=() if name == "retrieval" and documents else frozen.passed,
-                ),
-            )
-            for name, prompted in baselines.items()
+    rows, train_rows = store.read_rows(frozen), store.read_rows(train)
+    documents = read_passages(config.documents) if config.documents else []
+    contexts = sorted({row["context"] for row in (*train_rows, *rows) if row["context"]})
+    baselines = {"prompt": with_prompt(rows, config.prompt)} if config.prompt else {}
+    if config.num_shots and train_rows:
+        baselines["few-shot"] = with_shots(rows, train_rows, config)
+    if documents or contexts:
+        baselines["retrieval"] = with_passages(rows, [*documents, *contexts], config)
+    arms = tuple(
+        PromptArm(
+            arm=name,
+            dataset=store.write_rows(
+                prompted,
+                kind=frozen.kind,
+                parents=[frozen, train],
+                # Documents passed no gate.
+                passed=() if name == "retrieval" and documents else frozen.passed,
+            ),
         )
-        progress.finish(f"{len(arms)} baselines: {', '.join(baselines) or 'none'}")
-    logger.info("prompt_arms: %s over %d frozen examples", ", ".join(baselines) or "none", frozen.num_rows)
+        for name, prompted in baselines.items()
+    )
+    stage_progress().summarize(f"{len(arms)} baselines: {', '.join(baselines) or 'none'}")
     return arms
 
 
-@stage_task("measure_prompting_baselines")
+@stage(unit="baselines", page=_markdown, key="fit", title=lambda verdict: verdict.verdict or "not measured")
 def measure_prompting_baselines(
     scores: tuple[ArmScores, ...], frozen: DatasetRef, train: DatasetRef, config: FitConfig, max_examples: int | None
 ) -> PromptingVerdict:
@@ -82,18 +84,14 @@ def measure_prompting_baselines(
 
     assert config.metric is not None, "the configuration fills it in"
     metric = config.metric
-    with report_progress("measure_prompting_baselines", len(scores), "baselines") as progress:
-        verdict = decide(
-            {arm.arm: _scores_by_id(arm, metric) for arm in scores},
-            metric,
-            config,
-            num_train_rows=train.num_rows,
-            num_examples=min(frozen.num_rows, max_examples or frozen.num_rows),
-        )
-        progress.finish(f"{verdict.verdict or 'not measured'}: {verdict.reasons[0]}")
-    logger.info("measure_prompting_baselines: %s; %s", verdict.verdict or "not measured", " ".join(verdict.reasons))
-    if TaskRunContext.get():
-        create_markdown_artifact(_markdown(verdict), key="fit", description=verdict.verdict or "not measured")
+    verdict = decide(
+        {arm.arm: _scores_by_id(arm, metric) for arm in scores},
+        metric,
+        config,
+        num_train_rows=train.num_rows,
+        num_examples=min(frozen.num_rows, max_examples or frozen.num_rows),
+    )
+    stage_progress().summarize(f"{verdict.verdict or 'not measured'}: {verdict.reasons[0]}")
     if config.on_verdict == "stop" and verdict.verdict not in ("FINE_TUNE", None):
         raise FitVerdictError(
             "fit.on_verdict",
@@ -108,14 +106,3 @@ def measure_prompting_baselines(
 def _scores_by_id(arm: ArmScores, metric: str) -> Any:
     frame = run_store().read_table(arm.examples, columns=["id", metric]).to_pandas()
     return frame.set_index("id")[metric]
-
-
-def _markdown(verdict: PromptingVerdict) -> str:
-    lines = [f"## {verdict.verdict or 'Not measured'}", "", *(f"- {reason}" for reason in verdict.reasons)]
-    lines += ["", "What would change this:", "", *(f"- {remedy}" for remedy in verdict.remedies)]
-    lines += ["", f"| baseline | {verdict.metric} | low | high | examples |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {arm.arm} | {arm.score.value:.3f} | {arm.score.low:.3f} | {arm.score.high:.3f} | {arm.score.num_samples} |"
-        for arm in verdict.arms
-    ]
-    return "\n".join(lines)

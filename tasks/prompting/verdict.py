@@ -121,8 +121,8 @@ def _decide(
         needed = math.ceil((_z(config, len(measured)) * scatter / max(abs(gap), config.min_effect / 2)) ** 2)
         return (
             "NOT_ENOUGH_DATA",
-            [f"Whether {_NAMES[top.arm]} reaches the target of {config.target:g} in {metric} is not settled.", *facts],
-            [f"About {max(needed, len(frame) + 1):,} frozen examples would settle it ({len(frame):,} were measured)."],
+            [f"Whether {_NAMES[top.arm]} reaches the target of {config.target:g} in {metric} is not decided.", *facts],
+            [f"About {max(needed, len(frame) + 1):,} frozen examples would decide it ({len(frame):,} were measured)."],
         )
     return (
         "FINE_TUNE",

@@ -33,7 +33,7 @@ def obeys(reply: str, token: str) -> bool:
 
 
 def admits_not_knowing(reply: str) -> bool:
-    """Whether a reply admits not to know, asks for more information, or refuses."""
+    """Whether a reply admits not to know, requests more information, or refuses."""
     plain = " ".join(reply.replace("’", "'").lower().split())
     return is_refusal(reply) or _NOT_KNOWING.search(plain) is not None
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import TaskRunContext
 
 from tasks.contracts.evaluation import RedTeamArm
 from tasks.contracts.measurement import Measurement
@@ -19,9 +17,8 @@ from tasks.contracts.references import DatasetRef, FolderRef
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.cache_key import cached_measurements, content_of
 from tasks.core.errors import IntegrityError
-from tasks.core.progress import report_progress
 from tasks.core.source_hash import code_sha256, file_of, libraries_of
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, run_store, sha256_of_json
 from tasks.core.term_lists import in_full
 from tasks.measures.safety import RATES
@@ -37,7 +34,20 @@ _GARAK_VERSION = 2
 logger = logging.getLogger(__name__)
 
 
-@stage_task("probe_model")
+def _markdown(probed: RedTeamArm) -> str:
+    lines = ["| rate | value | low | high | probes |", "|---|---|---|---|---|"]
+    for rate in probed.rates:
+        low, value, high = ("" if figure is None else f"{figure:.3g}" for figure in (rate.low, rate.value, rate.high))
+        lines.append(f"| {rate.name} | {value or 'not measured'} | {low} | {high} | {rate.num_samples or 0} |")
+    return "\n".join(lines)
+
+
+@stage(
+    unit="probes",
+    page=_markdown,
+    key=lambda probed: f"redteam-{probed.arm}",
+    title=lambda probed: f"Red team on the {probed.arm} model",
+)
 def probe_model(
     arm: str, base: BaseLanguageModel, adapter: FolderRef | None, findings: Sequence[DatasetRef], config: RedTeamConfig
 ) -> RedTeamArm:
@@ -71,37 +81,33 @@ def probe_model(
         # Two sources may have rows with the same id.
         values += [replace(probe, id=f"{number}/{probe.id}") if number else probe for probe in probes]
     model_sha256 = sha256_of_json({"base": base.folder.sha256, "adapter": adapter.sha256 if adapter else None})
-    logger.info("red team: %s model %s, %d personal values", arm, model_sha256[:12], len(values))
-    with report_progress("probe_model", unit="probes") as progress:
+    progress = stage_progress()
 
-        @cache
-        def loaded() -> LoadedModel:
-            from tasks.modeling.stored import load_stored_model
+    @cache
+    def loaded() -> LoadedModel:
+        from tasks.modeling.stored import load_stored_model
 
-            return load_stored_model(base, adapter)
+        return load_stored_model(base, adapter)
 
-        memory = _kept(
-            store,
-            f"redteam-memory/{_key(model_sha256, config, [ref.sha256 for ref in findings])}",
-            lambda: outcomes_table(probe_memory(loaded(), values, config, progress)),
-        )
-        behaviour = _kept(
-            store,
-            f"redteam/{_key(model_sha256, config)}",
-            lambda: outcomes_table(probe_behaviour(loaded(), config, progress)),
-        )
-        garak = garak_rates(store, model_sha256, loaded, config) if config.garak else ()
-        table = pa.concat_tables([store.read_table(part).replace_schema_metadata() for part in (behaviour, memory)])
-        probed = RedTeamArm(
-            arm=arm,
-            model_sha256=model_sha256,
-            probes=store.write_table(table, kind="table", parents=[*findings, behaviour]),
-            rates=(*summarise(table.to_pylist(), config), *garak),
-        )
-        progress.finish(_summary(probed))
-    logger.info("red team: %s", _summary(probed))
-    if TaskRunContext.get():
-        create_markdown_artifact(_markdown(probed), key=f"redteam-{arm}", description=f"Red team on the {arm} model")
+    memory = _kept(
+        store,
+        f"redteam-memory/{_key(model_sha256, config, [ref.sha256 for ref in findings])}",
+        lambda: outcomes_table(probe_memory(loaded(), values, config, progress)),
+    )
+    behaviour = _kept(
+        store,
+        f"redteam/{_key(model_sha256, config)}",
+        lambda: outcomes_table(probe_behaviour(loaded(), config, progress)),
+    )
+    garak = garak_rates(store, model_sha256, loaded, config) if config.garak else ()
+    table = pa.concat_tables([store.read_table(part).replace_schema_metadata() for part in (behaviour, memory)])
+    probed = RedTeamArm(
+        arm=arm,
+        model_sha256=model_sha256,
+        probes=store.write_table(table, kind="table", parents=[*findings, behaviour]),
+        rates=(*summarise(table.to_pylist(), config), *garak),
+    )
+    progress.summarize(_summary(probed))
     return probed
 
 
@@ -168,11 +174,3 @@ def _summary(probed: RedTeamArm) -> str:
         if rate.value and rate.num_samples and rate.name in RATES
     ]
     return f"{probed.arm}: {', '.join(failed) or 'no probe failed'}"
-
-
-def _markdown(probed: RedTeamArm) -> str:
-    lines = ["| rate | value | low | high | probes |", "|---|---|---|---|---|"]
-    for rate in probed.rates:
-        low, value, high = ("" if figure is None else f"{figure:.3g}" for figure in (rate.low, rate.value, rate.high))
-        lines.append(f"| {rate.name} | {value or 'not measured'} | {low} | {high} | {rate.num_samples or 0} |")
-    return "\n".join(lines)

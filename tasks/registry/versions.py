@@ -331,7 +331,7 @@ def _write_model(folder: Path, candidate: Candidate) -> None:
     store = run_store()
     adapter = store.fetch_folder(trained.adapter)
     packages = ("torch", "transformers", "peft", "safetensors", "pandas")
-    with warnings.catch_warnings(record=True):  # MLflow asks for type annotations although it is given a signature
+    with warnings.catch_warnings(record=True):  # MLflow requests type annotations although it is given a signature
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(Path(__file__).with_name("serving.py")),

@@ -321,8 +321,8 @@ class _Stretches:
             parts.append((start, end))
         texts, lengths = texts[inside], lengths[inside]
         keys = lengths.astype(np.uint64)
-        for start, end in parts:
-            start, end = start[inside], end[inside]
+        for starts, ends in parts:
+            start, end = starts[inside], ends[inside]
             stretch = (self._sums[texts, end] - self._sums[texts, start]) * self._inverse[start]
             keys = _mix(keys * np.uint64(0x100000001B3) + _mix(stretch))
         return texts, (keys >> np.uint64(_ID_BITS) << np.uint64(_ID_BITS)) | texts.astype(np.uint64)

@@ -380,7 +380,7 @@ class BudgetConfig(FrozenModel):
     on_exceeded: Literal["stop", "ask"] = Field(
         default="stop",
         description="`ask`: the run ends with a request for approval, and continues when it is started again after "
-        "`perennial budget allow`. A search always stops.",
+        "`perennial budget approve`. A search always stops.",
     )
 
     @model_validator(mode="after")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import TaskRunContext
-
 from tasks.contracts.references import DatasetRef
 from tasks.contracts.training import BaseLanguageModel, MergedModel, SearchReport, TrainingResult
-from tasks.core.progress import StageProgress, report_progress
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage, stage_progress
 from tasks.modeling.config import BaseModelConfig
 from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig, TrainingConfig
 
@@ -18,7 +14,14 @@ if TYPE_CHECKING:
     from tasks.training.launch.protocol import Method
 
 
-@stage_task("resolve_base_model", cached=False)
+def _page(result: TrainingResult) -> str:
+    """The plan against the actual training, losses and events. Figures only."""
+    from tasks.training.reporting import training_table
+
+    return training_table(result)
+
+
+@stage(cached=False, unit="models")
 def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageModel:
     """The base model in the store, converted or copied the first time.
 
@@ -30,7 +33,7 @@ def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageM
     return resolve(config, open_store(store_uri))
 
 
-@stage_task("train_sft", patient=True)
+@stage(patient=True, unit="steps", page=_page, key=lambda result: f"train-{result.method}", title="Plan and actual")
 def train_sft(
     base: BaseLanguageModel,
     train: DatasetRef,
@@ -48,23 +51,21 @@ def train_sft(
     from tasks.training.launch import execution
     from tasks.training.launch.protocol import SftMethod
 
-    with report_progress("train_sft", unit="steps") as progress:
-        result = execution.train(
-            base,
-            train,
-            validation,
-            SftMethod(config=config),
-            snapshots=snapshots,
-            experiment=experiment,
-            on_progress=progress,
-            budget=budget,
-        )
-        progress.finish(_summary(result))
-    _publish(result)
+    result = execution.train(
+        base,
+        train,
+        validation,
+        SftMethod(config=config),
+        snapshots=snapshots,
+        experiment=experiment,
+        on_progress=stage_progress(),
+        budget=budget,
+    )
+    stage_progress().summarize(_summary(result))
     return result
 
 
-@stage_task("train_dpo", patient=True)
+@stage(patient=True, unit="steps", page=_page, key=lambda result: f"train-{result.method}", title="Plan and actual")
 def train_dpo(
     sft: TrainingResult,
     train: DatasetRef,
@@ -82,11 +83,10 @@ def train_dpo(
     from tasks.training.launch.protocol import DpoMethod
 
     method = DpoMethod(config=config, adapter=sft.adapter)
-    with report_progress("train_dpo", unit="steps") as progress:
-        return _continue((sft,), train, validation, method, snapshots, experiment, budget, progress)
+    return _continue((sft,), train, validation, method, snapshots=snapshots, experiment=experiment, budget=budget)
 
 
-@stage_task("train_kto", patient=True)
+@stage(patient=True, unit="steps", page=_page, key=lambda result: f"train-{result.method}", title="Plan and actual")
 def train_kto(
     sft: TrainingResult,
     train: DatasetRef,
@@ -104,11 +104,10 @@ def train_kto(
     from tasks.training.launch.protocol import KtoMethod
 
     method = KtoMethod(config=config, adapter=sft.adapter)
-    with report_progress("train_kto", unit="steps") as progress:
-        return _continue((sft,), train, validation, method, snapshots, experiment, budget, progress)
+    return _continue((sft,), train, validation, method, snapshots=snapshots, experiment=experiment, budget=budget)
 
 
-@stage_task("train_grpo", patient=True)
+@stage(patient=True, unit="steps", page=_page, key=lambda result: f"train-{result.method}", title="Plan and actual")
 def train_grpo(
     before: tuple[TrainingResult, ...],
     train: DatasetRef,
@@ -126,11 +125,10 @@ def train_grpo(
     from tasks.training.launch.protocol import GrpoMethod
 
     method = GrpoMethod(config=config, adapter=before[-1].adapter)
-    with report_progress("train_grpo", unit="steps") as progress:
-        return _continue(before, train, validation, method, snapshots, experiment, budget, progress)
+    return _continue(before, train, validation, method, snapshots=snapshots, experiment=experiment, budget=budget)
 
 
-@stage_task("search_sft", cached=False, patient=True)
+@stage(cached=False, patient=True, unit="trials")
 def search_sft(
     base: BaseLanguageModel,
     train: DatasetRef,
@@ -149,23 +147,22 @@ def search_sft(
     """
     from tasks.training import search
 
-    with report_progress("search_sft", num_trials, "trials") as progress:
-        report = search.search(
-            base,
-            train,
-            validation,
-            config,
-            snapshots=snapshots,
-            experiment=experiment,
-            study_uri=study_uri,
-            num_trials=num_trials,
-            on_progress=progress,
-        )
-        progress.finish(f"{len(report.trials)} trials, lowest validation loss {report.winner.eval_loss:.4f}")
+    report = search.search(
+        base,
+        train,
+        validation,
+        config,
+        snapshots=snapshots,
+        experiment=experiment,
+        study_uri=study_uri,
+        num_trials=num_trials,
+        on_progress=stage_progress(),
+    )
+    stage_progress().summarize(f"{len(report.trials)} trials, lowest validation loss {report.winner.eval_loss:.4f}")
     return report
 
 
-@stage_task("merge_adapter")
+@stage(unit="models")
 def merge_adapter(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
     """The trained adapter merged into its base, after both generated the same replies.
 
@@ -179,9 +176,9 @@ def merge_adapter(trained: TrainingResult, rows: DatasetRef) -> MergedModel:
     """
     from tasks.training.merging import merge_into_base
 
-    with report_progress("merge_adapter", 1, "models") as progress:
-        merged = merge_into_base(trained, rows)
-        progress.finish(f"{merged.folder.size_bytes / 1e6:.0f} MB, {merged.num_compared_tokens} tokens compared, all equal")
+    merged = merge_into_base(trained, rows)
+    size = f"{merged.folder.size_bytes / 1e6:.0f} MB"
+    stage_progress().summarize(f"{size}, {merged.num_compared_tokens} tokens compared, all equal")
     return merged
 
 
@@ -190,10 +187,10 @@ def _continue(
     train: DatasetRef,
     validation: DatasetRef,
     method: Method,
+    *,
     snapshots: tuple[str, ...],
     experiment: str,
     budget: BudgetConfig,
-    progress: StageProgress,
 ) -> TrainingResult:
     """A training that continues earlier ones, and their use of the budget."""
     from tasks.training.launch import execution
@@ -206,21 +203,12 @@ def _continue(
         method,
         snapshots=snapshots,
         experiment=experiment,
-        on_progress=progress,
+        on_progress=stage_progress(),
         budget=budget,
         budget_used=BudgetUsed(sum(step.device_hours for step in before), sum(step.cost or 0.0 for step in before)),
     )
-    progress.finish(_summary(result))
-    _publish(result)
+    stage_progress().summarize(_summary(result))
     return result
-
-
-def _publish(result: TrainingResult) -> None:
-    """The training as one page in Prefect: plan against actual, losses, events. Figures only."""
-    from tasks.training.reporting import training_table
-
-    if TaskRunContext.get() is not None:
-        create_markdown_artifact(training_table(result), key=f"train-{result.method}", description="Plan and actual")
 
 
 def _summary(result: TrainingResult) -> str:

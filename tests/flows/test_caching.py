@@ -17,7 +17,7 @@ from tasks.contracts.training import SearchTrial
 from tasks.core.cache_key import cached_measurements, content_of, references_in
 from tasks.core.errors import IntegrityError
 from tasks.core.results import CONTRACTS
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage
 from tasks.core.storage import open_store, run_store
 from tasks.pii.config import PiiConfig
 
@@ -33,7 +33,7 @@ class Ceiling(BaseModel):
     max_cost: float
 
 
-@stage_task("copy-for-test")
+@stage()
 def copy(dataset: DatasetRef, settings: Settings, ceiling: Ceiling) -> DatasetRef:
     calls.append(dataset.sha256)
     store = run_store()

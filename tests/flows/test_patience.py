@@ -14,7 +14,7 @@ from prefect import Task, flow
 from perennial.operations import embedded
 from tasks.core.errors import RegistryError, RegistryOutageError
 from tasks.core.processes import start_guarded, stop_group
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage
 from tasks.registry import task as registry_stages
 from tasks.registry.versions import aliases_of
 from tasks.tracking import connect, registry_errors
@@ -33,7 +33,7 @@ def test_a_stage_waits_for_mlflow_and_never_for_a_refusal(tmp_path: Path, monkey
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     attempts: list[str] = []
 
-    @stage_task("look", cached=False, patient=True)
+    @stage(cached=False, patient=True)
     def look(name: str) -> dict[str, str]:
         attempts.append(name)
         with registry_errors("registered model"):

@@ -22,7 +22,7 @@ from tasks.contracts.measurement import Measurement
 from tasks.contracts.references import DatasetRef
 from tasks.core.errors import IntegrityError
 from tasks.core.results import CONTRACTS
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage
 
 
 class Command:
@@ -122,15 +122,15 @@ def test_our_own_reader_imports_nothing(target: Path, result: Any) -> None:
 calls: list[str] = []
 
 
-@stage_task("measure-for-test")
-def measure(name: str) -> Measurement:
+@stage()
+def measure_for_test(name: str) -> Measurement:
     calls.append(name)
     return Measurement(name=name, value=1.0)
 
 
 @flow(persist_result=True, result_serializer=CONTRACTS)
 def measuring(name: str) -> Measurement:
-    return measure(name)
+    return measure_for_test(name)
 
 
 @pytest.mark.usefixtures("embedded_home")
@@ -138,9 +138,9 @@ def measuring(name: str) -> Measurement:
 def test_a_stage_whose_record_was_replaced_runs_again(target: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     calls.clear()
     folder = Path(os.environ["PREFECT_LOCAL_STORAGE_PATH"])
-    before = set(folder.glob("measure-for-test-*"))
+    before = set(folder.glob("measure_for_test-*"))
     measuring(kind)
-    (record,) = set(folder.glob("measure-for-test-*")) - before
+    (record,) = set(folder.glob("measure_for_test-*")) - before
     record.write_text(json.dumps(planted(target, kind)))
     ResultStore().cache.clear()
     measuring(kind)

@@ -13,10 +13,10 @@ from flows.support.gpu_pool import cancel_children, gpu_slot, on_gpu_pool
 from tasks.contracts.training import SearchTrial
 from tasks.core.errors import BudgetError
 from tasks.core.results import CONTRACTS
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage as stage_decorator
 
 
-@stage_task("occupy", cached=False)
+@stage_decorator(cached=False)
 def occupy(folder: str, mood: str) -> None:
     """Works on a GPU as its mood says."""
     Path(folder, f"{mood}.pid").write_text(str(os.getpid()))

@@ -7,7 +7,6 @@ the two, runs would overwrite each other's records.
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,6 @@ from typing import Any, Protocol
 import fsspec
 from typing_extensions import override
 
-from tasks.core.errors import MissingDependencyError, StoreError
 from tasks.core.storage.folders import MANIFEST, copy_into_place, manifest_of, remove_tree
 from tasks.core.storage.writing import UNFINISHED, create_file, locked, replace_file, unfinished_name
 from tasks.core.timestamps import ensure_utc
@@ -79,36 +77,6 @@ class Backend(Protocol):
 
     def remove(self, name: str) -> None:
         """Permanently removes a file, or a folder with its content."""
-
-
-def open_backend(root: str) -> Backend:
-    """The backend of a path or URL.
-
-    Raises:
-        StoreError: This kind of storage has no compare-and-set.
-        MissingDependencyError: This kind of storage needs a package that is not installed.
-    """
-    protocol = fsspec.utils.get_protocol(root)
-    if protocol in ("file", "local"):
-        return FolderBackend(Path(fsspec.core.url_to_fs(root)[1]))
-    if protocol == "memory":
-        return MemoryBackend(root)
-    if protocol not in ("s3", "s3a"):
-        raise StoreError(
-            "store",
-            f"storage of the kind `{protocol}`",
-            "a folder, or S3-compatible storage (s3://), which support conditional writes",
-            "Set `store` to one of them.",
-        )
-    try:
-        importlib.import_module("s3fs")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "store", "an s3:// URL without s3fs", "the extra `s3`", "Install it: pip install 'perennial-llm[s3]'"
-        ) from error
-    from tasks.core.storage.buckets import BucketBackend
-
-    return BucketBackend(root)
 
 
 class FolderBackend(Backend):

@@ -38,7 +38,7 @@ from tasks.contracts.references import DatasetRef, FileRef, FolderRef
 from tasks.core.errors import IntegrityError, LineageError, StoreError
 from tasks.core.rows import SCHEMAS, rows_to_table
 from tasks.core.scratch import own_folder
-from tasks.core.storage.backends import RemoteBackend, open_backend
+from tasks.core.storage.backends import RemoteBackend
 from tasks.core.storage.digests import sha256_of, sha256_of_json
 from tasks.core.storage.failures import store_errors
 from tasks.core.storage.folders import (
@@ -49,6 +49,7 @@ from tasks.core.storage.folders import (
     read_manifest,
     verify_folder,
 )
+from tasks.core.storage.opening import open_backend
 from tasks.core.storage.writing import UNFINISHED
 
 ContractT = TypeVar("ContractT", bound=Contract)
@@ -146,8 +147,6 @@ class Store:
     ) -> DatasetRef | None:
         """Writes quarantine rows (see :func:`tasks.core.quarantine.quarantine_row`); None when there are none."""
         return self.write_rows(rows, kind="quarantine", parents=parents, passed=passed) if rows else None
-
-    write_refused = write_quarantine  # until the last module calls it by its new name
 
     def read_table(self, ref: DatasetRef, columns: list[str] | None = None) -> pa.Table:
         """Reads a data set after verifying its bytes by its hash.

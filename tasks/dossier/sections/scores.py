@@ -90,7 +90,7 @@ def _pairwise_results(results: Sequence[PairwiseJudgeResult]) -> list[Block]:
         for result in results
     ]
     caption = (
-        f"The candidate's replies as {results[0].judge} judged them, each pair in both orders; a verdict that "
+        f"The candidate's replies as {results[0].judge} compared them, each pair in both orders; a verdict that "
         "changed with the order is a tie, a tie half a win. Not part of the decision."
     )
     return [Table(("Judge", "Win rate", "Won", "Tied", "Lost", "Unjudged"), rows, caption)]

@@ -115,7 +115,7 @@ def request_approval(store: Store, model: str, training: str, plan: TrainingPlan
         lambda stored: stored if stored is not None and stored.verdict is not None and _covers(stored, request) else request,
     )
     remedy = (
-        f"A person may approve it with `perennial budget allow {training} --config FILE --name NAME --reason WHY`; "
+        f"A person may approve it with `perennial budget approve {training} --config FILE --name NAME --reason WHY`; "
         "then run again. Everything up to here is kept."
     )
     return BudgetError(exceeded.where, exceeded.found, exceeded.expected, remedy)
@@ -137,7 +137,7 @@ def apply_approved_ceiling(
             "training.budget",
             f"{request.question}, refused by {request.by} ({request.reason})",
             "a person's approval",
-            "Plan less, or change the answer with `perennial budget allow`.",
+            "Plan less, or change the answer with `perennial budget approve`.",
         )
     raised = {
         "max_device_hours": _raised(budget.max_device_hours, used.device_hours, request.device_hours),
@@ -151,7 +151,9 @@ def open_requests(store: Store, model: str) -> list[BudgetRequest]:
     """The requests without an answer, the oldest first."""
     names = [name.removesuffix(".json") for name in store.names_in(f"pointers/budgets/{model}")]
     requests = [store.read_record(_record_name(model, name), BudgetRequest) for name in names]
-    return sorted((request for request in requests if request and request.verdict is None), key=lambda item: item.requested_at)
+    return sorted(
+        (request for request in requests if request and request.verdict is None), key=lambda item: item.requested_at
+    )
 
 
 def answer(

@@ -20,7 +20,7 @@ from tasks.benchmark import BenchmarkConfig
 from tasks.contracts.preparation import Split
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.processes import start_guarded, stop_group
-from tasks.core.stage import stage_task
+from tasks.core.stage import stage as stage_decorator
 from tasks.core.storage import open_store
 from tasks.prompting import FitConfig
 from tests.support.standin import parent, stage
@@ -55,7 +55,7 @@ def test_what_is_kept_waits_for_no_gpu(tmp_path: Path) -> None:
 
     worked: list[int] = []
 
-    @stage_task("train_a_little")
+    @stage_decorator()
     def train_a_little(number: int) -> int:
         with get_client(sync_client=True) as client:
             worked.append(client.read_global_concurrency_limit_by_name("gpu-slots").active_slots)

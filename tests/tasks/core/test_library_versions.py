@@ -80,7 +80,7 @@ def training_folder() -> str:
         ("labels", ["cleanlab", "scikit-learn", "scipy", "torch"], ["trl", "spacy", "httpx"]),
         ("validation", ["great-expectations", "pandas", "py3langid"], ["torch", "prefect", "rich"]),
         ("training", ["torch", "trl", "accelerate", "peft", "tokenizers", "bitsandbytes"], ["presidio-analyzer", "optuna"]),
-        ("benchmark", ["sacrebleu", "rouge-score", "nltk", "torch"], ["pyarrow", "psutil", "pytest"]),
+        ("benchmark", ["sacrebleu", "rapidfuzz", "nltk", "torch"], ["pyarrow", "psutil", "pytest"]),
         ("confidential", ["pyahocorasick"], ["numpy", "fsspec"]),
     ],
 )

@@ -1,8 +1,7 @@
-"""A stage has one name: its function's, its task's and its progress line's."""
+"""A stage has one name: its function's."""
 
 from __future__ import annotations
 
-import re
 from importlib import import_module
 from pathlib import Path
 
@@ -22,13 +21,6 @@ def test_task_and_function_share_their_name(package: str) -> None:
     stages = {name: value for name, value in module.items() if isinstance(value, Task)}
     assert stages
     assert all(name == stage.name == stage.fn.__name__ for name, stage in stages.items())
-
-
-@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: path.parent.name)
-def test_progress_lines_name_the_task(path: Path) -> None:
-    source = path.read_text()
-    names = set(re.findall(r'@stage_task\(\s*"([^"]+)"', source))
-    assert set(re.findall(r'report_progress\(\s*"([^"]+)"', source)) <= names
 
 
 def test_a_stage_is_a_prefect_task_with_results_in_json() -> None:

@@ -48,7 +48,7 @@ def part(store: Store, name: str, numbers: range, *, weight: float = 1.0, passed
 
 
 def row_of(item: str) -> str:
-    return item.split("#")[0]
+    return item.split("#", maxsplit=1)[0]
 
 
 def test_a_weight_says_how_often_each_row_is_taken() -> None:

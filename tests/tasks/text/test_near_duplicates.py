@@ -79,9 +79,10 @@ def test_edited_copies_are_found_among_many(edits: int, recall: float) -> None:
     texts = [sentence(rng, rng.randint(6, 16)) for _ in range(3_000)]
     copies = []
     for text in texts[:1_000]:
+        copy = text
         for _ in range(edits):
-            text = edited(text, rng)
-        copies.append(text)
+            copy = edited(copy, rng)
+        copies.append(copy)
     clusters = near_clusters(texts + copies, 0.7)
     found = sum(clusters[index] == clusters[3_000 + index] for index in range(1_000))
     assert found >= recall * 1_000

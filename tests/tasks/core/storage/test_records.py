@@ -12,7 +12,7 @@ import pytest
 from tasks.contracts.run import BusinessPeriod
 from tasks.core.errors import IntegrityError, StoreError
 from tasks.core.storage import Store
-from tasks.core.storage.backends import open_backend
+from tasks.core.storage.opening import open_backend
 
 
 def period(**figures: float) -> BusinessPeriod:

@@ -42,7 +42,7 @@ def requested(store: Store) -> BudgetError:
 
 
 def test_an_approval_raises_the_ceilings_by_the_request_and_a_margin(store: Store, requested: BudgetError) -> None:
-    assert "perennial budget allow sft-1" in str(requested)
+    assert "perennial budget approve sft-1" in str(requested)
     assert apply_approved_ceiling(store, "desk", "sft-1", BUDGET, BudgetUsed()) == (BUDGET, None), "not answered yet"
     answer(store, "desk", "sft-1", "allow", "Ada", "quarter end")
     budget, event = apply_approved_ceiling(store, "desk", "sft-1", BUDGET, BudgetUsed(0.5, 1.0))

@@ -106,7 +106,7 @@ def test_no_process_writes_the_first_figures_before_all_have_looked_for_them(des
     found_at_wait: list[bool] = []
 
     class Trainer:
-        class accelerator:
+        class accelerator:  # noqa: N801
             @staticmethod
             def wait_for_everyone() -> None:
                 found_at_wait.append((tmp_path / "before.json").exists())
