@@ -1,8 +1,8 @@
 """A language model as the judge of two replies, through any endpoint with OpenAI's chat completions API.
 
-A judge model favours the first reply, so each pair is shown in both orders, and a verdict that changes with the order is a
-tie (Zheng et al. 2023, "Judging LLM-as-a-Judge"). A reply is data to the judge: it is sent inside JSON, and an answer with more
-than a letter is no verdict. Prompts and replies leave the machine, so only those of scrubbed examples are sent.
+A judge model favours the first reply, so each pair is shown in both orders, and a verdict that changes with the order is
+a tie (Zheng et al. 2023, "Judging LLM-as-a-Judge"). A reply is data to the judge: it is sent inside JSON, and an answer with
+more than a letter is no verdict. Prompts and replies leave the machine, so only those of scrubbed examples are sent.
 """
 
 from __future__ import annotations
