@@ -192,6 +192,36 @@ def test_every_package_says_that_it_is_typed() -> None:
     assert [top for top in tops if not (ROOT / top / "py.typed").is_file()] == []
 
 
+PATH_IN_TEXT = re.compile(
+    r"(?<![\w/])((?:tasks|flows|tests|benchmarks|docs|deployments)/[\w/.-]+\.(?:py|md|yaml|toml|jsonl))"
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_are_there(page: str) -> None:
+    named = set(PATH_IN_TEXT.findall((ROOT / page).read_text()))
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
+REFERENCE = re.compile(r":(?:mod|func|class|data|meth|attr):`~?((?:tasks|flows|perennial)[\w.]+)`")
+
+
+def test_references_in_docstrings_lead_somewhere() -> None:
+    lost = []
+    for path in (file for top in ("tasks", "flows", "perennial") for file in (ROOT / top).rglob("*.py")):
+        for name in REFERENCE.findall(path.read_text()):
+            parts = name.split(".")
+            files = [
+                (ROOT.joinpath(*parts[:end]).with_suffix(".py"), ROOT.joinpath(*parts[:end], "__init__.py"), parts[end:])
+                for end in range(len(parts), 0, -1)
+            ]
+            module, face, rest = next(found for found in files if found[0].is_file() or found[1].is_file())
+            source = (module if module.is_file() else face).read_text()
+            if rest and not re.search(rf"\b{rest[0]}\b", source):
+                lost.append(f"{path.relative_to(ROOT)}: {name}")
+    assert lost == []
+
+
 # ---------------------------------------------------------------------------------------------------------- the command
 
 
