@@ -193,7 +193,7 @@ def test_every_package_says_that_it_is_typed() -> None:
 
 
 PATH_IN_TEXT = re.compile(
-    r"(?<![\w/])((?:tasks|flows|tests|benchmarks|docs|deployments)/[\w/.-]+\.(?:py|md|yaml|toml|jsonl))"
+    r"(?<![\w/])((?:tasks|flows|tests|benchmarks|docs|deployments)/[a-z0-9_/.-]+\.(?:py|md|yaml|toml|jsonl))"
 )
 
 
