@@ -62,7 +62,7 @@ coverage: $(STAMP)  ## Both tiers with line coverage, held to the floor in pypro
 server: $(STAMP)  ## Prefect's and MLflow's pages over the embedded state, until Ctrl-C
 	@$(BIN)/perennial server
 
-NOT_BENCH := demo_cost public_data failure_matrix random_model training_kernels gpu_survival
+NOT_BENCH := demo_cost failure_matrix training_kernels gpu_survival
 bench: $(STAMP)  ## Every benchmark script that needs no GPU, but that of failures, each printing its table
 	@for script in $(filter-out $(NOT_BENCH:%=benchmarks/%.py),$(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script || exit 1; done

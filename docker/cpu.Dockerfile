@@ -8,6 +8,7 @@ FROM ${BASE} AS sources
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY flows flows
+COPY perennial perennial
 COPY tasks tasks
 COPY docker docker
 

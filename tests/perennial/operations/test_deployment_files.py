@@ -96,6 +96,9 @@ def test_images_are_pinned_run_as_nobody_special_and_copy_only_code(name: str) -
     copied = {word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]}
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert copied <= allowed | {"docker/entrypoint.sh"}
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    installed = text.partition("docker/install.sh")[0]
+    assert {f"COPY {package} {package}" for package in wheel["packages"]} <= set(installed.splitlines())
 
 
 def test_the_entrypoint_reads_secrets_from_files_and_names_one_it_cannot_read(tmp_path: Path) -> None:
