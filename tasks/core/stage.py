@@ -87,6 +87,19 @@ def stage_progress() -> StageProgress:
     return _progress.get()
 
 
+@contextmanager
+def _current(progress: StageProgress) -> Iterator[None]:
+    """Makes it the progress of the running stage within the block.
+
+    A function of its own, because Ray pickles a stage by value with the globals that it reads, and no context variable can be.
+    """
+    token = _progress.set(progress)
+    try:
+        yield
+    finally:
+        _progress.reset(token)
+
+
 def stage(
     *,
     cached: bool = True,
@@ -120,11 +133,8 @@ def stage(
             log.info("%s: %s", name, f"{dataset.num_rows} rows of {dataset.sha256[:12]}" if dataset else "started")
             total = dataset.num_rows if dataset and unit == "rows" else 0
             with report_progress(name, total, unit) as progress:
-                token = _progress.set(progress)
-                try:
+                with _current(progress):
                     result = _timed(function(*args, **kwargs), started)
-                finally:
-                    _progress.reset(token)
                 if page is not None and TaskRunContext.get() is not None:
                     _publish(page(result), _text(key, result) or name.replace("_", "-"), _text(title, result))
                 progress.finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from prefect import Task
 
@@ -21,6 +22,7 @@ def test_task_and_function_share_their_name(package: str) -> None:
     stages = {name: value for name, value in module.items() if isinstance(value, Task)}
     assert stages
     assert all(name == stage.name == stage.fn.__name__ for name, stage in stages.items())
+    assert all(map(cloudpickle.dumps, stages.values())), "a task runner such as Ray pickles its stages"
 
 
 def test_a_stage_is_a_prefect_task_with_results_in_json() -> None:
