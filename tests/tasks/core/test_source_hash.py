@@ -8,6 +8,7 @@ import pytest
 
 from tasks.core import source_hash as sources
 from tasks.core.source_hash import sources_sha256
+from tasks.core.storage import sha256_of_json
 
 _REAL = Path(sources.__file__).parents[1]
 
@@ -75,6 +76,18 @@ def test_a_module_that_carries_no_result_is_not_followed(package: Path, monkeypa
     without = _hash(package)
     (package / "shared.py").write_text("LIMIT = 3")
     assert before != without == _hash(package)
+
+
+@pytest.mark.parametrize("name", sources.CARRIES_NO_RESULT)
+def test_what_carries_no_result_exists(name: str) -> None:
+    path = _REAL.parent.joinpath(*name.split("."))
+    assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def test_digests_of_content_are_the_same_in_every_release() -> None:
+    """No cache key includes their code, and ids of rows, answers of reviewers and names in the store are made with it."""
+    content = {"b": [1, 0.1, None], "a": "Straße «é»"}
+    assert sha256_of_json(content) == "e2dcfa15bf0f22e33a5e18fa471be0ad6698ace2b8c22f18b1eb97dbe31717f7"
 
 
 def test_a_program_that_a_stage_starts_is_behind_it_too(package: Path) -> None:
