@@ -8,6 +8,7 @@ happens between stages: states, results, subflows, the hand-over from one to the
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
@@ -47,6 +48,7 @@ def stage_spans(client: object, run: UUID) -> list[Span]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     embedded.prepare_environment()
     with embedded.prefect_api(print):
         from prefect.client.orchestration import get_client

@@ -9,6 +9,7 @@ contain; against it stands one regular expression of all terms, the usual way.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import random
@@ -64,6 +65,7 @@ def plant(source: random.Random) -> tuple[str, str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     texts = clean_texts()
     source = random.Random(7)
     terms = tuple("".join(source.choice(string.ascii_lowercase) for _ in range(9)) + " works" for _ in range(5000))

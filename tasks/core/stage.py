@@ -91,7 +91,7 @@ def stage_progress() -> StageProgress:
 def _current(progress: StageProgress) -> Iterator[None]:
     """Makes it the progress of the running stage within the block.
 
-    A function of its own, because Ray pickles a stage by value with the globals that it reads, and no context variable can be.
+    Ray pickles a stage together with the globals that it reads, and a context variable cannot be pickled; so this is a function.
     """
     token = _progress.set(progress)
     try:
