@@ -77,7 +77,6 @@ def compare(name: str, base: BaseLanguageModel, store: Store, folder: Path, adap
     spec = TrainerSpec(base=base, train=train, validation=validation, method=method, work_dir=str(work), store_uri=store.uri)
     forecasted = forecast(
         store.fetch_folder(base.folder),
-        base.num_parameters,
         rows[8:],
         config,
         lora=LoraSettings() if isinstance(config, DpoConfig) else config.lora,

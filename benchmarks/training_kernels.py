@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tasks.modeling.loading import load_base
 from tasks.modeling.resolution import count_parameters
 from tasks.training.config import LoraSettings, known_tflops
+from tasks.training.plan.adapters import lora_config
 from tasks.training.plan.planning import PACKED_ATTENTION
 from tasks.training.trainer import kernels
-from tasks.training.trainer.weights import lora_config
 from tests.support.random_model import SHAPES, make_random_model
 
 PASSES = 6

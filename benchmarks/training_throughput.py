@@ -40,7 +40,7 @@ from typing import Any
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", TQDM_DISABLE="1")
 
 import torch
-from transformers import LlamaConfig, TrainerCallback
+from transformers import TrainerCallback
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -48,12 +48,13 @@ from tasks.contracts.training import TrainingPlan
 from tasks.core.storage import Store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.loading import load_tokenizer
-from tasks.modeling.resolution import count_parameters, resolve
-from tasks.modeling.shape import ModelShape
+from tasks.modeling.profile import make_profile
+from tasks.modeling.resolution import resolve
 from tasks.training.config import DpoConfig, LoraSettings, SftConfig, known_tflops
 from tasks.training.examples import Example, Pair
 from tasks.training.launch import process
 from tasks.training.plan import planning
+from tasks.training.plan.adapters import count_trainable, lora_config
 from tasks.training.plan.forecasting import measure_flops
 from tasks.training.plan.hardware import available_cores, find_hardware, peak_memory_bytes
 from tests.support.random_model import SHAPES, make_random_model
@@ -343,20 +344,23 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     }
     config = SftConfig(**settings) if options.method == "sft" else DpoConfig(**settings)
     rows = make_rows(options, options.steps * config.effective_batch_size, len(load_tokenizer(base)))
-    shape = ModelShape.from_config(LlamaConfig.from_pretrained(base).to_dict(), count_parameters(base))
+    profile = make_profile(base)
+    shape = profile.shape
     workload = planning.Workload([len(row) for row in rows], 0, 0)
     lora = LoraSettings()
-    plan = planning.make_plan(shape, workload, find_hardware("auto"), config, method=options.method, lora=lora)
+    num_trainable = count_trainable(base, lora)
+    plan = planning.make_plan(
+        profile, workload, find_hardware("auto"), config, method=options.method, num_trainable=num_trainable
+    )
     if options.method == "dpo":
-        get_peft_model(weights.load_model(base, plan), weights.lora_config(lora)).save_pretrained(folder / "adapter")
+        get_peft_model(weights.load_model(base, plan), lora_config(lora)).save_pretrained(folder / "adapter")
     job = {
         "base": str(base),
         "plan": plan.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),
         "rows": [vars(row) for row in rows],
         "num_tokens": workload.num_tokens,
-        "weights_multiplied": shape.num_parameters
-        - (0 if LlamaConfig.from_pretrained(base).tie_word_embeddings else shape.vocab_size * shape.hidden_size),
+        "weights_multiplied": shape.num_parameters - (0 if shape.tied_embeddings else shape.vocab_size * shape.hidden_size),
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
 

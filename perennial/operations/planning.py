@@ -48,7 +48,6 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     ) -> TrainingPlan:
         plan = forecast(
             folder,
-            base.num_parameters,
             rows,
             method,
             lora=lora,

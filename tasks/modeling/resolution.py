@@ -1,7 +1,7 @@
 """A configured base model becomes a folder in the store that transformers reads: safetensors, tokenizer, template.
 
-The folder's hash identifies the base model from then on: every adapter names it, every benchmark loads it. Nothing here
-imports torch; a GGUF file, which needs it, is converted once per store and found again by its digest.
+The folder's hash identifies the base model from then on: every adapter names it, every benchmark loads it. What needs torch
+is done once per store and found again by its digest: a GGUF file is converted, and the base's profile is made.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tasks.core.source_hash import code_sha256, file_of
 from tasks.core.storage import Store, sha256_of_file, sha256_of_json
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.hub import download
+from tasks.modeling.profile import profile_in_store
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def resolve(config: BaseModelConfig, store: Store) -> BaseLanguageModel:
             f"one of {', '.join(sorted(allowed))}",
             "Choose another base model, add the licence to the list, or state the right one in `license`.",
         )
+    profile_in_store(store, model.folder)  # refuses what cannot be trained, before anything is paid for
     logger.info("base model %s: %d parameters, licence %s", model.name, model.num_parameters, model.license)
     return model
 
@@ -107,13 +109,24 @@ def locate(config: BaseModelConfig) -> Path | None:
 
 
 def count_parameters(folder: Path) -> int:
-    """The number of parameters in a folder's safetensors files, from their headers."""
-    return sum(
-        math.prod(tensor["shape"])
-        for path in folder.glob("*.safetensors")
+    """The number of parameters in a folder's safetensors files, from their headers; no tensor counts twice.
+
+    The files are those that transformers reads: those of the index where there is one, else ``model.safetensors``.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        paths = [folder / name for name in sorted(names)]
+    else:
+        single = folder / "model.safetensors"
+        paths = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    sizes = {
+        name: math.prod(tensor["shape"])
+        for path in paths
         for name, tensor in _safetensors_header(path).items()
         if name != "__metadata__"
-    )
+    }
+    return sum(sizes.values())
 
 
 def _safetensors_header(path: Path) -> dict[str, dict[str, list[int]]]:

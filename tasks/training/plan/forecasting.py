@@ -15,10 +15,11 @@ from tasks.contracts.training import TrainingPlan
 from tasks.core.rows import Row
 from tasks.modeling.conversations import stop_token_ids
 from tasks.modeling.loading import load_tokenizer
-from tasks.modeling.shape import read_shape
+from tasks.modeling.profile import make_profile
 from tasks.training.config import DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig
 from tasks.training.examples import render_rows
 from tasks.training.plan import planning
+from tasks.training.plan.adapters import count_trainable
 from tasks.training.plan.hardware import Hardware, find_hardware
 
 TRAINING_EFFICIENCY = {"cpu": 0.55, "cuda": 0.35, "cuda, packed": 0.55}
@@ -35,7 +36,6 @@ LOADED_BYTES_PER_SECOND = 1.2e9
 
 def forecast(
     base: Path,
-    num_parameters: int,
     rows: Sequence[Row],
     config: SftConfig | DpoConfig | KtoConfig | GrpoConfig,
     *,
@@ -48,7 +48,6 @@ def forecast(
 
     Args:
         base: Folder of the base model.
-        num_parameters: Its parameters.
         rows: Canonical rows, of ``messages`` kind for SFT and GRPO, of ``preferences`` kind for DPO and KTO.
         config: The training's settings.
         lora: The adapter of SFT, which the other methods continue.
@@ -66,15 +65,16 @@ def forecast(
         max_new_tokens=config.max_completion_length if isinstance(config, GrpoConfig) else 0,
     )
     workload = planning.Workload.of_rows(rendered, config)
+    profile = make_profile(base)
     plan = planning.make_plan(
-        read_shape(base, num_parameters),
+        profile,
         workload,
         hardware,
         config,
         method=config.kind,
-        lora=planning.effective_lora(config, lora),
+        num_trainable=count_trainable(base, planning.effective_lora(config, lora)),
     )
-    speed = training_speed(num_parameters, _kind(plan), flops_per_second, plan.method)
+    speed = training_speed(profile.shape.num_active_parameters, _kind(plan), flops_per_second, plan.method)
     mean_tokens = workload.num_tokens / max(1, len(workload.lengths))
     num_eval_tokens = round(mean_tokens * min(num_eval_rows, config.max_eval_rows))
     startup = STARTUP_SECONDS + plan.memory_bytes["weights"] / LOADED_BYTES_PER_SECOND

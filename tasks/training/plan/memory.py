@@ -14,11 +14,8 @@ Memory of one device::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tasks.contracts.training import TrainingPlan
 from tasks.modeling.shape import ModelShape
-from tasks.training.config import LoraSettings
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # NF4 with double quantisation: 4 bits and 0.127 bits of constants a weight (QLoRA, arXiv 2305.14314, section 3).
@@ -35,19 +32,6 @@ _GPU_RUNTIME_BYTES = 400_000_000
 _GPU_HEAD_TILE = 32_768
 
 
-def count_trainable(shape: ModelShape, lora: LoraSettings | None) -> int:
-    """Trainable parameters: r x (inputs + outputs) of every adapted projection, or all parameters without an adapter."""
-    if lora is None:
-        return shape.num_parameters
-    chosen = [
-        size
-        for name, size in shape.linear_shapes.items()
-        if lora.target_modules == "all-linear" or name in _as_names(lora.target_modules)
-    ]
-    layers = len(lora.layers_to_transform) if lora.layers_to_transform is not None else shape.num_layers
-    return layers * sum(lora.r * (inputs + outputs) for inputs, outputs in chosen)
-
-
 def estimate_memory(
     shape: ModelShape,
     *,
@@ -62,7 +46,9 @@ def estimate_memory(
 ) -> dict[str, int]:
     """Bytes by part for a micro-batch of ``tokens`` padded tokens, of base weights in ``num_shards`` parts."""
     size = BYTES[precision]
-    quantized = shape.num_parameters - shape.num_embeddings if quantization == "nf4" else 0
+    quantized = 0
+    if quantization == "nf4":  # bitsandbytes leaves embeddings and experts in one tensor as they are
+        quantized = shape.num_parameters - shape.num_embeddings - shape.num_expert_parameters
     # Each layer keeps for the backward pass (Llama-like, fused attention): inputs of the two norms and of the four groups
     # of projections, queries, keys and values before and after rotation, attention output, gate, activation, up and their
     # product.
@@ -103,7 +89,3 @@ def checkpoint_bytes(plan: TrainingPlan) -> int:
     """The most disk space that training needs: three checkpoints (one being written) and two sets of weights."""
     weights = plan.num_trainable_parameters * 4
     return 3 * 3 * weights + 2 * weights + 100_000_000
-
-
-def _as_names(modules: str | Sequence[str]) -> tuple[str, ...]:
-    return (modules,) if isinstance(modules, str) else tuple(modules)

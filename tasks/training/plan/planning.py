@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from tasks.contracts.training import TrainingPlan
 from tasks.core.errors import ConfigError
+from tasks.modeling.profile import BaseProfile
 from tasks.modeling.shape import ModelShape
 from tasks.training.config import GrpoConfig, LoraSettings, SftConfig, TrainerConfig
 from tasks.training.examples import Prompt, Rendered
-from tasks.training.plan.memory import count_trainable, estimate_memory
+from tasks.training.plan.memory import estimate_memory
 
 if TYPE_CHECKING:
     from tasks.training.plan.hardware import Hardware
@@ -25,6 +26,8 @@ CPU_MICRO_BATCH_TOKENS = 1024
 # The same on a GPU: 15.1, 15.8 and 15.9 thousand tokens/s were measured at 4, 6 and 8 thousand tokens of an 8B model on an
 # H100 (4-bit weights, which are unpacked for each micro-batch: 11.9, and 15.6 at 12 thousand).
 GPU_MICRO_BATCH_TOKENS = 12_288
+# The attention that separates packed rows by a mask.
+_MASKED_ATTENTION = ("sdpa", "eager")
 # Packed sequences are not cut to meet the effective batch: the share by which a step may differ from it.
 _PACKED_BATCH_TOLERANCE = 0.15
 # Architectures whose layers Liger's kernels replace one for one, as the memory estimate counts them.
@@ -107,27 +110,36 @@ class _Savings:
 
 
 def make_plan(
-    shape: ModelShape,
+    profile: BaseProfile,
     workload: Workload,
     hardware: Hardware,
     config: TrainerConfig,
     *,
     method: str,
-    lora: LoraSettings | None,
+    num_trainable: int,
 ) -> TrainingPlan:
     """The plan, without its time (see :func:`with_time`).
 
     The micro-batch is the largest that fits and divides the effective batch. Where not even one row fits, gradient
     checkpointing is tried first, then 4-bit weights.
+
+    Args:
+        profile: The base model's.
+        workload: The rows.
+        hardware: What to train on.
+        config: The method's settings.
+        method: Its name.
+        num_trainable: Trainable parameters; all of the base model's without an adapter.
+
+    Raises:
+        ConfigError: The base model cannot be trained with the configured attention, packing or kernels.
     """
+    shape = profile.shape
     num_processes = config.num_processes or max(1, hardware.num_devices)
-    packing = method == "sft" and (hardware.supports_packed_attention if config.packing == "auto" else config.packing)
-    attention = config.attn_implementation
-    if attention is None:
-        attention = PACKED_ATTENTION if packing and hardware.supports_packed_attention else "sdpa"
+    packing, attention = _attention(profile, hardware, config, method)
     memory = _Memory(
         shape=shape,
-        num_trainable=count_trainable(shape, lora),
+        num_trainable=num_trainable,
         tokens_per_row=config.max_length if packing else max(workload.lengths, default=0),
         precision=_precision(config, hardware),
         device=hardware.device,
@@ -135,7 +147,7 @@ def make_plan(
         num_shards=1 if config.sharding == "none" else num_processes,
         limit_bytes=_memory_limit(config, hardware),
     )
-    savings = _choose_savings(memory, config, lora)
+    savings = _choose_savings(memory, config)
     num_sequences = count_sequences(workload.lengths, config.max_length) if packing else len(workload.lengths)
     # Sequences of one step in one process; a fraction where the batch is counted in packed sequences.
     batch = math.ceil(config.effective_batch_size / num_processes)
@@ -172,8 +184,49 @@ def make_plan(
         sharding=config.sharding,
         attn_implementation=attention,
         liger_kernel=memory.liger_kernel,
-        notes=tuple(_notes(memory, savings, config, method, packing)),
+        notes=tuple(
+            _notes(memory, savings, config, method, packing) + _notes_of_base(profile, hardware, config, method, packing)
+        ),
     )
+
+
+def _attention(profile: BaseProfile, hardware: Hardware, config: TrainerConfig, method: str) -> tuple[bool, str]:
+    """Whether rows are packed, and the attention's name: as configured, or what the base model allows."""
+    attention, has_kernel = config.attn_implementation, profile.packing == "kernel"
+    if (attention == PACKED_ATTENTION and not has_kernel) or (attention == "sdpa" and profile.attention == "eager"):
+        raise ConfigError(
+            f"training.{method}.attn_implementation",
+            f"`{attention}` for a {profile.shape.model_type} model"
+            + (
+                f": {profile.packing_note}"
+                if attention == PACKED_ATTENTION
+                else ", which transformers does not offer it for"
+            ),
+            "an attention that computes what the base model was trained with",
+            f"Leave `attn_implementation` out (then it is `{profile.attention}`), or name another.",
+        )
+    if method != "sft":
+        return False, attention or profile.attention
+    packing = hardware.supports_packed_attention and has_kernel if config.packing == "auto" else config.packing
+    if packing and profile.packing == "none":
+        raise ConfigError(
+            f"training.{method}.packing",
+            f"true for a {profile.shape.model_type} model: {profile.packing_note}",
+            "rows one by one",
+            "Set `packing` to auto or false.",
+        )
+    by_kernel = packing and has_kernel and hardware.supports_packed_attention
+    return packing, attention or (PACKED_ATTENTION if by_kernel else profile.attention)
+
+
+def _notes_of_base(profile: BaseProfile, hardware: Hardware, config: TrainerConfig, method: str, packing: bool) -> list[str]:
+    """What is done otherwise because of the base model."""
+    unpacked = method == "sft" and config.packing == "auto" and hardware.supports_packed_attention and not packing
+    notes = {
+        f"rows are not packed: {profile.packing_note}": unpacked,
+        "TRL's loss head, because the logits are scaled, capped or shifted": not profile.plain_logits,
+    }
+    return [note for note, holds in notes.items() if holds]
 
 
 def _precision(config: TrainerConfig, hardware: Hardware) -> str:
@@ -187,9 +240,10 @@ def _memory_limit(config: TrainerConfig, hardware: Hardware) -> int:
     return config.memory_limit_bytes or int(hardware.memory_bytes * share)
 
 
-def _choose_savings(memory: _Memory, config: TrainerConfig, lora: LoraSettings | None) -> _Savings:
+def _choose_savings(memory: _Memory, config: TrainerConfig) -> _Savings:
     """The first allowed savings with which one row fits, or the last ones."""
-    may_quantize = config.quantization == "auto" and lora is not None and config.sharding == "none"
+    has_adapter = memory.num_trainable < memory.shape.num_parameters
+    may_quantize = config.quantization == "auto" and has_adapter and config.sharding == "none"
     quantizations = ["none", "nf4"] if may_quantize else ["none" if config.quantization == "auto" else config.quantization]
     checkpointings = [False, True] if config.gradient_checkpointing == "auto" else [config.gradient_checkpointing]
     choices = [_Savings(quantization, checkpointing) for quantization in quantizations for checkpointing in checkpointings]
@@ -209,7 +263,7 @@ def _choose_micro_batch(
     largest = max(1, round(sequences_per_step))
     if config.per_device_train_batch_size is not None:
         return min(config.per_device_train_batch_size, largest)
-    if packing and attention == "sdpa":
+    if packing and attention in _MASKED_ATTENTION:
         return 1  # this attention grows with the square of a flattened micro-batch
     typical = config.max_length if packing else max(1, _median(lengths))
     most_tokens = CPU_MICRO_BATCH_TOKENS if memory.device == "cpu" else GPU_MICRO_BATCH_TOKENS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from tasks.contracts.training import TrainingPlan
 from tasks.core.errors import BudgetError
 from tasks.core.storage import run_store, write_file_atomically
 from tasks.modeling.loading import load_tokenizer
-from tasks.modeling.shape import ModelShape, read_shape
-from tasks.training.config import LoraSettings
+from tasks.modeling.profile import BaseProfile, make_profile
+from tasks.modeling.resolution import count_parameters
 from tasks.training.launch.protocol import (
     REFUSED_PLAN,
     GrpoMethod,
@@ -24,6 +23,7 @@ from tasks.training.launch.protocol import (
     TrainerReport,
     TrainerSpec,
 )
+from tasks.training.plan.adapters import count_trainable
 from tasks.training.plan.budget import check_budget, with_price
 from tasks.training.plan.hardware import available_cores, find_hardware, peak_memory_bytes
 from tasks.training.plan.planning import Workload, make_plan
@@ -65,12 +65,12 @@ def run(spec: TrainerSpec, work: Path) -> TrainerReport:
     progress.phase("read rows")
     base = run_store().fetch_folder(spec.base.folder)
     tokenizer = load_tokenizer(base)
-    shape = read_shape(base, spec.base.num_parameters)
+    profile = make_profile(base)
     rows = read_rows(spec, base, tokenizer, spec.plan.max_length_tokens if spec.plan else config.max_length)
-    check_fits_model(shape, [*rows.train, *rows.validation])
+    check_fits_model(profile.shape, [*rows.train, *rows.validation])
     if isinstance(spec.method, GrpoMethod):
         check_rewards(spec.method.config, rows.train)
-    plan = spec.plan or _make_plan(spec, shape, rows)
+    plan = spec.plan or _make_plan(spec, base, profile, rows)
     check_truncation(plan, config.max_truncated_share, rows.num_read)
     check_disk(plan, work)
     check_device(plan, find_hardware(config.device))
@@ -97,29 +97,24 @@ def run(spec: TrainerSpec, work: Path) -> TrainerReport:
 # --------------------------------------------------------------------------------------------------------------- planning
 
 
-def _make_plan(spec: TrainerSpec, shape: ModelShape, rows: Rows) -> TrainingPlan:
+def _make_plan(spec: TrainerSpec, base: Path, profile: BaseProfile, rows: Rows) -> TrainingPlan:
     """The plan for these rows on this machine, without its time."""
     config = spec.method.config
     return make_plan(
-        shape,
+        profile,
         Workload.of_rows(rows.train, config, rows.num_dropped),
         find_hardware(config.device),
         config,
         method=spec.method.kind,
-        lora=_lora_of(spec),
+        num_trainable=_num_trainable(spec, base),
     )
 
 
-def _lora_of(spec: TrainerSpec) -> LoraSettings | None:
-    """The settings of the adapter that is trained, or of the one that is continued."""
+def _num_trainable(spec: TrainerSpec, base: Path) -> int:
+    """The parameters of the adapter that is trained, or of the one that is continued."""
     if isinstance(spec.method, SftMethod):
-        return spec.method.config.lora
-    folder = run_store().fetch_folder(spec.method.adapter)
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    modules = settings["target_modules"]
-    if not isinstance(modules, str):
-        modules = tuple(sorted({name.rsplit(".", 1)[-1] for name in modules}))
-    return LoraSettings(r=settings["r"], target_modules=modules, layers_to_transform=settings["layers_to_transform"])
+        return count_trainable(base, spec.method.config.lora)
+    return count_parameters(run_store().fetch_folder(spec.method.adapter))
 
 
 def _check_budget(plan: TrainingPlan, spec: TrainerSpec, work: Path) -> None:

@@ -11,6 +11,7 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrai
 from tasks.contracts.training import TrainingPlan
 from tasks.training.config import DpoConfig, KtoConfig, SftConfig, TrainerConfig
 from tasks.training.examples import Example, Pair, RatedReply
+from tasks.training.plan.adapters import lora_config
 from tasks.training.trainer import kernels, weights
 from tasks.training.trainer.batches import ROW_NUMBERS, MismatchedReplyCollator, RowIdCollator, dataset_of
 from tasks.training.trainer.head import score_labels_only
@@ -113,7 +114,7 @@ def sft_trainer(
         processing_class=tokenizer,
         train_dataset=dataset_of(train),
         eval_dataset=dataset_of(validation) if validation else None,
-        peft_config=None if config.lora is None else weights.lora_config(config.lora),
+        peft_config=None if config.lora is None else lora_config(config.lora),
     )
     return _complete(trainer, plan)
 

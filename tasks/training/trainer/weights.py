@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from tasks.contracts.training import TrainingPlan
 from tasks.modeling.loading import load_base
-from tasks.training.config import LoraSettings
 from tasks.training.trainer import kernels
 from tasks.training.trainer.sharding import check_sharded, loading_options, own_weights
 
@@ -38,20 +37,6 @@ def load_model(base: Path, plan: TrainingPlan) -> Any:
 def load_model_with(base: Path, adapter: Path, plan: TrainingPlan) -> Any:
     """The base model with an adapter that training continues."""
     return PeftModel.from_pretrained(load_model(base, plan), str(adapter), is_trainable=True, use_safetensors=True)
-
-
-def lora_config(settings: LoraSettings) -> LoraConfig:
-    """The settings in PEFT's form."""
-    targets = settings.target_modules
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.r,
-        lora_alpha=settings.lora_alpha if settings.lora_alpha is not None else 2 * settings.r,
-        lora_dropout=settings.lora_dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        layers_to_transform=None if settings.layers_to_transform is None else list(settings.layers_to_transform),
-        use_rslora=settings.use_rslora,
-    )
 
 
 def save_weights(trainer: Any, folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +12,11 @@ from pydantic import ValidationError
 
 from tasks.contracts.training import TrainingPlan
 from tasks.core.errors import BudgetError, ConfigError
-from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig, TrainingConfig
+from tasks.modeling.profile import BaseProfile
+from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig, TrainingConfig
 from tasks.training.plan.budget import BudgetUsed, check_budget, with_price
 from tasks.training.plan.hardware import Hardware
-from tasks.training.plan.memory import checkpoint_bytes, count_trainable, estimate_memory
+from tasks.training.plan.memory import checkpoint_bytes, estimate_memory
 from tasks.training.plan.planning import (
     PACKED_ATTENTION,
     Workload,
@@ -26,30 +26,7 @@ from tasks.training.plan.planning import (
     with_time,
 )
 from tasks.training.trainer.rows import Rows, rows_seen_by
-from tests.tasks.training.plans import GPU, LLAMA_8B, NEW_GPU, SMOLLM, hour_long, plan_for
-
-
-def test_trainable_parameters_are_pefts(tiny_model_dir: Path) -> None:
-    from peft import get_peft_model
-
-    from tasks.modeling.loading import load_base
-    from tasks.modeling.shape import read_shape
-    from tasks.training.trainer.weights import lora_config
-
-    model = load_base(tiny_model_dir)
-    shape = read_shape(tiny_model_dir, model.num_parameters())
-    for settings in (
-        LoraSettings(r=4),
-        LoraSettings(target_modules=("q_proj", "v_proj")),
-        LoraSettings(layers_to_transform=(1,), target_modules=("q_proj", "down_proj")),
-    ):
-        adapted = get_peft_model(load_base(tiny_model_dir), lora_config(settings))
-        assert adapted.get_nb_trainable_parameters()[0] == count_trainable(shape, settings)
-    assert count_trainable(shape, None) == model.num_parameters()
-
-
-def test_smollm_has_the_measured_number_of_trainable_parameters() -> None:
-    assert count_trainable(SMOLLM, LoraSettings()) == 4_884_480
+from tests.tasks.training.plans import GPU, LLAMA_8B, NEW_GPU, NUM_TRAINABLE, SMOLLM, hour_long, plan_for
 
 
 @given(
@@ -93,6 +70,39 @@ def test_packing_needs_a_kernel_unless_told() -> None:
     plan = plan_for(packing=True, max_length=1000)
     assert plan.packing
     assert (plan.micro_batch_size, plan.accumulation_steps, plan.num_steps) == (1, 2, 48)
+
+
+def test_attention_and_packing_follow_the_base_model() -> None:
+    def plan(base: BaseProfile, hardware: Hardware = NEW_GPU, **settings: Any) -> TrainingPlan:
+        workload = Workload(lengths=(100,) * 64, num_trained_tokens=3200, num_truncated_rows=0)
+        return make_plan(base, workload, hardware, SftConfig(**settings), method="sft", num_trainable=1000)
+
+    windowed = BaseProfile(shape=SMOLLM, attention="eager", packing="mask", packing_note="its attention has a window")
+    assert (plan(windowed).packing, plan(windowed).attn_implementation) == (False, "eager")
+    assert "rows are not packed: its attention has a window" in plan(windowed).notes
+    assert plan(windowed, GPU).notes == ()
+    assert (plan(windowed, packing=True).packing, plan(windowed, packing=True).attn_implementation) == (True, "eager")
+    assert plan(windowed, attn_implementation="flash_attention_2").attn_implementation == "flash_attention_2"
+    for attention in ("sdpa", PACKED_ATTENTION):
+        with pytest.raises(ConfigError, match=r"training\.sft\.attn_implementation"):
+            plan(windowed, attn_implementation=attention)
+    stateful = BaseProfile(shape=SMOLLM, packing="none", packing_note="a layer's state would pass from one row to the next")
+    assert not plan(stateful).packing
+    with pytest.raises(ConfigError, match=r"training\.sft\.packing.*state"):
+        plan(stateful, packing=True)
+
+
+def test_experts_are_not_quantised_with_the_rest() -> None:
+    sizes: dict[str, Any] = {
+        "num_trainable": 0,
+        "tokens": 1,
+        "precision": "bfloat16",
+        "gradient_checkpointing": False,
+        "device": "cuda",
+    }
+    dense = estimate_memory(LLAMA_8B, quantization="nf4", **sizes)["weights"]
+    experts = estimate_memory(replace(LLAMA_8B, num_expert_parameters=6 * 10**9), quantization="nf4", **sizes)["weights"]
+    assert experts - dense == pytest.approx(6e9 * (2 - 0.516), rel=1e-6)
 
 
 @given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=80), max_length=st.integers(16, 300))
@@ -146,7 +156,7 @@ def test_memory_comes_near_to_what_an_h100_took(tokens: int, quantization: str, 
     """A forward and backward pass of packed rows, before an optimizer was made: PyTorch's reserved peak."""
     parts = estimate_memory(
         LLAMA_8B,
-        num_trainable=count_trainable(LLAMA_8B, LoraSettings()),
+        num_trainable=NUM_TRAINABLE[LLAMA_8B.hidden_size],
         tokens=tokens,
         precision="bfloat16",
         quantization=quantization,
@@ -348,7 +358,8 @@ def test_kto_never_sees_a_single_reply(effective: int, length: int, memory: int)
     config = KtoConfig(effective_batch_size=effective, max_length=5000)
     workload = Workload(lengths=[length] * 100, num_trained_tokens=50 * length, num_truncated_rows=0)
     hardware = Hardware("cpu", "test", 1, memory, supports_bfloat16=False)
-    plan: TrainingPlan | None = make_plan(SMOLLM, workload, hardware, config, method="kto", lora=LoraSettings())
+    profile = BaseProfile(shape=SMOLLM)
+    plan: TrainingPlan | None = make_plan(profile, workload, hardware, config, method="kto", num_trainable=4_884_480)
     while plan is not None:
         assert plan.micro_batch_size >= 2
         lower = next_oom_fallback(plan, allow_shorter_length=True)

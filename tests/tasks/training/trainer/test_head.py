@@ -12,8 +12,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tasks.modeling.loading import load_base
 from tasks.training.config import LoraSettings
+from tasks.training.plan.adapters import lora_config
 from tasks.training.trainer.head import score_labels_only
-from tasks.training.trainer.weights import lora_config
 
 
 def adapted(folder: Path, *, labels_only: bool, dtype: torch.dtype = torch.float32) -> Any:
