@@ -20,7 +20,7 @@ from tasks.modeling.shape import ModelShape
 SETTING = "training.base_model.source"
 """Where a base model that is refused is configured."""
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
-_LOGITS_FACTORS = ("logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
+_LOGITS_FACTORS = ("logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier", "final_logit_softcapping")
 _INNER_WIDTHS = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _MESSAGE_LENGTH = 300
@@ -70,15 +70,13 @@ def make_profile(folder: Path) -> BaseProfile:
     text = model.config.get_text_config()
     recurrent = model._is_stateful or not set(getattr(text, "layer_types", None) or ()) <= _ATTENTION_LAYERS
     packing, note = _packing(model, text, recurrent)
-    output = model.get_output_embeddings()
-    factors = [getattr(text, name, None) for name in (*_LOGITS_FACTORS, "final_logit_softcapping")]
     return BaseProfile(
         shape=_shape(model, text),
         architecture=type(model).__name__,
         attention=text._attn_implementation or "eager",
         packing=packing,
         packing_note=note,
-        plain_logits=all(factor in (None, 1) for factor in factors) and getattr(output, "bias", None) is None,
+        plain_logits=has_plain_logits(model),
         recurrent=recurrent,
     )
 
@@ -102,6 +100,18 @@ def model_without_weights(folder: Path) -> Any:
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:
         raise _refused(f"a {config.model_type} model that transformers cannot build ({first_line(error)})") from error
+
+
+def has_plain_logits(model: Any) -> bool:
+    """Whether a model's logits are the plain product of hidden states and output embeddings, as its configuration says."""
+    text, output = model.config.get_text_config(), model.get_output_embeddings()
+    return getattr(output, "bias", None) is None and all(getattr(text, name, None) in (None, 1) for name in _LOGITS_FACTORS)
+
+
+def context_length(text: Any) -> int | None:
+    """The context length that a text configuration states."""
+    length: int | None = getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)
+    return length
 
 
 def first_line(error: BaseException) -> str:
@@ -173,7 +183,7 @@ def _shape(model: Any, text: Any) -> ModelShape:
         head_dim=getattr(text, "head_dim", None) or hidden // heads,
         model_type=text.model_type,
         tied_embeddings=output is not None and output.weight is model.get_input_embeddings().weight,
-        max_positions=getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None),
+        max_positions=context_length(text),
         num_expert_parameters=together,
         share_of_experts=min(1.0, chosen / experts) if experts else 1.0,
     )

@@ -12,9 +12,10 @@ from tasks.contracts.training import TrainingPlan
 from tasks.training.config import DpoConfig, KtoConfig, SftConfig, TrainerConfig
 from tasks.training.examples import Example, Pair, RatedReply
 from tasks.training.plan.adapters import lora_config
+from tasks.training.plan.planning import PACKED_ATTENTION
 from tasks.training.trainer import kernels, weights
 from tasks.training.trainer.batches import ROW_NUMBERS, MismatchedReplyCollator, RowIdCollator, dataset_of
-from tasks.training.trainer.head import score_labels_only
+from tasks.training.trainer.head import choose_head
 from tasks.training.trainer.ledger import RowLedger
 from tasks.training.trainer.sampler import EpochSampler
 from tasks.training.trainer.sharding import own_weights
@@ -202,8 +203,9 @@ def enable_ddp_wrapping(trainer: Any) -> None:
 
 def _complete(trainer: Any, plan: TrainingPlan) -> Any:
     # TRL's own loss head scores every position on a CPU, prompts and padding included.
-    if plan.device == "cpu" and plan.num_trainable_parameters < plan.num_parameters:
-        score_labels_only(trainer.model.get_base_model())
+    if plan.device == "cpu" and plan.attn_implementation != PACKED_ATTENTION:
+        has_adapter = plan.num_trainable_parameters < plan.num_parameters
+        choose_head(trainer.model.get_base_model() if has_adapter else trainer.model, frozen=has_adapter)
     kernels.fuse_adapters(trainer.model)
     trainer.data_collator = RowIdCollator(trainer.data_collator, trainer.row_ids)
     return trainer
