@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from tasks.modeling.conversations import Messages, prompt_token_ids
 from tasks.modeling.loading import load_base, load_tokenizer, load_with_adapter
+from tasks.modeling.profile import context_length
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ class Likelihood:
 def load_model(base: Path, adapter: Path | None) -> LoadedModel:
     """The model to score: the base, or the base with the adapter merged into it, as it would be served."""
     model = load_base(base) if adapter is None else load_with_adapter(base, adapter, merge=True)
-    max_tokens = int(getattr(model.config, "max_position_embeddings", None) or 1_000_000)
+    max_tokens = context_length(model.config.get_text_config()) or 1_000_000
     return LoadedModel(model, load_tokenizer(base), max_tokens)
 
 
@@ -160,8 +162,9 @@ def continuation_likelihoods(
 ) -> list[Likelihood]:
     """The likelihood of each of several continuations of one prompt and one beginning of the reply, in order.
 
-    Their shared tokens are computed once, so that many short continuations cost little more than one. A beginning that
-    leaves no room for the longest continuation loses its start.
+    Their shared tokens are computed once, so that many short continuations cost little more than one; for every continuation
+    where a layer keeps a state that cannot be shared. A beginning that leaves no room for the longest continuation loses its
+    start.
     """
     endings = [_plain_token_ids(loaded, continuation) for continuation in continuations]
     longest = max(map(len, endings), default=0)
@@ -172,18 +175,31 @@ def continuation_likelihoods(
     device, likelihoods = loaded.model.device, []
     with torch.inference_mode():
         shared = loaded.model(input_ids=torch.tensor([start], device=device), use_cache=True, logits_to_keep=1)
+        cache: Any = getattr(shared, "past_key_values", None)
         for first in range(0, len(endings), batch_size):
             batch = endings[first : first + batch_size]
             ids = torch.tensor([row + [0] * (longest - len(row)) for row in batch], device=device)
-            cache = copy.deepcopy(shared.past_key_values)
-            cache.batch_repeat_interleave(len(batch))
-            logits = loaded.model(input_ids=ids, past_key_values=cache, use_cache=True).logits[:, :-1]
-            logits = torch.cat([shared.logits.expand(len(batch), 1, -1), logits], dim=1).float()
-            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none").cpu().double()
+            if _can_split(cache):
+                own = copy.deepcopy(cache)
+                own.batch_repeat_interleave(len(batch))
+                logits = loaded.model(input_ids=ids, past_key_values=own, use_cache=True).logits[:, :-1]
+                logits = torch.cat([shared.logits.expand(len(batch), 1, -1), logits], dim=1)
+            else:  # padded on the right, which no earlier position sees
+                whole = torch.cat([torch.tensor([start], device=device).expand(len(batch), -1), ids], dim=1)
+                logits = loaded.model(input_ids=whole, use_cache=False).logits[:, -longest - 1 : -1]
+            losses = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none").cpu().double()
             likelihoods += [
                 Likelihood(float(loss[: len(row)].sum()), len(row)) for loss, row in zip(losses, batch, strict=True)
             ]
     return likelihoods
+
+
+def _can_split(cache: Any) -> bool:
+    """Whether rows of a cache can be repeated and chosen: it holds keys and values alone, no state of a layer."""
+    return hasattr(cache, "layers") and all(
+        hasattr(layer, "batch_select_indices") and not isinstance(layer, LinearAttentionCacheLayerMixin)
+        for layer in cache.layers
+    )
 
 
 def _prompt_ids(
@@ -299,12 +315,12 @@ def _continue_rows(loaded: LoadedModel, rows: Sequence[list[int]], settings: Gen
                 unfinished.append(place)
         if not unfinished:
             break
-        cache = output.past_key_values
+        cache = getattr(output, "past_key_values", None)
         chosen = torch.tensor(unfinished, device=ids.device)
         num_new = output.sequences.shape[1] - ids.shape[1]
         mask = torch.cat([mask, mask.new_ones(len(mask), num_new)], dim=1)[chosen]
         ids, alive = output.sequences[chosen], [alive[place] for place in unfinished]
-        if hasattr(cache, "batch_select_indices"):
+        if cache is not None and _can_split(cache):
             cache.batch_select_indices(chosen)
         else:
             cache, may_stop = None, False

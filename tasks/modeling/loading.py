@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from tasks.core.errors import ModelNotFoundError
 from tasks.modeling.conversations import on_a_fixed_date
+from tasks.modeling.profile import SETTING, first_line
 
 
 def best_device() -> str:
@@ -32,13 +33,35 @@ def load_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer, with a padding token: the end of sequence if it has none.
 
     Its chat template writes the same date on any day, also when a library renders it.
+
+    Raises:
+        ModelNotFoundError: Neither the tokenizer nor the model names a token that ends a sequence.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if tokenizer.eos_token is None:
+        tokenizer.eos_token = _end_in_configuration(folder, tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = on_a_fixed_date(tokenizer.chat_template)
     return tokenizer
+
+
+def _end_in_configuration(folder: Path, tokenizer: Any) -> str:
+    """The token that the model's configuration names as the end of a sequence."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    end = config.get_text_config().eos_token_id
+    if isinstance(end, list):
+        end = end[0]
+    if end is None:
+        raise ModelNotFoundError(
+            SETTING,
+            "a tokenizer and a configuration without an end-of-sequence token",
+            "one, which ends every reply",
+            "Set `eos_token` in the model's tokenizer_config.json.",
+        )
+    token: str = tokenizer.convert_ids_to_tokens(end)
+    return token
 
 
 def load_base(
@@ -67,12 +90,14 @@ def load_base(
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        attention = options.get("attn_implementation")
         raise ModelNotFoundError(
             str(folder),
-            f"a model that transformers cannot load ({type(error).__name__})",
+            f"a model that transformers cannot load ({first_line(error)})",
             "a causal language model",
-            "Check that this transformers release knows the architecture.",
+            "Check that this transformers release knows the architecture"
+            + (f", with `attn_implementation: {attention}`." if attention else "."),
         ) from error
     if quantization == "none":
         model = model.to(device)

@@ -46,7 +46,7 @@ def count_trainable(base: Path, lora: LoraSettings | None) -> int:
             _SETTING,
             f"`{lora.target_modules}`, which PEFT cannot adapt in this base model ({first_line(error)})",
             "modules of the base model that LoRA can adapt",
-            "Name other modules, or use `all-linear`.",
+            "Name modules of this base model in `training.sft.lora.target_modules`, or choose another base model.",
         ) from error
     _check_embeddings(model)
     return int(adapted.get_nb_trainable_parameters()[0])
