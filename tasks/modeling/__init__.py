@@ -10,7 +10,9 @@ them import torch::
     shape          the sizes of a base model, from its configuration (no heavy import)
     devices        the name of the device that generates here (no heavy import)
     loading        base models and adapters into memory
+    templates      chat templates with what training and serving need (no heavy import)
     conversations  conversations as text and tokens: prompts, and replies to them
+    rendering      whether conversations can be trained on, checked on real rows
     generation     greedy replies in batches, and likelihoods
     stored         a model of the run's store, ready to generate
     embedding      texts as vectors

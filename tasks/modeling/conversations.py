@@ -1,81 +1,111 @@
-"""Conversations as text and tokens: one rendering for training, generation and likelihoods.
+"""Conversations as text and tokens: one rendering for training, generation, likelihoods and serving.
 
-Every stage must show a model the same prompt for the same row, so every stage calls this module. The rendering is the same
-on any day: some templates write today's date into the system prompt, which would make tokens and replies depend on the date.
+Every stage must show a model the same prompt for the same row, so every stage calls this module. The template is the
+prepared one (:mod:`tasks.modeling.templates`). Contents are text alone: `<|im_end|>` in a message never becomes the token
+that ends a turn.
 """
 
 from __future__ import annotations
 
+import functools
+import re
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from tasks.core.errors import ModelNotFoundError
+from tasks.core.errors import ConfigError, InputError, ModelNotFoundError
+from tasks.modeling.templates import PLACEHOLDER, on_a_fixed_date, prepared, reply_form
+
+__all__ = [
+    "Messages",
+    "conversation_token_ids",
+    "differing_starts",
+    "on_a_fixed_date",
+    "plain_token_ids",
+    "prompt_token_ids",
+    "render_conversation",
+    "render_prompt",
+    "reply_token_ids",
+    "split_replies",
+    "stop_token_ids",
+]
 
 Messages = Sequence[Mapping[str, str]]
 
-_FIXED_DATE: Mapping[str, str] = {
-    **{"%F": "2024-07-26", "%D": "07/26/24", "%T": "00:00:00", "%R": "00:00", "%x": "07/26/24", "%X": "00:00:00"},
-    **{"%c": "Fri Jul 26 00:00:00 2024", "%-d": "26", "%-m": "7", "%-H": "0", "%-I": "12", "%e": "26", "%j": "208"},
-    **{"%d": "26", "%m": "07", "%b": "Jul", "%h": "Jul", "%B": "July", "%y": "24", "%Y": "2024", "%a": "Fri"},
-    **{"%A": "Friday", "%u": "5", "%w": "5", "%H": "00", "%I": "12", "%M": "00", "%S": "00", "%p": "AM", "%f": "000000"},
-    **{"%Z": "UTC", "%z": "+0000", "%s": "1721952000"},
-}
-"""26 July 2024 by ``strftime`` directive: the date that Llama's templates write when they receive none."""
-_CLOCK = "strftime_now"
-"""The function that gives a template the time (``transformers/utils/chat_template_utils.py``)."""
-_STOPPED_CLOCK = (
-    f"{{% macro {_CLOCK}(format) %}}{{{{ format"
-    + "".join(f" | replace('{directive}', '{value}')" for directive, value in _FIXED_DATE.items())
-    + " }}{% endmacro %}\n"
-)
+_MARK = "\ue0c7"
+"""A private character that marks a control token's text inside a message while the template renders it."""
+_ANCHOR = "\n"
+"""What a piece of text is tokenised behind, so that no tokenizer takes it for the start of a text and adds a space."""
+_MAX_SHOWN_TOKENS = 12
 
-
-def on_a_fixed_date(template: str) -> str:
-    """The chat template, changed to write the same date on any day; unchanged when it writes no date.
-
-    A macro that shadows the clock is part of the template, so that a library that renders it gets the fixed date too.
-    """
-    return _STOPPED_CLOCK + template if _CLOCK in template and not template.startswith(_STOPPED_CLOCK) else template
+_added_tokens: weakref.WeakKeyDictionary[Any, tuple[tuple[str, bool], ...]] = weakref.WeakKeyDictionary()
 
 
 def render_prompt(tokenizer: Any, messages: Messages) -> str:
     """The text that the model continues: the conversation through the chat template, then the start of its turn.
 
-    Tokenise it with ``add_special_tokens=False``: the template writes the special tokens itself.
+    Tokenise it with :func:`prompt_token_ids`, which keeps control tokens in a message apart from those of the template.
 
     Raises:
         ModelNotFoundError: The tokenizer has no chat template, or it refuses these roles.
     """
-    return str(_apply(tokenizer, messages, tokenize=False, add_generation_prompt=True))
+    return re.sub(f"{_MARK}({_MARK}?)", r"\1", _render(tokenizer, messages, add_generation_prompt=True))
 
 
 def prompt_token_ids(tokenizer: Any, messages: Messages) -> list[int]:
     """:func:`render_prompt` as tokens."""
-    return _ids(_apply(tokenizer, messages, tokenize=True, add_generation_prompt=True))
+    return _encode(tokenizer, _render(tokenizer, messages, add_generation_prompt=True))
 
 
 def conversation_token_ids(tokenizer: Any, messages: Messages) -> list[int]:
     """A whole conversation, reply included, as tokens."""
-    return _ids(_apply(tokenizer, messages, tokenize=True, add_generation_prompt=False))
+    return _encode(tokenizer, _render(tokenizer, messages, add_generation_prompt=False))
+
+
+def plain_token_ids(tokenizer: Any, text: str) -> list[int]:
+    """A reply's text by itself as tokens, its control tokens spelled out."""
+    return _encode(tokenizer, _marked(tokenizer, {"role": "assistant", "content": text})["content"])
+
+
+def render_conversation(tokenizer: Any, messages: Messages) -> None:
+    """Renders a conversation and its prompt, to see that the template accepts them; tokenises contents with control tokens.
+
+    Raises:
+        ModelNotFoundError: The template refuses the conversation.
+        InputError: The tokenizer cannot spell out a control token that stands in a message.
+    """
+    for part, is_prompt in ((messages[:-1], True), (messages, False)):
+        if _MARK in (text := _render(tokenizer, part, add_generation_prompt=is_prompt)):
+            _encode(tokenizer, text)
+
+
+def reply_token_ids(tokenizer: Any, prompt: Messages, text: str) -> list[int]:
+    """The tokens of a reply as training learns them after this prompt, without the one that ends the turn."""
+    if not text:
+        return []
+    stops = stop_token_ids(tokenizer, None)
+    _, [reply_ids] = split_replies(tokenizer, prompt, [{"role": "assistant", "content": text}], stops)
+    return reply_ids[:-1]
 
 
 def stop_token_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
-    """The tokens that end generation: the tokenizer's end of sequence and those of the generation config."""
+    """The tokens that end generation: end of sequence, those of the generation config, and the template's end of turn."""
     stops = getattr(generation_config, "eos_token_id", None)
     listed = stops if isinstance(stops, list) else [stops]
-    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
+    return frozenset(token for token in [*listed, tokenizer.eos_token_id, _end_of_turn(tokenizer)] if token is not None)
 
 
 def split_replies(
     tokenizer: Any, prompt: Messages, replies: Sequence[Mapping[str, Any]], stops: Collection[int]
 ) -> tuple[list[int], list[list[int]]]:
-    """The tokens of a prompt, and of each reply to it up to and with its last stop token.
+    """The tokens of a prompt, and of each reply to it up to and with its first stop token.
 
-    A reply's first token is where the tokens of the whole conversation part from those of the prompt. This works with every
-    chat template, with or without generation markers. What a template writes after the stop token (ChatML: a line break) is
-    cut, because a model never generates it. A template that writes no stop token gets the end of sequence.
+    The prompt's tokens are those that generation starts from; the reply's are what the conversation adds. Where a template
+    writes a given reply differently (it cuts a chain of thought, say), the reply is its own text and the end of the turn.
+    What a template writes after the stop token (ChatML: a line break) is cut, because a model never generates it. A template
+    that writes no stop token gets the end of sequence.
 
     Args:
         tokenizer: The base model's tokenizer.
@@ -84,52 +114,94 @@ def split_replies(
         stops: See :func:`stop_token_ids`.
 
     Raises:
-        ModelNotFoundError: The tokenizer has no chat template, the template refuses the roles, or prompt and conversation
-            share no first token.
+        ModelNotFoundError: The tokenizer has no chat template, or the template refuses the roles.
+        ConfigError: The template writes the conversation before a reply differently from the prompt.
     """
-    prompt_ids = prompt_token_ids(tokenizer, prompt)
-    conversations = [
-        conversation_token_ids(tokenizer, [*prompt, {str(key): str(value) for key, value in reply.items()}])
-        for reply in replies
-    ]
-    shared = min(_common_length(prompt_ids, conversation) for conversation in conversations)
-    if shared == 0:
-        raise ModelNotFoundError(
-            "training.base_model",
-            "a chat template that writes a prompt and the same prompt with its reply differently from the first token on",
-            "a template whose prompt is the start of the conversation",
-            "Set `base_model.chat_template`.",
-        )
-    eos = tokenizer.eos_token_id
-    return prompt_ids[:shared], [_end_at_stop(conversation[shared:], stops, eos) for conversation in conversations]
+    prompt_text = _render(tokenizer, prompt, add_generation_prompt=True)
+    prompt_ids = _encode(tokenizer, prompt_text)
+    ends = {*stops, tokenizer.eos_token_id}
+    split = []
+    for reply in replies:
+        message = {"role": str(reply["role"]), "content": str(reply["content"])}
+        text = _render(tokenizer, [*prompt, message], add_generation_prompt=False)
+        content = _marked(tokenizer, message)["content"].strip()
+        if not (text.startswith(prompt_text) and content in text[len(prompt_text) :]):
+            text = _written_out(tokenizer, prompt, prompt_text, message)
+        ids = _encode(tokenizer, text)
+        if ids[: len(prompt_ids)] == prompt_ids:
+            reply_ids = ids[len(prompt_ids) :]
+        else:  # Text and prompt share a token at their border; generation starts behind the prompt's own tokens.
+            reply_ids = _encode(tokenizer, text[len(prompt_text) :], follows=True)
+        split.append(_end_at_stop(reply_ids, ends, tokenizer.eos_token_id))
+    return prompt_ids, split
 
 
-def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    for index, (left, right) in enumerate(zip(first, second, strict=False)):
-        if left != right:
-            return index
-    return min(len(first), len(second))
+def _written_out(tokenizer: Any, prompt: Messages, prompt_text: str, message: Mapping[str, str]) -> str:
+    """Prompt, reply and end of turn, put together here because the template changes this reply."""
+    start, _, end = _render(
+        tokenizer, [*prompt, {**message, "content": PLACEHOLDER}], add_generation_prompt=False
+    ).rpartition(PLACEHOLDER)
+    if not start.startswith(prompt_text):
+        raise differing_starts(tokenizer, prompt)
+    return start + _marked(tokenizer, message)["content"] + end
+
+
+def differing_starts(tokenizer: Any, prompt: Messages) -> ConfigError:
+    """The error for a template that starts a reply differently in training and in generation; it quotes no message."""
+    plain = [{**message, "content": f"text {number}"} for number, message in enumerate(prompt)]
+    reply = {"role": "assistant", "content": PLACEHOLDER}
+    learned = _render(tokenizer, [*plain, reply], add_generation_prompt=False).rpartition(PLACEHOLDER)[0]
+    prompted = _render(tokenizer, plain, add_generation_prompt=True)
+    shown = [_shown(tokenizer, text, other) for text, other in ((prompted, learned), (learned, prompted))]
+    return ConfigError(
+        "training.base_model.chat_template",
+        f"a template that starts a reply with {shown[0]} in generation and with {shown[1]} in a conversation",
+        "the same tokens before a reply in training and in generation",
+        "Set `base_model.chat_template` to one that writes both alike (for instance `chatml`).",
+    )
+
+
+def _shown(tokenizer: Any, text: str, other: str) -> str:
+    """The tokens of a text, as ids and pieces, from the first one that differs from the other text's."""
+    ids, others = _encode(tokenizer, text), _encode(tokenizer, other)
+    first = next((n for n, (left, right) in enumerate(zip(ids, others, strict=False)) if left != right), len(others))
+    part = ids[max(0, first - 1) : first + _MAX_SHOWN_TOKENS]
+    return f"{part} {tokenizer.convert_ids_to_tokens(part)}"
 
 
 def _end_at_stop(reply_ids: list[int], stops: Collection[int], eos: int) -> list[int]:
-    """The reply up to and with its last stop token, or with the end of sequence added when it has none."""
-    for index in range(len(reply_ids) - 1, -1, -1):
-        if reply_ids[index] in stops:
+    """The reply up to and with its first stop token, or with the end of sequence added when it has none."""
+    for index, token in enumerate(reply_ids):
+        if token in stops:
             return reply_ids[: index + 1]
     return [*reply_ids, eos]
 
 
-def _apply(tokenizer: Any, messages: Messages, **options: Any) -> Any:
+def _end_of_turn(tokenizer: Any) -> int | None:
+    """The first control token that the template writes after a reply."""
     if not tokenizer.chat_template:
-        raise ModelNotFoundError(
-            "training.base_model",
-            "a tokenizer without a chat template",
-            "one that says how a conversation is written",
-            "Use the model's instruction-tuned release, or set `base_model.chat_template` (for instance to `chatml`).",
-        )
+        return None
+    form = reply_form(_template(tokenizer))
+    special = set(tokenizer.all_special_ids) | {
+        tokenizer.convert_tokens_to_ids(text) for text, is_special in _added(tokenizer) if is_special
+    }
+    ids = _encode(tokenizer, form.end, follows=True) if form else []
+    return next((token for token in ids if token in special), None)
+
+
+# -------------------------------------------------------------------------------------------------------------- rendering
+
+
+def _render(tokenizer: Any, messages: Messages, *, add_generation_prompt: bool) -> str:
+    """The conversation's text, with :data:`_MARK` before each control token's text that a message holds."""
+    template = _template(tokenizer)
+    marked = [_marked(tokenizer, message) for message in messages]
     try:
-        template = on_a_fixed_date(tokenizer.get_chat_template())
-        return tokenizer.apply_chat_template([dict(message) for message in messages], chat_template=template, **options)
+        return str(
+            tokenizer.apply_chat_template(
+                marked, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
         raise ModelNotFoundError(
@@ -140,6 +212,95 @@ def _apply(tokenizer: Any, messages: Messages, **options: Any) -> Any:
         ) from error
 
 
-def _ids(encoded: Any) -> list[int]:
-    ids = encoded["input_ids"] if isinstance(encoded, Mapping) else encoded
-    return [int(token) for token in ids]
+def _template(tokenizer: Any) -> str:
+    """The tokenizer's default template, prepared."""
+    templates = tokenizer.chat_template
+    if isinstance(templates, Mapping):
+        templates = templates.get("default")
+    if not templates:
+        raise ModelNotFoundError(
+            "training.base_model",
+            "a tokenizer without a chat template",
+            "one that says how a conversation is written",
+            "Use the model's instruction-tuned release, or set `base_model.chat_template` (for instance to `chatml`).",
+        )
+    return prepared(templates)
+
+
+def _marked(tokenizer: Any, message: Mapping[str, str]) -> dict[str, str]:
+    """The message with each control token's text marked.
+
+    In a reply only special tokens are control tokens: a reply may hold `<think>` or a tool call on purpose. Elsewhere the
+    other added tokens that the template writes are control tokens too.
+    """
+    template = "" if message["role"] == "assistant" else _template(tokenizer)
+    pattern = _control_pattern(_added(tokenizer), template)
+    return {**message, "content": pattern.sub(lambda found: _MARK + found[0], message["content"])}
+
+
+def _added(tokenizer: Any) -> tuple[tuple[str, bool], ...]:
+    """The tokens that a tokenizer finds in a text before it splits it, each with whether it is special."""
+    if tokenizer not in _added_tokens:
+        tokens = tokenizer.added_tokens_decoder.values()
+        found = {str(token): bool(token.special) for token in tokens} | dict.fromkeys(tokenizer.all_special_tokens, True)
+        _added_tokens[tokenizer] = tuple(found.items())
+    return _added_tokens[tokenizer]
+
+
+@functools.lru_cache(maxsize=64)
+def _control_pattern(added: tuple[tuple[str, bool], ...], template: str) -> re.Pattern[str]:
+    texts = [text for text, is_special in added if text.strip() and (is_special or text in template)]
+    # The longest first: the one that a tokenizer would find.
+    return re.compile("|".join(map(re.escape, [*sorted(texts, key=len, reverse=True), _MARK])))
+
+
+# ------------------------------------------------------------------------------------------------------------ tokenisation
+
+
+def _encode(tokenizer: Any, text: str, *, follows: bool = False) -> list[int]:
+    """The tokens of rendered text; marked control tokens become the tokens of their letters.
+
+    Args:
+        tokenizer: The base model's tokenizer.
+        text: From :func:`_render`.
+        follows: Whether other text stands before it.
+    """
+    if _MARK not in text:
+        return _plain_ids(tokenizer, text, follows=follows)
+    pattern = _control_pattern(_added(tokenizer), _template(tokenizer))
+    ids: list[int] = []
+    end = 0
+    for found in re.finditer(f"{_MARK}({pattern.pattern})?", text):
+        # A mark that the template has parted from its text (by splitting a reply at `</think>`) marks nothing any more.
+        for part, is_control in ((text[end : found.start()], False), (found[1], found[1] != _MARK)):
+            if part:
+                encode = _letters_ids if is_control else _plain_ids
+                ids += encode(tokenizer, part, follows=follows or bool(ids))
+        end = found.end()
+    return ids + (_plain_ids(tokenizer, text[end:], follows=True) if text[end:] else [])
+
+
+def _letters_ids(tokenizer: Any, text: str, *, follows: bool) -> list[int]:
+    """A control token's text as ordinary tokens: its first letter and the rest apart, neither of which is the token.
+
+    `split_special_tokens` does the same for some kinds of tokenizer, and for special tokens alone.
+    """
+    pattern = _control_pattern(_added(tokenizer), _template(tokenizer))
+    rest = pattern.sub(lambda found: _MARK + found[0], text[1:])
+    ids = _plain_ids(tokenizer, text[:1], follows=follows) + (_encode(tokenizer, rest, follows=True) if rest else [])
+    if any(str(tokenizer.convert_ids_to_tokens(token)) == text for token in ids):
+        raise InputError(
+            "training.base_model",
+            f"a text with the control token {text!r}, which the tokenizer cannot spell out",
+            "texts without control tokens",
+            "Leave out such rows, or use a tokenizer whose control tokens are longer than a character.",
+        )
+    return ids
+
+
+def _plain_ids(tokenizer: Any, text: str, *, follows: bool) -> list[int]:
+    if follows:
+        anchor, anchored = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (_ANCHOR, _ANCHOR + text))
+        if anchored[: len(anchor)] == anchor:
+            return [int(token) for token in anchored[len(anchor) :]]
+    return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]

@@ -19,7 +19,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
-from tasks.modeling.conversations import Messages, prompt_token_ids
+from tasks.modeling.conversations import Messages, prompt_token_ids, reply_token_ids, stop_token_ids
 from tasks.modeling.loading import load_base, load_tokenizer, load_with_adapter
 from tasks.modeling.profile import context_length
 
@@ -147,7 +147,7 @@ def reply_likelihoods(
     """
     pairs = []
     for prompt, reference in zip(prompts, references, strict=True):
-        reply = _plain_token_ids(loaded, reference)[: loaded.max_tokens - 1]
+        reply = reply_token_ids(loaded.tokenizer, prompt, reference)[: loaded.max_tokens - 1]
         pairs.append((prompt_token_ids(loaded.tokenizer, prompt)[-(loaded.max_tokens - len(reply)) :], reply))
     likelihoods: dict[int, Likelihood] = {}
     for batch in _batches_by_length([len(prompt) + len(reply) for prompt, reply in pairs], batch_size):
@@ -232,8 +232,8 @@ def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list
 
 def greedy_settings(loaded: LoadedModel, max_new_tokens: int) -> GenerationConfig:
     """Greedy decoding, without the options of the model's own generation_config.json."""
-    ends: set[int] = set()
-    for source in (loaded.model.generation_config, loaded.model.config, loaded.tokenizer):
+    ends = set(stop_token_ids(loaded.tokenizer, None))
+    for source in (loaded.model.generation_config, loaded.model.config):
         ids = getattr(source, "eos_token_id", None)
         ends.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
     return GenerationConfig(

@@ -10,8 +10,8 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from tasks.core.errors import ModelNotFoundError
-from tasks.modeling.conversations import on_a_fixed_date
 from tasks.modeling.profile import SETTING, first_line
+from tasks.modeling.templates import all_prepared
 
 
 def best_device() -> str:
@@ -32,7 +32,7 @@ def best_dtype(device: str) -> torch.dtype:
 def load_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer, with a padding token: the end of sequence if it has none.
 
-    Its chat template writes the same date on any day, also when a library renders it.
+    Its chat templates are the prepared ones, also when a library renders them.
 
     Raises:
         ModelNotFoundError: Neither the tokenizer nor the model names a token that ends a sequence.
@@ -42,8 +42,7 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer.eos_token = _end_in_configuration(folder, tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if isinstance(tokenizer.chat_template, str):
-        tokenizer.chat_template = on_a_fixed_date(tokenizer.chat_template)
+    tokenizer.chat_template = all_prepared(tokenizer.chat_template)
     return tokenizer
 
 

@@ -24,6 +24,7 @@ from tasks.core.storage import Store, sha256_of_file, sha256_of_json
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.hub import download
 from tasks.modeling.profile import profile_in_store
+from tasks.modeling.templates import prepare_files, prepared
 
 logger = logging.getLogger(__name__)
 
@@ -253,12 +254,13 @@ def _license_in_card(card: Path) -> str | None:
 
 
 def _apply_template(folder: Path, template: str | None) -> None:
-    """Writes the configured chat template over the tokenizer's own."""
+    """Writes the configured chat template over the tokenizer's own, and prepares it for whoever reads the folder."""
     if template is None:
+        prepare_files(folder)
         return
     path = folder / "chat_template.jinja"
     path.unlink(missing_ok=True)
-    path.write_text(CHATML_TEMPLATE if template == "chatml" else template, encoding="utf-8")
+    path.write_text(prepared(CHATML_TEMPLATE if template == "chatml" else template), encoding="utf-8")
     settings_path = folder / "tokenizer_config.json"
     if settings_path.is_file():
         settings = json.loads(settings_path.read_text(encoding="utf-8"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from transformers.utils import chat_template_utils
 
 from tasks.modeling.conversations import conversation_token_ids, on_a_fixed_date, prompt_token_ids, render_prompt
 from tasks.modeling.loading import load_tokenizer
+from tasks.modeling.templates import prepare_files
 from tests.support.tiny_model import CHATML
 
 MESSAGES = [{"role": "user", "content": "What day is it?"}, {"role": "assistant", "content": "A good one."}]
@@ -101,3 +104,46 @@ def test_what_a_template_begins_with_is_kept(tiny_model_dir: Path, start: str) -
     tokenizer.chat_template = start + rest
     assert render_prompt(tokenizer, MESSAGES) == expected
     assert on_a_fixed_date(on_a_fixed_date(start + rest)) == on_a_fixed_date(start + rest)
+
+
+def dated(tokenizer: Any, templates: Any, folder: Path) -> Path:
+    """A folder with the tokenizer and these templates, saved as transformers saves them."""
+    tokenizer.chat_template = templates
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["jinja", "named", "list", "json"])
+def test_the_date_is_fixed_wherever_a_template_is_kept(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    folder = dated(tokenizer, {"default": LLAMA, "rag": CHATML} if form == "named" else LLAMA, tmp_path)
+    if form in ("list", "json"):
+        (folder / "chat_template.jinja").unlink()
+        value: Any = [{"name": "default", "template": LLAMA}, {"name": "rag", "template": CHATML}]
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings["chat_template"] = value if form == "list" else LLAMA
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    texts = []
+    for day in DAYS:
+        on(day, monkeypatch)
+        loaded = load_tokenizer(folder)
+        texts += [loaded.apply_chat_template(MESSAGES, tokenize=False), render_prompt(loaded, MESSAGES[:1])]
+    prepare_files(folder)
+    for day in DAYS:  # Who serves the folder without this project's code gets the same.
+        on(day, monkeypatch)
+        served = AutoTokenizer.from_pretrained(folder)
+        texts += [
+            served.apply_chat_template(MESSAGES, tokenize=False),
+            served.apply_chat_template(MESSAGES[:1], tokenize=False, add_generation_prompt=True),
+        ]
+    assert texts == texts[:2] * 4
+    assert "26 Jul 2024" in texts[0]
+
+
+def test_a_folder_whose_template_needs_nothing_keeps_its_bytes(tiny_model_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model_dir, tmp_path / "copy")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "copy").iterdir()}
+    prepare_files(tmp_path / "copy")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "copy").iterdir()} == before
