@@ -80,8 +80,8 @@ def check_rendering(tokenizer: Any, rows: Sequence[Row], stops: Collection[int] 
         ConfigError: The template starts a reply differently in training and in generation.
     """
     stops = stop_token_ids(tokenizer, None) if stops is None else stops
-    chosen = [rows[len(rows) * number // NUM_CHECKED_ROWS] for number in range(NUM_CHECKED_ROWS)]
-    chosen = list(rows) if len(rows) <= NUM_CHECKED_ROWS else chosen
+    places = sorted({len(rows) * number // NUM_CHECKED_ROWS for number in range(NUM_CHECKED_ROWS)}) if rows else []
+    chosen = [rows[place] for place in places]
     return [
         fault
         for row in chosen

@@ -83,6 +83,13 @@ class TrainerConfig(FrozenModel):
     max_truncated_share: float = Field(
         default=0.05, ge=0, le=1, description="Training is refused when a larger share of rows is truncated (our choice)."
     )
+    max_refused_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Training is refused when the base's chat template or tokenizer cannot take a larger share of rows; "
+        "fewer are left out and named (our choice).",
+    )
     effective_batch_size: int = Field(
         default=16,
         ge=1,
@@ -221,6 +228,12 @@ class SftConfig(TrainerConfig):
     lora: LoraSettings | None = Field(default=LoraSettings(), description="The adapter. None: full fine-tuning.")
     loss_type: Literal["nll", "dft"] = Field(
         default="nll", description="TRL's SFT losses: log-likelihood, or dynamic fine-tuning (arXiv 2508.05629)."
+    )
+
+    learn: Literal["all", "last"] = Field(
+        default="all",
+        description="Which replies of a conversation are learned. all: every one that the chat template writes as it was "
+        "generated; templates that cut earlier replies (Qwen3, gpt-oss) leave the last alone. last: the last one.",
     )
 
     @model_validator(mode="after")

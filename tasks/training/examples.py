@@ -1,16 +1,22 @@
-"""Rows as the token sequences that a method learns from, and which of those tokens are learned: the reply's alone."""
+"""Rows as the token sequences that a method learns from, and which of those tokens are learned: those of replies alone."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from tasks.core.errors import QualityLimitError
 from tasks.core.rows import Row, prompt_messages, reply
 from tasks.modeling.conversations import prompt_token_ids, split_replies
+from tasks.modeling.rendering import require_rendering, unusable_rows
 
+Learned = Literal["all", "last"]
+"""Which replies of a conversation are learned."""
 IGNORED = -100
 """The label of a token that is not learned (PyTorch's cross-entropy default)."""
+_MAX_NAMED_ROWS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +37,19 @@ class _FromRow:
 
 @dataclass(frozen=True)
 class Example(_FromRow):
-    """One SFT row: prompt tokens, then reply tokens."""
+    """One SFT row: prompt tokens, then reply tokens.
+
+    Attributes:
+        prompt_ids: Tokens before the first learned reply.
+        reply_ids: Tokens from there to the end of the last reply.
+        between: Where, among ``reply_ids``, tokens between two learned replies begin and end.
+        num_unlearned_replies: Earlier replies that the template writes differently, so that they cannot be learned.
+    """
 
     prompt_ids: list[int]
     reply_ids: list[int]
+    between: tuple[tuple[int, int], ...] = field(default=(), kw_only=True)
+    num_unlearned_replies: int = field(default=0, kw_only=True)
 
     @property
     def input_ids(self) -> list[int]:
@@ -43,13 +58,16 @@ class Example(_FromRow):
 
     @property
     def labels(self) -> list[int]:
-        """The sequence with every prompt token ignored."""
-        return [IGNORED] * len(self.prompt_ids) + self.reply_ids
+        """The sequence with every token ignored that no learned reply holds."""
+        learned = list(self.reply_ids)
+        for start, end in self.between:
+            learned[start:end] = [IGNORED] * len(learned[start:end])
+        return [IGNORED] * len(self.prompt_ids) + learned
 
     @property
     def num_learned_tokens(self) -> int:
         """Tokens that are learned."""
-        return len(self.reply_ids)
+        return len(self.reply_ids) - sum(len(self.reply_ids[start:end]) for start, end in self.between)
 
     @property
     def longest_sequence(self) -> int:
@@ -132,15 +150,16 @@ def render_rows(
     stops: Collection[int],
     max_length: int,
     max_new_tokens: int = 0,
+    learn: Learned = "last",
 ) -> list[Rendered | Prompt]:
     """Rows as what a method learns from.
 
     ``sft`` learns from examples, ``dpo`` from pairs, ``kto`` from both replies of a pair, and ``grpo`` from prompts and the
-    replies that it generates to them, of up to ``max_new_tokens``.
+    replies that it generates to them, of up to ``max_new_tokens``. ``learn`` says which replies of an example are learned.
     """
     match method:
         case "sft":
-            return [render_example(tokenizer, row, stops=stops, max_length=max_length) for row in rows]
+            return [render_example(tokenizer, row, stops=stops, max_length=max_length, learn=learn) for row in rows]
         case "dpo":
             return [render_pair(tokenizer, row, stops=stops, max_length=max_length) for row in rows]
         case "kto":
@@ -150,14 +169,83 @@ def render_rows(
     raise AssertionError(f"unknown method {method}")
 
 
-def render_example(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> Example:
-    """An SFT row as tokens, cut at ``max_length``: the reply loses its end, and with it the stop token."""
-    prompt_ids, [reply_ids] = split_replies(tokenizer, prompt_messages(row), [row["messages"][-1]], stops)
-    room = max(0, max_length - len(prompt_ids))
-    uncut = len(prompt_ids) + len(reply_ids)
-    return Example(
-        prompt_ids[:max_length], reply_ids[:room], truncated=uncut > max_length, row_id=str(row["id"]), uncut_length=uncut
+def usable_rows(
+    tokenizer: Any, rows: Sequence[Row], max_share: float, stops: Collection[int] | None = None
+) -> tuple[Sequence[Row], tuple[str, ...]]:
+    """The rows that can be rendered, after their tokens were compared, and notes that name the others by reason.
+
+    Args:
+        tokenizer: The base model's tokenizer.
+        rows: Canonical rows.
+        max_share: The largest share of rows to leave out.
+        stops: See :func:`tasks.modeling.conversations.stop_token_ids`.
+
+    Raises:
+        QualityLimitError: More rows cannot be rendered.
+        ConfigError: Training, generation and likelihoods would see other tokens for the same row.
+    """
+    faults = unusable_rows(tokenizer, rows)
+    if len(faults) > max_share * len(rows):
+        named = ", ".join(f"{fault.row_id} ({fault.reason})" for fault in faults[:_MAX_NAMED_ROWS])
+        raise QualityLimitError(
+            "training.base_model.chat_template",
+            f"{len(faults)} of {len(rows)} rows that it cannot write, such as {named}",
+            f"at most {max_share:.1%}",
+            "Correct the order of roles in these rows (strict templates alternate user and assistant), set "
+            "`base_model.chat_template`, or raise `max_refused_share`.",
+        )
+    if faults:
+        refused = {fault.row_id for fault in faults}
+        rows = [row for row in rows if str(row["id"]) not in refused]
+    require_rendering(tokenizer, rows, stops)
+    by_reason = {reason: [fault.row_id for fault in faults if fault.reason == reason] for _, reason in sorted(faults)}
+    return rows, tuple(
+        f"{len(ids)} rows quarantined ({reason}): {', '.join(ids[:_MAX_NAMED_ROWS])}"
+        + (f" and {len(ids) - _MAX_NAMED_ROWS} more" if len(ids) > _MAX_NAMED_ROWS else "")
+        for reason, ids in by_reason.items()
     )
+
+
+def unlearned_notes(examples: Iterable[Rendered | Prompt]) -> tuple[str, ...]:
+    """A note where earlier replies are not learned; none where every reply is."""
+    number = sum(example.num_unlearned_replies for example in examples if isinstance(example, Example))
+    note = f"{number} earlier replies are not learned: the chat template writes them differently from the last"
+    return (note,) if number else ()
+
+
+def render_example(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int, learn: Learned = "last") -> Example:
+    """An SFT row as tokens, cut at ``max_length``: the last reply loses its end, and with it the stop token.
+
+    An earlier reply is learned only where the whole conversation begins with exactly the tokens that generating it would
+    have started from and produced. Qwen3 and gpt-oss write earlier replies differently, so that their last reply alone is
+    learned.
+    """
+    prompt_ids, [reply_ids] = split_replies(tokenizer, prompt_messages(row), [row["messages"][-1]], stops)
+    ids = prompt_ids + reply_ids
+    spans, num_unlearned = _earlier_replies(tokenizer, row, ids, stops) if learn == "all" else ([], 0)
+    spans.append((len(prompt_ids), len(ids)))
+    first = spans[0][0]
+    return Example(
+        ids[: min(first, max_length)],
+        ids[first:max_length],
+        between=tuple((end - first, start - first) for (_, end), (start, _) in itertools.pairwise(spans)),
+        num_unlearned_replies=num_unlearned,
+        truncated=len(ids) > max_length,
+        row_id=str(row["id"]),
+        uncut_length=len(ids),
+    )
+
+
+def _earlier_replies(tokenizer: Any, row: Row, ids: list[int], stops: Collection[int]) -> tuple[list[tuple[int, int]], int]:
+    """Where the replies before the last one begin and end, and how many more there are that cannot be learned."""
+    earlier = [place for place, message in enumerate(row["messages"][:-1]) if place and message["role"] == "assistant"]
+    spans = []
+    for place in earlier:
+        prompt_ids, [reply_ids] = split_replies(tokenizer, row["messages"][:place], [row["messages"][place]], stops)
+        end = len(prompt_ids) + len(reply_ids)
+        if ids[:end] == prompt_ids + reply_ids:
+            spans.append((len(prompt_ids), end))
+    return spans, len(earlier) - len(spans)
 
 
 def render_pair(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> Pair:

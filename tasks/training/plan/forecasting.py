@@ -17,7 +17,7 @@ from tasks.modeling.conversations import stop_token_ids
 from tasks.modeling.loading import load_tokenizer
 from tasks.modeling.profile import make_profile
 from tasks.training.config import DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig
-from tasks.training.examples import render_rows
+from tasks.training.examples import render_rows, usable_rows
 from tasks.training.plan import planning
 from tasks.training.plan.adapters import count_trainable
 from tasks.training.plan.hardware import Hardware, find_hardware
@@ -56,6 +56,7 @@ def forecast(
         num_eval_rows: Validation rows, assumed to be as long as the others.
     """
     tokenizer = load_tokenizer(base)
+    rows, _ = usable_rows(tokenizer, rows, config.max_refused_share)
     rendered = render_rows(
         config.kind,
         tokenizer,
@@ -63,6 +64,7 @@ def forecast(
         stops=stop_token_ids(tokenizer, None),
         max_length=config.max_length,
         max_new_tokens=config.max_completion_length if isinstance(config, GrpoConfig) else 0,
+        learn=config.learn if isinstance(config, SftConfig) else "last",
     )
     workload = planning.Workload.of_rows(rendered, config)
     profile = make_profile(base)

@@ -16,8 +16,8 @@ from tasks.core.errors import InputError
 from tasks.core.rows import Row
 from tasks.core.storage import run_store
 from tasks.modeling.conversations import stop_token_ids
-from tasks.training.config import GrpoConfig
-from tasks.training.examples import Prompt, Rendered, render_rows
+from tasks.training.config import GrpoConfig, SftConfig
+from tasks.training.examples import Prompt, Rendered, render_rows, unlearned_notes, usable_rows
 from tasks.training.launch.protocol import TrainerSpec
 
 
@@ -30,12 +30,14 @@ class Rows:
         validation: Held-out rows for the loss.
         pairs: The held-out rows as pairs, for preference rates; empty for SFT and GRPO.
         num_dropped: Training rows that leave no room for a reply.
+        notes: What was left out or cannot be learned, for the report.
     """
 
     train: list[Any]
     validation: list[Any]
     pairs: list[Any] = field(default_factory=list)
     num_dropped: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def num_read(self) -> int:
@@ -71,7 +73,9 @@ def read_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) ->
     config, kind = spec.method.config, spec.method.kind
     path = base / "generation_config.json"
     stops = stop_token_ids(tokenizer, GenerationConfig.from_pretrained(base) if path.is_file() else None)
-    held_out = [] if spec.validation is None else run_store().read_rows(spec.validation)
+    read = run_store().read_rows
+    usable, notes = usable_rows(tokenizer, read(spec.train), config.max_refused_share, stops)
+    held_out, more_notes = usable_rows(tokenizer, read(spec.validation) if spec.validation else [], 1.0, stops)
     if len(held_out) > config.max_eval_rows:
         held_out = random.Random(config.seed).sample(held_out, config.max_eval_rows)
 
@@ -83,11 +87,12 @@ def read_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) ->
             stops=stops,
             max_length=max_length,
             max_new_tokens=config.max_completion_length if isinstance(config, GrpoConfig) else 0,
+            learn=config.learn if isinstance(config, SftConfig) else "last",
         )
         kept = [row for row in rendered if row.num_learned_tokens]
         return kept, len(rendered) - len(kept)
 
-    train, num_dropped = tokens_of(run_store().read_rows(spec.train), kind)
+    train, num_dropped = tokens_of(usable, kind)
     if not train:
         raise InputError(
             f"data set {spec.train.sha256[:12]}",
@@ -96,4 +101,5 @@ def read_rows(spec: TrainerSpec, base: Path, tokenizer: Any, max_length: int) ->
             "Raise `max_length`, or look at what the earlier stages removed.",
         )
     pairs = [] if kind in ("sft", "grpo") else tokens_of(held_out, "dpo")[0]
-    return Rows(train, tokens_of(held_out, kind)[0], pairs, num_dropped)
+    notes = (*notes, *more_notes, *unlearned_notes(train))
+    return Rows(train, tokens_of(held_out, kind)[0], pairs, num_dropped, notes)

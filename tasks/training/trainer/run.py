@@ -174,7 +174,7 @@ def _train(training: _Training) -> TrainerReport:
     if callback.stopped_on_request:
         return TrainerReport(outcome="stopped", plan=plan, num_steps=trainer.state.global_step)
 
-    notes = _check_rows_seen(training)
+    notes = [*rows.notes, *_check_rows_seen(training)]
     if plan.sharding != "none":
         notes.append(f"each of {plan.num_processes} processes held {held_share(trainer.model):.1%} of the base model")
     training.progress.phase("measure after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
-from tasks.core.errors import ModelNotFoundError
+from tasks.core.errors import ModelNotFoundError, QualityLimitError
 from tasks.modeling.conversations import render_prompt, stop_token_ids
 from tasks.modeling.loading import load_tokenizer
-from tasks.training.examples import IGNORED, render_example, render_pair, render_replies
+from tasks.training.examples import IGNORED, render_example, render_pair, render_replies, unlearned_notes, usable_rows
+from tests.support.chat_templates import FAMILIES, tokenizer_of
 from tests.support.tiny_model import desk_pair, desk_row
 
 ROLES_FIRST = (
@@ -106,3 +108,81 @@ def test_stop_tokens_come_from_both_places(tokenizer: Any) -> None:
     both = GenerationConfig(eos_token_id=[5, 7])
     assert stop_token_ids(tokenizer, both) == {5, 7, tokenizer.eos_token_id}
     assert stop_token_ids(tokenizer, None) == {tokenizer.eos_token_id}
+
+
+TURNS = {
+    "id": "turns",
+    "messages": [
+        {"role": "system", "content": "You answer briefly."},
+        {"role": "user", "content": "The printer is broken."},
+        {"role": "assistant", "content": "Please restart it."},
+        {"role": "user", "content": "And the screen?"},
+        {"role": "assistant", "content": "Clean it gently."},
+        {"role": "user", "content": "Thanks!"},
+        {"role": "assistant", "content": "Good day."},
+    ],
+}
+
+
+def learned_parts(tokenizer: Any, labels: list[int]) -> list[str]:
+    """The texts of the learned stretches, without control tokens."""
+    stretches = [
+        list(part) for is_ignored, part in itertools.groupby(labels, lambda label: label == IGNORED) if not is_ignored
+    ]
+    return [tokenizer.decode(part, skip_special_tokens=True).strip() for part in stretches]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_reply_of_a_conversation_is_learned_where_the_template_allows_it(name: str) -> None:
+    tokenizer = tokenizer_of(name)
+    stops = stop_token_ids(tokenizer, None)
+    example = render_example(tokenizer, TURNS, stops=stops, max_length=4096, learn="all")
+    replies = [message["content"] for message in TURNS["messages"] if message["role"] == "assistant"]  # type: ignore[index]
+    assert learned_parts(tokenizer, example.labels) == (replies if FAMILIES[name].learns_all else replies[-1:])
+    assert example.num_learned_tokens == sum(label != IGNORED for label in example.labels)
+    assert len(example.labels) == len(example.input_ids) == len(example)
+    assert unlearned_notes([example]) == (
+        ()
+        if FAMILIES[name].learns_all
+        else ("2 earlier replies are not learned: the chat template writes them differently from the last",)
+    )
+    last = render_example(tokenizer, TURNS, stops=stops, max_length=4096, learn="last")
+    assert last.input_ids == example.input_ids
+    assert learned_parts(tokenizer, last.labels) == replies[-1:]
+    # Each learned stretch ends with a token that ends generation.
+    ends = [
+        place for place, (label, after) in enumerate(itertools.pairwise([*example.labels, IGNORED])) if label >= 0 > after
+    ]
+    assert all(example.labels[place] in stops for place in ends)
+
+
+@pytest.mark.parametrize("learn", ["all", "last"])
+def test_a_row_with_one_reply_is_the_same_whichever_replies_are_learned(tokenizer: Any, learn: Any) -> None:
+    stops = {tokenizer.eos_token_id}
+    assert render_example(tokenizer, desk_row(3), stops=stops, max_length=512, learn=learn) == render_example(
+        tokenizer, desk_row(3), stops=stops, max_length=512
+    )
+
+
+def test_a_long_conversation_keeps_the_replies_within_the_length(tokenizer: Any) -> None:
+    stops = {tokenizer.eos_token_id}
+    whole = render_example(tokenizer, TURNS, stops=stops, max_length=512, learn="all")
+    for length in range(1, len(whole)):
+        cut = render_example(tokenizer, TURNS, stops=stops, max_length=length, learn="all")
+        assert cut.labels == whole.labels[:length]
+        assert cut.input_ids == whole.input_ids[:length]
+        assert cut.num_learned_tokens == sum(label != IGNORED for label in cut.labels)
+        assert cut.truncated
+
+
+def test_rows_that_a_template_refuses_are_left_out_and_named_up_to_the_limit() -> None:
+    strict = tokenizer_of("gemma-2")
+    user, reply = desk_row(0)["messages"]  # type: ignore[misc]
+    rows: list[Any] = [desk_row(number) for number in range(1, 100)]
+    odd = {"id": "odd", "messages": [user, user, reply]}
+    kept, notes = usable_rows(strict, [*rows, odd], 0.05)
+    assert list(kept) == rows
+    assert notes == ("1 rows quarantined (template_refuses): odd",)
+    assert usable_rows(strict, rows, 0.0) == (rows, ())
+    with pytest.raises(QualityLimitError, match=r"1 of 100 rows .* odd \(template_refuses\)"):
+        usable_rows(strict, [*rows, odd], 0.0)

@@ -17,6 +17,8 @@ from torch.nn.attention import varlen
 from torch.nn.functional import scaled_dot_product_attention
 
 from tasks.core.storage import Store
+from tasks.modeling.config import BaseModelConfig
+from tasks.modeling.resolution import resolve
 from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, LoraSettings
 from tasks.training.launch.protocol import DpoMethod, KtoMethod, SftMethod, TrainerReport, TrainerSpec
 from tasks.training.plan.planning import PACKED_ATTENTION
@@ -403,6 +405,31 @@ def test_rows_without_room_for_a_reply_are_one_clear_error(
     report = run_worker(desk.spec(tmp_path, quick(max_length=16, max_truncated_share=1.0)))
     assert report.fault is not None
     assert report.fault.type == "InputError"
+
+
+STRICT = (
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_rows_that_the_template_refuses_are_named_and_the_rest_trains(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod], tiny_model_dir: Path
+) -> None:
+    strict = resolve(BaseModelConfig(source=str(tiny_model_dir), chat_template=STRICT), desk.store)
+    user, reply = desk_row(1)["messages"]  # type: ignore[misc]
+    rows = [*(desk_row(number) for number in range(40)), {"id": "odd", "messages": [user, user, reply]}]
+    spec = desk.spec(tmp_path, quick(max_steps=1)).model_copy(update={"base": strict, "train": desk.rows(rows)})
+    report = run_worker(spec)
+    assert report.outcome == "done"
+    assert "1 rows quarantined (template_refuses): odd" in report.notes
+    refused = run_worker(
+        spec.model_copy(update={"method": quick(max_refused_share=0.01), "work_dir": str(tmp_path / "other")})
+    )
+    assert refused.fault is not None
+    assert "odd (template_refuses)" in refused.fault.found
 
 
 def test_a_loss_that_is_not_a_number_is_one_clear_error(
