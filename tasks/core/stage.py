@@ -91,7 +91,7 @@ def stage_progress() -> StageProgress:
 def _current(progress: StageProgress) -> Iterator[None]:
     """Makes it the progress of the running stage within the block.
 
-    Ray pickles a stage together with the globals that it reads, and a context variable cannot be pickled; so this is a function.
+    Ray pickles a stage with the globals that it reads, and a context variable cannot be pickled. Hence this function.
     """
     token = _progress.set(progress)
     try:
