@@ -6,10 +6,13 @@ import re
 import signal
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from prefect import Task
 
+from tasks.core.cache_key import ContentCachePolicy
 from tests.support.leaks import find_leaks, planted_values
 from tests.support.workplace import Workplace, make_workplace, stages
 
@@ -21,8 +24,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) ->
     return make_workplace(tmp_path_factory.mktemp("workplace"), tiny_model_dir)
 
 
-NEVER_KEPT = {"take_snapshot", "freeze_test_set", "claim_names"}
-"""They look at the world: the source, the frozen set's pointer, the registry's owners."""
+NEVER_KEPT = {
+    stage.name
+    for path in (Path(__file__).parents[2] / "tasks").glob("*/task.py")
+    for stage in vars(import_module(f"tasks.{path.parent.name}.task")).values()
+    if isinstance(stage, Task) and not isinstance(stage.cache_policy, ContentCachePolicy)
+}
+"""They read external state or have side effects: the source, the frozen set's pointer, the registry's owners."""
 PREPARED = {"validate", "deduplicate", "filter_confidential", "scrub", "verify_scrub", "audit_labels", "audit_bias"}
 
 
