@@ -12,5 +12,6 @@
     callbacks    what happens between steps; checkpoints for resuming, ledger for the rows of each step
     measuring    losses, preference rates and rewards before and after; timing for one step
     adapter      the finished adapter as a folder
+    failures     what libraries raise, by what it means
     ranks        which of several processes this one is
 """

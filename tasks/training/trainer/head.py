@@ -128,7 +128,8 @@ def score_labels_only(model: Any) -> None:
         hidden = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
         targets = labels[:, 1:]
         mask = targets != -100
-        scored = _LabelLogProbs.apply(hidden[mask], whole(self.get_output_embeddings().weight), targets[mask])
+        weight = whole(self.get_output_embeddings().weight)
+        scored = _LabelLogProbs.apply(hidden[mask].to(weight.dtype), weight, targets[mask])
         zeros = torch.zeros(mask.shape)
         log_probs = zeros.masked_scatter(mask, scored)
         return FusedCausalLMOutput(

@@ -32,6 +32,7 @@ from tasks.training.trainer import trainers, weights
 from tasks.training.trainer.adapter import write_adapter
 from tasks.training.trainer.callbacks import BestKeeper, ProgressFile, StepCallback
 from tasks.training.trainer.checkpoints import last_complete_checkpoint
+from tasks.training.trainer.failures import refusing
 from tasks.training.trainer.ledger import RowLedger, check_ledger, read_ledger
 from tasks.training.trainer.measuring import measure, measure_before, measurements_of, reward_rules
 from tasks.training.trainer.ranks import is_first, rank
@@ -77,14 +78,17 @@ def run(spec: TrainerSpec, work: Path) -> TrainerReport:
     progress.phase("load model")
     if not isinstance(spec.method, GrpoMethod):  # TRL draws GRPO's prompts itself
         rows = rows_seen_by(plan, rows, config.seed)
-    trainer = _set_up_trainer(spec, work, base, tokenizer, plan, rows, progress)
+    with refusing("setting up the trainer"):
+        trainer = _set_up_trainer(spec, work, base, tokenizer, plan, rows, progress)
     if trainer.args.world_size != plan.num_processes and (plan.sharding != "none" or not spec.plan_only):
         raise AssertionError(f"{trainer.args.world_size} processes run, {plan.num_processes} were planned")
     if not plan.estimated_seconds:
         # Written before the longest rows are tried, so that running out of memory has a plan to fall back from.
         _write_plan(plan, work)
         progress.phase("time a step")
-        plan = with_price(with_measured_time(plan, trainer, rows), spec.budget)
+        with refusing("timing a step"):
+            plan = with_measured_time(plan, trainer, rows)
+        plan = with_price(plan, spec.budget)
         # Several processes measure several speeds; that of the first counts.
         if is_first():
             _check_budget(plan, spec, work)

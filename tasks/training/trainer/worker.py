@@ -27,7 +27,6 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
-import torch
 from transformers.utils import logging as transformers_logging
 
 from tasks.core.errors import PerennialError, StoreError
@@ -35,10 +34,9 @@ from tasks.core.processes import die_with_parent
 from tasks.core.storage import open_store, write_file_atomically
 from tasks.training.launch.protocol import EXIT_STOPPED, Fault, TrainerReport, TrainerSpec
 from tasks.training.plan.hardware import peak_memory_bytes
+from tasks.training.trainer.failures import is_out_of_memory
 from tasks.training.trainer.ranks import is_first, world_size
 from tasks.training.trainer.run import run
-
-_MEMORY_ERRORS = ("can't allocate memory", "CUDA out of memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -95,12 +93,6 @@ def report_of(error: Exception, work: Path) -> TrainerReport:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = "/".join(Path(frame.filename).parts[-3:])
     return TrainerReport(outcome="crashed", detail=f"failed with {type(error).__name__} in {place}:{frame.lineno}")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that an allocation failed, on the device or on the machine."""
-    out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return out_of_memory or any(message in str(error) for message in _MEMORY_ERRORS)
 
 
 def _refusal(error: PerennialError) -> TrainerReport:

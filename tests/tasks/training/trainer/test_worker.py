@@ -448,16 +448,29 @@ def test_a_loss_that_is_not_a_number_is_one_clear_error(
 
 
 def test_an_unexpected_exception_is_reported_without_its_message(
-    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod], capsys: pytest.CaptureFixture[str]
+    desk: Any, run_worker: RunWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = run_worker(desk.spec(tmp_path, quick(optim="no_such_optimizer")))
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("the text of a record")
+
+    monkeypatch.setattr(trl.SFTTrainer, "train", fail)
+    report = run_worker(desk.spec(tmp_path))
     assert report.outcome == "crashed"
     assert "ValueError" in report.detail
-    assert "no_such_optimizer" not in report.detail
+    assert "record" not in report.model_dump_json()
+
+
+def test_a_setting_that_a_library_refuses_is_refused_with_its_message(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
+) -> None:
+    report = run_worker(desk.spec(tmp_path, quick(optim="no_such_optimizer")))
+    assert report.fault is not None
+    assert (report.outcome, report.fault.type) == ("refused", "ConfigError")
+    assert "no_such_optimizer" in report.fault.found
 
 
 def test_a_failed_allocation_is_not_a_crash() -> None:
-    from tasks.training.trainer.worker import is_out_of_memory
+    from tasks.training.trainer.failures import is_out_of_memory
 
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**46, dtype=torch.float32)
