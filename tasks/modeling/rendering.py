@@ -16,6 +16,7 @@ from tasks.modeling.conversations import (
     split_replies,
     stop_token_ids,
 )
+from tasks.modeling.templates import refuses
 
 NUM_CHECKED_ROWS = 64
 """Rows whose tokens are compared, spread over all; every row is rendered."""
@@ -66,6 +67,26 @@ def unusable_rows(tokenizer: Any, rows: Iterable[Row]) -> list[RowFault]:
         except InputError:
             faults.append(RowFault(str(row["id"]), "control_token"))
     return faults
+
+
+def require_evaluable(template: str, rows: Sequence[Row], where: str) -> None:
+    """Refuses a test set with a row that the template refuses: after training, the benchmark could not prompt for it.
+
+    It renders without a tokenizer, so that the run's own process stays light.
+
+    Raises:
+        InputError: Rows are refused; the message names the first ones.
+    """
+    refused = [str(row["id"]) for row in rows if any(refuses(template, part) for part in _conversations(row))]
+    if refused:
+        raise InputError(
+            where,
+            f"{len(refused)} of {len(rows)} test rows that the chat template refuses (template_refuses), such as "
+            + ", ".join(refused[:_MAX_NAMED_ROWS]),
+            "test rows that the base model can be prompted with",
+            "Correct the order of roles in these rows (strict templates alternate user and assistant), or set "
+            "`base_model.chat_template`.",
+        )
 
 
 def check_rendering(tokenizer: Any, rows: Sequence[Row], stops: Collection[int] | None = None) -> list[RenderingFault]:

@@ -13,8 +13,10 @@ import math
 import os
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.contracts.references import DatasetRef
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.errors import ConfigError, ModelNotFoundError
 from tasks.core.library_versions import version_of
@@ -24,7 +26,8 @@ from tasks.core.storage import Store, sha256_of_file, sha256_of_json
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.hub import download
 from tasks.modeling.profile import profile_in_store
-from tasks.modeling.templates import prepare_files, prepared
+from tasks.modeling.rendering import require_evaluable
+from tasks.modeling.templates import default_template, prepare_files, prepared
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +110,22 @@ def locate(config: BaseModelConfig) -> Path | None:
         "`package:NAME`, a model folder, a `.gguf` file or a hub id like `org/name`",
         "Check the path; relative paths start at the current folder.",
     )
+
+
+def check_evaluated_rows(model: BaseLanguageModel, datasets: Sequence[DatasetRef], store: Store) -> None:
+    """Refuses test sets that the model's chat template cannot write, before anything is trained.
+
+    Raises:
+        InputError: See :func:`tasks.modeling.rendering.require_evaluable`.
+    """
+    digests, sha256 = store.digests_of(model.folder), model.folder.sha256
+    template = default_template(
+        lambda name: store.read_named(f"folders/{sha256[:2]}/{sha256}/{name}") if name in digests else None
+    )
+    if template is None:
+        return  # The trainer refuses it.
+    for ref in datasets:
+        require_evaluable(template, store.read_rows(ref), f"data set {ref.sha256[:12]}")
 
 
 def count_parameters(folder: Path) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,6 +113,30 @@ def prepare_files(folder: Path) -> None:
         if new != templates:
             path.unlink()
             path.write_text(json.dumps({**settings, "chat_template": new}, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def default_template(read: Callable[[str], bytes | None]) -> str | None:
+    """The prepared default template of a tokenizer's folder, given a function that reads a file of it; None without one."""
+    if (text := read("chat_template.jinja")) is not None:
+        return prepared(text.decode("utf-8"))
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        templates = json.loads(read(name) or b"{}").get("chat_template")
+        if isinstance(templates, list):
+            templates = {item["name"]: item["template"] for item in templates}
+        template = templates.get("default") if isinstance(templates, Mapping) else templates
+        if template:
+            return prepared(template)
+    return None
+
+
+def refuses(template: str, messages: Sequence[Message]) -> bool:
+    """Whether a template raises for a conversation, or for the prompt before its reply."""
+    try:
+        _render(template, messages[:-1], add_generation_prompt=True)
+        _render(template, messages)
+    except TemplateError:
+        return True
+    return False
 
 
 @functools.lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tasks.contracts.preparation import PreparedDataset
 from tasks.contracts.references import DatasetRef
 from tasks.contracts.training import BaseLanguageModel, MergedModel, SearchReport, TrainingResult
 from tasks.core.stage import stage, stage_progress
@@ -22,15 +23,30 @@ def _page(result: TrainingResult) -> str:
 
 
 @stage(cached=False, unit="models")
-def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageModel:
+def resolve_base_model(
+    config: BaseModelConfig, store_uri: str, examples: PreparedDataset | None = None
+) -> BaseLanguageModel:
     """The base model in the store, converted or copied the first time.
 
     Not cached by Prefect: its source lies outside the store and may change. Finding it again takes a moment.
+
+    Args:
+        config: Where the model comes from.
+        store_uri: Where it goes.
+        examples: The source whose test sets the models are prompted with later; None: none.
+
+    Raises:
+        InputError: The model's chat template refuses a row of a test set.
     """
     from tasks.core.storage import open_store
-    from tasks.modeling.resolution import resolve
+    from tasks.modeling.resolution import check_evaluated_rows, resolve
 
-    return resolve(config, open_store(store_uri))
+    store = open_store(store_uri)
+    model = resolve(config, store)
+    if examples is not None:
+        fresh = examples.fresh.dataset if examples.fresh else None
+        check_evaluated_rows(model, [ref for ref in (examples.frozen, fresh) if ref], store)
+    return model
 
 
 @stage(patient=True, unit="steps", page=_page, key=lambda result: f"train-{result.method}", title="Plan and actual")

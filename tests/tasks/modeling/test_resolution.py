@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import ConfigError, ModelNotFoundError
+from tasks.core.errors import ConfigError, InputError, ModelNotFoundError
 from tasks.core.storage import Store, open_store
 from tasks.modeling.config import BaseModelConfig
-from tasks.modeling.resolution import count_parameters, resolve
+from tasks.modeling.resolution import check_evaluated_rows, count_parameters, resolve
+from tests.support.chat_templates import FAMILIES
+from tests.support.tiny_model import desk_row
 
 
 @pytest.fixture
@@ -114,3 +116,28 @@ def test_the_packaged_model_is_converted_once(store: Store) -> None:
     assert model.num_parameters == 134_515_008
     assert "Q4_1" in model.note
     assert resolve(BaseModelConfig(), store) == model
+
+
+@pytest.mark.parametrize("form", ["configured", "file", "settings"])
+def test_a_test_set_that_the_template_refuses_is_named_before_training(
+    store: Store, tiny_model_dir: Path, tmp_path: Path, form: str
+) -> None:
+    template, folder = FAMILIES["gemma-2"].template, tmp_path / "base"
+    shutil.copytree(tiny_model_dir, folder)
+    if form == "file":
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if form == "settings":
+        (folder / "chat_template.jinja").unlink(missing_ok=True)
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings["chat_template"] = [{"name": "default", "template": template}]
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    source = BaseModelConfig(source=str(folder), chat_template=template if form == "configured" else None)
+    model = resolve(source, store)
+    user, reply = desk_row(1)["messages"]  # type: ignore[misc]
+    system = {"role": "system", "content": "Be brief."}
+    good = store.write_rows([desk_row(1), {"id": "system", "messages": [system, user, reply]}], kind="messages")
+    odd = store.write_rows([desk_row(1), {"id": "odd", "messages": [user, user, reply]}], kind="messages")
+    check_evaluated_rows(model, (good,), store)
+    with pytest.raises(InputError, match=r"1 of 2 test rows .* odd") as caught:
+        check_evaluated_rows(model, (good, odd), store)
+    assert user["content"] not in str(caught.value)
