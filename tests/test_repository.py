@@ -193,14 +193,20 @@ def test_every_package_says_that_it_is_typed() -> None:
 
 
 PATH_IN_TEXT = re.compile(
-    r"(?<![\w/])((?:tasks|flows|tests|benchmarks|docs|deployments)/[a-z0-9_/.-]+\.(?:py|md|yaml|toml|jsonl))"
+    r"(?<![\w/])((?:tasks|flows|perennial|tests|benchmarks|docs|deployments|docker|examples)/[a-z0-9_/.-]+"
+    r"\.(?:py|md|yaml|toml|jsonl|json|sh))"
 )
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "Makefile", ".ci/run"])
 def test_files_that_are_named_are_there(page: str) -> None:
     named = set(PATH_IN_TEXT.findall((ROOT / page).read_text()))
     assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
+def test_benchmarks_that_the_makefile_leaves_out_exist() -> None:
+    (names,) = re.findall(r"^NOT_BENCH := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [name for name in names.split() if not (ROOT / "benchmarks" / f"{name}.py").exists()] == []
 
 
 REFERENCE = re.compile(r":(?:mod|func|class|data|meth|attr):`~?((?:tasks|flows|perennial)[\w.]+)`")
