@@ -122,6 +122,8 @@ def stage(
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
+        # It would be reported as done before its work begins.
+        assert not any(is_late(function) for is_late in (inspect.isgeneratorfunction, inspect.iscoroutinefunction)), function
         name, signature = function.__name__, inspect.signature(function)
 
         @functools.wraps(function)

@@ -103,3 +103,15 @@ def test_what_a_stage_counts_is_its_own_choice(dataset: DatasetRef) -> None:
 def test_only_a_stage_at_work_has_progress() -> None:
     with pytest.raises(LookupError):
         stage_progress()
+
+
+def test_a_stage_does_its_work_when_it_is_called() -> None:
+    def generate(dataset: DatasetRef) -> Iterator[DatasetRef]:
+        yield dataset
+
+    async def await_nothing(dataset: DatasetRef) -> DatasetRef:
+        return dataset
+
+    for function in (generate, await_nothing):
+        with pytest.raises(AssertionError):
+            stage()(function)
