@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from typer.testing import CliRunner
+
+from perennial.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 MAP = re.compile(r"^```text\n(perennial/ .*?)^```$", re.MULTILINE | re.DOTALL)
@@ -237,3 +240,25 @@ def test_the_command_says_its_version_and_explains_itself(option: str, expected:
     result = CliRunner().invoke(importlib.import_module(module).app, [option])
     assert result.exit_code == 0
     assert result.output.lstrip().startswith(expected)
+
+
+COMMAND = re.compile(r"(?:^|`)(?:\.venv/bin/)?perennial +([^`\n#]+)", re.MULTILINE)
+
+
+def reached(line: str) -> list[Any]:
+    """The commands that a line such as ``budget show|approve --config FILE`` names."""
+    found: list[Any] = [typer.main.get_command(app)]
+    for word in line.split():
+        if not all(hasattr(command, "commands") for command in found):
+            break
+        found = [command.commands[name] for command in found for name in word.split("|")]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_are_shown_exist_with_their_options(page: str) -> None:
+    lines = [line for line in COMMAND.findall((ROOT / page).read_text()) if not line.startswith("-")]
+    for line in lines:
+        for command in reached(line):
+            options = {name for parameter in command.params for name in parameter.opts} | {"--help", "--version"}
+            assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", line)) <= options, line
