@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from tasks.core.errors import ConfigError
 from tasks.modeling import rendering
@@ -18,7 +20,7 @@ from tasks.modeling.conversations import (
     stop_token_ids,
 )
 from tasks.modeling.rendering import check_rendering, require_rendering, unusable_rows
-from tasks.modeling.templates import prepared
+from tasks.modeling.templates import prepare_files, prepared
 from tasks.redteam.probes import KINDS, choose_probes
 from tests.support.chat_templates import FAMILIES, tokenizer_of
 from tests.support.tiny_model import desk_row
@@ -54,6 +56,15 @@ def test_what_is_learned_is_what_generation_starts_from_and_what_likelihoods_mea
     assert reply_token_ids(tokenizer, prompt, REPLY["content"]) == reply_ids[:-1]
     assert reply_ids[-1] in stop_token_ids(tokenizer, None)
     assert all(message["content"] in render_prompt(tokenizer, prompt) for message in prompt)
+
+
+def test_the_stored_folder_serves_the_same_prompts_without_this_code(tokenizer: Any, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    prepare_files(tmp_path)
+    served = AutoTokenizer.from_pretrained(tmp_path)
+    for prompt in ([USER], [SYSTEM, USER], MORE[:3]):
+        ids = served.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+        assert ids == prompt_token_ids(tokenizer, prompt)
 
 
 def test_a_reply_ends_with_the_token_that_ends_the_turn(tokenizer: Any, request: pytest.FixtureRequest) -> None:
