@@ -133,8 +133,10 @@ def _continue(model: Any, prompt_ids: Sequence[int]) -> list[int]:
     with torch.inference_mode():
         for _ in range(NUM_NEW_TOKENS):
             output = model(input_ids=step, past_key_values=past, use_cache=True)
-            step, past = output.logits[:, -1:].argmax(dim=-1), output.past_key_values
-            tokens.append(int(step))
+            token, past = output.logits[:, -1:].argmax(dim=-1), getattr(output, "past_key_values", None)
+            # A model without keys and values (Mamba) computes the whole text again.
+            step = torch.cat([step, token], dim=1) if past is None else token
+            tokens.append(int(token))
     return tokens
 
 
