@@ -14,6 +14,7 @@ from tasks.splitting import SplitConfig
 from tasks.training import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig
 
 if TYPE_CHECKING:
+    from tasks.modeling.profile import BaseProfile
     from tasks.training.plan.hardware import Hardware
 
 Block = tuple[str, list[tuple[str, ...]]]
@@ -31,6 +32,7 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
 
     The figures are upper bounds: they count the rows of the sources, before validation, scrubbing and the audit.
     """
+    from tasks.modeling.profile import profile_in_store
     from tasks.modeling.resolution import resolve
     from tasks.training.plan.budget import with_price
     from tasks.training.plan.forecasting import forecast, training_speed
@@ -68,7 +70,11 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
             plans[settings_of_pairs.kind] = plan_training(settings_of_pairs, pairs[:num_pairs], num_eval_pairs)
     if training.grpo:
         plans["grpo"] = plan_training(training.grpo, rows[: shares[0]], 0)
-    blocks += [_split_block(*shares), _base_block(base), *map(_plan_block, plans.values())]
+    blocks += [
+        _split_block(*shares),
+        _base_block(base, profile_in_store(store, base.folder)),
+        *map(_plan_block, plans.values()),
+    ]
     num_scored = min(shares[2], settings.benchmark.max_examples or shares[2])
     seconds = {
         "prepare": _DATA_SECONDS[0] + _DATA_SECONDS[1] * num_read,
@@ -204,9 +210,9 @@ def _split_block(num_train: int, num_validation: int, num_test: int) -> Block:
     ]
 
 
-def _base_block(base: BaseLanguageModel) -> Block:
+def _base_block(base: BaseLanguageModel, profile: BaseProfile) -> Block:
     size = f"{base.num_parameters / 1e6:.0f} M parameters"
-    return "Base model", [("name", base.name), ("size", size), ("licence", base.license)]
+    return "Base model", [("name", base.name), ("size", size), ("licence", base.license), *profile.summary]
 
 
 def _plan_block(plan: TrainingPlan) -> Block:

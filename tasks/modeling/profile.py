@@ -47,6 +47,27 @@ class BaseProfile(Contract):
     plain_logits: bool = True
     recurrent: bool = False
 
+    @property
+    def summary(self) -> tuple[tuple[str, str], ...]:
+        """Titled lines for a person: what it is, and what is done about each particular property."""
+        shape = self.shape
+        context = "no stated context" if shape.max_positions is None else f"context of {shape.max_positions} tokens"
+        experts = f", {shape.num_active_parameters / 1e6:.0f} M for each token" if shape.num_expert_parameters else ""
+        packing = f"packed by a kernel on a GPU, {self.attention} elsewhere"
+        if self.packing_note:
+            packing = f"{self.attention}; not packed unless set, because {self.packing_note}"
+        if self.packing == "none":
+            packing = f"{self.attention}; never packed, because {self.packing_note}"
+        particular = {
+            "logits": "scaled, capped or shifted; TRL's loss head" if not self.plain_logits else "",
+            "cache": "a layer keeps a state; texts are ranked without a shared cache" if self.recurrent else "",
+        }
+        return (
+            ("architecture", f"{self.architecture or shape.model_type}, {context}{experts}"),
+            ("attention", packing),
+            *((name, text) for name, text in particular.items() if text),
+        )
+
 
 def profile_in_store(store: Store, folder: FolderRef) -> BaseProfile:
     """The profile of a base model in the store; made once for each model and version of this module.

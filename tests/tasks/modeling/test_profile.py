@@ -116,3 +116,17 @@ def test_the_configuration_decides_not_its_spelling(tmp_path: Path) -> None:
     assert "hidden_size" not in AutoConfig.for_model("gpt2").to_dict()
     assert make_profile(build_tiny_base("gemma3", tmp_path / "nested")).shape.max_positions == 256
     assert make_profile(build_tiny_base("gpt2", tmp_path / "own")).shape.max_positions == 256
+
+
+def test_a_person_reads_what_is_done_about_each_property(tmp_path: Path) -> None:
+    plain = dict(make_profile(build_tiny_base("llama", tmp_path / "llama")).summary)
+    assert plain == {
+        "architecture": "LlamaForCausalLM, context of 256 tokens",
+        "attention": "packed by a kernel on a GPU, sdpa elsewhere",
+    }
+    gemma = dict(make_profile(build_tiny_base("gemma2", tmp_path / "gemma2")).summary)
+    assert gemma["attention"] == f"eager; not packed unless set, because {WINDOW} and a soft cap"
+    assert gemma["logits"] == "scaled, capped or shifted; TRL's loss head"
+    lfm2 = dict(make_profile(build_tiny_base("lfm2", tmp_path / "lfm2")).summary)
+    assert lfm2["attention"] == f"sdpa; never packed, because {STATE}"
+    assert lfm2["cache"] == "a layer keeps a state; texts are ranked without a shared cache"
