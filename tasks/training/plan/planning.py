@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 PACKED_ATTENTION = "varlen"
 """The attention implementation for packed sequences; see :mod:`tasks.training.trainer.kernels`."""
+MASKED_ATTENTION = ("sdpa", "eager")
+"""The attention that separates packed rows by a mask, where the base model makes one."""
 # Largest micro-batch on a CPU, in padded tokens: beyond it, intermediate results leave the caches and nothing is gained.
 CPU_MICRO_BATCH_TOKENS = 1024
 # The same on a GPU: 15.1, 15.8 and 15.9 thousand tokens/s were measured at 4, 6 and 8 thousand tokens of an 8B model on an
 # H100 (4-bit weights, which are unpacked for each micro-batch: 11.9, and 15.6 at 12 thousand).
 GPU_MICRO_BATCH_TOKENS = 12_288
-# The attention that separates packed rows by a mask.
-_MASKED_ATTENTION = ("sdpa", "eager")
 # Packed sequences are not cut to meet the effective batch: the share by which a step may differ from it.
 _PACKED_BATCH_TOLERANCE = 0.15
 # Architectures whose layers Liger's kernels replace one for one, as the memory estimate counts them.
@@ -263,7 +263,7 @@ def _choose_micro_batch(
     largest = max(1, round(sequences_per_step))
     if config.per_device_train_batch_size is not None:
         return min(config.per_device_train_batch_size, largest)
-    if packing and attention in _MASKED_ATTENTION:
+    if packing and attention in MASKED_ATTENTION:
         return 1  # this attention grows with the square of a flattened micro-batch
     typical = config.max_length if packing else max(1, _median(lengths))
     most_tokens = CPU_MICRO_BATCH_TOKENS if memory.device == "cpu" else GPU_MICRO_BATCH_TOKENS

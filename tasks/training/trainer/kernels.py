@@ -17,7 +17,10 @@ from torch.nn.attention import varlen
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.liger import apply_liger_kernel
 
+from tasks.core.errors import ConfigError
 from tasks.training.plan.planning import PACKED_ATTENTION
+
+_LEAK = 1e-2
 
 # TRL's own loss head projects the learned positions only; Liger's projects all.
 _LIGER_KERNELS = {
@@ -90,6 +93,37 @@ def _packed_attention(
     )
     assert isinstance(output, torch.Tensor)
     return output[None], None
+
+
+def check_separate_rows(model: Any) -> None:
+    """Refuses a model that is trained on packed rows with a mask and whose rows see each other in one sequence.
+
+    Rows begin where positions begin again. Some architectures take their positions and not their mask from that.
+
+    Args:
+        model: A causal language model without packed attention.
+
+    Raises:
+        ConfigError: What the first of two rows says changes the logits of the second.
+    """
+    rows = torch.arange(1, 17, device=model.device)[None] % model.config.get_text_config().vocab_size
+    other = rows.clone()
+    other[:, :8] = rows[:, 8:]
+    positions = torch.arange(8, device=model.device).repeat(2)[None]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        first, second = (
+            model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, 8:].float() for ids in (rows, other)
+        )
+    model.train(was_training)
+    if float((first - second).abs().max()) > _LEAK * max(1e-3, float(first.abs().max())):
+        raise ConfigError(
+            "training.sft.packing",
+            f"true for a {model.config.model_type} model, whose rows see each other in a packed sequence",
+            "rows one by one",
+            "Set `packing` to auto or false.",
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------ fused layers

@@ -12,7 +12,7 @@ from tasks.contracts.training import TrainingPlan
 from tasks.training.config import DpoConfig, KtoConfig, SftConfig, TrainerConfig
 from tasks.training.examples import Example, Pair, RatedReply
 from tasks.training.plan.adapters import lora_config
-from tasks.training.plan.planning import PACKED_ATTENTION
+from tasks.training.plan.planning import MASKED_ATTENTION, PACKED_ATTENTION
 from tasks.training.trainer import kernels, weights
 from tasks.training.trainer.batches import ROW_NUMBERS, MismatchedReplyCollator, RowIdCollator, dataset_of
 from tasks.training.trainer.head import choose_head
@@ -117,6 +117,8 @@ def sft_trainer(
         eval_dataset=dataset_of(validation) if validation else None,
         peft_config=None if config.lora is None else lora_config(config.lora),
     )
+    if plan.packing and plan.attn_implementation in MASKED_ATTENTION:
+        kernels.check_separate_rows(trainer.model)
     return _complete(trainer, plan)
 
 

@@ -97,3 +97,13 @@ def test_an_end_token_is_taken_from_the_model_or_missed_in_an_error(tmp_path: Pa
     settings.write_text(settings.read_text().replace('"eos_token"', '"former_eos_token"'))
     with pytest.raises(ModelNotFoundError, match="without an end-of-sequence token"):
         load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(("name", "outcome"), [("gpt_oss", "refused"), ("lfm2", "refused"), ("gemma2", "done")])
+def test_rows_are_packed_only_where_they_stay_apart(
+    name: str, outcome: str, desk: Any, run_worker: RunWorker, tmp_path: Path
+) -> None:
+    method = SftMethod(config=quick_sft(packing=True, max_length=128, max_steps=2))
+    report = run_worker(with_base(desk, name, tmp_path / "base").spec(tmp_path / "work", method))
+    assert report.outcome == outcome
+    assert report.fault is None or report.fault.where == "training.sft.packing"

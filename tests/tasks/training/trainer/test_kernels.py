@@ -12,9 +12,13 @@ from peft.tuners.lora.layer import LoraLayer
 from torch.nn.attention import varlen
 from torch.nn.functional import scaled_dot_product_attention
 
+from tasks.core.errors import ConfigError
 from tasks.modeling.loading import load_base
+from tasks.modeling.profile import make_profile
 from tasks.training.plan.planning import PACKED_ATTENTION
 from tasks.training.trainer import kernels
+from tasks.training.trainer.kernels import check_separate_rows
+from tests.support.tiny_bases import CONFIGS, build_tiny_base
 
 LENGTHS = (7, 1, 12)
 
@@ -199,3 +203,24 @@ def test_fused_layers_and_adapters_agree_on_a_device(tiny_model_dir: Path, quant
     kernels.fuse_layers(base)
     kernels.fuse_adapters(model)
     assert relative_error(gradients(), plain) < 0.05
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_packed_rows_are_separate_or_refused(name: str, tmp_path: Path) -> None:
+    folder = build_tiny_base(name, tmp_path)
+    if make_profile(folder).packing == "none":
+        pytest.skip("the plan never packs rows of this base")
+    model = load_base(folder, device="cpu", dtype=torch.float32)
+    rows = [torch.arange(3, 27), torch.arange(40, 70)]
+    positions = torch.cat([torch.arange(len(row)) for row in rows])
+    with torch.inference_mode():
+        packed = model(input_ids=torch.cat(rows)[None], position_ids=positions[None], use_cache=False).logits[0]
+        alone = torch.cat([model(input_ids=row[None], use_cache=False).logits[0] for row in rows])
+    separate = torch.allclose(packed, alone, rtol=1e-3, atol=1e-5)
+    # These take the positions of a packed sequence, and not the mask.
+    assert separate == (name not in ("gpt_oss", "opt"))
+    if separate:
+        check_separate_rows(model)
+    else:
+        with pytest.raises(ConfigError, match=r"training\.sft\.packing.*see each other"):
+            check_separate_rows(model)
