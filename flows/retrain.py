@@ -55,7 +55,8 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
 
     # 3. Prompting baselines: does the base model suffice with a prompt, examples or retrieval? Measured before training.
-    base = training.resolve_base_model(config.training.base_model, store, examples)
+    base = training.resolve_base_model(config.training.base_model, store)
+    base = training.check_test_rows(base, examples.frozen, examples.fresh.dataset if examples.fresh else None)
     prompting = on_gpu_pool_if(
         config.fit.enabled,
         measure_prompting_baselines,

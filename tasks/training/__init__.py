@@ -29,6 +29,7 @@ from tasks.training.config import (
 
 if TYPE_CHECKING:
     from tasks.training.task import (
+        check_test_rows,
         merge_adapter,
         resolve_base_model,
         search_sft,
@@ -48,6 +49,7 @@ __all__ = [
     "SearchConfig",
     "SftConfig",
     "TrainingConfig",
+    "check_test_rows",
     "merge_adapter",
     "resolve_base_model",
     "search_sft",

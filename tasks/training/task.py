@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.contracts.preparation import PreparedDataset
 from tasks.contracts.references import DatasetRef
 from tasks.contracts.training import BaseLanguageModel, MergedModel, SearchReport, TrainingResult
 from tasks.core.stage import stage, stage_progress
@@ -23,9 +22,7 @@ def _page(result: TrainingResult) -> str:
 
 
 @stage(cached=False, unit="models")
-def resolve_base_model(
-    config: BaseModelConfig, store_uri: str, examples: PreparedDataset | None = None
-) -> BaseLanguageModel:
+def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageModel:
     """The base model in the store, converted or copied the first time.
 
     Not cached by Prefect: its source lies outside the store and may change. Finding it again takes a moment.
@@ -33,20 +30,27 @@ def resolve_base_model(
     Args:
         config: Where the model comes from.
         store_uri: Where it goes.
-        examples: The source whose test sets the models are prompted with later; None: none.
-
-    Raises:
-        InputError: The model's chat template refuses a row of a test set.
     """
     from tasks.core.storage import open_store
-    from tasks.modeling.resolution import check_evaluated_rows, resolve
+    from tasks.modeling.resolution import resolve
 
-    store = open_store(store_uri)
-    model = resolve(config, store)
-    if examples is not None:
-        fresh = examples.fresh.dataset if examples.fresh else None
-        check_evaluated_rows(model, [ref for ref in (examples.frozen, fresh) if ref], store)
+    model = resolve(config, open_store(store_uri))
+    stage_progress().summarize(f"{model.name}, {model.num_parameters / 1e6:.0f} M parameters")
     return model
+
+
+@stage()
+def check_test_rows(base: BaseLanguageModel, frozen: DatasetRef, fresh: DatasetRef | None) -> BaseLanguageModel:
+    """The base model, once its chat template is known to take every row of the test sets.
+
+    Raises:
+        InputError: The template refuses a row; after training, the benchmark could not prompt for it.
+    """
+    from tasks.core.storage import run_store
+    from tasks.modeling.resolution import check_evaluated_rows
+
+    check_evaluated_rows(base, [ref for ref in (frozen, fresh) if ref], run_store())
+    return base
 
 
 @stage(patient=True, unit="steps", page=_page, key=lambda result: f"train-{result.method}", title="Plan and actual")
