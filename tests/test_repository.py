@@ -196,7 +196,7 @@ def test_every_package_says_that_it_is_typed() -> None:
 
 
 PATH_IN_TEXT = re.compile(
-    r"(?<![\w/])((?:tasks|flows|perennial|tests|benchmarks|docs|deployments|docker|examples)/[a-z0-9_/.-]+"
+    r"(?<![\w/.])((?:tasks|flows|perennial|tests|benchmarks|docs|deployments|docker|examples)/[a-z0-9_/.-]+"
     r"\.(?:py|md|yaml|toml|jsonl|json|sh))"
 )
 

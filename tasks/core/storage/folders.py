@@ -15,6 +15,7 @@ import stat
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import IntegrityError
@@ -258,8 +259,9 @@ def fetch_into_place(
 def _remove_stale(cache: Path) -> None:
     """Removes the files of fetches that were killed more than a day ago."""
     for path in cache.iterdir():
-        if _PARTIAL.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another fetch has just given its folder the final name
+            if _PARTIAL.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_whole(folder: Path, sha256: str) -> bool:

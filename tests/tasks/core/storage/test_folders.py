@@ -255,6 +255,16 @@ def test_the_cache_lies_in_the_embedded_folder_and_is_private(tmp_path: Path, mo
     assert found.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_fetch_that_ends_while_another_one_begins_disturbs_nobody(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the listing of the cache and the look at an entry, the entry gets its final name."""
+    ref = store.add_folder(make_adapter(tmp_path / "adapter"))
+    listing = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter([*listing(path), path / f".fetching-{'0' * 32}"]))
+    assert (store.fetch_folder(ref, None) / "weights").is_file()
+
+
 def test_many_threads_that_fetch_at_once_all_get_the_folder(store: Store, tmp_path: Path) -> None:
     ref = store.add_folder(make_adapter(tmp_path / "adapter"))
     with ThreadPoolExecutor(12) as pool:
