@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tasks.core.source_hash import CARRIES_NO_RESULT  # noqa: E402
+from tasks.core.source_hash import SourceCode, carries_no_result, read_source  # noqa: E402
 
 CONTRACTS = "tasks.contracts"
 MOVED = {
@@ -36,38 +36,18 @@ def git(*arguments: str) -> str:
 
 
 @cache
-def parsed(blob: str) -> tuple[str, ast.Module]:
-    text = git("cat-file", "blob", blob)
-    return text, ast.parse(text)
+def source(blob: str) -> bytes:
+    return git("cat-file", "blob", blob).encode()
 
 
 @cache
-def names_in(blob: str) -> frozenset[str]:
-    """What a file imports, and the modules that it names as programs."""
-    names: set[str] = set()
-    for node in ast.walk(parsed(blob)[1]):
-        match node:
-            case ast.Import():
-                names.update(alias.name for alias in node.names)
-            case ast.ImportFrom(module=str(module), level=0):
-                names.update((module, *(f"{module}.{alias.name}" for alias in node.names)))
-            case ast.Constant(value=str(text)) if text.startswith("tasks."):
-                names.add(text)
-    return frozenset(names)
+def read(blob: str) -> SourceCode:
+    """What counts of a file."""
+    return read_source(source(blob))
 
 
-@cache
-def syntax(blob: str) -> str:
-    """A file's syntax tree without docstrings."""
-    tree = ast.parse(parsed(blob)[0])
-    for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list):
-            node.body = [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
-    return ast.dump(tree)
-
-
-def carries_no_result(module: str) -> bool:
-    return any(module == name or module.startswith(name + ".") for name in (*CARRIES_NO_RESULT, *MOVED))
+def is_left_out(module: str) -> bool:
+    return carries_no_result(module) or any(module == name or module.startswith(name + ".") for name in MOVED)
 
 
 def closure(tree: dict[str, str], stage: str, *, whole: bool) -> dict[str, str]:
@@ -76,10 +56,10 @@ def closure(tree: dict[str, str], stage: str, *, whole: bool) -> dict[str, str]:
     while waiting:
         path = waiting.pop()
         module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        if path in found or path not in tree or (not whole and carries_no_result(module)):
+        if path in found or path not in tree or (not whole and is_left_out(module)):
             continue
         found[path] = tree[path]
-        for name in names_in(tree[path]):
+        for name in read(tree[path]).names:
             place = name.replace(".", "/")
             waiting += [f"{place}.py", f"{place}/__init__.py"]
     return found
@@ -87,7 +67,7 @@ def closure(tree: dict[str, str], stage: str, *, whole: bool) -> dict[str, str]:
 
 def contracts_used(blob: str, names: set[str]) -> str:
     """Of the one module that held all contracts: the syntax of those that are used, and of those that these use."""
-    classes = {node.name: node for node in parsed(blob)[1].body if isinstance(node, ast.ClassDef)}
+    classes = {node.name: node for node in ast.parse(source(blob)).body if isinstance(node, ast.ClassDef)}
     used, waiting = set(), [name for name in names if name in classes]
     while waiting:
         name = waiting.pop()
@@ -109,10 +89,10 @@ def fingerprint(commit: str, stage: str, *, whole: bool) -> str:
     if whole:
         return repr(sorted(files.items()))
     old = files.pop("tasks/contracts.py", None)
-    parts = [path + syntax(blob) for path, blob in sorted(files.items())]
+    parts = [path + read(blob).sha256 for path, blob in sorted(files.items())]
     if old:
         imported = {
-            name.rpartition(".")[2] for blob in files.values() for name in names_in(blob) if name.startswith(CONTRACTS)
+            name.rpartition(".")[2] for blob in files.values() for name in read(blob).names if name.startswith(CONTRACTS)
         }
         parts.append(contracts_used(old, imported))
     return "\n".join(parts)

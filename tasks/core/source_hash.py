@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.core.library_versions import versions_behind
 
@@ -27,6 +28,7 @@ CARRIES_NO_RESULT: Mapping[str, str] = {
     "tasks.core.ensuring": "creates objects on servers",
     "tasks.core.errors": "names what went wrong",
     "tasks.core.library_versions": "is part of the key itself",
+    "tasks.core.pages": "writes Markdown for people",
     "tasks.core.paging": "reads lists from servers",
     "tasks.core.progress": "shows how far a stage is",
     "tasks.core.results": "stores results, whose contracts are validated when they are read",
@@ -42,6 +44,47 @@ _BY_SETTING = "LIBRARIES_BY_SETTING"
 """A module's constant with the libraries that it imports only for certain settings. They are not part of the code's hash:
 these settings include their versions themselves (``external_fingerprints``, see :mod:`tasks.core.cache_key`)."""
 _PROGRAM = re.compile(r"tasks(\.[a-z_]+)+")
+
+
+class SourceCode(NamedTuple):
+    """What counts of a module's source: the ``names`` that it imports or starts as programs, and the tree's ``sha256``."""
+
+    names: frozenset[str]
+    sha256: str
+
+
+def read_source(source: bytes) -> SourceCode:
+    """What counts of the source of a module: its imports for all settings, and its syntax tree without docstrings.
+
+    ``from tasks.pii import rows`` may name a module or an object in one, so both names are among the imports.
+    """
+    tree = ast.parse(source)
+    names: set[str] = set()
+    by_setting: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                names.update(alias.name for alias in node.names)
+            case ast.ImportFrom(module=str(module), level=0):
+                names.update((module, *(f"{module}.{alias.name}" for alias in node.names)))
+            case ast.Constant(value=str(text)) if _PROGRAM.fullmatch(text):
+                names.add(text)
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == _BY_SETTING:
+                by_setting.update(ast.literal_eval(value))
+        for block in ("body", "orelse", "finalbody"):
+            statements = getattr(node, block, None)
+            if isinstance(statements, list):
+                setattr(node, block, [statement for statement in statements if not _is_text(statement)])
+    return SourceCode(
+        frozenset(name for name in names if name.split(".")[0] not in by_setting),
+        hashlib.sha256(ast.dump(tree).encode()).hexdigest(),
+    )
+
+
+def carries_no_result(module: str) -> bool:
+    """Whether a module, or a package that it is in, is listed in :data:`CARRIES_NO_RESULT`."""
+    parts = module.split(".")
+    return any(".".join(parts[:length]) in CARRIES_NO_RESULT for length in range(2, len(parts) + 1))
 
 
 @cache
@@ -65,7 +108,7 @@ def sources_sha256(module_file: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(source_files(module_file)):
         name = path.relative_to(_PACKAGE) if path.is_relative_to(_PACKAGE) else path.name
-        digest.update(f"{name}\0{hashlib.sha256(_content(path)).hexdigest()}\n".encode())
+        digest.update(f"{name}\0{_sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -90,17 +133,14 @@ def source_files(module_file: Path) -> set[Path]:
     return found
 
 
-def _content(path: Path) -> bytes:
-    """The hashed content of a file: a module's syntax tree without docstrings, the bytes of any other file."""
-    if path.suffix != ".py":
-        return path.read_bytes()
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        for name in ("body", "orelse", "finalbody"):
-            statements = getattr(node, name, None)
-            if isinstance(statements, list):
-                setattr(node, name, [statement for statement in statements if not _is_text(statement)])
-    return ast.dump(tree).encode()
+@cache
+def _read(path: Path) -> SourceCode:
+    return read_source(path.read_bytes())
+
+
+def _sha256_of(path: Path) -> str:
+    """The hash of what counts of a file: a module's syntax tree, the bytes of any other file."""
+    return _read(path).sha256 if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_text(statement: ast.AST) -> bool:
@@ -114,44 +154,21 @@ def _is_text(statement: ast.AST) -> bool:
 
 def _imported(path: Path) -> Iterator[Path]:
     """The project's files that a file imports, or starts as programs by module name."""
-    for name in _names_in(path):
+    for name in _read(path).names:
         root, *parts = name.split(".")
         if root == _PACKAGE.name:
-            yield from (file for file in _files_of(parts) if file.is_file() and not _carries_no_result(parts))
-
-
-def _carries_no_result(parts: list[str]) -> bool:
-    names = (".".join([_PACKAGE.name, *parts[: length + 1]]) for length in range(len(parts)))
-    return any(name in CARRIES_NO_RESULT for name in names)
+            yield from (file for file in _files_of(parts) if file.is_file() and not carries_no_result(name))
 
 
 def libraries_in(path: Path) -> set[str]:
     """The top-level names of the libraries that a file imports, except those for certain settings."""
-    roots = {name.split(".")[0] for name in _names_in(path)}
+    roots = {name.split(".")[0] for name in _read(path).names}
     return {root for root in roots if root not in sys.stdlib_module_names} - {
         _PACKAGE.name,
         "flows",
         "perennial",
         "__future__",
     }
-
-
-@cache
-def _names_in(path: Path) -> frozenset[str]:
-    """The imports of a file for all settings; ``from tasks.pii import rows`` may name a module or an object in one."""
-    names: set[str] = set()
-    by_setting: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        match node:
-            case ast.Import():
-                names.update(alias.name for alias in node.names)
-            case ast.ImportFrom(module=str(module), level=0):
-                names.update((module, *(f"{module}.{alias.name}" for alias in node.names)))
-            case ast.Constant(value=str(text)) if _PROGRAM.fullmatch(text):
-                names.add(text)
-            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == _BY_SETTING:
-                by_setting.update(ast.literal_eval(value))
-    return frozenset(name for name in names if name.split(".")[0] not in by_setting)
 
 
 def _files_of(parts: list[str]) -> Iterator[Path]:

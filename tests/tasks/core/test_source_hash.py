@@ -36,7 +36,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _hash(package: Path) -> str:
     sources_sha256.cache_clear()
-    sources._names_in.cache_clear()
+    sources._read.cache_clear()
     return sources_sha256(package / "pii" / "task.py")
 
 
