@@ -27,6 +27,11 @@ def without_secrets(text: str) -> str:
     return _SETTING.sub(r"\1***", _ADDRESS.sub(_shown, text))
 
 
+def first_line(error: BaseException, most: int = 200) -> str:
+    """The first line of an error's message, cut to ``most`` characters, without secrets."""
+    return without_secrets(str(error).strip().split("\n", 1)[0])[:most]
+
+
 def _shown(match: re.Match[str]) -> str:
     scheme, rest = match["scheme"], match["rest"]
     place = re.split(r"[?#]", rest, maxsplit=1)[0]

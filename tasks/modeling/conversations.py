@@ -16,21 +16,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from tasks.core.errors import ConfigError, InputError, ModelNotFoundError
-from tasks.modeling.templates import PLACEHOLDER, on_a_fixed_date, prepared, reply_form
-
-__all__ = [
-    "Messages",
-    "conversation_token_ids",
-    "differing_starts",
-    "on_a_fixed_date",
-    "plain_token_ids",
-    "prompt_token_ids",
-    "render_conversation",
-    "render_prompt",
-    "reply_token_ids",
-    "split_replies",
-    "stop_token_ids",
-]
+from tasks.modeling.templates import PLACEHOLDER, prepared, reply_form
 
 Messages = Sequence[Mapping[str, str]]
 

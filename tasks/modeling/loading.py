@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from tasks.core.errors import ModelNotFoundError
-from tasks.modeling.profile import SETTING, first_line
+from tasks.modeling.profile import SETTING, library_message
 from tasks.modeling.templates import all_prepared
 
 
@@ -93,7 +93,7 @@ def load_base(
         attention = options.get("attn_implementation")
         raise ModelNotFoundError(
             str(folder),
-            f"a model that transformers cannot load ({first_line(error)})",
+            f"a model that transformers cannot load ({library_message(error)})",
             "a causal language model",
             "Check that this transformers release knows the architecture"
             + (f", with `attn_implementation: {attention}`." if attention else "."),

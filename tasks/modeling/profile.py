@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from tasks.contracts.base import Contract
 from tasks.contracts.references import FolderRef
+from tasks.core.addresses import first_line
 from tasks.core.errors import ModelNotFoundError
 from tasks.core.library_versions import version_of
 from tasks.core.source_hash import code_sha256, file_of
@@ -114,13 +115,13 @@ def model_without_weights(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise _refused(f"a configuration that transformers cannot read ({first_line(error)})") from error
+        raise _refused(f"a configuration that transformers cannot read ({library_message(error)})") from error
     _check_configuration(config)
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:
-        raise _refused(f"a {config.model_type} model that transformers cannot build ({first_line(error)})") from error
+        raise _refused(f"a {config.model_type} model that transformers cannot build ({library_message(error)})") from error
 
 
 def has_plain_logits(model: Any) -> bool:
@@ -135,10 +136,9 @@ def context_length(text: Any) -> int | None:
     return length
 
 
-def first_line(error: BaseException) -> str:
+def library_message(error: BaseException) -> str:
     """A library's own message with its kind, short."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:_MESSAGE_LENGTH]}"
+    return f"{type(error).__name__}: {first_line(error, _MESSAGE_LENGTH)}"
 
 
 def _check_configuration(config: Any) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.core.addresses import without_secrets
+from tasks.core.addresses import first_line
 from tasks.core.ensuring import AlreadyThereError, ensure
 from tasks.core.errors import ConfigError, MissingDependencyError, RegistryError, RegistryOutageError
 from tasks.tracking.artifact_paths import artifact_root, follow_moved_artifacts
@@ -173,8 +173,3 @@ def _artifact_location() -> str | None:
     if root is None and uri.startswith("sqlite:///"):
         root = artifact_root(Path(uri.removeprefix("sqlite:///")))
     return root
-
-
-def first_line(error: Exception) -> str:
-    """An error's first line, short and without passwords."""
-    return without_secrets(str(error).strip().split("\n", 1)[0])[:200]

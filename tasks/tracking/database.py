@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.core.addresses import first_line
 from tasks.core.errors import StoreError
 
 _PREFIX = "sqlite:///"
@@ -52,7 +53,7 @@ def database_errors(uri: str) -> Iterator[None]:
         raise  # the setting has a wrong path
     except (sqlite3.Error, SQLAlchemyError, OSError) as error:
         cause = getattr(error, "orig", None) or error
-        message = getattr(cause, "strerror", None) or str(cause).strip().split("\n", 1)[0][:200]
+        message = getattr(cause, "strerror", None) or first_line(cause)
         path = _path_in(uri)
         todo = "Check the database server, then run again."
         if path is not None:

@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.contracts.references import DatasetRef
-from tasks.core.addresses import without_secrets
+from tasks.core.addresses import first_line, without_secrets
 from tasks.core.scratch import scratch_folder
-from tasks.tracking.client import connect, experiment_id, first_line, registry_errors, tracking_uri
+from tasks.tracking.client import connect, experiment_id, registry_errors, tracking_uri
 from tasks.tracking.outbox import Outbox, Record, claimed, kept_files
 
 logger = logging.getLogger(__name__)

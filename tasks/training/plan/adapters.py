@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from tasks.core.errors import ConfigError
-from tasks.modeling.profile import first_line, model_without_weights
+from tasks.modeling.profile import library_message, model_without_weights
 from tasks.training.config import LoraSettings
 
 _SETTING = "training.sft.lora.target_modules"
@@ -44,7 +44,7 @@ def count_trainable(base: Path, lora: LoraSettings | None) -> int:
     except Exception as error:
         raise ConfigError(
             _SETTING,
-            f"`{lora.target_modules}`, which PEFT cannot adapt in this base model ({first_line(error)})",
+            f"`{lora.target_modules}`, which PEFT cannot adapt in this base model ({library_message(error)})",
             "modules of the base model that LoRA can adapt",
             "Name modules of this base model in `training.sft.lora.target_modules`, or choose another base model.",
         ) from error

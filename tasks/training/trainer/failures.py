@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from tasks.core.errors import ConfigError, PerennialError
-from tasks.modeling.profile import first_line
+from tasks.modeling.profile import library_message
 from tasks.training.trainer.ranks import world_size
 
 _MEMORY_ERRORS = ("can't allocate memory", "CUDA out of memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -46,7 +46,7 @@ def refusing(doing: str) -> Iterator[None]:
         traceback.print_exc()
         raise ConfigError(
             "training.base_model",
-            f"{first_line(error)}, while {doing}",
+            f"{library_message(error)}, while {doing}",
             "a base model and settings that train together",
             "Change the setting that the message names, or the base model; `trainer.log` in the work folder says more.",
         ) from error

@@ -89,22 +89,23 @@ def _checked_tokens(model: Any) -> torch.Tensor:
     return torch.arange(1, 1 + _NUM_CHECKED_TOKENS, device=model.device)[None] % model.config.get_text_config().vocab_size
 
 
-def _own_loss(model: Any) -> float:
-    ids = _checked_tokens(model)
+def _evaluated(model: Any, ids: torch.Tensor, **options: Any) -> Any:
+    """The model's output without dropout and gradients; it goes on in the mode that it was in."""
     was_training = model.training
     with torch.no_grad():
-        logits = model.eval()(input_ids=ids, use_cache=False).logits
+        output = model.eval()(input_ids=ids, use_cache=False, **options)
     model.train(was_training)
-    return float(cross_entropy(logits[0, :-1].float(), ids[0, 1:]))
+    return output
+
+
+def _own_loss(model: Any) -> float:
+    ids = _checked_tokens(model)
+    return float(cross_entropy(_evaluated(model, ids).logits[0, :-1].float(), ids[0, 1:]))
 
 
 def _fused_loss(model: Any) -> float:
     ids = _checked_tokens(model)
-    was_training = model.training
-    with torch.no_grad():
-        output = model.eval()(input_ids=ids, labels=ids, fused_lm_head=True, use_cache=False)
-    model.train(was_training)
-    return -float(output.log_probs.float().mean())
+    return -float(_evaluated(model, ids, labels=ids, fused_lm_head=True).log_probs.float().mean())
 
 
 def _agree(loss: float, own: float) -> bool:

@@ -13,9 +13,9 @@ import pytest
 from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
-from tasks.modeling.conversations import conversation_token_ids, on_a_fixed_date, prompt_token_ids, render_prompt
+from tasks.modeling.conversations import conversation_token_ids, prompt_token_ids, render_prompt
 from tasks.modeling.loading import load_tokenizer
-from tasks.modeling.templates import prepare_files
+from tasks.modeling.templates import on_a_fixed_date, prepare_files
 from tests.support.tiny_model import CHATML
 
 MESSAGES = [{"role": "user", "content": "What day is it?"}, {"role": "assistant", "content": "A good one."}]
