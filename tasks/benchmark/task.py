@@ -14,6 +14,7 @@ from tasks.contracts.references import DatasetRef, FolderRef
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.cache_key import cached_measurements, content_of
 from tasks.core.errors import InputError, LineageError
+from tasks.core.pages import measurement_table
 from tasks.core.progress import StageProgress
 from tasks.core.rows import Row, prompt_messages, reply
 from tasks.core.secrets import load_secret
@@ -35,17 +36,9 @@ _RETENTION_VERSION = 2
 """Raised when general questions would be scored differently for the same model."""
 
 
-def _markdown(scores: ArmScores) -> str:
-    lines = ["| metric | value | low | high | examples |", "|---|---|---|---|---|"]
-    for score in scores.scores:
-        low, value, high = ("" if figure is None else f"{figure:.4g}" for figure in (score.low, score.value, score.high))
-        lines.append(f"| {score.name} | {value or 'not measured'} | {low} | {high} | {score.num_samples or 0} |")
-    return "\n".join(lines)
-
-
 @stage(
     unit="steps",
-    page=_markdown,
+    page=lambda scores: measurement_table("metric", scores.scores, unit="examples", digits=4),
     key=lambda scores: f"scores-{scores.arm}",
     title=lambda scores: f"Scores of the {scores.arm} model",
 )

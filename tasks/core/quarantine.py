@@ -1,26 +1,13 @@
-"""What the data stages keep of a row that they take out: a quarantine row, counts by reason, a table for the run's page."""
+"""What the data stages keep of a row that they take out: a quarantine row, and counts by reason."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from tasks.contracts.preparation import StageReport
-
 Disposition = Literal["quarantined", "dropped"]
-
-
-def artifact_key(kind: str, model: str) -> str:
-    """The key of an artifact in Prefect's UI, one per model.
-
-    Args:
-        kind: What it shows, such as ``champion``.
-        model: The model; characters that Prefect does not allow in a key become hyphens.
-    """
-    return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{model}".lower()).strip("-")
 
 
 def quarantine_row(
@@ -57,18 +44,3 @@ def quarantine_row(
 def count_reasons(quarantined_rows: Iterable[Mapping[str, Any]], disposition: Disposition) -> dict[str, int]:
     """Quarantine rows of one disposition, by reason code, in alphabetical order."""
     return dict(sorted(Counter(row["reason"] for row in quarantined_rows if row["disposition"] == disposition).items()))
-
-
-def report_table(report: StageReport) -> str:
-    """A short Markdown page of one stage: rows in and out, quarantine rows by reason, measurements. Counts only, no text."""
-    lines = [
-        f"{report.num_rows_in} rows in, {report.dataset.num_rows} out, {report.num_quarantined} quarantined, "
-        f"{report.num_dropped} dropped, in {report.seconds:.1f} s.",
-        "",
-        "| what | how many |",
-        "|---|---|",
-        *(f"| quarantined: {reason} | {count} |" for reason, count in sorted(report.quarantined.items())),
-        *(f"| dropped: {reason} | {count} |" for reason, count in sorted(report.dropped.items())),
-        *(f"| {m.name} | {'not measured' if m.value is None else f'{m.value:g}'} |" for m in report.measurements),
-    ]
-    return "\n".join([*lines, "", *(f"- {note}" for note in report.notes)])

@@ -6,7 +6,8 @@ from tasks.contracts.measurement import Measurement
 from tasks.contracts.preparation import DeduplicationReport
 from tasks.contracts.references import DatasetRef
 from tasks.core.errors import QualityLimitError
-from tasks.core.quarantine import count_reasons, report_table
+from tasks.core.pages import report_table
+from tasks.core.quarantine import count_reasons
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import run_store
 from tasks.deduplication.config import DeduplicationConfig

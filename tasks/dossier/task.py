@@ -13,7 +13,7 @@ from tasks.contracts.references import DatasetRef, FileRef
 from tasks.contracts.run import Dossier, RunEvidence
 from tasks.core.addresses import without_secrets
 from tasks.core.errors import IntegrityError
-from tasks.core.quarantine import artifact_key
+from tasks.core.pages import artifact_key
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, run_store
 from tasks.dossier.config import DossierConfig

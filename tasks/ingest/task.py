@@ -10,7 +10,8 @@ from tasks.contracts.alerts import NewRows
 from tasks.contracts.monitoring import LogWindow
 from tasks.contracts.preparation import Snapshot, SnapshotHistory
 from tasks.contracts.references import DatasetRef
-from tasks.core.quarantine import count_reasons, report_table
+from tasks.core.pages import report_table
+from tasks.core.quarantine import count_reasons
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, open_store, run_store
 from tasks.ingest.config import LogConfig, SourceConfig

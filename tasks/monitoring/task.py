@@ -9,7 +9,7 @@ from prefect.events import emit_event
 
 from tasks.contracts.monitoring import CheckHistory, CheckOutcome, DriftReport, LogWindow, WindowCheck
 from tasks.contracts.references import DatasetRef, FileRef
-from tasks.core.quarantine import artifact_key
+from tasks.core.pages import artifact_key
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, run_store
 from tasks.monitoring.config import AlertRuleConfig, DriftConfig, SignalConfig

@@ -17,6 +17,7 @@ from tasks.contracts.references import DatasetRef, FolderRef
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.cache_key import cached_measurements, content_of
 from tasks.core.errors import IntegrityError
+from tasks.core.pages import measurement_table
 from tasks.core.source_hash import code_sha256, file_of, libraries_of
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, run_store, sha256_of_json
@@ -34,17 +35,9 @@ _GARAK_VERSION = 2
 logger = logging.getLogger(__name__)
 
 
-def _markdown(probed: RedTeamArm) -> str:
-    lines = ["| rate | value | low | high | probes |", "|---|---|---|---|---|"]
-    for rate in probed.rates:
-        low, value, high = ("" if figure is None else f"{figure:.3g}" for figure in (rate.low, rate.value, rate.high))
-        lines.append(f"| {rate.name} | {value or 'not measured'} | {low} | {high} | {rate.num_samples or 0} |")
-    return "\n".join(lines)
-
-
 @stage(
     unit="probes",
-    page=_markdown,
+    page=lambda probed: measurement_table("rate", probed.rates, unit="probes", digits=3),
     key=lambda probed: f"redteam-{probed.arm}",
     title=lambda probed: f"Red team on the {probed.arm} model",
 )

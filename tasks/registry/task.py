@@ -27,7 +27,7 @@ from tasks.contracts.registry import Approval, Champion, PromotionRecord, Regist
 from tasks.contracts.run import RunFindings
 from tasks.core.ensuring import AlreadyThereError, ensure
 from tasks.core.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
-from tasks.core.quarantine import artifact_key
+from tasks.core.pages import artifact_key
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import open_store, run_store
 from tasks.registry.approval import Answer, ApprovalTerms

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.preparation import RecentHoldout, Split, StageReport
 from tasks.contracts.references import DatasetRef
-from tasks.core.quarantine import count_reasons, report_table
+from tasks.core.pages import report_table
+from tasks.core.quarantine import count_reasons
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import run_store
 from tasks.splitting.config import SplitConfig

@@ -6,7 +6,8 @@ import json
 
 from tasks.contracts.preparation import ValidationReport
 from tasks.contracts.references import DatasetRef
-from tasks.core.quarantine import count_reasons, report_table
+from tasks.core.pages import report_table
+from tasks.core.quarantine import count_reasons
 from tasks.core.rows import TableRows
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import run_store

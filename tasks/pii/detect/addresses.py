@@ -56,7 +56,6 @@ _PO_BOX = re.compile(
     re.IGNORECASE,
 )
 _POSTCODE_CITY = re.compile(r"(?<![\w.,$€£#-])(?:[A-Z]{1,2}-)?\d{4,5} (?=[A-ZÀ-Þ][a-zà-ÿ]{2,})")
-_STOP_GAP = re.compile(r"[?!;:()\[\]{}<>\"=|@*…]|\n\s*\n")
 MAX_ADDRESS_TOKENS = 18
 
 

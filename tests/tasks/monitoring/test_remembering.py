@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.monitoring import CheckOutcome, WindowCheck
-from tasks.core.quarantine import artifact_key
+from tasks.core.pages import artifact_key
 from tasks.core.storage import open_store
 from tasks.monitoring import remember_check
 from tasks.monitoring.config import AlertRuleConfig
