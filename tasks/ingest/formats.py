@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -49,6 +50,11 @@ _TICKET_VALUES = (
     "requester",
     "requester_email",
 )
+_TABLE = re.compile(r"\.[ct]sv\b", re.IGNORECASE)
+_PLAIN_NAME = re.compile(r"[^\W\d][\w .:/-]*")
+_PROGRAM_NAME = re.compile(r"[a-z][a-z_]*\d{0,3}")
+_MAX_DIGITS = 6
+"""A name with as many digits may be a number of a person or a card."""
 _UP = {"up", "thumbs_up", "thumbs-up", "positive", "good", "like", "yes", "true", "1", "1.0", "+1"}
 _DOWN = {"down", "thumbs_down", "thumbs-down", "negative", "bad", "dislike", "no", "false", "-1", "-1.0"}
 _NO_VERDICT = {"none", "null", "neutral"}
@@ -87,9 +93,10 @@ def find_format(records: Iterable[Fields], config: SourceConfig, where: str) -> 
         wanted = "; ".join(f"{name}: {_describe_columns(name, config)}" for name in formats)
         raise InputError(
             where,
-            f"columns {', '.join(sorted(name[:40] for name in seen)[:20]) or 'none'}",
+            _seen_columns(seen, config, where),
             wanted,
-            "Set `format`, and map columns with other names in `columns` (and `label_column`).",
+            "Set `format`, and map columns with other names in `columns` (and `label_column`). A table needs a header in "
+            "line 1.",
         )
     return max(votes, key=lambda name: (votes[name], -formats.index(name)))
 
@@ -335,6 +342,21 @@ def _strings(value: Any, path: str) -> Iterable[tuple[str, str]]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _strings(item, f"{path}.{index}")
+
+
+def _seen_columns(names: Iterable[str], config: SourceConfig, where: str) -> str:
+    """The names of columns for an error. A table without a header has a row in place of names, and no error quotes a row.
+
+    The names of a table are shown where one of them is known, or where all have the form of a name in a program.
+    """
+    known = {alias for aliases in ALIASES.values() for alias in aliases} | {*config.columns.values(), config.label_column}
+    ordered = sorted(names)
+    is_header = bool(known.intersection(ordered)) or all(map(_PROGRAM_NAME.fullmatch, ordered))
+    if _TABLE.search(where) and not is_header:
+        return f"{len(ordered)} columns, none with a known name; their names are not shown, because line 1 may be a row"
+    shown = [name for name in ordered if _PLAIN_NAME.fullmatch(name) and sum(map(str.isdigit, name)) < _MAX_DIGITS]
+    rest = f" and {len(ordered) - len(shown)} whose names may be values" if len(shown) < len(ordered) else ""
+    return f"columns {', '.join(name[:40] for name in shown[:20]) or 'none'}{rest}"
 
 
 def _describe_columns(input_format: InputFormat, config: SourceConfig) -> str:

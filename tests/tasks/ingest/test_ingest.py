@@ -396,6 +396,22 @@ def test_missing_columns_name_what_is_there_and_what_should_be(tmp_path: Path) -
     assert len(ingest(path, label_column="intent_name").rows) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "secrets"),
+    [
+        ("raw.csv", "card,4111111111111111\nhello,world\n", ["4111", "card"]),
+        ("raw.tsv", "Ada Lovelace\tmy knee hurts\nBob\tthanks\n", ["Ada", "knee"]),
+        ("raw.CSV", "Grüße aus Köln;0171 2345678\nja;nein\n", ["Köln", "0171"]),
+        ("keyed.jsonl", '{"ada@example.org": "hello", "DE89370400440532013000": "x"}\n', ["ada", "DE89"]),
+    ],
+)
+def test_a_row_in_place_of_names_stands_in_no_error(tmp_path: Path, name: str, text: str, secrets: list[str]) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        ingest(tmp_path / name)
+    assert not [secret for secret in secrets if secret in str(raised.value)]
+
+
 def test_a_folder_that_is_no_data_set_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a folder"):
         ingest(tmp_path)
