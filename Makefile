@@ -75,11 +75,13 @@ bench-gpu: $(STAMP)  ## What needs a CUDA device with 80 GB
 failures: $(STAMP)  ## Runs a retrain under one fault after another, as root: half an hour
 	@$(BIN)/python benchmarks/failure_matrix.py
 
-lock: $(STAMP)  ## Resolves requirements.lock anew, under constraints.txt (needs a package index)
+RESOLVE := $(BIN)/uv pip compile --quiet pyproject.toml -c constraints.txt --universal --python-version 3.11 --generate-hashes \
+	--no-emit-package torch --no-annotate --custom-compile-command "make lock"
+lock: $(STAMP)  ## Resolves the lock files anew, under constraints.txt (needs a package index)
 	@$(PIP) install --quiet -c constraints.txt uv
-	@$(BIN)/uv pip compile --quiet pyproject.toml --extra all --extra dev --group setup -c constraints.txt --universal \
-		--python-version 3.11 --generate-hashes --no-emit-package torch --no-annotate --custom-compile-command "make lock" \
-		--output-file requirements.lock
+	@$(RESOLVE) --extra all --extra dev --group setup --output-file requirements.lock
+	@$(RESOLVE) --extra servers --extra bridge --group build --output-file docker/server.lock
+	@$(RESOLVE) --extra all --extra servers --extra s3 --extra gpu --group worker --output-file docker/worker.lock
 
 docs: $(STAMP)  ## Generated pages of docs/
 	@$(BIN)/python -m perennial.operations.reference > $(VENV)/configuration.md && cp $(VENV)/configuration.md docs/configuration.md

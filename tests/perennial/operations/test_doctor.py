@@ -96,9 +96,9 @@ def test_a_full_disk_is_found(settings: Callable[..., RetrainConfig], monkeypatc
 
 def test_an_unsupported_version_is_found(settings: Callable[..., RetrainConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.metadata.version
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.999" if name == "fastapi" else real(name))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.999" if name == "peft" else real(name))
     (fault,) = faults(settings())
-    assert "fastapi 0.999" in fault.found
+    assert "peft 0.999" in fault.found
 
 
 @pytest.mark.usefixtures("embedded_home")
