@@ -85,6 +85,7 @@ lock: $(STAMP)  ## Resolves the lock files anew, under constraints.txt (needs a 
 
 docs: $(STAMP)  ## Generated pages of docs/
 	@$(BIN)/python -m perennial.operations.reference > $(VENV)/configuration.md && cp $(VENV)/configuration.md docs/configuration.md
+	@$(BIN)/typer perennial.cli.app utils docs --name perennial --title Commands --output docs/commands.md
 
 clean:  ## Removes the environment and the embedded state
 	rm -rf $(VENV) .perennial
