@@ -32,12 +32,13 @@ $(STAMP): pyproject.toml constraints.txt requirements.lock
 demo: $(STAMP)  ## Runs the main job on sample data: a first champion, a better one, a bad candidate, a rollback
 	@$(BIN)/python examples/support_desk/demo.py
 
-test: $(STAMP)  ## Every tier that needs no GPU
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
-	$(BIN)/python -m pytest -q -m "slow and not gpu" -n 2 --dist loadfile
+# A file is one unit of work, in the order of collection: tests/conftest.py puts the longest first.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+test: $(STAMP)  ## Every test that needs no GPU
+	$(PYTEST) -m "not gpu"
 
 test-fast: $(STAMP)  ## The default tier: a few minutes
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(PYTEST)
 
 check: $(STAMP)  ## Lint, format, types, architecture, spelling, words, the documentation's site
 	$(BIN)/ruff check .
@@ -53,11 +54,8 @@ format: $(STAMP)  ## Formats the code, and corrects what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-coverage: $(STAMP)  ## Both tiers with line coverage, held to the floor in pyproject.toml
-	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= --cov-fail-under=0
-	$(BIN)/python -m pytest -q -m "slow and not gpu" -n 2 --dist loadfile --cov --cov-append --cov-report= --cov-fail-under=0
-	$(BIN)/python -m coverage report
+coverage: $(STAMP)  ## The same tests with line coverage, held to the floor in pyproject.toml
+	$(PYTEST) -m "not gpu" --cov --cov-report=term:skip-covered
 
 server: $(STAMP)  ## Prefect's and MLflow's pages over the embedded state, until Ctrl-C
 	@$(BIN)/perennial server
