@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.contracts.base import FrozenModel
 from tasks.contracts.measurement import Measurement
 from tasks.core.storage import write_file_atomically
-from tasks.training.launch.protocol import GrpoMethod, Method
+from tasks.training.launch.protocol import DpoMethod, GrpoMethod, KtoMethod, Method
 from tasks.training.trainer.callbacks import ProgressFile
-from tasks.training.trainer.preference import preference_rates
+from tasks.training.trainer.preference import PairLikelihood, pair_likelihoods, preference_measurements
 from tasks.training.trainer.ranks import is_first
 from tasks.training.trainer.rewards import Reward, rewards_of
 from tasks.training.trainer.rows import Rows
+
+
+class Figures(FrozenModel):
+    """What one measurement found: means by name, and the likelihoods of held-out pairs by model."""
+
+    means: Mapping[str, float] = {}
+    pairs: Mapping[str, tuple[PairLikelihood, ...]] = {}
 
 
 def reward_rules(method: GrpoMethod, rows: Rows) -> tuple[Reward, ...]:
@@ -22,7 +30,7 @@ def reward_rules(method: GrpoMethod, rows: Rows) -> tuple[Reward, ...]:
     return rewards_of(method.config, labels)
 
 
-def measure_before(trainer: Any, method: Method, work: Path, rows: Rows, progress: ProgressFile) -> dict[str, float]:
+def measure_before(trainer: Any, method: Method, work: Path, rows: Rows, progress: ProgressFile) -> Figures:
     """The figures before the first step; the first attempt measures them, later ones read them from the work folder."""
     path = work / "before.json"
     is_measured = path.exists()
@@ -32,10 +40,9 @@ def measure_before(trainer: Any, method: Method, work: Path, rows: Rows, progres
         progress.phase("measure before")
         before = measure(trainer, method, rows, progress, with_base=True)
         if is_first():
-            write_file_atomically(path, json.dumps(before).encode())
+            write_file_atomically(path, before.model_dump_json().encode())
         trainer.accelerator.wait_for_everyone()
-    figures: dict[str, float] = json.loads(path.read_bytes())
-    return figures
+    return Figures.model_validate_json(path.read_bytes())
 
 
 def measure(
@@ -46,42 +53,32 @@ def measure(
     *,
     with_base: bool,
     known_loss: float | None = None,
-) -> dict[str, float]:
-    """Validation loss of the present weights, with preference rates where there are pairs; of GRPO, mean rewards."""
+) -> Figures:
+    """Validation loss of the present weights, with the likelihoods of pairs where there are any; of GRPO, mean rewards."""
     if not rows.validation:
-        return {}
+        return Figures()
     if isinstance(method, GrpoMethod):
         from tasks.training.trainer.grpo import held_out_rewards
 
         rewards = held_out_rewards(trainer, reward_rules(method, rows), rows.validation, progress.alive)
-        return {f"reward_{name}": reward for name, reward in rewards.items()}
-    figures = {"eval_loss": known_loss if known_loss is not None else float(trainer.evaluate()["eval_loss"])}
-    if rows.pairs:
-        rates = preference_rates(trainer, rows.pairs, with_base=with_base, alive=progress.alive)
-        figures.update({f"preference_rate_{name}": rate for name, rate in rates.items()})
-    return figures
+        return Figures(means={f"reward_{name}": reward for name, reward in rewards.items()})
+    loss = known_loss if known_loss is not None else float(trainer.evaluate()["eval_loss"])
+    pairs = pair_likelihoods(trainer, rows.pairs, with_base=with_base, alive=progress.alive) if rows.pairs else {}
+    return Figures(means={"eval_loss": loss}, pairs=pairs)
 
 
-def measurements_of(before: dict[str, float], after: dict[str, float], rows: Rows) -> tuple[Measurement, ...]:
+def measurements_of(before: Figures, after: Figures, rows: Rows, method: Method) -> tuple[Measurement, ...]:
     """The figures before and after training in the report's form."""
-    losses = (len(rows.validation), "")
-    rewards = (len(rows.validation), "mean over greedy replies to held-out prompts")
-    rates = (len(rows.pairs), "share of held-out pairs whose chosen reply is likelier than the rejected one")
-    named = {
-        "eval_loss_before": (before.get("eval_loss"), *losses),
-        "eval_loss_after": (after.get("eval_loss"), *losses),
-        "preference_rate_base": (before.get("preference_rate_base"), *rates),
-        "preference_rate_before": (before.get("preference_rate_model"), *rates),
-        "preference_rate_after": (after.get("preference_rate_model"), *rates),
-        **{
-            f"{name}_{when}": (figures[name], *rewards)
-            for name in before
-            if name.startswith("reward_")
-            for when, figures in (("before", before), ("after", after))
-        },
-    }
-    return tuple(
-        Measurement(name=name, value=value, num_samples=num_samples, note=note)
-        for name, (value, num_samples, note) in named.items()
-        if value is not None
+    means = tuple(
+        Measurement(
+            name=f"{name}_{when}",
+            value=figures.means[name],
+            num_samples=len(rows.validation),
+            note="" if name == "eval_loss" else "mean over greedy replies to held-out prompts",
+        )
+        for name in before.means
+        for when, figures in (("before", before), ("after", after))
     )
+    if not isinstance(method, DpoMethod | KtoMethod) or not before.pairs:
+        return means
+    return means + preference_measurements(before.pairs, after.pairs, method.config)

@@ -196,7 +196,7 @@ def _train(training: _Training) -> TrainerReport:
         num_tokens=trainer.state.num_input_tokens_seen,
         train_seconds=round(callback.train_seconds, 1),
         peak_memory_bytes=peak_memory_bytes(),
-        measurements=measurements_of(before, after, rows),
+        measurements=measurements_of(before, after, rows, spec.method),
         notes=tuple(notes),
     )
 

@@ -100,7 +100,7 @@ def test_a_process_that_runs_out_of_memory_says_so_before_the_first_sees_it_gone
 
 def test_no_process_writes_the_first_figures_before_all_have_looked_for_them(desk: Any, tmp_path: Path) -> None:
     from tasks.training.trainer.callbacks import ProgressFile
-    from tasks.training.trainer.measuring import measure_before
+    from tasks.training.trainer.measuring import Figures, measure_before
     from tasks.training.trainer.rows import Rows
 
     found_at_wait: list[bool] = []
@@ -112,7 +112,7 @@ def test_no_process_writes_the_first_figures_before_all_have_looked_for_them(des
                 found_at_wait.append((tmp_path / "before.json").exists())
 
     arguments = (desk.spec(tmp_path).method, tmp_path, Rows([], []), ProgressFile(tmp_path / "progress.jsonl"))
-    assert measure_before(Trainer(), *arguments) == {}
+    assert measure_before(Trainer(), *arguments) == Figures()
     assert found_at_wait == [False, True]
     measure_before(Trainer(), *arguments)
     assert found_at_wait == [False, True, True]

@@ -179,6 +179,7 @@ def test_preferences_are_learned_on_held_out_pairs(desk: Any, run_worker: RunWor
     measured = figures(report)
     assert measured["preference_rate_before"] < 0.5  # type: ignore[operator]
     assert measured["preference_rate_after"] > 0.9  # type: ignore[operator]
+    assert measured["reward_accuracy_after"] > 0.9  # type: ignore[operator]
     assert measured["eval_loss_before"] == pytest.approx(0.6931, abs=1e-3)  # log 2: the policy is the reference
     files = {path.name for path in (tmp_path / "dpo" / "adapter").iterdir()}
     assert files == {"adapter_model.safetensors", "adapter_config.json", "training.json"}
@@ -220,6 +221,9 @@ def test_single_replies_teach_a_preference_and_a_torn_training_ends_in_the_same_
         "preference_rate_base": 24,
         "preference_rate_before": 24,
         "preference_rate_after": 24,
+        "preference_rate_gain": 24,
+        "reward_accuracy_after": 24,
+        "reward_margin_after": 24,
     }
     assert report.plan is not None
     assert (report.plan.num_rows, report.num_steps) == (96, 24)
