@@ -35,6 +35,8 @@ ANSWERS_SCHEMA = pa.schema(
         pa.field("id", pa.string()),
         pa.field("reply", pa.string()),
         pa.field("completed", pa.bool_()),
+        pa.field("prompt_cut", pa.bool_()),
+        pa.field("reply_limit", pa.int64()),
         pa.field("tokens_in", pa.int64()),
         pa.field("tokens_out", pa.int64()),
         pa.field("reference_nll", pa.float64()),
@@ -62,6 +64,7 @@ EXAMPLES_SCHEMA = pa.schema(
         pa.field("named_label", pa.string()),
         pa.field("reply", pa.string()),
         pa.field("reference_tokens", pa.int64()),
+        pa.field("reply_limit", pa.int64()),
         pa.field("slices", pa.list_(SLICE)),
         *(pa.field(name, pa.float64()) for name in _SCORES),
     ]
@@ -89,7 +92,7 @@ def answer_rows(
     Returns:
         Tables of :data:`ANSWERS_SCHEMA` and :data:`TIMINGS_SCHEMA`, in the order of the rows.
     """
-    from tasks.modeling.generation import generate_replies, reply_likelihoods
+    from tasks.modeling.generation import generate_replies, reply_likelihoods, reply_limit
 
     prompts = [prompt_messages(row) for row in rows]
     num_steps = 2 * len(rows)
@@ -108,6 +111,7 @@ def answer_rows(
     likelihoods = reply_likelihoods(
         loaded, prompts, [reply(row) for row in rows], batch_size=config.batch_size, on_progress=scored
     )
+    limit = reply_limit(loaded, config.max_new_tokens)
     timings = [
         {
             "id": row["id"],
@@ -123,6 +127,8 @@ def answer_rows(
                 "id": row["id"],
                 "reply": answer.text,
                 "completed": answer.completed,
+                "prompt_cut": answer.prompt_cut or likelihood.cut,
+                "reply_limit": limit,
                 "tokens_in": answer.num_prompt_tokens,
                 "tokens_out": answer.num_new_tokens,
                 "reference_nll": likelihood.nll,
@@ -154,12 +160,14 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
                 "named_label": named,
                 "reply": answer["reply"],
                 "reference_tokens": answer["reference_tokens"],
+                "reply_limit": answer["reply_limit"],
                 "slices": slices,
                 **text_scores(answer["reply"], reference),
                 "label_accuracy": float(named == label) if is_named else None,
                 "format_valid": format_valid(answer["reply"], config.format_pattern) if config.format_pattern else None,
                 "json_valid": json_valid(answer["reply"], config.json_schema) if config.json_schema is not None else None,
                 "completed": float(answer["completed"]),
+                "prompt_cut": float(answer["prompt_cut"]),
                 "nll": answer["reference_nll"] / answer["reference_tokens"] if answer["reference_tokens"] else None,
                 "tokens_in": float(answer["tokens_in"]),
                 "tokens_out": float(answer["tokens_out"]),
@@ -189,7 +197,12 @@ def aggregate(
     measured["label_macro_f1"] = _macro_f1(frame, config)
     corpus = corpus_scores(list(frame["reply"]), references)
     measured |= {name: _bare(value, len(frame)) for name, value in corpus.items() if value is not None}
-    return tuple(_measurement(name, measured.get(name), config) for name in _FROZEN)
+    figures = [_measurement(name, measured.get(name), config) for name in _FROZEN]
+    limit = int(frame["reply_limit"].min()) if len(frame) else config.max_new_tokens
+    if limit < config.max_new_tokens:
+        note = f"Replies end after {limit} tokens, half the context, not after the {config.max_new_tokens} that are set."
+        figures = [figure.model_copy(update={"note": note}) if figure.name == "completed" else figure for figure in figures]
+    return tuple(figures)
 
 
 def aggregate_retention(general: pa.Table, config: BenchmarkConfig) -> tuple[Measurement, ...]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ANSWERS_VERSION = 4
+_ANSWERS_VERSION = 5
 """Raised when generation would give other replies for the same model, rows and settings."""
 _LM_EVAL_VERSION = 2
 """Raised when the same tasks would be run or read differently."""

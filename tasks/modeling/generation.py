@@ -11,7 +11,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Reply:
         num_new_tokens: Including the end token, if there is one.
         seconds: Wall time of the reply's batch over the batch's rows.
         completed: Whether it ended by itself, not by the limit.
+        prompt_cut: Whether the prompt lost its start, so that the reply answers another question.
     """
 
     text: str
@@ -67,14 +68,16 @@ class Reply:
     num_new_tokens: int
     seconds: float
     completed: bool
+    prompt_cut: bool = False
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The summed negative log-likelihood of a reply in nats, and its number of tokens."""
+    """The summed negative log-likelihood of a reply in nats, its number of tokens, and whether prompt or reply was cut."""
 
     nll: float
     num_tokens: int
+    cut: bool = False
 
 
 def load_model(base: Path, adapter: Path | None) -> LoadedModel:
@@ -98,13 +101,14 @@ def generate_replies(
     Args:
         loaded: The model.
         prompts: Conversations up to the reply. A prompt that leaves no room for a reply in the context loses its beginning.
-        max_new_tokens: Limit of each reply.
+        max_new_tokens: Limit of each reply; :func:`reply_limit` holds in a short context.
         batch_size: Prompts per batch; does not change the replies beyond rounding.
         prefixes: The beginning of each reply, which the model continues; the reply's text is the continuation. None: empty.
         on_progress: Called with the number of finished replies.
     """
-    token_ids = _prompt_ids(loaded, prompts, prefixes, max_new_tokens)
-    settings = greedy_settings(loaded, max_new_tokens)
+    whole = _prompt_ids(loaded, prompts, prefixes)
+    token_ids, limit = _cut_to_context(loaded, whole, max_new_tokens), reply_limit(loaded, max_new_tokens)
+    settings = greedy_settings(loaded, limit)
     # `generate` fills unset options from the model's own config, which may have a sampling temperature.
     loaded.model.generation_config = settings
     if token_ids:  # one token for one prompt, so that the first batch's time includes no one-time costs
@@ -114,20 +118,25 @@ def generate_replies(
         replies.update(zip(batch, _generate_batch(loaded, [token_ids[index] for index in batch], settings), strict=True))
         if on_progress:
             on_progress(len(replies), len(prompts))
-    return [replies[index] for index in range(len(prompts))]
+    return [replace(replies[index], prompt_cut=len(token_ids[index]) < len(whole[index])) for index in range(len(prompts))]
+
+
+def reply_limit(loaded: LoadedModel, max_new_tokens: int) -> int:
+    """The most tokens of a reply: ``max_new_tokens``, but at most half the context, so that prompts keep the other half."""
+    return min(max_new_tokens, max(1, loaded.max_tokens // 2))
 
 
 def prompt_batches(
     loaded: LoadedModel, prompts: Sequence[Messages], *, max_new_tokens: int, batch_size: int
 ) -> list[list[list[int]]]:
     """The prompts' tokens in batches for :func:`answer_batch`, in the order given, so that two models' batches agree."""
-    token_ids = _prompt_ids(loaded, prompts, None, max_new_tokens)
+    token_ids = _cut_to_context(loaded, _prompt_ids(loaded, prompts, None), max_new_tokens)
     return [token_ids[start : start + batch_size] for start in range(0, len(token_ids), batch_size)]
 
 
 def answer_batch(loaded: LoadedModel, batch: list[list[int]], max_new_tokens: int) -> list[Reply]:
     """Greedy replies to one batch of prompts, given as tokens."""
-    settings = greedy_settings(loaded, max_new_tokens)
+    settings = greedy_settings(loaded, reply_limit(loaded, max_new_tokens))
     loaded.model.generation_config = settings
     return _generate_batch(loaded, batch, settings)
 
@@ -145,16 +154,18 @@ def reply_likelihoods(
     Only the reply's own tokens count, not the prompt's and not the end of the turn. A pair longer than the context loses the
     start of its prompt, then the end of its reply.
     """
-    pairs = []
+    pairs, is_cut = [], []
     for prompt, reference in zip(prompts, references, strict=True):
-        reply = reply_token_ids(loaded.tokenizer, prompt, reference)[: loaded.max_tokens - 1]
-        pairs.append((prompt_token_ids(loaded.tokenizer, prompt)[-(loaded.max_tokens - len(reply)) :], reply))
+        whole, start = reply_token_ids(loaded.tokenizer, prompt, reference), prompt_token_ids(loaded.tokenizer, prompt)
+        reply = whole[: loaded.max_tokens - 1]
+        pairs.append((start[-(loaded.max_tokens - len(reply)) :], reply))
+        is_cut.append(len(start) + len(whole) > loaded.max_tokens)
     likelihoods: dict[int, Likelihood] = {}
     for batch in _batches_by_length([len(prompt) + len(reply) for prompt, reply in pairs], batch_size):
         likelihoods.update(zip(batch, _likelihood_batch(loaded, [pairs[index] for index in batch]), strict=True))
         if on_progress:
             on_progress(len(likelihoods), len(pairs))
-    return [likelihoods[index] for index in range(len(pairs))]
+    return [replace(likelihoods[index], cut=is_cut[index]) for index in range(len(pairs))]
 
 
 def continuation_likelihoods(
@@ -202,20 +213,31 @@ def _can_split(cache: Any) -> bool:
     )
 
 
-def _prompt_ids(
-    loaded: LoadedModel, prompts: Sequence[Messages], prefixes: Sequence[str] | None, max_new_tokens: int
-) -> list[list[int]]:
-    """The tokens of each prompt and of the beginning of its reply, cut at the start when they leave no room for more."""
-    room = max(1, loaded.max_tokens - max_new_tokens)
+def _prompt_ids(loaded: LoadedModel, prompts: Sequence[Messages], prefixes: Sequence[str] | None) -> list[list[int]]:
+    """The tokens of each prompt and of the beginning of its reply."""
     starts = prefixes if prefixes is not None else [""] * len(prompts)
-    token_ids = [
+    return [
         prompt_token_ids(loaded.tokenizer, prompt) + _plain_token_ids(loaded, start)
         for prompt, start in zip(prompts, starts, strict=True)
     ]
+
+
+def _cut_to_context(loaded: LoadedModel, token_ids: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    """The prompts without what leaves no room for a reply in the context, cut at their start."""
+    limit = reply_limit(loaded, max_new_tokens)
+    room = loaded.max_tokens - limit
+    if limit < max_new_tokens:
+        logger.warning(
+            "generation: replies end after %d tokens, half the context, not after %d, which would leave prompts too little",
+            limit,
+            max_new_tokens,
+        )
     num_cut = sum(len(ids) > room for ids in token_ids)
     if num_cut:
-        logger.warning("generation: %d prompts exceed the context of %d tokens and lose their start", num_cut, room)
-    return [ids[-room:] for ids in token_ids]
+        logger.warning(
+            "generation: %d prompts exceed the %d tokens that replies leave them and lose their start", num_cut, room
+        )
+    return [ids[-max(1, room) :] for ids in token_ids]
 
 
 def _plain_token_ids(loaded: LoadedModel, text: str) -> list[int]:

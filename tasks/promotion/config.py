@@ -65,6 +65,13 @@ class PromotionConfig(FrozenModel):
         le=1_000_000,
         description="Fewer paired examples block: at 200, a difference of about 9 points is found 4 times in 5.",
     )
+    max_cut_share: float = Field(
+        0.05,
+        ge=0.0,
+        le=1.0,
+        description="A larger share of examples whose prompt or reply was cut to fit a model's context blocks: their scores "
+        "are those of other questions (as `max_truncated_share` in training).",
+    )
     confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of the two-sided intervals that every rule uses.")
     num_resamples: int = Field(10_000, ge=1_000, le=1_000_000, description="Bootstrap resamples.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")

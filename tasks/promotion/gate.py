@@ -120,6 +120,8 @@ def decide(
             f"Champion version {champion_version} was not benchmarked, and missing evidence blocks.",
             "Benchmark the champion on the same examples.",
         )
+    for scored, where in ((arms, "frozen"), (fresh, "fresh")):
+        _check_whole_prompts(findings, scored, where, config)
     compared = [name for name in opponents if not (is_champion and name == "champion")]
     effects = [_compare_primary(findings, arms, name, names[name], config) for name in compared]
     if not is_champion:
@@ -147,6 +149,19 @@ def _outcome(findings: _Findings) -> Literal["PROMOTE", "HOLD", "NEEDS_HUMAN"]:
     if findings.blocked:
         return "HOLD"
     return "NEEDS_HUMAN" if findings.inconclusive else "PROMOTE"
+
+
+def _check_whole_prompts(findings: _Findings, arms: Mapping[str, pd.DataFrame], where: str, config: PromotionConfig) -> None:
+    """Blocks where a model answered more shortened questions than are allowed."""
+    shares = {arm: float(frame["prompt_cut"].mean()) for arm, frame in arms.items() if "prompt_cut" in frame and len(frame)}
+    arm = max(shares, key=lambda name: shares[name], default=None)
+    if arm is not None and shares[arm] > config.max_cut_share:
+        findings.block(
+            f"{shares[arm]:.1%} of the {len(arms[arm])} {where} examples were cut to fit the context of the {arm} model; at "
+            f"most {config.max_cut_share:.1%} may be.",
+            "A base model with a longer context, shorter prompts, or a lower benchmark.max_new_tokens, which leaves prompts "
+            "more room.",
+        )
 
 
 def _compare_primary(

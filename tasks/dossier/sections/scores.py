@@ -26,7 +26,7 @@ def scores_section(evidence: RunEvidence) -> Section:
     frozen = evidence.benchmark.dataset
     gates = ", ".join(words(gate).lower() for gate in frozen.passed)
     intro = f"{count(frozen.num_rows)} frozen examples ({gates}) that no model was trained on, answered by every model."
-    blocks: list[Block] = [Text(f"{intro}{_general_note(arms)}")]
+    blocks: list[Block] = [Text(f"{intro}{_general_note(arms)}{_limit_note(arms)}")]
     table = _score_table(arms, names)
     if plotted:
         lines = [
@@ -104,6 +104,12 @@ def _general_note(arms: Sequence[ArmScores]) -> str:
         f" Retention is measured on {count(general.num_rows)} general questions: the share of probability on the right "
         "answer among those offered."
     )
+
+
+def _limit_note(arms: Sequence[ArmScores]) -> str:
+    """That replies ended before the configured limit, because the context is short."""
+    notes = {score.note for arm in arms if (score := arm.score("completed")) and score.note}
+    return "".join(f" {note}" for note in sorted(notes))
 
 
 def _value(arm: ArmScores, name: str) -> float | None:

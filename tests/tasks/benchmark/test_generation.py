@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tasks.benchmark.config import BenchmarkConfig
+from tasks.benchmark.scoring import aggregate, answer_rows, score_answers
 from tasks.benchmark.task import score_model
 from tasks.contracts.evaluation import BenchmarkReport
 from tasks.contracts.references import DatasetRef, FolderRef
@@ -27,7 +28,9 @@ from tasks.modeling.generation import (
     continuation_likelihoods,
     generate_replies,
     load_model,
+    prompt_batches,
     reply_likelihoods,
+    reply_limit,
 )
 from tasks.modeling.loading import load_base
 from tasks.promotion import PromotionConfig, decide_promotion
@@ -129,9 +132,36 @@ def test_a_prompt_longer_than_the_context_loses_its_start(tiny: LoadedModel) -> 
     long = [{"role": "user", "content": "the printer is broken " * 400}]
     [answer] = generate_replies(tiny, [long], max_new_tokens=4, batch_size=1)
     assert answer.num_prompt_tokens == tiny.max_tokens - 4
+    assert answer.prompt_cut
     [likelihood] = reply_likelihoods(tiny, [long], ["Please restart it"], batch_size=1)
+    assert likelihood.cut
     assert math.isfinite(likelihood.nll)
     assert likelihood.num_tokens > 0
+
+
+@pytest.mark.parametrize("excess", [0, 1, 1_000_000])
+def test_a_limit_beyond_the_context_leaves_half_of_it_to_prompts(tiny: LoadedModel, excess: int) -> None:
+    short = replace(tiny, max_tokens=64)
+    limit = 64 + excess
+    assert reply_limit(short, limit) == 32
+    [answer] = generate_replies(short, PROMPTS[:1], max_new_tokens=limit, batch_size=1)
+    [whole] = generate_replies(tiny, PROMPTS[:1], max_new_tokens=32, batch_size=1)
+    assert (answer.text, answer.num_prompt_tokens, answer.prompt_cut) == (whole.text, whole.num_prompt_tokens, False)
+    assert [
+        len(row) for batch in prompt_batches(short, PROMPTS[:1], max_new_tokens=limit, batch_size=1) for row in batch
+    ] == [whole.num_prompt_tokens]
+
+
+def test_cut_prompts_and_a_lower_limit_are_counted_in_the_scores(tiny: LoadedModel) -> None:
+    long = {**ROWS[0], "id": "row-long", "messages": [{"role": "user", "content": "broken " * 90}, ROWS[0]["messages"][1]]}
+    rows = [*ROWS[:3], long]
+    config = BenchmarkConfig(max_new_tokens=8192, batch_size=4, num_resamples=100)
+    answers, timings = answer_rows(rows, replace(tiny, max_tokens=96), config)
+    table = score_answers(rows, answers.to_pylist(), config)
+    assert table["prompt_cut"].to_pylist() == [0.0, 0.0, 0.0, 1.0]
+    scores = {score.name: score for score in aggregate(table, timings, [reply(row) for row in rows], config)}
+    assert scores["prompt_cut"].value == 0.25
+    assert "after 48 tokens" in scores["completed"].note
 
 
 def test_an_adapter_is_merged_and_changes_the_model(tiny: LoadedModel, tiny_model_dir: Path, adapter_dir: Path) -> None:

@@ -25,6 +25,8 @@ def row(number: int, reference: str, label: str | None = None) -> dict[str, Any]
 def answer(number: int, reply: str, **values: Any) -> dict[str, Any]:
     defaults = {
         "completed": True,
+        "prompt_cut": False,
+        "reply_limit": 128,
         "tokens_in": 10,
         "tokens_out": 5,
         "latency_seconds": 0.1,

@@ -22,6 +22,8 @@ def row(number: int, question: str, label: str | None = None, region: str | None
 def answer(number: int, reply: str) -> dict[str, Any]:
     figures = {
         "completed": True,
+        "prompt_cut": False,
+        "reply_limit": 128,
         "tokens_in": 9,
         "tokens_out": 3,
         "latency_seconds": 0.1,

@@ -104,6 +104,24 @@ def test_refresh_promotes_what_learned_the_new_rows_and_lost_nothing_on_the_old(
     assert promotion_rate(correlated_scores, 500, -0.05, 100, refresh, fresh_gain=0.3) <= 0.05  # the margin's very edge
 
 
+@pytest.mark.parametrize(
+    ("arm", "num_cut", "outcome"), [("base", 11, "HOLD"), ("candidate", 11, "HOLD"), ("base", 10, "PROMOTE")]
+)
+def test_scores_of_shortened_questions_do_not_promote(arm: str, num_cut: int, outcome: str) -> None:
+    arms = {name: table.head(200).assign(prompt_cut=0.0) for name, table in better().items()}
+    arms[arm]["prompt_cut"] = np.arange(200) < num_cut
+    decision = decide(arms, FAST)
+    assert decision.outcome == outcome
+    assert any("cut to fit the context" in reason for reason in decision.reasons) == (outcome == "HOLD")
+
+
+def test_shortened_fresh_questions_are_counted_too() -> None:
+    cut = {name: table.assign(prompt_cut=1.0) for name, table in better().items()}
+    decision = decide(better(), FAST, fresh=cut)
+    assert decision.outcome == "HOLD"
+    assert "fresh examples were cut" in decision.reasons[0]
+
+
 def test_without_enough_fresh_rows_a_refresh_is_held() -> None:
     arms = {**better(), "champion": better()["base"]}
     few = {name: table.head(30) for name, table in better().items()} | {"champion": better()["base"].head(30)}
