@@ -11,7 +11,8 @@ from nltk.translate.meteor_score import single_meteor_score
 from sacrebleu.metrics import BLEU, CHRF
 
 from tasks.measures.reply_checks import exact_match
-from tasks.measures.rouge import rouge_l, unicode_words
+from tasks.measures.rouge import rouge_l
+from tasks.measures.words import unicode_words, with_spaces
 
 MIN_BLEU_WORDS = 4
 """BLEU multiplies the precisions of 1- to 4-grams; a shorter reference has no 4-gram to match."""
@@ -36,7 +37,7 @@ def text_scores(reply: str, reference: str) -> dict[str, float | None]:
     return {
         "chrf": _CHRF.sentence_score(reply, [reference]).score / 100,
         "rouge_l": rouge_l(reply, reference),
-        "bleu": _BLEU.sentence_score(reply, [reference]).score / 100 if _num_words(reference) >= MIN_BLEU_WORDS else None,
+        "bleu": _sentence_bleu(reply, reference) if _has_bleu(reference) else None,
         "meteor_exact_stem": _meteor(reply, reference),
         "exact_match": exact_match(reply, reference),
         "length_ratio": ratio,
@@ -46,11 +47,12 @@ def text_scores(reply: str, reference: str) -> dict[str, float | None]:
 
 def corpus_scores(replies: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:
     """``corpus_chrf`` and ``corpus_bleu`` of all replies at once; BLEU over the references of four words or more."""
-    long = [index for index, reference in enumerate(references) if _num_words(reference) >= MIN_BLEU_WORDS]
-    bleu: Any = BLEU().corpus_score([replies[i] for i in long], [[references[i] for i in long]]) if long else None
+    long = [index for index, reference in enumerate(references) if _has_bleu(reference)]
+    texts = [[with_spaces(text[index]) for index in long] for text in (replies, references)]
+    bleu: Any = BLEU().corpus_score(texts[0], [texts[1]]) if long else None
     return {
         "corpus_chrf": CHRF().corpus_score(list(replies), [list(references)]).score / 100 if replies else None,
-        "corpus_bleu": bleu.score / 100 if bleu else None,
+        "corpus_bleu": min(1.0, bleu.score / 100) if bleu else None,
     }
 
 
@@ -63,5 +65,10 @@ def _meteor(reply: str, reference: str) -> float:
     return float(single_meteor_score(*words, preprocess=str, stemmer=_STEMMER, wordnet=_NoSynonyms()))
 
 
-def _num_words(text: str) -> int:
-    return len(unicode_words(text))
+def _sentence_bleu(reply: str, reference: str) -> float:
+    return min(1.0, float(_BLEU.sentence_score(with_spaces(reply), [with_spaces(reference)]).score) / 100)
+
+
+def _has_bleu(reference: str) -> bool:
+    """Whether a reference has enough words, as people and as BLEU's tokenizer count them."""
+    return min(len(unicode_words(reference)), len(_BLEU.tokenizer(with_spaces(reference)).split())) >= MIN_BLEU_WORDS

@@ -14,6 +14,8 @@ from pydantic import AfterValidator
 from referencing import Registry
 
 _SEPARATORS = re.compile(r"[\s_\-]+")
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u2060\u2066\u2067\u2068\u2069\ufeff"))
+"""Optional breaks, which Khmer and Thai are written with or without, marks of direction, and the byte-order mark."""
 
 
 def _compiles(pattern: str) -> str:
@@ -52,7 +54,7 @@ JsonSchema = Annotated[dict[str, Any], AfterValidator(_is_schema)]
 
 
 def exact_match(reply: str, reference: str) -> float:
-    """1 when both say the same but for case, width and white space, else 0."""
+    """1 when both say the same but for case, width, white space and characters that show nothing, else 0."""
     return float(_normalised(reply) == _normalised(reference))
 
 
@@ -101,4 +103,4 @@ def _label_key(name: str) -> str:
 
 
 def _normalised(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).casefold().split())

@@ -6,21 +6,9 @@ same words; it has had no release since 2022.
 
 from __future__ import annotations
 
-import re
-import unicodedata
-
 from rapidfuzz.distance import LCSseq
 
-_WORDS = re.compile(
-    # Scripts written without spaces count by character: kana, Han, Thai, Lao, Khmer, Myanmar.
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-    r"|[^\W_]+"
-)
-
-
-def unicode_words(text: str) -> list[str]:
-    """The words of a text in any script, in NFKC and case-folded."""
-    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+from tasks.measures.words import unicode_words
 
 
 def rouge_l(reply: str, reference: str) -> float:

@@ -44,6 +44,29 @@ def test_rouge_l_reads_every_script() -> None:
     assert text_scores("Straße", "STRASSE")["rouge_l"] == 1.0
 
 
+SENTENCES = {
+    "Chinese": ("请重新启动打印机，然后再试一次。", "请更换墨盒，然后再试一次。"),
+    "Japanese": ("プリンターを再起動してください。", "プリンターの電源を切ってください。"),
+    "Thai": ("กรุณารีสตาร์ทเครื่องพิมพ์", "กรุณาปิดเครื่องพิมพ์"),
+    "Khmer": ("សូមចាប់ផ្ដើមម៉ាស៊ីនបោះពុម្ពឡើងវិញ។", "សូមបិទម៉ាស៊ីនបោះពុម្ព។"),
+    "Arabic": ("أعد تشغيل الطابعة من فضلك الآن.", "أطفئ الطابعة من فضلك الآن."),
+    "Hindi": ("कृपया प्रिंटर को अभी पुनः आरंभ करें।", "कृपया प्रिंटर को अभी बंद करें।"),
+    "Korean": ("프린터를 지금 다시 시작해 주세요.", "프린터를 지금 꺼 주세요."),
+}
+
+
+@pytest.mark.parametrize("script", SENTENCES)
+def test_an_equal_reply_scores_full_in_every_script_and_another_one_less(script: str) -> None:
+    text, other = SENTENCES[script]
+    scores = {**text_scores(text, text), **corpus_scores([text], [text])}
+    for name in ("chrf", "rouge_l", "bleu", "exact_match", "corpus_chrf", "corpus_bleu"):
+        assert scores[name] == pytest.approx(1.0), name
+    assert scores["meteor_exact_stem"] > 0.99  # type: ignore[operator]
+    partly = {**text_scores(other, text), **corpus_scores([other], [text])}
+    for name in ("chrf", "rouge_l", "bleu", "meteor_exact_stem", "corpus_chrf", "corpus_bleu"):
+        assert 0.0 < partly[name] < 0.95, name  # type: ignore[operator]
+
+
 def test_meteor_matches_stems_and_knows_no_synonyms() -> None:
     stem = text_scores("restarting printers", "restarted printer")["meteor_exact_stem"]
     assert stem == pytest.approx(1 - 0.5 / 2**3)
@@ -81,6 +104,7 @@ def test_json_is_valid_as_a_whole_or_not(reply: str, valid: float) -> None:
 def test_short_references_have_no_bleu() -> None:
     assert text_scores("card arrival", "card arrival")["bleu"] is None
     assert corpus_scores(["card arrival"], ["card arrival"])["corpus_bleu"] is None
+    assert corpus_scores(["a-b-c-d"], ["a-b-c-d"])["corpus_bleu"] is None  # one token to BLEU
     mixed = corpus_scores(["card arrival", "Please restart it right now."], ["lost card", "Please restart it right now."])
     assert mixed["corpus_bleu"] == pytest.approx(1.0)
     assert mixed["corpus_chrf"] < 1.0  # type: ignore[operator]
