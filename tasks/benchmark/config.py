@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.contracts.base import FrozenModel
 from tasks.core.library_versions import versions_behind
 from tasks.core.storage import sha256_of_files
+from tasks.measures.placeholders import PLACEHOLDER
 from tasks.measures.prices import PriceTable
 from tasks.measures.reply_checks import JsonSchema, Pattern
 from tasks.modeling.devices import answering_device
@@ -131,6 +132,12 @@ class BenchmarkConfig(FrozenModel):
         None,
         description="JSON schema that a reply must satisfy as a whole: nothing around the JSON, no code fence. "
         "None: not measured.",
+    )
+    placeholder_pattern: Pattern = Field(
+        PLACEHOLDER,
+        description="Regular expression of a placeholder that scrubbing leaves in place of personal data. A reply that "
+        "holds one scores 0 in every comparison with its reference, and a reference that holds one has no likelihood. The "
+        "default finds `<PERSON>`, `<PERSON_1>` and `<EMAIL_ADDRESS:...>`, but no tag that the text closes.",
     )
     price_per_device_hour: PriceTable | None = Field(
         None, description="Price table behind the cost of 1,000 requests. None: that of training.budget."

@@ -17,6 +17,7 @@ from tasks.benchmark.slices import SLICE, slices_of
 from tasks.contracts.measurement import Measurement
 from tasks.core.rows import Row, prompt_messages, reply
 from tasks.measures.metrics import METRICS
+from tasks.measures.placeholders import has_placeholder
 from tasks.measures.prices import price_of
 from tasks.measures.reply_checks import format_valid, json_valid, named_label
 from tasks.stats.bootstrap import Interval, Values, statistic_interval
@@ -55,6 +56,8 @@ TIMINGS_SCHEMA = pa.schema(
 )
 """The time of each reply, under the machine's load at that time. No table that is compared contains it."""
 
+_RIGHTNESS = frozenset({"chrf", "rouge_l", "bleu", "meteor_exact_stem", "exact_match"})
+"""Scores that compare a reply with its reference."""
 _FROZEN = tuple(name for name, metric in METRICS.items() if metric.measured_on == "frozen")
 _SCORES = tuple(name for name in _FROZEN if METRICS[name].per_example)
 EXAMPLES_SCHEMA = pa.schema(
@@ -145,7 +148,8 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
     """The score of every answer (:data:`EXAMPLES_SCHEMA`); null where a metric does not apply to a row.
 
     A row's label is scored when its own reference names it: where references are prose that never names the label, label
-    accuracy is not measured, rather than 0 for every model.
+    accuracy is not measured, rather than 0 for every model. A reply with a placeholder is right by no comparison with its
+    reference, even an equal one; and how likely a reference with a placeholder is says nothing good of a model.
     """
     labels = {row["label"] for row in rows if row.get("label")}
     scored = []
@@ -153,6 +157,9 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
         reference, label = reply(row), row.get("label")
         is_named = bool(label) and named_label(reference, labels, config.label_pattern) == label
         named = named_label(answer["reply"], labels, config.label_pattern) if is_named else None
+        holds = has_placeholder(answer["reply"], config.placeholder_pattern)
+        learned_one = has_placeholder(reference, config.placeholder_pattern)
+        texts = text_scores(answer["reply"], reference)
         scored.append(
             {
                 "id": row["id"],
@@ -162,13 +169,19 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
                 "reference_tokens": answer["reference_tokens"],
                 "reply_limit": answer["reply_limit"],
                 "slices": slices,
-                **text_scores(answer["reply"], reference),
+                **(
+                    {
+                        name: 0.0 if holds and name in _RIGHTNESS and value is not None else value
+                        for name, value in texts.items()
+                    }
+                ),
+                "placeholder_rate": float(holds),
                 "label_accuracy": float(named == label) if is_named else None,
                 "format_valid": format_valid(answer["reply"], config.format_pattern) if config.format_pattern else None,
                 "json_valid": json_valid(answer["reply"], config.json_schema) if config.json_schema is not None else None,
                 "completed": float(answer["completed"]),
                 "prompt_cut": float(answer["prompt_cut"]),
-                "nll": answer["reference_nll"] / answer["reference_tokens"] if answer["reference_tokens"] else None,
+                "nll": _nll(answer) if not learned_one else None,
                 "tokens_in": float(answer["tokens_in"]),
                 "tokens_out": float(answer["tokens_out"]),
                 "token_cost_per_1000": _token_cost_per_1000(answer, config.token_prices),
@@ -195,7 +208,7 @@ def aggregate(
     measured |= _time_taken(timings.to_pandas(), float(frame["tokens_out"].sum()), config)
     measured["perplexity"] = _perplexity(frame, config)
     measured["label_macro_f1"] = _macro_f1(frame, config)
-    corpus = corpus_scores(list(frame["reply"]), references)
+    corpus = corpus_scores(list(frame["reply"].mask(frame["placeholder_rate"] == 1, "")), references)
     measured |= {name: _bare(value, len(frame)) for name, value in corpus.items() if value is not None}
     figures = [_measurement(name, measured.get(name), config) for name in _FROZEN]
     limit = int(frame["reply_limit"].min()) if len(frame) else config.max_new_tokens
@@ -210,6 +223,10 @@ def aggregate_retention(general: pa.Table, config: BenchmarkConfig) -> tuple[Mea
     frame = general.to_pandas()
     names = (name for name, metric in METRICS.items() if metric.measured_on == "general")
     return tuple(_measurement(name, _mean(frame[name], config), config) for name in names)
+
+
+def _nll(answer: Mapping[str, Any]) -> float | None:
+    return answer["reference_nll"] / answer["reference_tokens"] if answer["reference_tokens"] else None
 
 
 def _token_cost_per_1000(answer: Mapping[str, Any], prices: TokenPrices | None) -> float | None:

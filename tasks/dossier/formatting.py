@@ -35,6 +35,7 @@ _NAMES = {
     "token_cost_per_1000": "Tokens of 1\u202f000 requests, price",
     "format_valid": "Valid format",
     "completed": "Completed replies",
+    "placeholder_rate": "Replies with placeholders",
     "prompt_cut": "Prompts cut to the context",
     "nll": "Loss on references",
     "perplexity": "Perplexity",

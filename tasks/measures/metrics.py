@@ -49,6 +49,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("json_valid", "replies that are JSON and satisfy the configured schema", True),
         Metric("completed", "replies that end by themselves within the token limit", True),
         Metric("prompt_cut", "examples whose prompt or reference was cut to fit the model's context", False, role="guard"),
+        Metric("placeholder_rate", "replies with a placeholder of scrubbing, such as <PERSON>; they match no reference",
+               False, role="guard"),
         Metric("corpus_chrf", "chrF2 over all replies at once", True, per_example=False),
         Metric("corpus_bleu", "BLEU over all replies at once (references of four words or more)", True, per_example=False),
         Metric("label_macro_f1", "F1 of the named labels, every label weighing the same", True, per_example=False),

@@ -119,6 +119,13 @@ class PromotionConfig(FrozenModel):
         description="How much less of the probability may fall on the right answers to general questions than with the base "
         "model: a guard against forgetting. The questions of the package resolve about 5 points. None: not limited.",
     )
+    max_placeholder_increase: float | None = Field(
+        0.02,
+        ge=0.0,
+        le=1.0,
+        description="By how much the share of replies with a placeholder of scrubbing, such as `<PERSON>`, may exceed that "
+        "of the base model and of the champion; a proven rise blocks at any size. None: not limited.",
+    )
     slice_by: tuple[Literal["label", "group", "length", "script"], ...] = Field(
         ("label",), description="The dimensions of slices for `max_slice_drop`. Empty: no slices."
     )

@@ -26,6 +26,7 @@ from tasks.promotion.config import GuardConfig, PromotionConfig
 from tasks.promotion.differences import difference, mean_ratio, p95_ratio, p_no_harm
 from tasks.promotion.guard_result import GuardResult
 from tasks.promotion.latency import check_latency
+from tasks.promotion.placeholders import METRIC, check_placeholders
 from tasks.promotion.safety import Failures, check_rate
 from tasks.stats.bootstrap import Interval, Values
 from tasks.stats.intervals import two_sided_quantile
@@ -257,6 +258,12 @@ def _check_guards(
         if guard.opponent in arms:
             measured = arms if METRICS[guard.metric].measured_on == "frozen" else general
             findings.add(_check_guard(measured, guard, names[guard.opponent], config))
+    for opponent in [name for name in names if name in arms and config.max_placeholder_increase is not None]:
+        candidate, other = _pairs(arms, opponent, METRIC)
+        if len(candidate):
+            interval = difference(candidate, other, config)
+            margin = config.max_placeholder_increase or 0.0
+            findings.add(check_placeholders(candidate, other, interval, margin, opponent, names[opponent]))
 
 
 def _check_guard(arms: Mapping[str, pd.DataFrame], guard: GuardConfig, name: str, config: PromotionConfig) -> GuardResult:

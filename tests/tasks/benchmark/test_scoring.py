@@ -100,6 +100,19 @@ def test_a_label_pattern_finds_tags_in_prose() -> None:
     assert scores["label_accuracy"].value == 0.5
 
 
+@pytest.mark.parametrize("reply", ["Dear <PERSON>, it is on its way.", "Dear <PERSON_1>, it is on its way."])
+def test_a_reply_with_a_placeholder_is_never_right_even_where_it_equals_its_reference(reply: str) -> None:
+    rows = [row(1, reply, None), row(2, "Dear Anna, it is on its way.")]
+    scores = measured(rows, [answer(1, reply), answer(2, "Dear Anna, it is on its way.")])
+    assert scores["placeholder_rate"].value == 0.5
+    for name in ("exact_match", "rouge_l", "chrf", "bleu"):
+        assert scores[name].value == pytest.approx(0.5)
+    assert scores["corpus_chrf"].value < 0.9  # type: ignore[operator]
+    assert scores["nll"].num_samples == 1  # how likely the other reference is says nothing good
+    other_form = CONFIG.model_copy(update={"placeholder_pattern": r"\[NAME\]"})
+    assert measured(rows, [answer(1, reply), answer(2, "x")], other_form)["exact_match"].value == 0.5
+
+
 def test_perplexity_weighs_tokens_and_latency_is_told_by_quantile() -> None:
     answers = [
         answer(1, "a", reference_nll=2.0, reference_tokens=1, latency_seconds=1.0),

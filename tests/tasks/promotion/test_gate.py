@@ -308,6 +308,40 @@ def test_a_guard_passes_is_inconclusive_or_is_violated() -> None:
     assert "guard on nll is violated" in violated.reasons[-1]
 
 
+@pytest.mark.parametrize(
+    ("num_examples", "base", "candidate", "outcome"),
+    [
+        (200, 0, 0, "PROMOTE"),
+        (200, 0, 4, "PROMOTE"),  # within the margin, and no proven rise
+        (200, 0, 5, "HOLD"),  # above the margin
+        (1000, 0, 10, "HOLD"),  # within the margin, but proven
+        (200, 40, 44, "PROMOTE"),  # both echo what stands in the questions
+        (200, 40, 20, "PROMOTE"),
+        (32, 0, 1, "PROMOTE"),  # a single reply of few
+        (32, 0, 2, "HOLD"),
+    ],
+)
+def test_a_rise_of_placeholders_holds(num_examples: int, base: int, candidate: int, outcome: str) -> None:
+    arms = better(num_examples)
+    for name, count in (("base", base), ("candidate", candidate)):
+        arms[name]["placeholder_rate"] = (np.arange(num_examples) < count).astype(float)
+    few = FAST.model_copy(update={"min_examples": 30})
+    decision = decide(arms, few)
+    assert decision.outcome == outcome
+    assert any("placeholder of scrubbing" in reason for reason in decision.reasons) == (outcome == "HOLD")
+    assert decide(arms, few.model_copy(update={"max_placeholder_increase": None})).outcome == "PROMOTE"
+
+
+def test_placeholders_are_compared_with_the_champion_too() -> None:
+    arms = better()
+    arms["champion"] = arms["base"].copy()
+    for name, count in (("base", 60), ("candidate", 60), ("champion", 0)):
+        arms[name]["placeholder_rate"] = (np.arange(300) < count).astype(float)
+    decision = decide(arms, FAST, champion_version="3")
+    assert decision.outcome == "HOLD"
+    assert "of the champion (version 3)" in decision.reasons[-1]
+
+
 def test_a_guard_on_a_share_looks_in_the_other_direction() -> None:
     guard = GuardConfig(metric="completed", max_worsening=0.05)
     assert guarded(0.2, 0.05, guard).outcome == "PROMOTE"  # more completed replies are no harm
