@@ -13,10 +13,31 @@ from typing import Any, overload
 
 import pyarrow as pa
 
+from tasks.core.tool_calls import (
+    OPTIONAL_KEYS,
+    message_text,
+    message_texts,
+    replace_message_texts,
+    replace_tool_texts,
+    tool_texts,
+    tools_message,
+)
+
 Row = Mapping[str, Any]
 """One canonical row as a plain dictionary, keys as in the schemas below."""
 
-MESSAGE = pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())])
+_PLAIN_MESSAGE = [pa.field("role", pa.string()), pa.field("content", pa.string())]
+_TOOL_CALL = pa.struct([pa.field("id", pa.string()), pa.field("name", pa.string()), pa.field("arguments", pa.string())])
+MESSAGE = pa.struct(
+    [
+        *_PLAIN_MESSAGE,
+        pa.field("tool_calls", pa.list_(_TOOL_CALL)),
+        pa.field("tool_call_id", pa.string()),
+        pa.field("learned", pa.bool_()),
+    ]
+)
+"""``arguments`` are a JSON object as text. A message of role ``tool`` is the result of the call ``tool_call_id``.
+``learned`` is false for a reply that is not to be learned. Keys beyond role and content stand only where they are set."""
 _COMMON = [
     pa.field("label", pa.string()),
     pa.field("annotations", pa.list_(pa.struct([pa.field("annotator", pa.string()), pa.field("label", pa.string())]))),
@@ -26,10 +47,12 @@ _COMMON = [
     pa.field("created_at", pa.string()),
     pa.field("split_group", pa.string()),
     pa.field("known_values", pa.list_(pa.string())),
+    pa.field("tools", pa.list_(pa.string())),
 ]
 MESSAGES_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("messages", pa.list_(MESSAGE)), *_COMMON])
 """``known_values`` are structured personal values of the record (customer name, account id): an exact deny list for
-the scrubber, which empties it. ``split_group`` is the near-duplicate cluster, never on both sides of a split."""
+the scrubber, which empties it. ``split_group`` is the near-duplicate cluster, never on both sides of a split. ``tools`` are
+those that the conversation may call, each as JSON in OpenAI's form."""
 PREFERENCES_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -66,11 +89,15 @@ _CONVERSATIONS = ("messages", "prompt", "chosen", "rejected")
 def iter_texts(row: Row) -> Iterator[tuple[str, str]]:
     """Yields ``(field path, text)`` for every free-text field of a row, in a fixed order.
 
-    Paths look like ``messages.0.content``, ``chosen.0.content`` and ``context``. Labels and ids are not free text.
+    Paths look like ``messages.0.content``, ``chosen.0.content`` and ``context``; a value in a call's arguments is
+    ``messages.1.tool_calls.0.customer.email``, one in a result that is JSON ``messages.2.content.email``. Labels and ids are
+    not free text.
     """
     for name in _CONVERSATIONS:
         for index, message in enumerate(row.get(name) or ()):
-            yield f"{name}.{index}.content", message["content"]
+            yield from message_texts(f"{name}.{index}", message)
+    for index, tool in enumerate(row.get("tools") or ()):
+        yield from tool_texts(f"tools.{index}", tool)
     if row.get("context"):
         yield "context", row["context"]
 
@@ -81,29 +108,82 @@ def replace_texts(row: Row, replace: Callable[[str, str], str]) -> dict[str, Any
     for name in _CONVERSATIONS:
         if row.get(name) is not None:
             changed[name] = [
-                {"role": message["role"], "content": replace(f"{name}.{index}.content", message["content"])}
-                for index, message in enumerate(row[name])
+                replace_message_texts(f"{name}.{index}", message, replace) for index, message in enumerate(row[name])
             ]
+    if row.get("tools"):
+        changed["tools"] = [replace_tool_texts(f"tools.{index}", tool, replace) for index, tool in enumerate(row["tools"])]
     if row.get("context"):
         changed["context"] = replace("context", row["context"])
     return changed
 
 
-def prompt_messages(row: Row) -> list[dict[str, str]]:
-    """The conversation up to the reply: all but the last message, or a preference row's prompt."""
+def prompt_messages(row: Row) -> list[dict[str, Any]]:
+    """The conversation up to the reply: all but the last message, or a preference row's prompt.
+
+    Where tools may be called, a message of role ``tools`` comes first.
+    """
     messages = row["messages"][:-1] if "messages" in row else row["prompt"]
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    return [*tools_message(row), *map(plain_message, messages)]
+
+
+def reply_messages(row: Row) -> list[dict[str, Any]]:
+    """The messages to learn: the last of a conversation, or the chosen and the rejected one of a preference row."""
+    last = [row["messages"][-1]] if "messages" in row else [row["chosen"][-1], row["rejected"][-1]]
+    return [plain_message(message) for message in last]
 
 
 def reply(row: Row) -> str:
-    """The training target: the last message of a conversation, or a preference row's chosen reply."""
-    return str(row["messages"][-1]["content"] if "messages" in row else row["chosen"][-1]["content"])
+    """The training target as text: the last message of a conversation, or a preference row's chosen reply."""
+    return message_text(row["messages"][-1] if "messages" in row else row["chosen"][-1])
+
+
+def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a message with the keys that are set."""
+    return {name: value for name, value in message.items() if value is not None or name not in OPTIONAL_KEYS}
 
 
 def rows_to_table(rows: list[dict[str, Any]], kind: str) -> pa.Table:
     """An Arrow table with the canonical schema of ``kind``; absent keys become null."""
     schema = SCHEMAS[kind]
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries; keys for tools only where a row or message has them."""
+    for number, field in enumerate(table.schema):
+        if field.name in _CONVERSATIONS and not _uses_tools(table.column(number)):
+            plain = pa.list_(pa.struct(_PLAIN_MESSAGE))
+            table = table.set_column(number, field.name, table.column(number).cast(plain))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    uses_tools = [
+        field.name
+        for field in table.schema
+        if field.name in _CONVERSATIONS and field.type.value_type.num_fields > len(_PLAIN_MESSAGE)
+    ]
+    for row in rows if "tools" in table.schema.names else ():
+        if row["tools"] is None:
+            del row["tools"]
+        for name in uses_tools:
+            row[name] = None if row[name] is None else list(map(plain_message, row[name]))
+    return rows
+
+
+def _uses_tools(column: pa.ChunkedArray) -> bool:
+    names = [field.name for field in column.type.value_type if field.name in OPTIONAL_KEYS]
+    messages = [chunk.flatten() for chunk in column.chunks]
+    return any(part.field(name).null_count < len(part) for part in messages for name in names)
+
+
+def with_all_columns(table: pa.Table, kind: str) -> pa.Table:
+    """A stored table with the canonical schema; what an earlier version did not write is null."""
+    schema = SCHEMAS[kind]
+    if table.schema.equals(schema):
+        return table
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.schema.names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema.with_metadata(table.schema.metadata))
 
 
 class TableRows(Sequence[Row]):
@@ -133,7 +213,7 @@ class TableRows(Sequence[Row]):
             raise IndexError(index)
         number, place = divmod(index % len(self), ROWS_AT_A_TIME)
         if self._block[0] != number:
-            self._block = (number, self.table.slice(number * ROWS_AT_A_TIME, ROWS_AT_A_TIME).to_pylist())
+            self._block = (number, rows_of(self.table.slice(number * ROWS_AT_A_TIME, ROWS_AT_A_TIME)))
         return self._block[1][place]
 
     def __iter__(self) -> Iterator[Row]:
@@ -143,7 +223,7 @@ class TableRows(Sequence[Row]):
     def batches(self, size: int = ROWS_AT_A_TIME) -> Iterator[list[dict[str, Any]]]:
         """The rows in order, ``size`` dictionaries at a time."""
         for first in range(0, len(self), size):
-            yield self.table.slice(first, size).to_pylist()
+            yield rows_of(self.table.slice(first, size))
 
     def take(self, positions: Iterable[int]) -> TableRows:
         """The rows at the given positions, in that order, as a new table."""

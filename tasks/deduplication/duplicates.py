@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, TableRows, iter_texts
+from tasks.core.tool_calls import calls_text
 from tasks.deduplication.equivalence import is_same_content
 from tasks.text.near_duplicates import near_clusters, near_pairs
 from tasks.text.normalization import exact_key, prompt_text, prompt_views, reply_view
@@ -142,10 +143,10 @@ def find_exact(keys: Sequence[str], order: Iterable[int]) -> set[int]:
 
 
 def content_key(row: Row) -> str:
-    """A key equal for rows that are exact duplicates: roles, texts, label and annotations."""
-    roles = ",".join(
-        message["role"] for name in ("messages", "prompt", "chosen", "rejected") for message in row.get(name) or ()
-    )
+    """A key equal for rows that are exact duplicates: roles, texts, calls, tools, label and annotations."""
+    messages = [message for name in ("messages", "prompt", "chosen", "rejected") for message in row.get(name) or ()]
+    called = [calls_text(message["tool_calls"]) for message in messages if message.get("tool_calls")]
+    roles = "\n".join([",".join(message["role"] for message in messages), *called, *(row.get("tools") or ())])
     votes = sorted((vote["annotator"], vote["label"]) for vote in row.get("annotations") or ())
     texts = [text for _, text in iter_texts(row)]
     return exact_key(roles, row.get("label") or "", json.dumps(votes) if votes else "", *texts)

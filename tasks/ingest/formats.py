@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from tasks.contracts.base import DatasetKind
 from tasks.core.errors import InputError
+from tasks.ingest.chats import is_dialogue, read_chat, read_turns, split_sides
 from tasks.ingest.config import InputFormat, SourceConfig
+from tasks.ingest.faults import RowFaultError as RowFaultError
+from tasks.ingest.tool_schemas import read_tools
 
 Fields = Mapping[str, Any]
-Message = dict[str, str]
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "ticket_id", "example_id", "uuid"),
@@ -27,8 +28,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "subject": ("subject", "title"),
     "body": ("body", "description", "customer_message", "message"),
     "reply": ("reply", "agent_reply", "resolution", "response", "answer"),
-    "chosen": ("chosen",),
-    "rejected": ("rejected",),
+    "chosen": ("chosen", "preferred_output"),
+    "rejected": ("rejected", "non_preferred_output"),
+    "tools": ("tools", "functions"),
     "label": ("label", "category", "intent"),
 }
 """Customary column names, most customary first."""
@@ -58,16 +60,6 @@ _MAX_DIGITS = 6
 _UP = {"up", "thumbs_up", "thumbs-up", "positive", "good", "like", "yes", "true", "1", "1.0", "+1"}
 _DOWN = {"down", "thumbs_down", "thumbs-down", "negative", "bad", "dislike", "no", "false", "-1", "-1.0"}
 _NO_VERDICT = {"none", "null", "neutral"}
-_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-
-
-class RowFaultError(Exception):
-    """A record that cannot become a row; caught where rows are made, never seen outside ingestion."""
-
-    def __init__(self, reason: str, field: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.field = field
 
 
 def kind_of(input_format: InputFormat) -> DatasetKind:
@@ -101,19 +93,30 @@ def find_format(records: Iterable[Fields], config: SourceConfig, where: str) -> 
     return max(votes, key=lambda name: (votes[name], -formats.index(name)))
 
 
-def to_row(fields: Fields, input_format: InputFormat, config: SourceConfig, source: str) -> dict[str, Any]:
+def to_row(
+    fields: Fields, input_format: InputFormat, config: SourceConfig, source: str, notes: Counter[str] | None = None
+) -> dict[str, Any]:
     """The canonical row of a record, without its id when the record has none (see ``tasks.ingest.snapshot``).
+
+    Args:
+        fields: The record.
+        input_format: Its format.
+        config: What its columns mean.
+        source: Where it comes from.
+        notes: Counts what was changed to read it.
 
     Raises:
         RowFaultError: A required value is missing or is not text, or the text cannot be stored.
     """
     row = _CONVERSATIONS[input_format](fields, config)
+    changes = row.pop("notes", ())
     if config.system_prompt:
         first = "prompt" if input_format == "preferences" else "messages"
         if not any(message["role"] == "system" for message in row[first]):
             row[first] = [{"role": "system", "content": config.system_prompt}, *row[first]]
     row["id"] = id_of(fields, config)
-    row["label"] = _scalar(fields, _label_column(fields, input_format, config))
+    is_verdict = _verdict_label(fields, config) is not None
+    row["label"] = None if is_verdict else _scalar(fields, _label_column(fields, input_format, config))
     row["annotations"] = [
         {"annotator": column, "label": label} for column in config.annotation_columns if (label := _scalar(fields, column))
     ]
@@ -128,6 +131,8 @@ def to_row(fields: Fields, input_format: InputFormat, config: SourceConfig, sour
     row["source"] = source
     _correct(row, fields, input_format, config)
     _check_storable(row)
+    if notes is not None:
+        notes.update(changes)
     return row
 
 
@@ -142,6 +147,8 @@ def feedback_of(fields: Fields, config: SourceConfig) -> Literal["up", "down"] |
     Raises:
         RowFaultError: It is none that is known; what it means must not be guessed (0 may be a "no" or no answer at all).
     """
+    if (desirable := _verdict_label(fields, config)) is not None:
+        return "up" if desirable else "down"
     verdict = _scalar(fields, config.feedback_column)
     if verdict is None or verdict.lower() in _NO_VERDICT:
         return None
@@ -150,6 +157,15 @@ def feedback_of(fields: Fields, config: SourceConfig) -> Literal["up", "down"] |
     if verdict.lower() in _DOWN:
         return "down"
     raise RowFaultError("unknown_feedback", config.feedback_column)
+
+
+def _verdict_label(fields: Fields, config: SourceConfig) -> bool | None:
+    """The label of an unpaired preference (TRL's KTO rows: prompt, completion, and true or false), which is a verdict."""
+    label = fields.get("label")
+    is_verdict = (
+        isinstance(label, bool) and not config.label_column and not config.feedback_column and "completion" in fields
+    )
+    return label if is_verdict else None
 
 
 def correction_of(fields: Fields, config: SourceConfig) -> str | None:
@@ -175,11 +191,18 @@ def _alpaca(fields: Fields, config: SourceConfig) -> dict[str, Any]:
 
 
 def _prompt_completion(fields: Fields, config: SourceConfig) -> dict[str, Any]:
-    return _turn(_of(fields, "prompt", config), _of(fields, "completion", config))
+    values = [fields[column] for role in _SIDES if (column := _column(fields, role, config))]
+    if not any(isinstance(value, list | tuple) or is_dialogue(value) for value in values):
+        return _turn(_of(fields, "prompt", config), _of(fields, "completion", config))
+    prompt, completion = (_turns(fields, role, config, whose) for role, whose in _SIDES.items())
+    return read_chat([*prompt, *completion], _tools(fields), "tools").as_row()
 
 
 def _chat(fields: Fields, config: SourceConfig) -> dict[str, Any]:
-    return {"messages": _messages(fields, "messages", config)}
+    column = _column(fields, "messages", config)
+    if column is None:
+        raise RowFaultError("missing_field", "messages")
+    return read_chat(read_turns(fields[column], "messages"), _tools(fields), "tools").as_row()
 
 
 def _classification(fields: Fields, config: SourceConfig) -> dict[str, Any]:
@@ -197,17 +220,13 @@ def _tickets(fields: Fields, config: SourceConfig) -> dict[str, Any]:
 
 
 def _preferences(fields: Fields, config: SourceConfig) -> dict[str, Any]:
-    """A prompt and two replies. Sides that repeat the prompt (whole conversations) are cut down to what they add."""
-    chosen, rejected = (_side(fields, role, config) for role in ("chosen", "rejected"))
+    """A prompt and two replies. What whole conversations share is the prompt."""
+    chosen, rejected = (_turns(fields, role, config, "assistant") for role in ("chosen", "rejected"))
     column = _column(fields, "prompt", config)
-    if column is None:
-        shared = next((n for n, pair in enumerate(zip(chosen, rejected, strict=False)) if pair[0] != pair[1]), 0)
-        prompt = chosen[:shared]
-        if not prompt:
-            raise RowFaultError("missing_field", "prompt")
-    else:
-        prompt = _as_messages(fields[column], "user", "prompt")
-    return {"prompt": prompt, "chosen": _after(prompt, chosen), "rejected": _after(prompt, rejected)}
+    given = fields[column] if column else None
+    tools = read_tools(given.get("tools") if isinstance(given, Mapping) else _tools(fields), "tools")
+    prompt = _turns(fields, "prompt", config, "user") if column else []
+    return {**split_sides(prompt, chosen, rejected), **({"tools": tools} if tools else {})}
 
 
 _CONVERSATIONS: Mapping[InputFormat, Callable[[Fields, SourceConfig], dict[str, Any]]] = {
@@ -225,50 +244,19 @@ def _turn(prompt: str, reply: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]}
 
 
-def _after(prompt: Sequence[Message], side: Sequence[Message]) -> list[Message]:
-    repeated = len(side) > len(prompt) and list(side[: len(prompt)]) == list(prompt)
-    return list(side[len(prompt) :] if repeated else side)
+_SIDES = {"prompt": "user", "completion": "assistant"}
 
 
-def _side(fields: Fields, role: str, config: SourceConfig) -> list[Message]:
+def _turns(fields: Fields, role: str, config: SourceConfig, whose: str) -> list[dict[str, Any]]:
+    """The turns in a column, or the one turn that its text is."""
     column = _column(fields, role, config)
     if column is None:
         raise RowFaultError("missing_field", role)
-    return _as_messages(fields[column], "assistant", role)
+    return read_turns(fields[column], role, whose)
 
 
-def _messages(fields: Fields, role: str, config: SourceConfig) -> list[Message]:
-    column = _column(fields, role, config)
-    if column is None:
-        raise RowFaultError("missing_field", role)
-    value = fields[column]
-    if isinstance(value, str):  # a CSV cell can hold a conversation only as JSON
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise RowFaultError("not_a_conversation", role) from None
-    if not isinstance(value, list | tuple):
-        raise RowFaultError("not_a_conversation", role)
-    return [_message(item, f"{role}.{index}") for index, item in enumerate(value)]
-
-
-def _as_messages(value: Any, role_of_text: str, field: str) -> list[Message]:
-    if isinstance(value, str):
-        return [{"role": role_of_text, "content": value}]
-    if isinstance(value, list | tuple):
-        return [_message(item, f"{field}.{index}") for index, item in enumerate(value)]
-    raise RowFaultError("not_text", field)
-
-
-def _message(item: Any, field: str) -> Message:
-    if not isinstance(item, Mapping):
-        raise RowFaultError("not_a_conversation", field)
-    role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
-    if not isinstance(role, str):
-        raise RowFaultError("missing_field" if role is None else "not_text", f"{field}.role")
-    if not isinstance(content, str):
-        raise RowFaultError("missing_field" if content is None else "not_text", f"{field}.content")
-    return {"role": _ROLES.get(role, role), "content": content}
+def _tools(fields: Fields) -> Any:
+    return next((fields[name] for name in ALIASES["tools"] if fields.get(name)), None)
 
 
 # ---------------------------------------------------------------------------------------------------------------- values

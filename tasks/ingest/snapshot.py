@@ -49,11 +49,12 @@ def make_snapshot(
         raise _nothing_left(source, quarantined_rows)
     readable = (record.fields for record in source.records if record.fault is None)
     collected = Collected(find_format(readable, config, source.name))
+    changes: Counter[str] = Counter()
     for number, record in enumerate(source.records):
         try:
             if record.fault:
                 raise RowFaultError(record.fault)
-            row = to_row(record.fields, collected.input_format, config, source.name)
+            row = to_row(record.fields, collected.input_format, config, source.name, changes)
             if is_disliked(record.fields, config):
                 content = record.raw if record.raw is not None else row
                 name = _name_of(record, config)
@@ -71,6 +72,7 @@ def make_snapshot(
         raise _nothing_left(source, result.quarantined_rows)
     if config.prompt_template != "{text}" and result.input_format != "classification":
         result.notes.append(f"prompt_template is for classification and was not applied to {result.input_format} rows")
+    result.notes += [f"{count} conversations {change}" for change, count in sorted(changes.items())]
     on_progress(len(source.records), len(source.records))
     return result
 

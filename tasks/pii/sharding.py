@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from tasks.core.errors import PerennialError
 from tasks.core.processes import start_guarded, stop_group
 from tasks.core.progress import OnProgress
-from tasks.core.rows import iter_texts
+from tasks.core.rows import iter_texts, rows_of
 from tasks.core.scratch import unnamed_file
 from tasks.pii.config import PiiConfig
 from tasks.pii.policy import Policy
@@ -176,7 +176,7 @@ def main(settings: int, source: int, target: int) -> None:
         print(done - last, flush=True)
         last = done
 
-    rows = pq.read_table(io.BytesIO(_content(source))).to_pylist()
+    rows = rows_of(pq.read_table(io.BytesIO(_content(source))))
     result = scrub_rows(rows, policy, on_progress=report)
     with os.fdopen(target, "wb") as file:
         file.write(json.dumps({**vars(result), "values": sorted(result.values)}).encode())

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.tool_calls import TOOLS_ROLE, message_text
 
 MIN_TEMPLATE_SHARE, MIN_TEMPLATE_CHARS = 0.9, 16
 _MASK = "#"
@@ -82,10 +83,11 @@ def prompt_views(rows: Sequence[Row]) -> list[str]:
 
 
 def prompt_text(row: Row) -> str:
-    """What a row asks, as one text: the contents of its prompt's messages but the system's."""
+    """What a row asks, as one text: what its prompt's messages say, but the system's and the tools."""
     if not (row.get("messages") or row.get("prompt")):
         return ""
-    return "\n".join(message["content"] for message in prompt_messages(row) if message["role"] != "system")
+    turns = (message for message in prompt_messages(row) if message["role"] not in ("system", TOOLS_ROLE))
+    return "\n".join(map(message_text, turns))
 
 
 def reply_view(row: Row) -> str:

@@ -19,7 +19,7 @@ class ValidationConfig(FrozenModel):
     max_prompt_chars: int = Field(20_000, ge=1, description="Longest prompt; longer ones are exports gone wrong.")
     max_reply_chars: int = Field(20_000, ge=1, description="Longest reply.")
     allowed_roles: tuple[str, ...] = Field(
-        ("system", "user", "assistant"), min_length=1, description="Roles that messages may have."
+        ("system", "user", "assistant", "tool"), min_length=1, description="Roles that messages may have."
     )
     allowed_labels: tuple[str, ...] = Field((), description="Labels that rows may have; none: any.")
     require_label: bool = Field(False, description="Whether every row must have a label.")

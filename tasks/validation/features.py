@@ -10,12 +10,15 @@ from typing import Any
 import pandas as pd
 
 from tasks.core.rows import Row, iter_texts
+from tasks.core.tool_calls import message_text
+from tasks.measures.tool_calls import calls_of, is_valid_call, schemas_of
 from tasks.text.languages import language_of
 
 COLUMNS = (
     "id", "num_messages", "foreign_roles", "last_roles", "prompt_chars", "reply_chars", "shortest_message_chars",
-    "control_share", "latin_share", "label", "length_band", "language",
+    "control_share", "latin_share", "label", "length_band", "language", "invalid_call",
 )  # fmt: skip
+_TEXTS = ("id", "foreign_roles", "last_roles", "label", "length_band", "language", "invalid_call")
 
 
 def row_features(rows: Sequence[Row], allowed_roles: Sequence[str], *, languages: bool = False) -> pd.DataFrame:
@@ -23,11 +26,12 @@ def row_features(rows: Sequence[Row], allowed_roles: Sequence[str], *, languages
 
     ``last_roles`` is the role that each conversation to learn ends with (``assistant`` when all do); ``reply_chars`` is the
     shortest of a pair's replies; ``length_band`` is the power of two that the whole text's length reaches; ``language`` is
-    that of the whole text, empty unless ``languages`` is set.
+    that of the whole text, empty unless ``languages`` is set. ``invalid_call`` is the place of the first call of a tool that
+    the row does not have, or whose arguments its schema forbids.
     """
     allowed = set(allowed_roles)
     frame = pd.DataFrame([_features(row, allowed, languages) for row in rows], columns=list(COLUMNS))
-    return frame.astype(dict.fromkeys(("id", "foreign_roles", "last_roles", "label", "length_band", "language"), object))
+    return frame.astype(dict.fromkeys(_TEXTS, object))
 
 
 def _features(row: Row, allowed: set[str], languages: bool) -> tuple[Any, ...]:
@@ -47,17 +51,24 @@ def _features(row: Row, allowed: set[str], languages: bool) -> tuple[Any, ...]:
         ",".join(sorted(ends)),
         sum(_chars(message) for message in prompt if message["role"] != "system"),
         min(sum(_chars(message) for message in reply) for reply in replies),
-        min((_chars(message) for message in messages), default=0),
+        min((_chars(message) for message in messages if message["role"] != "tool"), default=0),
         _control_share(text),
         latin_share(text),
         row.get("label"),
         f"<{1 << len(text).bit_length()}",
         language_of(" ".join(text or "" for _, text in iter_texts(row))) if languages else None,
+        _invalid_call(row, messages) if row.get("tools") else None,
     )
 
 
+def _invalid_call(row: Row, messages: Sequence[Mapping[str, Any]]) -> str | None:
+    schemas = schemas_of(row["tools"])
+    calls = ((place, call) for place, message in enumerate(messages) for call in calls_of(message))
+    return next((f"message {place}" for place, call in calls if not is_valid_call(call, schemas)), None)
+
+
 def _chars(message: Mapping[str, Any]) -> int:
-    return len((message["content"] or "").strip())
+    return len(message_text(message).strip())
 
 
 def _control_share(text: str) -> float:

@@ -50,6 +50,7 @@ def make_rules(kind: str, config: ValidationConfig, previous: Mapping[str, Mappi
         _between("reply_too_long", "reply_chars", None, config.max_reply_chars),
         Rule("foreign_role", "ExpectColumnValuesToBeNull", {"column": "foreign_roles"}),
         Rule("no_reply_at_end", "ExpectColumnValuesToBeInSet", {"column": "last_roles", "value_set": ["assistant"]}),
+        Rule("invalid_call", "ExpectColumnValuesToBeNull", {"column": "invalid_call"}),
         _between("control_characters", "control_share", None, config.max_control_share),
     ]
     if config.min_latin_share > 0:

@@ -36,7 +36,7 @@ from pydantic import ValidationError
 from tasks.contracts.base import Contract, DatasetKind
 from tasks.contracts.references import DatasetRef, FileRef, FolderRef
 from tasks.core.errors import IntegrityError, LineageError, StoreError
-from tasks.core.rows import SCHEMAS, rows_to_table
+from tasks.core.rows import SCHEMAS, rows_of, rows_to_table, with_all_columns
 from tasks.core.scratch import own_folder
 from tasks.core.storage.backends import RemoteBackend
 from tasks.core.storage.digests import sha256_of, sha256_of_json
@@ -161,12 +161,11 @@ class Store:
             raise IntegrityError(
                 self.uri_of(ref), f"lineage {lineage}", f"{expected}", "The reference was altered; run the stage again."
             )
-        return table
+        return with_all_columns(table, ref.kind) if ref.kind in SCHEMAS and columns is None else table
 
     def read_rows(self, ref: DatasetRef) -> list[dict[str, Any]]:
         """The rows of a data set as dictionaries; see :meth:`read_table`."""
-        rows: list[dict[str, Any]] = self.read_table(ref).to_pylist()
-        return rows
+        return rows_of(self.read_table(ref))
 
     def find_dataset(self, sha256: str) -> DatasetRef | None:
         """The data set with this hash, or None if this store does not hold it.

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tasks.core import rows as rows_module
-from tasks.core.rows import RowTable, TableRows, rows_to_table
+from tasks.core.rows import RowTable, TableRows, rows_of, rows_to_table
 from tasks.core.storage import open_store
 
 
 def make(count: int) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = rows_to_table(
+    table = rows_to_table(
         [
             {
                 "id": f"r{number}",
@@ -24,8 +24,8 @@ def make(count: int) -> list[dict[str, Any]]:
             for number in range(count)
         ],
         "messages",
-    ).to_pylist()
-    return rows
+    )
+    return rows_of(table)
 
 
 @pytest.fixture(autouse=True)

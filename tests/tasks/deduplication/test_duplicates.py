@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import QualityLimitError
-from tasks.core.rows import rows_to_table
+from tasks.core.rows import rows_of, rows_to_table
 from tasks.core.storage import open_store
 from tasks.deduplication import DeduplicationConfig, deduplicate
 from tasks.deduplication.duplicates import Deduplicated, deduplicate_table
@@ -35,8 +35,7 @@ def deduplicate_rows(rows: list[dict[str, Any]], **settings: Any) -> Deduplicate
 
 
 def kept_rows(result: Deduplicated) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = result.kept.to_pylist()
-    return rows
+    return rows_of(result.kept)
 
 
 def ids(result: Deduplicated) -> set[str]:

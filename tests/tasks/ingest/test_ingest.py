@@ -316,7 +316,8 @@ def test_a_bad_record_is_kept_with_its_reason_and_its_line(tmp_path: Path, line:
         ([1], "not_a_conversation"),
         ([{"role": "user"}], "missing_field"),
         ([{"content": "x"}], "missing_field"),
-        ([{"role": "user", "content": [{"type": "image"}]}], "not_text"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "image_content"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "not_text"),
         ([{"role": 1, "content": "x"}], "not_text"),
     ],
 )

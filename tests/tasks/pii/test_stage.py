@@ -18,7 +18,7 @@ from tasks.core.errors import (
     QualityLimitError,
     ScrubVerificationError,
 )
-from tasks.core.rows import MESSAGES_SCHEMA, rows_to_table
+from tasks.core.rows import MESSAGES_SCHEMA, rows_of, rows_to_table
 from tasks.core.storage import open_store, run_store
 from tasks.pii import NerConfig, PiiConfig, VerificationConfig, scrub, verify_scrub
 from tasks.pii.detect.ner import load_names, pieces
@@ -43,8 +43,7 @@ def row(name: str, text: str, reply: str = "Done.", known: list[str] | None = No
 def rows() -> list[dict[str, Any]]:
     made = [row(f"r{number:03}", canary.text, canary.text.upper()) for number, canary in enumerate(make_canaries(60, 2))]
     made += [row("long", "x" * 2_000_000), row("known", "zed paid", known=["Zed", ""]), row("empty", "")]
-    canonical: list[dict[str, Any]] = rows_to_table(made, "messages").to_pylist()
-    return canonical
+    return rows_of(rows_to_table(made, "messages"))
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_good_rows_pass_unchanged() -> None:
         (row("bad", label="tigers"), "unknown_label", {"allowed_labels": ("card", "cash")}),
         (row("bad", label=None), "missing_label", {"require_label": True}),
         (conversation("bad", ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")), "no_reply_at_end", {}),
-        (conversation("bad", ("user", "Hi"), ("tool", "{}"), ("assistant", "Hello")), "foreign_role", {}),
+        (conversation("bad", ("user", "Hi"), ("critic", "{}"), ("assistant", "Hello")), "foreign_role", {}),
         (conversation("bad", ("user", "Hi"), ("assistant", ""), ("user", "Hm"), ("assistant", "Yes")), "empty_message", {}),
         (conversation("bad", ("assistant", "Hello")), "empty_prompt", {}),
         (conversation("bad", ("system", "Be kind."), ("assistant", "Hello")), "empty_prompt", {}),
