@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from tasks.core.errors import ConfigError
 from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, iter_texts
 from tasks.core.term_lists import items_of
+from tasks.core.tool_calls import iter_names, keys_of
 
 STAGE = "confidential"
 
@@ -98,7 +99,7 @@ def filter_rows(
             name, reason = unreadable
             result.removed.append(quarantine_row(STAGE, row["id"], reason, row, field=name))
         else:
-            hits = [(name, hit) for name, text in texts for hit in matcher.find(text)]
+            hits = [(name, hit) for name, text in (*texts, *iter_names(row)) for hit in _find(matcher, name, text)]
             for name, hit in hits:
                 result.findings.append(
                     {"id": row["id"], "field": name, "start": hit.start, "end": hit.end, "pattern": hit.pattern}
@@ -115,6 +116,15 @@ def filter_rows(
             else:
                 result.kept.append(dict(row))
     return result
+
+
+def _find(matcher: ConfidentialMatcher, name: str, text: str) -> Iterator[Hit]:
+    """What is confidential in a text. A value in JSON is read as an assignment to its key, as rules for secrets expect."""
+    prefix = f'{keys[-1]}: "' if (keys := keys_of(name)) else ""
+    for hit in matcher.find(f'{prefix}{text}"' if prefix else text):
+        if hit.end > len(prefix):
+            start, end = max(0, hit.start - len(prefix)), min(hit.end - len(prefix), len(text))
+            yield replace(hit, start=start, end=end)
 
 
 def _unreadable(texts: Iterable[tuple[str, Any]], max_text_chars: int) -> Iterator[tuple[str, str]]:

@@ -80,6 +80,29 @@ def replace_message_texts(path: str, message: Mapping[str, Any], replace: Replac
     return changed
 
 
+def iter_names(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Path and text of the names that are no free text: those of tools, of parameters, and the keys of arguments."""
+    for number, tool in enumerate(row.get("tools") or ()):
+        function = loads(tool)["function"]
+        yield f"tools.{number}.function.name", function["name"]
+        yield from _keys(f"tools.{number}.function.parameters", function.get("parameters"))
+    for part in ("messages", "prompt", "chosen", "rejected"):
+        for place, message in enumerate(row.get(part) or ()):
+            for number, call in enumerate(message.get("tool_calls") or ()):
+                path = f"{part}.{place}.tool_calls.{number}"
+                yield f"{path}.name", call["name"]
+                yield from _keys(path, loads(call["arguments"]))
+
+
+def keys_of(path: str) -> list[str]:
+    """The names of the keys in the path of a JSON value, outermost first; none for a field that is plain text."""
+    parts = path.split(".")
+    if parts[0] == "tools" or len(parts) < 4:
+        return []
+    inside = parts[4:] if parts[2] == "tool_calls" else parts[3:]
+    return [part for part in inside if not part.isdigit() and not part.startswith("#") and part != "value"]
+
+
 def tool_texts(path: str, tool: str) -> Iterator[tuple[str, str]]:
     """Path and text of each description, default and example of a tool; its names and types are no texts."""
     yield from json_texts(path, loads(tool), _STRUCTURE)
@@ -137,6 +160,18 @@ def _replaced_value(path: str, value: Any, replace: Replace, skip: frozenset[str
     if isinstance(value, list):
         return [_replaced_value(f"{path}.{place}", item, replace, skip) for place, item in enumerate(value)]
     return value
+
+
+def _keys(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for place, (key, item) in enumerate(value.items()):
+            inner = _path(path, place, key)
+            if _is_name(key):
+                yield inner, key
+            yield from _keys(inner, item)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _keys(f"{path}.{place}", item)
 
 
 def _texts(path: str, text: Any, may_be_json: bool, skip: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tasks.core.progress import OnProgress
 from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, iter_texts, replace_texts
+from tasks.pii.key_context import personal_values, prefix_of, without_prefixes
 from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
 from tasks.pii.scrubbing import scrub_batch
@@ -156,12 +157,15 @@ def output_spans(findings: Sequence[Mapping[str, Any]]) -> Spans:
 def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
     result = ScrubbedRows()
     fields = [(number, name, text) for number, row in enumerate(rows) for name, text in iter_texts(row)]
+    prefixes = [prefix_of(name) for _, name, _ in fields]
+    known_values = [[*(row.get("known_values") or ()), *personal_values(row)] for row in rows]
     scrubbed = scrub_batch(
-        [text for _, _, text in fields],
+        [prefix + text if prefix else text for prefix, (_, _, text) in zip(prefixes, fields, strict=True)],
         policy,
-        [rows[number].get("known_values") or () for number, _, _ in fields],
+        [known_values[number] for number, _, _ in fields],
         records=[number for number, _, _ in fields],
     )
+    scrubbed = without_prefixes(scrubbed, prefixes)
     reasons: dict[int, tuple[str, str]] = {}
     for unread in scrubbed.quarantine:
         number, name, _ = fields[unread.text_index]

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tasks.core.rows import Row, iter_texts
+from tasks.core.rows import Row, iter_texts, plain_message
+from tasks.core.tool_calls import tools_message
 from tasks.redteam.canaries import Canary, decoys_of, make_canaries
 
 MIN_DECOYS = 7
@@ -151,7 +152,7 @@ def _found_probe(row: Row, finding: Mapping[str, Any]) -> ValueProbe | None:
     if sum(map(str.isalnum, value)) < _MIN_CHARACTERS or len(prefix) < _MIN_PREFIX_CHARACTERS:
         return None
     if messages[index]["role"] == "assistant":
-        prompt = [{"role": message["role"], "content": message["content"]} for message in earlier]
+        prompt = [*tools_message(row), *map(plain_message, earlier)]
     else:
         prompt = [{"role": "user", "content": _RECALL}]
     visible = {word for part in [before, *(message["content"] for message in prompt)] for word in _words(part)}

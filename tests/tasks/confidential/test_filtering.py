@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,42 @@ def test_a_pattern_that_is_too_broad_fails_the_run(dataset: DatasetRef) -> None:
 def test_a_missing_deny_list_is_the_users_to_mend(dataset: DatasetRef) -> None:
     with pytest.raises(InputError, match="UTF-8"):
         filter_confidential.fn(dataset, ConfidentialConfig(denied_terms_file="/no/such/file"))
+
+
+# -------------------------------------------------------------------------------------------------------------------- tools
+
+
+def called(arguments: dict[str, Any], tool: str = "lookup", description: str = "", result: str = "{}") -> dict[str, Any]:
+    schema = {"name": tool, "description": description, "parameters": {"type": "object", "properties": {}}}
+    call = {"id": "call00000", "name": tool, "arguments": json.dumps(arguments)}
+    return {
+        "id": "r1",
+        "messages": [
+            {"role": "user", "content": "Look it up."},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": result, "tool_call_id": "call00000"},
+            {"role": "assistant", "content": "Done."},
+        ],
+        "tools": [json.dumps({"type": "function", "function": schema})],
+    }
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "place"),
+    [
+        (called({"auth": {"key": SECRETS["aws_access_key"]}}), "secret", "messages.1.tool_calls.0.auth.key"),
+        (called({"client_secret": "9f8a7b6c5d4e3f2a1b0c"}), "secret", "messages.1.tool_calls.0.client_secret"),
+        (called({SECRETS["github_token"]: 1}), "secret", "messages.1.tool_calls.0.#0"),
+        (called({}, result=json.dumps([SECRETS["stripe_key"]])), "secret", "messages.2.content.0"),
+        (called({"q": "project  falcon"}), "denied_term", "messages.1.tool_calls.0.q"),
+        (called({}, tool="bluefinch_lookup"), "denied_term", "tools.0.function.name"),
+        (called({"bluefinch": 1}), "denied_term", "messages.1.tool_calls.0.bluefinch"),
+        (called({}, description="Of Project Falcon."), "denied_term", "tools.0.function.description"),
+    ],
+)
+def test_what_is_confidential_is_found_inside_calls(
+    matcher: ConfidentialMatcher, bad: dict[str, Any], reason: str, place: str
+) -> None:
+    result = filter_rows([bad, called({"q": "my order"})], matcher)
+    assert [(removed["reason"], removed["field"]) for removed in result.removed] == [(reason, place)]
+    assert len(result.kept) == 1
