@@ -324,7 +324,9 @@ def _describe(fault: Any, kind: Any) -> str:
     path = _path_of(fault["loc"], kind)
     if fault["type"] == "missing":
         return f"{path}: is required and absent"
-    return f"{path}: {fault['msg']} (given {_kind_of(fault['input'])})"
+    similar = difflib.get_close_matches(str(fault["input"]), re.findall(r"'([^']+)'", str(fault["msg"])), n=1)
+    hint = f"; did you mean `{similar[0]}`?" if similar and fault["type"] == "literal_error" else ""
+    return f"{path}: {fault['msg']} (given {_kind_of(fault['input'])}){hint}"
 
 
 def _path_of(location: tuple[str | int, ...], kind: Any = None) -> str:

@@ -67,7 +67,7 @@ def parse_yaml(text: str) -> Any:
     memory holds. The values are therefore counted before the expansion.
 
     Raises:
-        yaml.YAMLError: It is invalid, nested too deeply, or expands to more than a million values.
+        yaml.YAMLError: It is invalid, nested too deeply, expands to more than a million values, or has a key twice.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -76,6 +76,7 @@ def parse_yaml(text: str) -> Any:
             return None
         if _num_values(node, {}) > _MAX_NODES:
             raise yaml.YAMLError(f"aliases that expand to more than {_MAX_NODES:,} values")
+        _check_keys(node, set())
         return loader.construct_document(node)
     except RecursionError as error:
         raise yaml.YAMLError("a text that is nested too deeply, or refers to itself") from error
@@ -93,3 +94,24 @@ def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
             children = node.value
         known[id(node)] = 1 + sum(_num_values(child, known) for child in children)
     return known[id(node)]
+
+
+def _check_keys(node: yaml.Node, seen: set[int]) -> None:
+    """Refuses a key that stands twice in one mapping: YAML forbids it, and PyYAML would keep the second without a word."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _check_keys(child, seen)
+    elif isinstance(node, yaml.MappingNode):
+        first: dict[tuple[str, str], yaml.Node] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                before = first.setdefault((key.tag, key.value), key)
+                if before is not key:
+                    line = before.start_mark.line + 1
+                    raise yaml.MarkedYAMLError(
+                        problem=f"a key that stands in line {line} of the same mapping already", problem_mark=key.start_mark
+                    )
+            _check_keys(value, seen)

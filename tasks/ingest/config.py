@@ -46,7 +46,9 @@ class SourceConfig(FrozenModel):
         "auto", description="What the rows are; `auto` takes the format that most rows fit, and the report names it."
     )
     columns: Mapping[ColumnRole, str] = Field(
-        {}, description="Column names that differ from the customary ones, such as `{text: query}`."
+        {},
+        description="Column names that differ from the customary ones, such as `{text: query}`; a path such as "
+        "`comments.0.body` names a nested value.",
     )
     label_column: str | None = Field(
         None,
@@ -62,6 +64,11 @@ class SourceConfig(FrozenModel):
         description="Columns with the record's own personal values (customer name, account id), scrubbed from its texts.",
     )
     created_at_column: str | None = Field(None, description="Column with the time a row was made; none: `created_at`.")
+    created_at_format: str | None = Field(
+        None,
+        description="What the times are: a form of Python's `strptime` such as `%d/%m/%Y %H:%M`, or `unix`, `unix_ms`, "
+        "`unix_us`, `unix_ns`; none: ISO 8601, Unix time, or another form with one meaning.",
+    )
     created_after: datetime | None = Field(
         None,
         description="Keep only rows made at this time or later (UTC where no zone is given); rows whose time is not known "

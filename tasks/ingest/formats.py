@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
@@ -10,11 +9,11 @@ from typing import Any, Literal, get_args
 from tasks.contracts.base import DatasetKind
 from tasks.core.errors import InputError
 from tasks.ingest.chats import is_dialogue, read_chat, read_turns, split_sides
+from tasks.ingest.columns import LABEL_NAMES, Fields, named_columns, plain_name, shown_columns
 from tasks.ingest.config import InputFormat, SourceConfig
 from tasks.ingest.faults import RowFaultError as RowFaultError
+from tasks.ingest.times import iso_time
 from tasks.ingest.tool_schemas import read_tools
-
-Fields = Mapping[str, Any]
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "ticket_id", "example_id", "uuid"),
@@ -31,7 +30,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "chosen": ("chosen", "preferred_output"),
     "rejected": ("rejected", "non_preferred_output"),
     "tools": ("tools", "functions"),
-    "label": ("label", "category", "intent"),
+    "label": LABEL_NAMES,
 }
 """Customary column names, most customary first."""
 REQUIRED: Mapping[InputFormat, tuple[str, ...]] = {
@@ -43,6 +42,14 @@ REQUIRED: Mapping[InputFormat, tuple[str, ...]] = {
     "classification": ("text", "label"),
 }
 """The columns without which a record is not of the format, in the order in which formats are tried."""
+_OPTIONAL: Mapping[InputFormat, tuple[str, ...]] = {
+    "alpaca": ("input",),
+    "tickets": ("subject",),
+    "preferences": ("prompt", "tools"),
+    "chat": ("tools",),
+}
+_MEANINGFUL = ("context", "system", "system_prompt", "history", "documents", "passage", "weight")
+"""Names of columns that change what a row means, so that it is said where one is not read."""
 _TICKET_VALUES = (
     "customer_name",
     "customer_email",
@@ -52,11 +59,6 @@ _TICKET_VALUES = (
     "requester",
     "requester_email",
 )
-_TABLE = re.compile(r"\.[ct]sv\b", re.IGNORECASE)
-_PLAIN_NAME = re.compile(r"[^\W\d][\w .:/-]*")
-_PROGRAM_NAME = re.compile(r"[a-z][a-z_]*\d{0,3}")
-_MAX_DIGITS = 6
-"""A name with as many digits may be a number of a person or a card."""
 _UP = {"up", "thumbs_up", "thumbs-up", "positive", "good", "like", "yes", "true", "1", "1.0", "+1"}
 _DOWN = {"down", "thumbs_down", "thumbs-down", "negative", "bad", "dislike", "no", "false", "-1", "-1.0"}
 _NO_VERDICT = {"none", "null", "neutral"}
@@ -83,14 +85,55 @@ def find_format(records: Iterable[Fields], config: SourceConfig, where: str) -> 
             votes[fitting] += 1
     if not votes:
         wanted = "; ".join(f"{name}: {_describe_columns(name, config)}" for name in formats)
+        known = {alias for aliases in ALIASES.values() for alias in aliases} | {*config.columns.values()}
         raise InputError(
             where,
-            _seen_columns(seen, config, where),
+            shown_columns(seen, where, known | ({config.label_column} if config.label_column else set())),
             wanted,
-            "Set `format`, and map columns with other names in `columns` (and `label_column`). A table needs a header in "
+            _suggestion(formats, seen)
+            or "Set `format`, and map columns with other names in `columns` (and `label_column`). A table needs a header in "
             "line 1.",
         )
     return max(votes, key=lambda name: (votes[name], -formats.index(name)))
+
+
+def column_roles(input_format: InputFormat, config: SourceConfig, filled: Mapping[str, int]) -> dict[str, str]:
+    """Which column became what: the column of each role and of each setting, for the roles that have one.
+
+    Args:
+        input_format: The format of the rows.
+        config: The source's settings.
+        filled: Records with a value, by column.
+    """
+    roles: dict[str, str] = {}
+    for role in ("id", *REQUIRED[input_format], *_OPTIONAL.get(input_format, ()), "label"):
+        named = config.label_column if role == "label" else config.columns.get(role)  # type: ignore[call-overload]
+        is_plain_label = role == "label" and input_format not in ("classification", "tickets")
+        names = (named,) if named else ("label",) if is_plain_label else ALIASES[role]
+        if column := next((name for name in names if filled.get(name)), None):
+            roles[role] = column
+    values = ((name, name) for name in _TICKET_VALUES) if input_format == "tickets" else ()
+    for name, role in (("created_at", "created_at"), *values):
+        if filled.get(name):
+            roles[role] = name
+    for column, settings in named_columns(config).items():
+        roles |= {setting.removesuffix("_column"): column for setting in settings if not setting.startswith("columns.")}
+    return roles
+
+
+def unused_columns(input_format: InputFormat, config: SourceConfig, filled: Mapping[str, int]) -> list[str]:
+    """Notes on what is not read though it means something: columns of other formats' roles, and texts beside the prompt."""
+    roles = column_roles(input_format, config, filled)
+    notes = [f"`columns.{role}` is not read in {input_format} rows" for role in config.columns if role not in roles]
+    for name in _MEANINGFUL:
+        if filled.get(name) and name not in roles.values():
+            remedy = (
+                "leave out the rows that must not count"
+                if name == "weight"
+                else "set `context_column` if the prompt refers to it, or write it into the prompt"
+            )
+            notes.append(f"the column `{name}` ({filled[name]} records) is not read: {remedy}")
+    return notes
 
 
 def to_row(
@@ -124,10 +167,10 @@ def to_row(
     row["groups"] = [
         {"name": column, "value": value} for column in config.group_columns if (value := _scalar(fields, column))
     ]
-    row["created_at"] = _scalar(fields, config.created_at_column or "created_at")
+    row["created_at"] = time_of(fields, config)
     customary = _TICKET_VALUES if input_format == "tickets" else ()
     columns = dict.fromkeys((*config.known_value_columns, *customary))
-    row["known_values"] = [value for column in columns if (value := _scalar(fields, column))]
+    row["known_values"] = [value for column in columns for value in _scalars(fields, column)]
     row["source"] = source
     _correct(row, fields, input_format, config)
     _check_storable(row)
@@ -295,8 +338,29 @@ def _scalar(fields: Fields, column: str | None) -> str | None:
         return None
     if isinstance(value, list | tuple | dict | bytes):
         raise RowFaultError("not_text", column)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a table with a missing value writes its whole numbers with a fraction
     text = value if isinstance(value, str) else value.isoformat() if hasattr(value, "isoformat") else str(value)
     return text.strip() or None
+
+
+def _scalars(fields: Fields, column: str) -> list[str]:
+    """The personal values of a column: its value, or each of a list."""
+    values = fields.get(column)
+    listed = values if isinstance(values, list | tuple) else [values]
+    return [text for value in listed if (text := _scalar({column: value}, column))]
+
+
+def time_of(fields: Fields, config: SourceConfig) -> str | None:
+    """When the record was made, as ISO 8601; in a form that is not known, as it stands."""
+    column = config.created_at_column or "created_at"
+    value = fields.get(column)
+    try:
+        return iso_time(value, config.created_at_format)
+    except ValueError:
+        return _scalar(fields, column)
 
 
 def _label_column(fields: Fields, input_format: InputFormat, config: SourceConfig) -> str | None:
@@ -332,19 +396,16 @@ def _strings(value: Any, path: str) -> Iterable[tuple[str, str]]:
             yield from _strings(item, f"{path}.{index}")
 
 
-def _seen_columns(names: Iterable[str], config: SourceConfig, where: str) -> str:
-    """The names of columns for an error. A table without a header has a row in place of names, and no error quotes a row.
-
-    The names of a table are shown where one of them is known, or where all have the form of a name in a program.
-    """
-    known = {alias for aliases in ALIASES.values() for alias in aliases} | {*config.columns.values(), config.label_column}
-    ordered = sorted(names)
-    is_header = bool(known.intersection(ordered)) or all(map(_PROGRAM_NAME.fullmatch, ordered))
-    if _TABLE.search(where) and not is_header:
-        return f"{len(ordered)} columns, none with a known name; their names are not shown, because line 1 may be a row"
-    shown = [name for name in ordered if _PLAIN_NAME.fullmatch(name) and sum(map(str.isdigit, name)) < _MAX_DIGITS]
-    rest = f" and {len(ordered) - len(shown)} whose names may be values" if len(shown) < len(ordered) else ""
-    return f"columns {', '.join(name[:40] for name in shown[:20]) or 'none'}{rest}"
+def _suggestion(formats: Iterable[InputFormat], seen: Iterable[str]) -> str | None:
+    """What to set where columns are customary ones but for case, blanks and separators; None where a format lacks one."""
+    plain = {plain_name(name): name for name in seen}
+    for input_format in formats:
+        roles = {role: next((plain[a] for a in ALIASES[role] if a in plain), None) for role in REQUIRED[input_format]}
+        if all(roles.values()):
+            columns = ", ".join(f'{role}: "{column}"' for role, column in roles.items() if role != "label")
+            label = f' and `label_column: "{roles["label"]}"`' if "label" in roles else ""
+            return f"Did you mean `columns: {{{columns}}}`{label} ({input_format})? Names of columns are read as they stand."
+    return None
 
 
 def _describe_columns(input_format: InputFormat, config: SourceConfig) -> str:

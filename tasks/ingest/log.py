@@ -5,19 +5,20 @@ Figures count every request, failed ones too, which have no reply and so can be 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from tasks.core.rows import reply
+from tasks.ingest.columns import ColumnSurvey, Fields
 from tasks.ingest.config import LogConfig
-from tasks.ingest.formats import Fields, RowFaultError, correction_of, feedback_of, find_format, to_row
+from tasks.ingest.formats import RowFaultError, correction_of, feedback_of, find_format, time_of, to_row
 from tasks.ingest.reading import Source
 from tasks.ingest.snapshot import Collected, Ingested, quarantine_record
+from tasks.ingest.times import TimeCheck
 from tasks.ingest.window import Window
 from tasks.text.refusals import is_refusal
 
@@ -54,17 +55,26 @@ def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
         InputError: With the format ``auto``, no record has the columns of any.
     """
     readable = (record.fields for record in source.records if record.fault is None)
-    found = config.format if config.format != "auto" else find_format(readable, config, source.name)
+    survey = ColumnSurvey(config)
+    if config.format == "auto":
+        found = find_format(survey.watching(readable), config, source.name)
+    else:
+        found = config.format
+        deque(survey.watching(readable), maxlen=0)
+    notes = survey.check(source.name, is_log=True)
+    times = TimeCheck(config)
     collected = Collected(found)
     lines: list[dict[str, Any]] = []
     num_outside = 0
     as_given = config.model_copy(update={"correction_column": None, "context_column": None})
     unknown: Counter[str] = Counter()
-    for number, record in enumerate(source.records):
+    for number, given in enumerate(source.records):
+        record = replace(given, fields=survey.prepared(given.fields))
         try:
             if record.fault:
                 raise RowFaultError(record.fault)
-            if not window.holds({"created_at": _text_of(record.fields, config.created_at_column or "created_at")}):
+            times.see(time := time_of(record.fields, config))
+            if not window.holds({"created_at": time}):
                 num_outside += 1
                 continue
             line = _line(record.fields, config, unknown)
@@ -81,6 +91,7 @@ def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
         except RowFaultError as fault:
             collected.quarantined_rows.append(quarantine_record(record, config, fault.reason, fault.field))
     ingested = collected.finalize(source, config.max_rows, config.seed)
+    ingested.notes += notes + times.check(source.name)
     ingested.notes += [f"{count} values of {name} mean nothing known" for name, count in sorted(unknown.items())]
     return LogRows(ingested, lines, num_outside)
 
@@ -92,7 +103,7 @@ def _line(fields: Fields, config: LogConfig, unknown: Counter[str]) -> dict[str,
         feedback = None
         unknown["feedback_column"] += 1
     return {
-        "created_at": _text_of(fields, config.created_at_column or "created_at"),
+        "created_at": time_of(fields, config),
         "feedback": feedback,
         "refused": None,
         "failed": _flag(fields, config.error_column),
@@ -120,10 +131,3 @@ def _number(fields: Mapping[str, Any], column: str | None, unknown: Counter[str]
         unknown["latency_column"] += 1
         return None
     return number
-
-
-def _text_of(fields: Mapping[str, Any], column: str) -> str | None:
-    value = fields.get(column)
-    if isinstance(value, date):
-        return value.isoformat()
-    return value if isinstance(value, str) else None

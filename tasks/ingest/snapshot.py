@@ -7,16 +7,18 @@ import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasks.core.errors import InputError
 from tasks.core.quarantine import count_reasons, quarantine_row
 from tasks.core.rows import Rows, TableRows
 from tasks.core.storage import sha256_of_json
+from tasks.ingest.columns import ColumnSurvey
 from tasks.ingest.config import InputFormat, SourceConfig
-from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked, kind_of, to_row
+from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked, kind_of, to_row, unused_columns
 from tasks.ingest.reading import Record, Source
+from tasks.ingest.times import TimeCheck
 from tasks.ingest.window import Window
 
 STAGE = "ingest"
@@ -48,13 +50,18 @@ def make_snapshot(
             quarantined_rows.append(quarantine_record(record, config, record.fault or ""))
         raise _nothing_left(source, quarantined_rows)
     readable = (record.fields for record in source.records if record.fault is None)
-    collected = Collected(find_format(readable, config, source.name))
+    survey = ColumnSurvey(config)
+    collected = Collected(find_format(survey.watching(readable), config, source.name))
+    notes = survey.check(source.name) + unused_columns(collected.input_format, config, survey.filled)
+    times = TimeCheck(config)
     changes: Counter[str] = Counter()
-    for number, record in enumerate(source.records):
+    for number, given in enumerate(source.records):
+        record = replace(given, fields=survey.prepared(given.fields))
         try:
             if record.fault:
                 raise RowFaultError(record.fault)
             row = to_row(record.fields, collected.input_format, config, source.name, changes)
+            times.see(row["created_at"])
             if is_disliked(record.fields, config):
                 content = record.raw if record.raw is not None else row
                 name = _name_of(record, config)
@@ -67,7 +74,9 @@ def make_snapshot(
             collected.quarantined_rows.append(quarantine_record(record, config, fault.reason, fault.field))
         if (number + 1) % 10_000 == 0:
             on_progress(number + 1, len(source.records))
+    notes += times.check(source.name)
     result = collected.finalize(source, config.max_rows, config.seed, Window(config.created_after, config.created_before))
+    result.notes += notes
     if not len(result.rows):
         raise _nothing_left(source, result.quarantined_rows)
     if config.prompt_template != "{text}" and result.input_format != "classification":

@@ -95,3 +95,21 @@ def test_a_text_comes_without_its_mark_and_with_line_feeds(tmp_path: Path) -> No
     (tmp_path / "given.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree")
     assert read_text(tmp_path / "given.txt") == "one\ntwo\nthree"
     assert read_document(tmp_path / "given.txt").endswith(b"three")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("a: 1\nb: 2\na: 3\n", ("line 1", "line 3")),
+        ("training:\n  sft: {max_steps: 3}\n  sft:\n    epochs: 1\n", ("line 2", "line 3")),
+        ("- {a: 1}\n- {b: 1,\n   b: 2}\n", ("line 2", "line 3")),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_both_lines(text: str, lines: tuple[str, str]) -> None:
+    with pytest.raises(yaml.YAMLError) as error:
+        parse_yaml(text)
+    assert all(line in str(error.value) for line in lines)
+
+
+def test_a_merged_key_may_be_overridden() -> None:
+    assert parse_yaml("base: &b {x: 1, y: 2}\nown: {<<: *b, x: 3}\n")["own"] == {"x": 3, "y": 2}
