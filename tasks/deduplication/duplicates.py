@@ -4,6 +4,9 @@ Exact duplicates (same prompt, reply, context, label and annotations up to case 
 with the smallest id. Rows with nearly equal prompts form a cluster, named in ``split_group``. Within a cluster a row is a
 near duplicate of a kept one when its reply is nearly equal as well and its label and its quantities are the same. Rows
 with equal prompts but other labels or replies are kept: which of them is right is for the label audit to decide.
+
+What looks like an id is masked in prompts. Where rows whose masked prompts are equal have several replies (``is 12347
+prime?``), the masked part decides the reply: there it is content, and so is any id of a reply that its prompt lacks.
 """
 
 from __future__ import annotations
@@ -20,13 +23,15 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tasks.core.quarantine import quarantine_row
-from tasks.core.rows import Row, TableRows, iter_texts
+from tasks.core.rows import Row, TableRows, iter_texts, reply
 from tasks.core.tool_calls import calls_text
-from tasks.deduplication.equivalence import is_same_content
+from tasks.deduplication.equivalence import is_same_content, words_of
 from tasks.text.near_duplicates import near_clusters, near_pairs
-from tasks.text.normalization import exact_key, prompt_text, prompt_views, reply_view
+from tasks.text.normalization import answer_view, exact_key, normalize, prompt_text, prompt_views
 
 STAGE = "deduplicate"
+_VOCABULARY_ROWS = 20_000
+"""A known word is looked for in at most so many prompts, and in those of the clusters."""
 MAX_COMPARED = 200
 """A row is compared with at most so many kept rows of its cluster, which bounds the work in clusters of thousands."""
 
@@ -48,6 +53,8 @@ class _Member:
     """What is compared of a row that has near neighbours."""
 
     view: str
+    question: str
+    """The prompt and the context without masks, normalized."""
     answers: tuple[str, ...]
     label: str | None
     is_annotated: bool
@@ -94,7 +101,8 @@ def deduplicate_table(
     for members in clusters.values():
         for index in members:
             names[index] = _cluster_name(min(views[member] for member in members))
-    near_repeated = find_near(several, list(clusters.values()), threshold) if near == "drop" else {}
+    words = _count_words([*views[:: len(views) // _VOCABULARY_ROWS + 1], *(m.view for m in several.values())])
+    near_repeated = find_near(several, list(clusters.values()), threshold, words) if near == "drop" else {}
     on_progress(len(rows), len(rows))
     reasons = dict.fromkeys(repeated, "exact_duplicate") | {places[index]: "near_duplicate" for index in near_repeated}
     group_of = dict(zip(places, names, strict=True))
@@ -122,9 +130,11 @@ def _with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
 
 
 def _member(row: Row, view: str) -> _Member:
+    question = f"{prompt_text(row)}\n{row.get('context') or ''}"
     return _Member(
         view=view,
-        answers=_answers(row),
+        question=normalize(question),
+        answers=_answers(row, question),
         label=row.get("label"),
         is_annotated=bool(row.get("annotations")),
         prompt_key=exact_key(prompt_text(row), row.get("context") or ""),
@@ -152,9 +162,12 @@ def content_key(row: Row) -> str:
     return exact_key(roles, row.get("label") or "", json.dumps(votes) if votes else "", *texts)
 
 
-def find_near(rows: Mapping[int, _Member], clusters: Sequence[Sequence[int]], threshold: float) -> dict[int, int]:
+def find_near(
+    rows: Mapping[int, _Member], clusters: Sequence[Sequence[int]], threshold: float, counts: Mapping[str, int]
+) -> dict[int, int]:
     """For each row that nearly repeats a row before it in its cluster, the index of that row, which is kept."""
-    same = partial(is_same_content, threshold=threshold)
+    same = partial(is_same_content, threshold=threshold, counts=counts)
+    contested = _contested(rows.values())
     distinct = sorted({row.answers[0] for row in rows.values()})
     near_answers: dict[str, list[str]] = {answer: [answer] for answer in distinct}
     for one, other in near_pairs(distinct, threshold):
@@ -172,6 +185,7 @@ def find_near(rows: Mapping[int, _Member], clusters: Sequence[Sequence[int]], th
                     for other in before[-MAX_COMPARED:]
                     if _has_same_label(row, rows[other])
                     and same(row.view, rows[other].view)
+                    and (not contested & {row.view, rows[other].view} or same(row.question, rows[other].question))
                     and all(starmap(same, zip(row.answers, rows[other].answers, strict=True)))
                 ),
                 None,
@@ -187,10 +201,29 @@ def _has_same_label(one: _Member, other: _Member) -> bool:
     return one.label == other.label and not one.is_annotated and not other.is_annotated
 
 
-def _answers(row: Row) -> tuple[str, ...]:
+def _count_words(texts: Iterable[str]) -> Counter[str]:
+    """The texts with each word."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(set(words_of(text)))
+    return counts
+
+
+def _contested(rows: Iterable[_Member]) -> set[str]:
+    """The masked prompts under which several prompts have several replies, so that what was masked decides the reply."""
+    replies: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    question: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        replies[row.view].add(row.answers)
+        question[row.view].add(row.question)
+    return {view for view in replies if len(replies[view]) > 1 and len(question[view]) > 1}
+
+
+def _answers(row: Row, question: str) -> tuple[str, ...]:
+    known = row.get("known_values") or ()
     if "rejected" not in row:
-        return (reply_view(row),)
-    return (reply_view(row), reply_view({"chosen": row["rejected"], "known_values": row.get("known_values")}))
+        return (answer_view(reply(row), question, known) if row.get("messages") else "",)
+    return tuple(answer_view(reply({"chosen": row[side]}), question, known) for side in ("chosen", "rejected"))
 
 
 def _cluster_name(view: str) -> str:

@@ -47,6 +47,7 @@ _OPTIONAL: Mapping[InputFormat, tuple[str, ...]] = {
     "tickets": ("subject",),
     "preferences": ("prompt", "tools"),
     "chat": ("tools",),
+    "prompt_completion": ("tools",),
 }
 _MEANINGFUL = ("context", "system", "system_prompt", "history", "documents", "passage", "weight")
 """Names of columns that change what a row means, so that it is said where one is not read."""

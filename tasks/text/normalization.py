@@ -5,6 +5,7 @@
 - :func:`placeholder_view`: the near level. What looks like personal data (e-mails, links, phone numbers, ids) is masked, so
   that two tickets that differ in an account number alone are near duplicates.
 - :func:`prompt_views` and :func:`reply_view`: that level of a row's prompt and reply.
+- :func:`answer_view`: that level of a reply beside its prompt; only what the prompt names is masked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 
 from tasks.core.rows import Row, prompt_messages, reply
@@ -21,6 +22,7 @@ from tasks.core.tool_calls import TOOLS_ROLE, message_text
 
 MIN_TEMPLATE_SHARE, MIN_TEMPLATE_CHARS = 0.9, 16
 _MASK = "#"
+_PUNCTUATION = ".,;:!?)]}\"'"
 
 _LINKS = re.compile(r"(?:https?://|www\.)\S+|(?<!\S)[^\s@]*+@\S+")
 _GROUPED_DIGITS = re.compile(r"(?<!\d)(?:\d{1,3}(?:\.\d{1,3}){3}|\+?\(?\d{1,4}\)?(?:[ ./:-]\(?\d{2,4}\)?){2,}+)(?!\w)")
@@ -43,7 +45,11 @@ def exact_key(*texts: str) -> str:
     return hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def placeholder_view(text: str, known_values: Iterable[str] = ()) -> str:
+def _masked(part: str) -> str:
+    return _MASK
+
+
+def placeholder_view(text: str, known_values: Iterable[str] = (), mask: Callable[[str], str] = _masked) -> str:
     """The normalized text with personal-looking parts masked.
 
     Quantities stay (``45 kilometers`` is not ``60 kilometers``); ids, phones, dates, e-mails and links become ``#``.
@@ -51,21 +57,46 @@ def placeholder_view(text: str, known_values: Iterable[str] = ()) -> str:
     Args:
         text: Any text.
         known_values: The record's own personal values (name, account), masked wherever they stand.
+        mask: What stands for each of the other parts.
     """
     view = normalize(text)
     for value in sorted({normalize(value) for value in known_values}, key=lambda value: (-len(value), value)):
         if len(value) > 2:
             view = view.replace(value, _MASK)
     if "@" in view or "www." in view or "://" in view:
-        view = _LINKS.sub(_MASK, view)
-    return _CODE.sub(_masked_code, _GROUPED_DIGITS.sub(_MASK, view)) if _DIGIT.search(view) else view
+        view = _LINKS.sub(lambda match: mask(match.group()), view)
+    if not _DIGIT.search(view):
+        return view
+    view = _GROUPED_DIGITS.sub(lambda match: mask(match.group()), view)
+    return _CODE.sub(lambda match: mask(match.group()) if _is_id(match.group()) else match.group(), view)
 
 
-def _masked_code(match: re.Match[str]) -> str:
-    """Masks account ids, order numbers and plates: five digits, or six characters with three digits among them."""
-    code = match.group()
+def _is_id(code: str) -> bool:
+    """Whether it looks like an account, an order number or a plate: five digits, or six characters with three digits."""
     digits = sum(map(str.isdigit, code))
-    return _MASK if digits >= 5 or (digits >= 3 and len(code) >= 6) else code
+    return digits >= 5 or (digits >= 3 and len(code) >= 6)
+
+
+def answer_view(text: str, question: str, known_values: Iterable[str] = ()) -> str:
+    """The placeholder view of a reply, in which what the reply adds to its prompt stays as it stands.
+
+    An id that the prompt names too is a reference to it, written by its place in the prompt, so that two tickets that differ
+    in an account number have equal replies. An id, a date or a link that the prompt lacks is what the reply says.
+    """
+    places: dict[str, int] = {}
+    known_values = list(known_values)
+
+    def note(part: str) -> str:
+        places.setdefault(part.rstrip(_PUNCTUATION), len(places))
+        return _MASK
+
+    placeholder_view(question, known_values, note)
+
+    def refer(part: str) -> str:
+        place = places.get(part.rstrip(_PUNCTUATION))
+        return part if place is None else f"{_MASK}{place}"
+
+    return placeholder_view(text, known_values, refer)
 
 
 def prompt_views(rows: Sequence[Row]) -> list[str]:

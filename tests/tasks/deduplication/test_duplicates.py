@@ -127,6 +127,91 @@ def test_which_texts_have_the_same_content(one: str, other: str, same: bool) -> 
     assert is_same_content(other, one, 0.7) is same
 
 
+def _dates() -> list[tuple[str, str]]:
+    return [
+        (f"Convert the date {n:02}/{n % 12 + 1:02}/2024 to ISO 8601.", f"2024-{n % 12 + 1:02}-{n:02}") for n in range(1, 28)
+    ]
+
+
+def _sums() -> list[tuple[str, str]]:
+    return [
+        (f"What is {n} plus {2 * n}? Add the two numbers.", f"The sum is {3 * n}.") for n in range(10_001, 90_000, 2_711)
+    ]
+
+
+def _networks() -> list[tuple[str, str]]:
+    return [(f"Which network has the address 10.{n}.7.9 in a /24?", f"10.{n}.7.0") for n in range(1, 40)]
+
+
+def _primes() -> list[tuple[str, str]]:
+    return [
+        (f"Is {n} a prime number or not, please?", "Yes." if all(n % d for d in range(2, 110)) else "No.")
+        for n in range(10_001, 10_061, 2)
+    ]
+
+
+def _signs() -> list[tuple[str, str]]:
+    return [(f"Compute the value of 812 {sign} 35 for me now.", "That is it.") for sign in ("+", "-", "*", "/")]
+
+
+def _hashes() -> list[tuple[str, str]]:
+    return [(f"Write the number {n} in hexadecimal form.", f"{n:#x}") for n in range(70_001, 70_040)]
+
+
+@pytest.mark.parametrize("rows", [_dates(), _sums(), _networks(), _primes(), _signs(), _hashes()])
+def test_what_only_looks_like_an_id_is_content(rows: list[tuple[str, str]]) -> None:
+    result = deduplicate_rows([row(f"r{n:02}", *texts) for n, texts in enumerate(rows)], threshold=0.7)
+    assert result.dropped == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "reply"),
+    [
+        ("Where is my order {0}? It has not come.", "Your order {0} is on its way."),
+        ("The payment {0} of account {1} is missing.", "We look for {0} in the account {1}."),
+        ("My mail is {0}@mail.example, where is my parcel?", "We have written to {0}@mail.example."),
+    ],
+)
+def test_an_id_that_the_reply_takes_from_its_prompt_is_none(ask: str, reply: str) -> None:
+    rows = [row(f"r{n}", ask.format(12_345 + n, 777_000 + n), reply.format(12_345 + n, 777_000 + n)) for n in range(5)]
+    assert ids(deduplicate_rows(rows, threshold=0.7)) == {"r0"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("please turn on the notifications of my account today", "please turn off the notifications of my account today"),
+        ("how do i convert twelve pounds to kilograms exactly", "how do i convert twelve kilograms to pounds exactly"),
+        ("does the service increase the price in the second year", "does the service decrease the price in the second year"),
+        ("is it possible to change the name of the account", "is it impossible to change the name of the account"),
+        ("import all the contacts of the list into the phone", "export all the contacts of the list into the phone"),
+        ("you may take the tablets with a glass of milk", "you may not take the tablets with a glass of milk"),
+        ("wie kann ich mich bei dem neuen dienst anmelden", "wie kann ich mich bei dem neuen dienst abmelden"),
+        ("das ist ein guter grund für eine kündigung", "das ist kein guter grund für eine kündigung"),
+        ("je veux que vous annuliez ma commande de mardi", "je ne veux pas que vous annuliez ma commande de mardi"),
+        ("quiero viajar con mi perro en el tren de hoy", "quiero viajar sin mi perro en el tren de hoy"),
+        ("как мне включить уведомления на этом телефоне", "как мне выключить уведомления на этом телефоне"),
+        ("bu hafta sonunda toplantıya geleceğim ve konuşacağım", "bu hafta sonunda toplantıya gelmeyeceğim ve konuşacağım"),
+        ("このカードは海外でも使えますので安心してください", "このカードは海外では使えませんので安心してください"),
+        ("这张卡可以在国外的商店和餐厅里使用吗请告诉我", "这张卡不可以在国外的商店和餐厅里使用吗请告诉我"),
+        ("이 카드는 해외 상점에서 사용할 수 있습니다 고객님", "이 카드는 해외 상점에서 사용할 수 없습니다 고객님"),
+        ("บัตรนี้ใช้ในต่างประเทศได้ที่ร้านค้าทุกแห่ง", "บัตรนี้ใช้ในต่างประเทศไม่ได้ที่ร้านค้าทุกแห่ง"),
+        ("لماذا يمكن استخدام هذه البطاقة في الخارج اليوم", "لماذا لا يمكن استخدام هذه البطاقة في الخارج اليوم"),
+    ],
+)
+def test_a_negated_or_reversed_word_is_content_in_any_language(one: str, other: str) -> None:
+    assert not is_same_content(one, other, 0.5)
+    assert not is_same_content(other, one, 0.5)
+    assert ids(deduplicate_rows([row("a", one, "Yes."), row("b", other, "Yes.")], threshold=0.5)) == {"a", "b"}
+
+
+def test_two_words_that_several_rows_have_are_no_spellings_of_each_other() -> None:
+    one, other = "please write a text about the colour of gold", "please write a text about the colour of mold"
+    assert is_same_content(one, other, 0.7)
+    assert not is_same_content(one, other, 0.7, {"gold": 5, "mold": 4})
+    assert is_same_content(one, other, 0.7, {"gold": 5_000, "mold": 4})
+
+
 _WORD = st.sampled_from(
     ["card", "cash", "refund", "arrived", "never", "5", "60", "Ada", "lost,", "where", "is", "my", "the"]
 )
