@@ -137,4 +137,6 @@ def _unreadable(texts: Iterable[tuple[str, Any]], max_text_chars: int) -> Iterat
 
 def _own(extra: SecretPattern) -> SecretRule:
     pattern = re.compile(extra.regex, re.IGNORECASE)
-    return SecretRule(id=extra.name, keywords=(extra.keyword.lower(),), pattern=pattern, source="configuration")
+    return SecretRule(
+        id=extra.name, keywords=(extra.keyword.lower(),), pattern=pattern, source="configuration", is_loose=True
+    )

@@ -28,6 +28,8 @@ class SecretRule:
         hits: Texts in which the rule finds what stands between « and ».
         misses: Texts in which it finds nothing.
         source: Who wrote the rule.
+        is_loose: Whether any characters may be the secret, so that a line's last word and the next line's first are no
+            secret unless each looks like a part of one.
     """
 
     id: str
@@ -39,6 +41,7 @@ class SecretRule:
     hits: tuple[str, ...] = ()
     misses: tuple[str, ...] = ()
     source: str = "own"
+    is_loose: bool = False
 
 
 def entropy(value: str) -> float:
@@ -264,6 +267,7 @@ OWN_RULES: tuple[SecretRule, ...] = (
     ),
     SecretRule(
         id="connection_password",
+        is_loose=True,
         keywords=("pwd=", "password="),
         pattern=re.compile(r"(?:;|\b)(?:pwd|password)\s?=\s?(?P<secret>[^\s;'\"<>&]{4,200})\s?;", re.IGNORECASE),
         validator=_is_no_example,
@@ -273,6 +277,7 @@ OWN_RULES: tuple[SecretRule, ...] = (
     ),
     SecretRule(
         id="authorization_header",
+        is_loose=True,
         keywords=("bearer ", "basic ", "authtoken"),
         pattern=re.compile(
             r"(?:authorization[\"']?\s?[:=]\s?[\"']?(?:bearer|basic)\s{1,3}|\bbearer\s{1,3}|_authToken\s?=\s?)(?P<secret>[A-Za-z0-9+/=_.~-]{16,4000})",
@@ -285,6 +290,7 @@ OWN_RULES: tuple[SecretRule, ...] = (
     ),
     SecretRule(
         id="assigned_secret",
+        is_loose=True,
         keywords=("key", "token", "secret", "passwd", "credential", "passphrase"),
         pattern=re.compile(
             r"(?<![A-Za-z])"
@@ -299,6 +305,7 @@ OWN_RULES: tuple[SecretRule, ...] = (
     ),
     SecretRule(
         id="password_in_prose",
+        is_loose=True,
         keywords=("password", "passcode", "passphrase", "passwd", "pwd", "passwort", "contraseña", "mot de passe"),
         pattern=re.compile(
             r"(?<![A-Za-z])(?:password|passcode|passphrase|passwd|pwd|passwort|contraseña|mot de passe)s?\b"
@@ -315,6 +322,7 @@ OWN_RULES: tuple[SecretRule, ...] = (
     ),
     SecretRule(
         id="login_pair",
+        is_loose=True,
         keywords=("login", "credential", "username", "log in", "sign in"),
         pattern=re.compile(
             r"\b(?:login|credentials?|username|log in|sign in)\b[^\n]{0,40}?\s"
@@ -328,6 +336,7 @@ OWN_RULES: tuple[SecretRule, ...] = (
     ),
     SecretRule(
         id="pin_code",
+        is_loose=True,
         keywords=("pin",),
         pattern=re.compile(
             r"\b(?:my|the|your|his|her|their|card|sim|account)\s(?:\w{1,12}\s)?pin(?:\s?(?:code|number))?\s{0,2}(?:is|was|:|=)\s{0,2}(?:now\s)?(?P<secret>\d{4,8})\b",

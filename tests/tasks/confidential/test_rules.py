@@ -15,6 +15,7 @@ from tasks.confidential.gitleaks import gitleaks_rules
 from tasks.confidential.rules import OWN_RULES, SecretRule
 from tasks.confidential.secrets import SecretMatcher, built_in_rules
 
+MATCHER = SecretMatcher(built_in_rules())
 CATEGORIES = {sre.CATEGORY_DIGIT: digits, sre.CATEGORY_WORD: ascii_letters + digits + "_", sre.CATEGORY_SPACE: " "}
 
 
@@ -90,9 +91,41 @@ def test_no_two_rules_share_a_name() -> None:
     assert len(names) == len(set(names)) > 200
 
 
-@pytest.mark.parametrize("hidden", ["\u200b", "\u00ad", "\u2060", "\ufeff"])
-def test_hidden_characters_hide_no_secret(hidden: str) -> None:
-    token = "ghp_" + "aB3dE6gH9jK2" * 3
-    text = f"é clone with {token[:9]}{hidden}{token[9:]} please"
-    (hit,) = {(hit.start, hit.end) for hit in SecretMatcher(built_in_rules()).find(text)}
-    assert text[slice(*hit)] == f"{token[:9]}{hidden}{token[9:]}"
+TOKENS = (
+    "ghp_" + "aB3dE6gH9jK2" * 3,
+    "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+    "AKIAIOSFODNN7QXAMPLE",
+    "api_key=9f8a7b6c5d4e3f2a1b0c",
+)
+HIDDEN = ("\u200b", "\u00ad", "\u2060", "\ufeff", "\u034f", "\ufe0f", "&shy;", "&#8203;")
+BREAKS = ("\n", "\r\n", "=\n", " \\\n", "\n> ", "\u2028", "<br>", "<wbr/>", "\\n")
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("inside", [*HIDDEN, *BREAKS])
+@pytest.mark.parametrize("before", ["é with ", "two lines\n"])
+def test_what_stands_inside_a_secret_hides_none(token: str, inside: str, before: str) -> None:
+    for place in range(13, len(token) - 5):
+        broken = f"{token[:place]}{inside}{token[place:]}"
+        text = f"{before}{broken} please"
+        assert any(inside in text[hit.start : hit.end] for hit in MATCHER.find(text)), place
+
+
+def test_wide_letters_hide_no_secret() -> None:
+    wide = "".join(chr(ord(letter) + 0xFEE0) for letter in TOKENS[0])
+    assert next(hit.pattern for hit in MATCHER.find(f"see {wide} here")) in {"github_token", "github-pat"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Your password:\n1. Click Reset.\n2. Wait.",
+        "the token is\nShipment arrives 2024",
+        "What is the pin\n4821 times two?",
+        "sign in\nanna / bob",
+        "keys: akia\nABCDEFGHIJ\nKLMNOP",
+        "The secret is\npatience,\nand 3 eggs.",
+    ],
+)
+def test_a_new_line_is_no_secret(text: str) -> None:
+    assert list(MATCHER.find(text)) == []
