@@ -106,7 +106,7 @@ def _stage_work(stage: str, folder: Path, mode: str) -> Callable[[Any], tuple[An
             if dataset.num_rows <= SHARD_ROWS:
                 return pii.scrub.fn(dataset, settings).dataset, dataset.num_rows
             cut = pii.cut_shards.fn(dataset, settings)
-            parts = [pii.scrub_shard.fn(shard, cut.common_terms, settings, str(folder / "store")) for shard in cut.shards]
+            parts = [pii.scrub_shard.fn(shard, cut.common, settings, str(folder / "store")) for shard in cut.shards]
             return pii.join_shards.fn(dataset, cut, parts, settings).dataset, dataset.num_rows
 
         return scrub

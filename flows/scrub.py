@@ -42,7 +42,7 @@ def scrub_in_shards(dataset: DatasetRef, settings: pii.PiiConfig) -> ScrubReport
     """
     cut = pii.cut_shards(dataset, settings)
     parts = pii.scrub_shard.map(
-        cut.shards, common_terms=unmapped(cut.common_terms), config=unmapped(settings), store_uri=unmapped(run_store().uri)
+        cut.shards, common=unmapped(cut.common), config=unmapped(settings), store_uri=unmapped(run_store().uri)
     ).result()
     return pii.join_shards(dataset, cut, parts, settings)
 

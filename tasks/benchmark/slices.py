@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.benchmark.config import BenchmarkConfig
+from tasks.core.rare_values import MIN_ROWS_SHOWN, WITHHELD
 from tasks.core.rows import Row, prompt_messages
 from tasks.measures.metrics import METRICS
 from tasks.stats.estimates import mean_score
@@ -74,6 +75,8 @@ def _script(letter: str) -> str:
 def slice_scores(examples: pa.Table, config: BenchmarkConfig) -> pa.Table:
     """The scores by slice (:data:`SLICES_SCHEMA`): every slice, every metric measured on it.
 
+    Labels and groups of fewer than 30 examples stand together as one slice, since they may point to a person.
+
     Args:
         examples: As :func:`tasks.benchmark.scoring.score_answers` returns them.
         config: Bootstrap settings, and the number of examples from which there is an interval.
@@ -84,10 +87,13 @@ def slice_scores(examples: pa.Table, config: BenchmarkConfig) -> pa.Table:
     for index, row_slices in enumerate(examples["slices"].to_pylist()):
         for item in row_slices:
             members.setdefault((item["dimension"], item["value"]), []).append(index)
+    for dimension, value in list(members):
+        if dimension in ("label", "group") and len(members[dimension, value]) < MIN_ROWS_SHOWN:
+            members.setdefault((dimension, WITHHELD), []).extend(members.pop((dimension, value)))
     scored = []
     for (dimension, value), indices in sorted(members.items()):
         for name, column in columns.items():
-            values = column[indices]
+            values = column[sorted(set(indices))]
             values = values[~np.isnan(values)]
             if not len(values):
                 continue

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tasks.bias.config import BiasConfig
 from tasks.bias.terms import DIMENSIONS, mentioned_values
+from tasks.core.rare_values import MIN_ROWS_SHOWN, WITHHELD
 from tasks.core.rows import Row, prompt_messages, reply
 from tasks.stats.intervals import wilson_interval
 from tasks.text.refusals import is_refusal
@@ -28,8 +29,10 @@ from tasks.text.refusals import is_refusal
 Verdict = Literal["no_difference_found", "differences_found", "not_assessable"]
 Floats = NDArray[np.float64]
 
+NOT_STATED = "(not stated)"
 NOT_MENTIONED = "(not mentioned)"
 SEVERAL = "(several)"
+_DECLARED = "declared:"
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,22 @@ def compare_groups(rows: Sequence[Row], config: BiasConfig) -> tuple[list[GroupM
     compared = [measure for measure in measures if measure.finding != "not_assessable"]
     found = [measure for measure in compared if measure.finding == "difference"]
     verdict: Verdict = "differences_found" if found else "no_difference_found" if compared else "not_assessable"
-    return measures, verdict, _notes(measures, config)
+    num_small = len({(one.dimension, one.group) for one in measures if one.num_rows < config.min_group_size})
+    measures = [_shown(measure) for measure in measures]
+    return measures, verdict, _notes(measures, num_small, config)
+
+
+def _shown(measure: GroupMeasure) -> GroupMeasure:
+    """The measure without the name of a group that rows declare and that is small enough to point to a person."""
+    is_rare = measure.dimension.startswith(_DECLARED) and measure.num_rows < MIN_ROWS_SHOWN
+    return replace(measure, group=WITHHELD) if is_rare and measure.group != NOT_STATED else measure
 
 
 def outcome_columns(rows: Sequence[Row]) -> dict[str, Floats]:
-    """The outcomes of each row: refusal (0 or 1), reply length relative to the mean, and one 0/1 column per common label."""
+    """The outcomes of each row: refusal (0 or 1), reply length relative to the mean, and one 0/1 column per common label.
+
+    A label of fewer than 30 rows has no column, since it may point to a person.
+    """
     replies = [reply(row) for row in rows]
     words = np.asarray([len(text.split()) for text in replies], dtype=np.float64)
     columns = {
@@ -71,8 +85,9 @@ def outcome_columns(rows: Sequence[Row]) -> dict[str, Floats]:
         "relative_reply_length": words / max(float(words.mean()) if len(words) else 1.0, 1e-9),
     }
     labels = [row.get("label") for row in rows]
-    common = sorted(Counter(label for label in labels if label).items(), key=lambda item: (-item[1], item[0]))[:10]
-    for name, _ in common:
+    counts = Counter(label for label in labels if label)
+    common = sorted((name for name in counts if counts[name] >= MIN_ROWS_SHOWN), key=lambda name: (-counts[name], name))[:10]
+    for name in common:
         columns[f"label_rate:{name}"] = np.asarray([label == name for label in labels], dtype=np.float64)
     return columns
 
@@ -82,7 +97,7 @@ def _dimensions(rows: Sequence[Row], config: BiasConfig) -> Iterator[tuple[str, 
     if config.audit_declared_groups:
         declared = [{item["name"]: item["value"] for item in row.get("groups") or ()} for row in rows]
         for name in sorted({name for groups in declared for name in groups}):
-            yield f"declared:{name}", [groups.get(name) or "(not stated)" for groups in declared]
+            yield f"{_DECLARED}{name}", [groups.get(name) or NOT_STATED for groups in declared]
     if config.audit_mentioned_terms:
         prompts = [
             " ".join(message["content"] for message in prompt_messages(row) if message["role"] != "system") for row in rows
@@ -169,7 +184,7 @@ def _interval(samples: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _notes(measures: Sequence[GroupMeasure], config: BiasConfig) -> list[str]:
+def _notes(measures: Sequence[GroupMeasure], num_small: int, config: BiasConfig) -> list[str]:
     notes = []
     found = [measure for measure in measures if measure.finding == "difference"]
     if found:
@@ -181,9 +196,8 @@ def _notes(measures: Sequence[GroupMeasure], config: BiasConfig) -> list[str]:
             )
             + "."
         )
-    small = sorted({(m.dimension, m.group) for m in measures if m.num_rows < config.min_group_size})
-    if small:
-        notes.append(f"{len(small)} groups have fewer than {config.min_group_size} rows and are not assessable.")
+    if num_small:
+        notes.append(f"{num_small} groups have fewer than {config.min_group_size} rows and are not assessable.")
     if not measures:
         notes.append("No row declares a group or mentions a demographic term: there is nothing to compare.")
     notes.append("Groups are what rows declare and what instructions say; nothing is inferred from names.")

@@ -9,6 +9,7 @@ import pyarrow as pa
 from tasks.bias.config import BiasConfig
 from tasks.contracts.preparation import BiasReport
 from tasks.contracts.references import DatasetRef
+from tasks.core.pages import markdown_text
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import run_store
 
@@ -26,7 +27,9 @@ WEIGHTS_SCHEMA = pa.schema([("id", pa.string()), ("weight", pa.float64())])
 
 
 def _page(report: BiasReport) -> str:
-    return "\n".join([f"Verdict: {report.verdict.replace('_', ' ')}.", "", *(f"- {note}" for note in report.notes)])
+    return "\n".join(
+        [f"Verdict: {report.verdict.replace('_', ' ')}.", "", *(f"- {markdown_text(note)}" for note in report.notes)]
+    )
 
 
 @stage(page=_page, title="Groups and outcomes")

@@ -16,7 +16,7 @@ from tasks.confidential.secrets import SecretMatcher, built_in_rules
 from tasks.confidential.terms import Hit, TermMatcher
 from tasks.core.errors import ConfigError
 from tasks.core.quarantine import quarantine_row
-from tasks.core.rows import Row, iter_texts
+from tasks.core.rows import Row, iter_strings
 from tasks.core.term_lists import items_of
 from tasks.core.tool_calls import iter_names, keys_of
 
@@ -93,7 +93,7 @@ def filter_rows(
     """
     result = Filtered()
     for row in rows:
-        texts = list(iter_texts(row))
+        texts = list(iter_strings(row))
         unreadable = next(_unreadable(texts, max_text_chars), None)
         if unreadable is not None:
             name, reason = unreadable

@@ -91,10 +91,10 @@ class ConfidentialReport(StageReport):
 
 
 class ScrubShards(Contract):
-    """The shards of a data set, and the common terms (product names) of the whole data set."""
+    """The shards of a data set, and what its rows share: product names and the names of classes."""
 
     shards: tuple[DatasetRef, ...]
-    common_terms: FileRef
+    common: FileRef
 
 
 class ScrubbedShard(Contract):

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.preparation import StageReport
 
+_MARKS = re.compile(r"[\\`*_\[\]<>|#~]")
+
 
 def artifact_key(kind: str, model: str) -> str:
     """The key of an artifact in Prefect's UI, one per model.
@@ -17,6 +19,11 @@ def artifact_key(kind: str, model: str) -> str:
         model: The model; characters that Prefect does not allow in a key become hyphens.
     """
     return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{model}".lower()).strip("-")
+
+
+def markdown_text(text: str) -> str:
+    """A text as Markdown that shows it as it is: a label or a group may hold a link, a tag or a table's bar."""
+    return _MARKS.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def report_table(report: StageReport) -> str:
@@ -31,7 +38,7 @@ def report_table(report: StageReport) -> str:
         *(f"| dropped: {reason} | {count} |" for reason, count in sorted(report.dropped.items())),
         *(f"| {m.name} | {'not measured' if m.value is None else f'{m.value:g}'} |" for m in report.measurements),
     ]
-    return "\n".join([*lines, "", *(f"- {note}" for note in report.notes)])
+    return "\n".join([*lines, "", *(f"- {markdown_text(note)}" for note in report.notes)])
 
 
 def measurement_table(title: str, measurements: Iterable[Measurement], *, unit: str, digits: int) -> str:

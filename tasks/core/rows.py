@@ -84,14 +84,16 @@ ROWS_AT_A_TIME = 8_192
 _CHARACTERS_AT_A_TIME = 32 << 20
 """Characters converted to dictionaries at a time, if rows are long."""
 _CONVERSATIONS = ("messages", "prompt", "chosen", "rejected")
+_SINGLE_VALUES = ("label", "source", "created_at")
+_NAMED_VALUES = ("annotations", "groups")
 
 
 def iter_texts(row: Row) -> Iterator[tuple[str, str]]:
     """Yields ``(field path, text)`` for every free-text field of a row, in a fixed order.
 
     Paths look like ``messages.0.content``, ``chosen.0.content`` and ``context``; a value in a call's arguments is
-    ``messages.1.tool_calls.0.customer.email``, one in a result that is JSON ``messages.2.content.email``. Labels and ids are
-    not free text.
+    ``messages.1.tool_calls.0.customer.email``, one in a result that is JSON ``messages.2.content.email``. What a row holds
+    beside them, such as its label, is in :func:`iter_values`.
     """
     for name in _CONVERSATIONS:
         for index, message in enumerate(row.get(name) or ()):
@@ -114,6 +116,42 @@ def replace_texts(row: Row, replace: Callable[[str, str], str]) -> dict[str, Any
         changed["tools"] = [replace_tool_texts(f"tools.{index}", tool, replace) for index, tool in enumerate(row["tools"])]
     if row.get("context"):
         changed["context"] = replace("context", row["context"])
+    return changed
+
+
+def iter_values(row: Row) -> Iterator[tuple[str, str]]:
+    """Yields ``(field path, value)`` for every string of a row that is no free text, in a fixed order.
+
+    Paths look like ``label``, ``annotations.0.label``, ``groups.0.value``, ``source``, ``created_at`` and
+    ``messages.0.role``. The id and the cluster are not among them: the project itself makes them.
+    """
+    for name in _SINGLE_VALUES:
+        if row.get(name):
+            yield name, row[name]
+    for name in _NAMED_VALUES:
+        for index, item in enumerate(row.get(name) or ()):
+            yield from ((f"{name}.{index}.{part}", value) for part, value in item.items() if value)
+    for name in _CONVERSATIONS:
+        for index, message in enumerate(row.get(name) or ()):
+            if message["role"]:
+                yield f"{name}.{index}.role", message["role"]
+
+
+def iter_strings(row: Row) -> Iterator[tuple[str, str]]:
+    """Yields ``(field path, string)`` for every string that came with the row: its free texts, then its other values."""
+    yield from iter_texts(row)
+    yield from iter_values(row)
+
+
+def replace_values(row: Row, values: Mapping[str, str]) -> dict[str, Any]:
+    """Returns a copy of the row with other values at some paths of :func:`iter_values`; roles are left as they are."""
+    changed = {**row, **{name: values[name] for name in _SINGLE_VALUES if name in values}}
+    for name in _NAMED_VALUES:
+        if row.get(name):
+            changed[name] = [
+                {part: values.get(f"{name}.{index}.{part}", value) for part, value in item.items()}
+                for index, item in enumerate(row[name])
+            ]
     return changed
 
 

@@ -10,6 +10,15 @@ def ensure_utc(time: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+def is_timestamp(text: str) -> bool:
+    """Whether a text is an ISO 8601 time that :func:`parse_timestamp` reads."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_timestamp(text: str) -> datetime:
     """The time of an ISO 8601 text, with a time zone.
 

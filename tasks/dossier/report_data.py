@@ -15,6 +15,7 @@ from tasks.contracts.references import DatasetRef
 from tasks.contracts.run import RunEvidence
 from tasks.contracts.training import TrainingResult
 from tasks.core.errors import GateError, IntegrityError
+from tasks.core.rare_values import withheld_counts
 from tasks.core.rows import Row, TableRows, iter_texts, prompt_messages, reply
 from tasks.core.storage import Store, run_store
 from tasks.dossier.formatting import ARM_NAMES
@@ -169,8 +170,8 @@ def _facts(store: Store, rows: DatasetRef) -> RowFacts:
     days = sorted(str(moment)[:10] for moment in table["created_at"].to_pylist() if moment)
     labels = Counter(label for label in table["label"].to_pylist() if label)
     return RowFacts(
-        labels=dict(labels.most_common()),
-        groups={name: dict(counts.most_common()) for name, counts in groups.items()},
+        labels=dict(withheld_counts(labels).most_common()),
+        groups={name: dict(withheld_counts(counts).most_common()) for name, counts in groups.items()},
         first_day=days[0] if days else None,
         last_day=days[-1] if days else None,
     )

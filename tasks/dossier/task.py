@@ -13,7 +13,7 @@ from tasks.contracts.references import DatasetRef, FileRef
 from tasks.contracts.run import Dossier, RunEvidence
 from tasks.core.addresses import without_secrets
 from tasks.core.errors import IntegrityError
-from tasks.core.pages import artifact_key
+from tasks.core.pages import artifact_key, markdown_text
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, run_store
 from tasks.dossier.config import DossierConfig
@@ -119,7 +119,13 @@ def _publish(evidence: RunEvidence, page_uri: str, mlflow_url: str | None) -> No
     from tasks.dossier.verdict import verdict_of
 
     verdict = verdict_of(evidence)
-    lines = [f"## {verdict.label}", "", verdict.sentence, "", *(f"- {reason}" for reason in evidence.decision.reasons)]
+    lines = [
+        f"## {verdict.label}",
+        "",
+        verdict.sentence,
+        "",
+        *(f"- {markdown_text(reason)}" for reason in evidence.decision.reasons),
+    ]
     create_markdown_artifact("\n".join(lines), key=artifact_key("verdict", evidence.model_name), description=verdict.label)
     key = artifact_key("dossier", evidence.model_name)
     create_link_artifact(mlflow_url or page_uri, link_text=f"Dossier of {evidence.run_name}", key=key)

@@ -17,7 +17,7 @@ from tasks.ingest.columns import ColumnSurvey, Fields
 from tasks.ingest.config import LogConfig
 from tasks.ingest.formats import RowFaultError, correction_of, feedback_of, find_format, time_of, to_row
 from tasks.ingest.reading import Source
-from tasks.ingest.snapshot import Collected, Ingested, quarantine_record
+from tasks.ingest.snapshot import Collected, Ingested, names_of, quarantine_record
 from tasks.ingest.times import TimeCheck
 from tasks.ingest.window import Window
 from tasks.text.refusals import is_refusal
@@ -63,7 +63,8 @@ def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
         deque(survey.watching(readable), maxlen=0)
     notes = survey.check(source.name, is_log=True)
     times = TimeCheck(config)
-    collected = Collected(found)
+    names = names_of(source, config)
+    collected = Collected(found, names)
     lines: list[dict[str, Any]] = []
     num_outside = 0
     as_given = config.model_copy(update={"correction_column": None, "context_column": None})
@@ -89,7 +90,7 @@ def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
                 line["refused"] = is_refusal(reply(row))
             collected.add(row, number)
         except RowFaultError as fault:
-            collected.quarantined_rows.append(quarantine_record(record, config, fault.reason, fault.field))
+            collected.quarantined_rows.append(quarantine_record(record, config, names, fault.reason, fault.field))
     ingested = collected.finalize(source, config.max_rows, config.seed)
     ingested.notes += notes + times.check(source.name)
     ingested.notes += [f"{count} values of {name} mean nothing known" for name, count in sorted(unknown.items())]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -18,12 +17,11 @@ from tasks.ingest.columns import ColumnSurvey
 from tasks.ingest.config import InputFormat, SourceConfig
 from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked, kind_of, to_row, unused_columns
 from tasks.ingest.reading import Record, Source
+from tasks.ingest.row_names import RowNames
 from tasks.ingest.times import TimeCheck
 from tasks.ingest.window import Window
 
 STAGE = "ingest"
-_PLAIN_ID = re.compile(r"[\w.:/#+-]{1,80}", re.ASCII)
-"""Ids are named in logs and reports: one that is no plain token (an e-mail address, a sentence) is replaced by its hash."""
 
 
 @dataclass
@@ -44,14 +42,15 @@ def make_snapshot(
     Raises:
         InputError: No record has the expected columns, or every record is faulty.
     """
+    names = names_of(source, config)
     if all(record.fault is not None for record in source.records):
         quarantined_rows = Rows("quarantine")
         for record in source.records:
-            quarantined_rows.append(quarantine_record(record, config, record.fault or ""))
+            quarantined_rows.append(quarantine_record(record, config, names, record.fault or ""))
         raise _nothing_left(source, quarantined_rows)
     readable = (record.fields for record in source.records if record.fault is None)
     survey = ColumnSurvey(config)
-    collected = Collected(find_format(survey.watching(readable), config, source.name))
+    collected = Collected(find_format(survey.watching(readable), config, source.name), names)
     notes = survey.check(source.name) + unused_columns(collected.input_format, config, survey.filled)
     times = TimeCheck(config)
     changes: Counter[str] = Counter()
@@ -64,14 +63,14 @@ def make_snapshot(
             times.see(row["created_at"])
             if is_disliked(record.fields, config):
                 content = record.raw if record.raw is not None else row
-                name = _name_of(record, config)
+                name = _name_of(record, config, names)
                 collected.quarantined_rows.append(
                     quarantine_row(STAGE, name, "negative_feedback", content, disposition="dropped")
                 )
                 continue
             collected.add(row, number)
         except RowFaultError as fault:
-            collected.quarantined_rows.append(quarantine_record(record, config, fault.reason, fault.field))
+            collected.quarantined_rows.append(quarantine_record(record, config, names, fault.reason, fault.field))
         if (number + 1) % 10_000 == 0:
             on_progress(number + 1, len(source.records))
     notes += times.check(source.name)
@@ -89,28 +88,30 @@ def make_snapshot(
 class Collected:
     """Builder of a snapshot: rows in Arrow (but for the last few), each with its id and the record it came from."""
 
-    def __init__(self, input_format: InputFormat) -> None:
+    def __init__(self, input_format: InputFormat, names: RowNames) -> None:
         self.input_format = input_format
+        self._names = names
         self.quarantined_rows = Rows("quarantine")
         self._rows = Rows(kind_of(input_format))
         self._ids: list[str] = []
+        self._given: list[str] = []
         self._records = array("q")
         self._occurrences: Counter[str] = Counter()
         self._num_replaced = 0
 
     def add(self, row: dict[str, Any], record: int) -> None:
-        """Adds a row and gives it a name: its own id where that is a plain token, else one made of the id or the content.
+        """Adds a row and gives it a name: its own id where that may be shown, else one made of the content.
 
-        The nth row of equal content without an id carries its number.
+        The nth row of equal content without such an id carries its number.
         """
-        if row["id"] is None:
-            digest = sha256_of_json({name: value for name, value in row.items() if name not in ("id", "source")})[:16]
-            self._occurrences[digest] += 1
-            row["id"] = digest if self._occurrences[digest] == 1 else f"{digest}-{self._occurrences[digest]}"
-        elif not _PLAIN_ID.fullmatch(row["id"]):
-            row["id"] = _hashed_id(row["id"])
-            self._num_replaced += 1
+        given = row["id"]
+        if given is None or not self._names.is_plain(given):
+            name = self._names.of_content(row)
+            self._occurrences[name] += 1
+            row["id"] = name if self._occurrences[name] == 1 else f"{name}-{self._occurrences[name]}"
+            self._num_replaced += given is not None
         self._ids.append(row["id"])
+        self._given.append(given or row["id"])
         self._records.append(record)
         self._rows.append(row)
 
@@ -141,7 +142,7 @@ class Collected:
             kept = [place for place in kept if self._ids[place] in drawn]
         notes = []
         if self._num_replaced:
-            notes.append(f"{self._num_replaced} ids that are not plain tokens were replaced by their hashes")
+            notes.append(f"{self._num_replaced} ids may be names or numbers of people, and their rows are named by content")
         return Ingested(self.input_format, rows if len(kept) == len(rows) else rows.take(kept), self.quarantined_rows, notes)
 
     def _without_repeated_ids(self, rows: TableRows, source: Source) -> list[int]:
@@ -149,21 +150,21 @@ class Collected:
 
         Which of several contents an id means is unknown, and the order of a file does not decide it.
         """
-        occurrences = Counter(self._ids)
-        shared = [place for place, row_id in enumerate(self._ids) if occurrences[row_id] > 1]
+        occurrences = Counter(self._given)
+        shared = [place for place, given in enumerate(self._given) if occurrences[given] > 1]
         if not shared:
             return list(range(len(rows)))
         contents: dict[str, set[str]] = defaultdict(set)
-        for row in rows.take(shared):
-            contents[row["id"]].add(sha256_of_json(row))
+        for place, row in zip(shared, rows.take(shared), strict=True):
+            contents[self._given[place]].add(sha256_of_json({**row, "id": None}))
         reasons: dict[int, str] = {}
         seen: set[str] = set()
         for place in shared:
-            if len(contents[self._ids[place]]) > 1:
+            if len(contents[self._given[place]]) > 1:
                 reasons[place] = "duplicate_id"
-            elif self._ids[place] in seen:
+            elif self._given[place] in seen:
                 reasons[place] = "repeated_row"
-            seen.add(self._ids[place])
+            seen.add(self._given[place])
         wanted = {self._records[place] for place in reasons}
         raw = {number: record.raw for number, record in enumerate(source.records) if number in wanted}
         for place, row in zip(reasons, rows.take(reasons), strict=True):
@@ -202,24 +203,29 @@ def draw_sample(ids: Iterable[str], max_rows: int, seed: int) -> set[str]:
     return set(by_hash[:max_rows])
 
 
-def _hashed_id(row_id: str) -> str:
-    return "id-" + hashlib.blake2b(row_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def names_of(source: Source, config: SourceConfig) -> RowNames:
+    """The names for the rows of a source."""
+    return RowNames(_id_of(record, config) for record in source.records)
 
 
-def quarantine_record(record: Record, config: SourceConfig, reason: str, at: str | None = None) -> dict[str, Any]:
+def quarantine_record(
+    record: Record, config: SourceConfig, names: RowNames, reason: str, at: str | None = None
+) -> dict[str, Any]:
     """The quarantine row of a record that cannot become a row."""
     content: Any = record.raw if record.raw is not None else dict(record.fields)
-    return quarantine_row(STAGE, _name_of(record, config), reason, content, field=at)
+    return quarantine_row(STAGE, _name_of(record, config, names), reason, content, field=at)
 
 
-def _name_of(record: Record, config: SourceConfig) -> str:
+def _name_of(record: Record, config: SourceConfig, names: RowNames) -> str:
+    given = _id_of(record, config)
+    return given if given is not None and names.is_plain(given) else record.place
+
+
+def _id_of(record: Record, config: SourceConfig) -> str | None:
     try:
-        given = id_of(record.fields, config)
+        return id_of(record.fields, config)
     except RowFaultError:
-        given = None
-    if given is None:
-        return record.place
-    return given if _PLAIN_ID.fullmatch(given) else _hashed_id(given)
+        return None
 
 
 def _nothing_left(source: Source, quarantined_rows: Rows) -> InputError:

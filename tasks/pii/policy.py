@@ -36,6 +36,8 @@ class Policy:
     Args:
         config: The stage's settings.
         common_terms: Lower-case words so frequent in the data that they name its products rather than its people.
+        class_values: Labels, groups and other values beside the texts that name classes of rows rather than a person; they
+            are left as they are (see :func:`tasks.pii.rows.find_class_values`).
         key: Secret of the keyed operators and of the findings' fingerprints; never shown, stored or hashed into a name.
 
     Raises:
@@ -45,6 +47,7 @@ class Policy:
     config: PiiConfig
     key: bytes | None = field(default=None, repr=False)
     common_terms: frozenset[str] = frozenset()
+    class_values: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         keyed = sorted({self.config.operator, *self.config.operators.values()} & set(_KEYED))
@@ -79,6 +82,7 @@ class Policy:
                 "rules": rules,
                 "outside": dict(self.config.ner.external_fingerprints()),
                 "common_terms": sorted(self.common_terms),
+                "class_values": sorted(self.class_values),
                 "key_id": self.key_id,
             }
         )

@@ -1,10 +1,14 @@
-"""Scrubs canonical rows: all free text of a row together, its own structured values as a deny-list."""
+"""Scrubs canonical rows: every string of a row together, its own structured values as a deny-list.
+
+Labels, groups and the like that many rows share name a class of rows and are left. One that few rows hold may be somebody's
+name or number, and is scrubbed as any text of its row.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +16,9 @@ import pyarrow as pa
 
 from tasks.core.progress import OnProgress
 from tasks.core.quarantine import quarantine_row
-from tasks.core.rows import Row, iter_texts, replace_texts
+from tasks.core.rare_values import MIN_ROWS_SHOWN
+from tasks.core.rows import Row, iter_strings, iter_texts, iter_values, replace_texts, replace_values
+from tasks.core.timestamps import is_timestamp
 from tasks.pii.key_context import personal_values, prefix_of, without_prefixes
 from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
@@ -40,6 +46,8 @@ FINDINGS_SCHEMA = pa.schema(
 )
 """Offsets in the original text (``start``, ``end``) and in the scrubbed one (``output_*``); never a value."""
 
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython"})
+"""What chat templates call those who speak."""
 MIN_COMMON_ROWS = 20
 """Fewer rows than this could all be about one person."""
 _CAPITALISED = re.compile(r"\b[A-ZÀ-Þ][^\W\d_]{2,}")
@@ -109,6 +117,27 @@ def find_common_terms(rows: Sequence[Row], share: float) -> frozenset[str]:
     return frozenset(word for word, count in counts.items() if count >= enough)
 
 
+def find_class_values(rows: Sequence[Row], policy: Policy) -> frozenset[str]:
+    """The values beside the texts that name classes of rows: those of 30 rows, or of all, that are surely nobody's.
+
+    Args:
+        rows: Canonical rows.
+        policy: The rules to scrub by; a value in which they find a distinctive one is somebody's, however many rows share
+            it.
+    """
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update({value for name, value in iter_values(row) if isinstance(value, str) and not _is_time(name, value)})
+    shared = sorted(value for value, count in counts.items() if count >= MIN_ROWS_SHOWN or 1 < count == len(rows))
+    scrubbed = scrub_batch(shared, policy)
+    somebodys = {unread.text_index for unread in scrubbed.quarantine}
+    for finding in scrubbed.findings:
+        value = shared[finding.text_index][finding.start : finding.end]
+        if distinctive_value(finding.entity, finding.score, value):
+            somebodys.add(finding.text_index)
+    return frozenset(value for index, value in enumerate(shared) if index not in somebodys)
+
+
 def quarantine_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) -> None:
     """Quarantines each row in which a value that was surely found in some row still stands.
 
@@ -120,7 +149,7 @@ def quarantine_known_values(result: ScrubbedRows, originals: Mapping[str, Row]) 
     kept, caught = [], set()
     for row in result.kept:
         hit = next(
-            (name for name, text in iter_texts(row) if index.find(text, outputs.get((row["id"], name), ())) is not None),
+            (name for name, text in iter_strings(row) if index.find(text, outputs.get((row["id"], name), ())) is not None),
             None,
         )
         if hit is None:
@@ -139,7 +168,7 @@ def distinctive_values(findings: Sequence[Mapping[str, Any]], originals: Mapping
     texts: dict[str, dict[str, Any]] = {}
     values = set()
     for finding in findings:
-        fields = texts.setdefault(finding["id"], dict(iter_texts(originals[finding["id"]])))
+        fields = texts.setdefault(finding["id"], dict(iter_strings(originals[finding["id"]])))
         value = fields[finding["field"]][finding["start"] : finding["end"]]
         if words := distinctive_value(finding["entity"], finding["score"], value):
             values.add(words)
@@ -156,7 +185,11 @@ def output_spans(findings: Sequence[Mapping[str, Any]]) -> Spans:
 
 def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
     result = ScrubbedRows()
-    fields = [(number, name, text) for number, row in enumerate(rows) for name, text in iter_texts(row)]
+    fields = [
+        (number, name, text)
+        for number, row in enumerate(rows)
+        for name, text in (*iter_texts(row), *_own_values(row, policy.class_values))
+    ]
     prefixes = [prefix_of(name) for _, name, _ in fields]
     known_values = [[*(row.get("known_values") or ()), *personal_values(row)] for row in rows]
     scrubbed = scrub_batch(
@@ -166,7 +199,7 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
         records=[number for number, _, _ in fields],
     )
     scrubbed = without_prefixes(scrubbed, prefixes)
-    reasons: dict[int, tuple[str, str]] = {}
+    reasons = {number: (name, "unknown_role") for number, row in enumerate(rows) for name in _foreign_roles(row, policy)}
     for unread in scrubbed.quarantine:
         number, name, _ = fields[unread.text_index]
         reasons.setdefault(number, (name, unread.reason))
@@ -196,5 +229,24 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
     return result
 
 
+def _own_values(row: Row, class_values: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The values beside the texts that may be about somebody; a role is no value to replace."""
+    for name, value in iter_values(row):
+        if value not in class_values and not name.endswith(".role") and not _is_time(name, value):
+            yield name, value
+
+
+def _is_time(name: str, value: object) -> bool:
+    return name == "created_at" and isinstance(value, str) and is_timestamp(value)
+
+
+def _foreign_roles(row: Row, policy: Policy) -> Iterator[str]:
+    """The fields of roles that no chat template knows and that few rows share: anything may stand there."""
+    for name, value in iter_values(row):
+        if name.endswith(".role") and value not in ROLES and value not in policy.class_values:
+            yield name
+
+
 def _with_texts(row: Row, texts: Mapping[str, str]) -> dict[str, Any]:
-    return {**replace_texts(row, lambda name, _: texts[name]), "known_values": None}
+    scrubbed = replace_values(replace_texts(row, lambda name, _: texts[name]), texts)
+    return {**scrubbed, "known_values": None}

@@ -68,7 +68,11 @@ def scrub_in_processes(
     result = ScrubbedRows()
     with ExitStack() as stack:
         settings = stack.enter_context(unnamed_file())
-        rules = {"config": policy.config.model_dump(mode="json"), "common_terms": sorted(policy.common_terms)}
+        rules = {
+            "config": policy.config.model_dump(mode="json"),
+            "common_terms": sorted(policy.common_terms),
+            "class_values": sorted(policy.class_values),
+        }
         settings.write(json.dumps(rules).encode())
         settings.flush()
         shards = _split(rows, num_workers)
@@ -168,7 +172,12 @@ def main(settings: int, source: int, target: int) -> None:
     """
     rules = json.loads(_content(settings))
     key = os.environ.pop(_KEY_VARIABLE, "")
-    policy = Policy(PiiConfig.model_validate(rules["config"]), bytes.fromhex(key) or None, frozenset(rules["common_terms"]))
+    policy = Policy(
+        PiiConfig.model_validate(rules["config"]),
+        bytes.fromhex(key) or None,
+        frozenset(rules["common_terms"]),
+        frozenset(rules["class_values"]),
+    )
     last = 0
 
     def report(done: int, total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from tasks.contracts.preparation import ScrubbedShard, ScrubReport, ScrubShards,
 from tasks.contracts.references import DatasetRef, FileRef
 from tasks.core.errors import IntegrityError, QualityLimitError, ScrubVerificationError
 from tasks.core.quarantine import count_reasons
-from tasks.core.rows import SCHEMAS, RowTable, TableRows
+from tasks.core.rows import SCHEMAS, Row, RowTable, TableRows
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import Store, run_store
 from tasks.core.term_lists import in_full, items_of
@@ -61,11 +61,10 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         ConfigError: A keyed operator without a key, or with another key than expected.
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
-    from tasks.pii.policy import Policy
-    from tasks.pii.rows import FINDINGS_SCHEMA, find_common_terms, quarantine_known_values
+    from tasks.pii.rows import FINDINGS_SCHEMA, quarantine_known_values
 
     config, rows = in_full(config), run_store().read_rows(dataset)
-    policy = Policy(config, config.load_key(), find_common_terms(rows, config.common_term_share))
+    policy = _policy_for(rows, config)
     result = _scrub(rows, dataset.kind, policy, config.num_workers)
     quarantine_known_values(result, {row["id"]: row for row in rows})
     whole = _Joined(kept=RowTable(dataset.kind), quarantined=result.quarantined)
@@ -76,34 +75,32 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
 @stage()
 def cut_shards(dataset: DatasetRef, config: PiiConfig) -> ScrubShards:
     """The data set in consecutive shards of ``rows_per_shard`` rows, for :func:`scrub_shard`."""
-    from tasks.pii.rows import find_common_terms
-
-    store = run_store()
+    config, store = in_full(config), run_store()
     table, size = store.read_table(dataset), config.rows_per_shard
-    common_terms = sorted(find_common_terms(TableRows(table), config.common_term_share))
+    policy = _policy_for(TableRows(table), config)
+    common = {"common_terms": sorted(policy.common_terms), "class_values": sorted(policy.class_values)}
     shards = tuple(
         store.write_table(table.slice(first, size), kind=dataset.kind, parents=[dataset], passed=dataset.passed)
         for first in range(0, table.num_rows, size)
     )
     stage_progress().summarize(f"{len(shards)} shards of {size} rows")
-    return ScrubShards(shards=shards, common_terms=store.write_bytes(json.dumps(common_terms).encode(), ".json"))
+    return ScrubShards(shards=shards, common=store.write_bytes(json.dumps(common).encode(), ".json"))
 
 
 @stage()
-def scrub_shard(shard: DatasetRef, common_terms: FileRef, config: PiiConfig, store_uri: str) -> ScrubbedShard:
+def scrub_shard(shard: DatasetRef, common: FileRef, config: PiiConfig, store_uri: str) -> ScrubbedShard:
     """One shard with personal data replaced; the same wherever and beside whatever else it runs.
 
     Args:
         shard: The rows.
-        common_terms: The product names of the whole data set.
+        common: The product names and classes of the whole data set.
         config: Settings of the scrubber.
         store_uri: The run's store, which a task runner's other processes have not opened.
     """
-    from tasks.pii.policy import Policy
     from tasks.pii.rows import FINDINGS_SCHEMA
 
     config, store = in_full(config), run_store()
-    policy = Policy(config, config.load_key(), frozenset(json.loads(store.read_bytes(common_terms))))
+    policy = _common_policy(store, common, config)
     num_workers = 1 if config.runner == "ray" else config.num_workers
     result = _scrub(store.read_rows(shard), shard.kind, policy, num_workers)
     stage_progress().summarize(f"{len(result.kept)} rows scrubbed, {len(result.quarantined)} quarantined")
@@ -127,12 +124,11 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
         IntegrityError: A shard was scrubbed by other rules: another key, model or version of the code.
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
-    from tasks.pii.policy import Policy
     from tasks.pii.rows import FINDINGS_SCHEMA, distinctive_values, quarantine_known_values
 
     progress, num_done = stage_progress(), 0
     config, store = in_full(config), run_store()
-    policy = Policy(config, config.load_key(), frozenset(json.loads(store.read_bytes(cut.common_terms))))
+    policy = _common_policy(store, cut.common, config)
     for number, part in enumerate(parts, start=1):
         if part.policy_sha256 != policy.sha256:
             raise IntegrityError(
@@ -160,6 +156,23 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
         progress(num_done)
     joined.quarantined += caught
     return _build_report(dataset, joined, policy)
+
+
+def _policy_for(rows: Sequence[Row], config: PiiConfig) -> Policy:
+    """The rules for a whole data set."""
+    from tasks.pii.policy import Policy
+    from tasks.pii.rows import find_class_values, find_common_terms
+
+    policy = Policy(config, config.load_key(), find_common_terms(rows, config.common_term_share))
+    return replace(policy, class_values=find_class_values(rows, policy))
+
+
+def _common_policy(store: Store, common: FileRef, config: PiiConfig) -> Policy:
+    """The same rules for one of its shards."""
+    from tasks.pii.policy import Policy
+
+    found = json.loads(store.read_bytes(common))
+    return Policy(config, config.load_key(), frozenset(found["common_terms"]), frozenset(found["class_values"]))
 
 
 @dataclass

@@ -27,6 +27,15 @@ SETTINGS = PrepareConfig.model_validate(
     }
 )
 EMAIL = "ada.byron{}@corp-mail.example"
+PEOPLE = {
+    "en": "Harriet Blankenship",
+    "de": "Jürgen Hinterseer",
+    "fr": "Hélène Quatrebarbes",
+    "es": "Íñigo Zubizarreta",
+    "it": "Giuseppina Passalacqua",
+    "nl": "Sjoerd Hoekstra",
+    "pl": "Zbigniew Szczepański",
+}
 
 
 def prepare(folder: Path, lines: list[str]) -> PreparedDataset:
@@ -67,3 +76,26 @@ def test_each_quarter_is_compared_with_the_one_before(tmp_path: Path) -> None:
     second = prepare(tmp_path, longer)
     assert any(note.startswith("length_band_divergence") for note in second.validation.notes)
     assert prepare(tmp_path, longer).validation == second.validation
+
+
+def test_no_value_beside_the_texts_is_left_in_the_store(tmp_path: Path, embedded_home: Path) -> None:
+    """Names and numbers as labels, groups, annotations and ids, in seven languages: no file but raw rows holds one."""
+    lines = ordinary_lines(40)
+    values = set()
+    for number, (language, name) in enumerate(PEOPLE.items()):
+        ssn, mail = f"219-09-{9990 + number}", f"x{number}.{language}@corp-mail.example"
+        values |= {name, ssn, mail, name.replace(" ", "-").lower()}
+        columns = {"label": name, "team": f"{name} ({language})", "rater": mail, "created_at": f"by {name}"}
+        for place, row_id in enumerate((ssn, name.replace(" ", "-").lower(), mail)):
+            row = json.loads(lines[0])
+            row |= {"id": row_id, "instruction": f"{row['instruction']} Case {number} {place}.", **columns}
+            lines.append(json.dumps(row, ensure_ascii=False))
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = {"label_column": "label", "group_columns": ("team",), "annotation_columns": ("rater",)}
+    source = SourceConfig.model_validate({"path": str(path), **columns})
+    prepared = prepare_dataset(source, SETTINGS, str(tmp_path / "store"), "desk")
+    assert find_leaks(tmp_path, values, skip=[path]) + find_leaks(embedded_home, values) == []
+    scrubbed = run_store().read_rows(prepared.scrub.dataset)
+    assert len(scrubbed) >= len(lines) - 3
+    assert any(row["groups"] and row["groups"][0]["value"].startswith("<PERSON>") for row in scrubbed)

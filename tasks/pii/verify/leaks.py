@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import phonenumbers
 
-from tasks.core.rows import Row, iter_texts
+from tasks.core.rows import Row, iter_strings
 
 OutputSpans = Mapping[tuple[str, str], Sequence[tuple[int, int]]]
 """What the scrubber wrote, by row id and field."""
@@ -47,7 +47,7 @@ def find_leaks(rows: Iterable[Row], outputs: OutputSpans, allowed: Collection[st
     terms = [term.casefold() for term in allowed]
     leaks = []
     for row in rows:
-        for field, text in iter_texts(row):
+        for field, text in iter_strings(row):
             replacements = outputs.get((row["id"], field), ())
             for start, end, entity in sorted(set(read_values(text))):
                 is_replacement = any(first < end and start < last for first, last in replacements)

@@ -9,8 +9,9 @@ import pytest
 from tasks.benchmark.config import BenchmarkConfig
 from tasks.benchmark.scoring import score_answers
 from tasks.benchmark.slices import script_of, slice_scores, slices_of
+from tasks.core.rare_values import WITHHELD
 
-CONFIG = BenchmarkConfig(num_resamples=100, min_slice_examples=5)
+CONFIG = BenchmarkConfig(num_resamples=100, min_slice_examples=10)
 
 
 def row(number: int, question: str, label: str | None = None, region: str | None = None) -> dict[str, Any]:
@@ -57,16 +58,18 @@ def test_scripts_are_those_of_most_letters() -> None:
 
 
 def test_means_are_those_of_the_slice_and_intervals_need_examples() -> None:
-    rows = [row(number, "Where is it?" * (1 + number % 2), "X" if number < 8 else "Y") for number in range(11)]
-    replies = ["Please wait a moment." if number < 4 else "No." for number in range(11)]
+    labels = ["X"] * 40 + ["Y"] * 3 + ["Z"] * 2
+    rows = [row(number, "Where is it?" * (1 + number % 2), label) for number, label in enumerate(labels)]
+    replies = ["Please wait a moment." if number < 20 else "No." for number in range(45)]
     table = score_answers(rows, [answer(number, reply) for number, reply in enumerate(replies)], CONFIG)
     scores = {(item["dimension"], item["value"], item["metric"]): item for item in slice_scores(table, CONFIG).to_pylist()}
-    large, small = scores["label", "X", "exact_match"], scores["label", "Y", "exact_match"]
-    assert (large["num_examples"], large["mean"]) == (8, pytest.approx(0.5))
+    large, small = scores["label", "X", "exact_match"], scores["label", WITHHELD, "exact_match"]
+    assert (large["num_examples"], large["mean"]) == (40, pytest.approx(0.5))
     assert large["low"] < 0.5 < large["high"]
-    assert (small["num_examples"], small["mean"], small["low"]) == (3, 0.0, None)
+    assert (small["num_examples"], small["mean"], small["low"]) == (5, 0.0, None)
+    assert not any(value in ("Y", "Z") for _, value, _ in scores), "rare labels may point to a person"
     assert ("label", "X", "label_accuracy") not in scores, "a metric that was not measured has no row"
-    assert sum(item["num_examples"] for key, item in scores.items() if key[0] == "length" and key[2] == "chrf") == 11
+    assert sum(item["num_examples"] for key, item in scores.items() if key[0] == "length" and key[2] == "chrf") == 45
 
 
 def test_examples_without_slices_give_an_empty_table() -> None:

@@ -23,7 +23,7 @@ from tasks.core.storage import open_store, run_store
 from tasks.pii import NerConfig, PiiConfig, VerificationConfig, scrub, verify_scrub
 from tasks.pii.detect.ner import load_names, pieces
 from tasks.pii.policy import Policy
-from tasks.pii.rows import scrub_rows
+from tasks.pii.rows import find_class_values, scrub_rows
 from tasks.pii.sharding import num_useful_workers, scrub_in_processes
 from tasks.pii.task import cut_shards, join_shards, scrub_shard
 from tasks.pii.verify.canaries import make_canaries
@@ -188,9 +188,9 @@ def test_shards_of_other_rules_are_not_joined(dataset: DatasetRef, monkeypatch: 
     config = TURBO.model_copy(update={"operator": "hash", "rows_per_shard": 40})
     monkeypatch.setenv("PERENNIAL_PII_KEY", "one")
     cut = cut_shards.fn(dataset, config)
-    parts = [scrub_shard.fn(cut.shards[0], cut.common_terms, config, run_store().uri)]
+    parts = [scrub_shard.fn(cut.shards[0], cut.common, config, run_store().uri)]
     monkeypatch.setenv("PERENNIAL_PII_KEY", "another")
-    parts.append(scrub_shard.fn(cut.shards[1], cut.common_terms, config, run_store().uri))
+    parts.append(scrub_shard.fn(cut.shards[1], cut.common, config, run_store().uri))
     with pytest.raises(IntegrityError, match="shard 1 of"):
         join_shards.fn(dataset, cut, parts, config)
 
@@ -242,3 +242,41 @@ def test_a_long_segment_is_cut_into_overlapping_pieces() -> None:
     assert cut[-1][0] + len(cut[-1][1]) == len(segment)
     assert all(start < before + len(piece) for (before, piece), (start, _) in pairwise(cut))
     assert pieces("short enough") == [(0, "short enough")]
+
+
+def labelled(name: str, value: str, role: str = "user") -> dict[str, Any]:
+    return {
+        **row(name, "hello"),
+        "messages": [{"role": role, "content": "hello"}, {"role": "assistant", "content": "Done."}],
+        "label": value,
+        "annotations": [{"annotator": "first", "label": value}],
+        "groups": [{"name": "region", "value": value}],
+        "created_at": "2026-01-11T08:00:00Z",
+    }
+
+
+@pytest.mark.parametrize("value", ["Harriet Blankenship", "219-09-9999", "jo@corp.example", "+49 30 901820"])
+def test_a_value_beside_the_texts_is_scrubbed_as_they_are(tmp_path: Path, strict: Policy, value: str) -> None:
+    """Also where many rows share it: a person may be called often."""
+    shared = [labelled(f"r{number}", value if number < 40 else "BILLING") for number in range(80)]
+    report = scrub.fn(open_store(tmp_path / "store").write_rows(shared, kind="messages"), strict.config)
+    kept = run_store().read_rows(report.dataset)
+    assert value not in json.dumps(kept)
+    first, last = kept[0], kept[-1]
+    assert first["label"] == first["annotations"][0]["label"] == first["groups"][0]["value"] != value
+    assert (last["label"], last["groups"][0]) == ("BILLING", {"name": "region", "value": "BILLING"})
+    assert first["created_at"] == "2026-01-11T08:00:00Z"
+
+
+@pytest.mark.parametrize("value", ["Zorbatron", "Kuchenblech", "PLAN_B7"])
+def test_the_name_of_a_class_is_left_where_thirty_rows_share_it(strict: Policy, value: str) -> None:
+    shared = [labelled(f"r{number}", value if number % 2 else "BILLING") for number in range(60)]
+    assert find_class_values(shared, strict) >= {value, "BILLING", "region", "user"}
+    assert value not in find_class_values(shared[:50], strict)
+
+
+def test_a_role_that_nobody_knows_takes_the_row_out(strict: Policy) -> None:
+    result = scrub_rows([labelled("a", "X", role="Harriet Blankenship"), labelled("b", "X", role="developer")], strict)
+    assert [(each["id"], each["reason"], each["field"]) for each in result.quarantined] == [
+        ("a", "unknown_role", "messages.0.role")
+    ]
