@@ -116,8 +116,8 @@ def test_what_training_depends_on_is_this_and_no_more() -> None:
     """A field of an alert, a page of the dossier or a line of the store trains no model again."""
     closure = {str(path.relative_to(_REAL)) for path in sources.source_files(_REAL / "training" / "task.py")}
     rooms = {name.partition("/")[0] for name in closure}
-    assert rooms == {"__init__.py", "contracts", "core", "measures", "modeling", "training"}
+    assert rooms == {"__init__.py", "contracts", "core", "measures", "modeling", "stats", "training"}
     contracts = {name for name in closure if name.startswith("contracts/")}
     assert contracts == {f"contracts/{part}.py" for part in ("base", "references", "measurement", "training")}
     core = {name for name in closure if name.startswith("core/")}
-    assert core == {f"core/{part}.py" for part in ("__init__", "processes", "rows")}
+    assert core == {f"core/{part}.py" for part in ("__init__", "processes", "rows", "tool_calls")}
