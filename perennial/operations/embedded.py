@@ -283,11 +283,24 @@ def is_healthy(url: str) -> bool:
         return False
 
 
+_PORTS = range(20_000, 32_768)
+"""Below the range from which systems give ports to connections and to whoever binds port 0: 32768 on Linux, 49152 elsewhere.
+A port of that range may be gone before a server on a busy machine has started."""
+
+
 def free_port() -> int:
-    """A currently free TCP port on the loopback interface."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A currently free TCP port on the loopback interface, drawn from :data:`_PORTS`.
+
+    Raises:
+        PerennialError: No port of a hundred is free.
+    """
+    for _ in range(100):
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    expected = f"one of {_PORTS.start} to {_PORTS.stop - 1}"
+    raise PerennialError("127.0.0.1", "no free port", expected, "See which programs listen there, then run again.")
 
 
 def log_path(name: str) -> Path:

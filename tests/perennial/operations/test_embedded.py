@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from pathlib import Path
+
+from perennial.operations import embedded
 
 _SERVE = """
 import signal
@@ -30,3 +34,13 @@ def test_a_background_server_stops_on_sigterm() -> None:
         raise AssertionError("it did not stop")
     process.stdout.close()
     assert code in (0, -15)
+
+
+def test_a_port_is_drawn_that_no_connection_gets_by_itself() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", embedded.free_port()))
+        drawn = {embedded.free_port() for _ in range(50)}
+        assert taken.getsockname()[1] not in drawn
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]) if sys.platform == "linux" else 49152
+    assert max(drawn) < lowest
+    assert len(drawn) > 40
