@@ -34,6 +34,9 @@ def rollback(
     ],
     name: Annotated[Name, Field(description="Who does it; recorded with the version.")],
     shown: RollbackPlan | None = None,
+    to: Annotated[
+        str | None, Field(pattern=r"^[1-9][0-9]*$", description="The version that comes back. Empty: the previous champion.")
+    ] = None,
 ) -> PromotionRecord | State[PromotionRecord]:
     """The record of a rollback; without a previous champion the run ends as cancelled and says why.
 
@@ -42,10 +45,13 @@ def rollback(
         reason: Why; kept in the version's tags.
         name: Who does it, by their own statement.
         shown: The plan that the person has already seen; None shows it in a form if the run can be suspended.
+        to: The version that comes back; None goes to the one that the champion replaced, and after a rollback nowhere.
     """
-    plan = shown or registry.find_way_back(registration)
+    plan = shown or registry.find_way_back(registration, to)
     if isinstance(plan, str):
         return Cancelled(message=f"Nothing was changed. {plan}")
+    if plan.already:
+        return Cancelled(message=describe_plan(plan))
     get_run_logger().info(describe_plan(plan))
     if shown is None and approvals.can_suspend():
         lines = [f"## Roll {plan.name} back?", describe_plan(plan), f"{name}: {reason}"]
@@ -61,6 +67,12 @@ def describe_plan(plan: RollbackPlan) -> str:
         plan.returns_since
     )
     details = f" ({', '.join(facts)})" if facts else ""
+    if plan.already:
+        instead = f" in place of version {plan.leaves}" if plan.leaves != plan.returns else ""
+        return (
+            f"Nothing was changed: version {plan.returns} of {plan.name}{details} is champion already{instead}. To go to "
+            "another version, name it with `--to VERSION`."
+        )
     if plan.rollout:
         return (
             f"The rollout of version {plan.leaves} of {plan.name} is aborted; version {plan.returns}{details}, "

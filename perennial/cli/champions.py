@@ -82,8 +82,11 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why; recorded with the version.")],
     name: Annotated[str | None, typer.Option(help="Who does it; recorded with the version. Your login by default.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    to: Annotated[
+        str | None, typer.Option(help="The version that comes back; by default the one that the champion replaced.")
+    ] = None,
 ) -> None:
-    """Makes the previous champion the champion again, or aborts an active rollout; records who did it and why."""
+    """Makes an earlier champion the champion again, or aborts an active rollout; the same command again changes nothing."""
     with explained_errors():
         settings = load(config)
         reason = check_text(reason, "--reason", least=3)
@@ -95,8 +98,10 @@ def rollback(
             from tasks.contracts.registry import PromotionRecord
             from tasks.registry.task import read_rollback_plan
 
-            plan = read_rollback_plan(settings.registry)
+            plan = read_rollback_plan(settings.registry, to)
             console.print(describe_plan(plan), highlight=False, soft_wrap=True)
+            if plan.already:
+                return
             if sys.stdin.isatty() and not yes:
                 typer.confirm("Continue?", abort=True)
             record = rollback_flow(settings.registry, reason, name or _login(), plan)

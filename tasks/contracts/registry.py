@@ -78,7 +78,10 @@ class ChampionEvent(Contract):
 
 
 class RollbackPlan(Contract):
-    """The effect of a rollback: ``returns`` gets all the traffic, ``leaves`` none; with ``rollout`` no alias moves."""
+    """The effect of a rollback: ``returns`` gets all the traffic, ``leaves`` none; with ``rollout`` no alias moves.
+
+    ``to`` is the version that a person named. With ``already`` a rollback has put ``returns`` there before, and none is due.
+    """
 
     name: str
     returns: str
@@ -86,6 +89,8 @@ class RollbackPlan(Contract):
     rollout: bool = False
     returns_run: str | None = None
     returns_since: str | None = None
+    to: str | None = None
+    already: bool = False
 
 
 class RegistryMark(Contract):

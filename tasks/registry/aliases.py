@@ -166,43 +166,94 @@ def current_record(client: Any, name: str, candidate: RegisteredVersion) -> Prom
         return _make_record(client, name, candidate, reason=reason)
 
 
-def plan_rollback(client: Any, name: str) -> RollbackPlan:
+def plan_rollback(client: Any, name: str, to: str | None = None) -> RollbackPlan:
     """What a rollback would do now, to be shown before it is done.
 
+    Without a named version it goes to the one that the champion replaced, or ends the rollout in progress. It never goes to
+    a version that was rolled back itself, and after a rollback there is nothing left to do: the same command again changes
+    nothing. Whoever wants another version names it.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        name: Registered model, whose lock the caller holds.
+        to: The version that comes back; it was champion before.
+
     Raises:
-        NothingToGoBackToError: The champion replaced no other.
-        RegistryError: MLflow refuses.
+        NothingToGoBackToError: The champion replaced no other, or one that was rolled back.
+        RegistryError: ``to`` never was champion or was deleted, or MLflow refuses.
     """
     with registry_errors(f"registered model {name}"):
         complete_pending_change(client, name)
-        aliases = aliases_of(client, name)
+        aliases, events = aliases_of(client, name), champion_events(client, name)
         champion, previous, under_rollout = (aliases.get(alias) for alias in (CHAMPION, PREVIOUS, UNDER_ROLLOUT))
-        returns, leaves = (champion, under_rollout) if under_rollout else (previous, champion)
-        if returns is None or leaves is None:
+        if to is not None:
+            _check_target(client, name, to, {*(event.version for event in events), previous, champion})
+        ended = _last_way_back(client, name, champion)
+        returns: str | None
+        leaves: str | None
+        if under_rollout and to in (None, champion):
+            returns, leaves, ended = champion, under_rollout, None
+        elif to is None and ended is not None:
+            returns, leaves = champion, ended
+        else:
+            returns, leaves = to or previous, champion
+        rolled_back = (tags_of(client, name, returns) or {}).get(ROLLED_BACK) if returns and to is None else None
+        if returns is None or leaves is None or rolled_back:
             raise NothingToGoBackToError(
                 f"registered model {name}",
-                f"champion {_format_version(champion)}, previous {_format_version(previous)}",
+                f"champion {_format_version(champion)}, previous {_format_version(previous)}"
+                + (f", which was rolled back ({rolled_back})" if rolled_back else ""),
                 "a champion that replaced another",
-                "There is nothing to go back to.",
+                "There is nothing to go back to."
+                if not rolled_back
+                else f"Name a version with `--to`; `--to {returns}` restores this one.",
             )
-        changes = [event for event in champion_events(client, name) if event.version == returns]
+        changes = [event for event in events if event.version == returns]
         return RollbackPlan(
             name=name,
             returns=returns,
             leaves=leaves,
-            rollout=under_rollout is not None,
+            rollout=bool(under_rollout) and to in (None, champion),
             returns_run=(tags_of(client, name, returns) or {}).get("perennial.run_name"),
             returns_since=changes[-1].at if changes else None,
+            to=to,
+            already=(to is None and ended is not None) or returns == leaves,
+        )
+
+
+def _last_way_back(client: Any, name: str, champion: str | None) -> str | None:
+    """The version that the last change took the traffic from, where a rollback or an abort gave it to the champion."""
+    last = next(reversed(read_events(client, name)), None)
+    if last is None or last.action not in ("rollback", "abort"):
+        return None
+    returned, left = (last.version, last.replaced) if last.action == "rollback" else (last.replaced, last.version)
+    return left if returned == champion else None
+
+
+def _check_target(client: Any, name: str, to: str, known: set[str | None]) -> None:
+    there = sorted((version for version in known if version and tags_of(client, name, version) is not None), key=int)
+    if to not in there:
+        raise RegistryError(
+            f"registered model {name}",
+            f"`--to {to}`",
+            f"a version that was champion before: {', '.join(there) or 'there is none'}",
+            "Name one of them; `perennial history` shows each with its run.",
         )
 
 
 def roll_back(
-    client: Any, name: str, reason: str, now: str, by: str | None = None, shown: RollbackPlan | None = None
+    client: Any,
+    name: str,
+    reason: str,
+    now: str,
+    by: str | None = None,
+    shown: RollbackPlan | None = None,
+    to: str | None = None,
 ) -> PromotionRecord:
-    """Makes ``previous`` champion again; the version rolled back becomes ``previous``, so a second rollback undoes it.
+    """Makes an earlier champion champion again; see :func:`plan_rollback` for which one.
 
-    The version rolled back is marked: no later run promotes it automatically. While a rollout is in progress the champion
-    is unchanged, and the rollback aborts the rollout.
+    The version rolled back is marked: no later run promotes it automatically, and no later rollback returns to it unless it
+    is named. While a rollout is in progress the champion is unchanged, and the rollback aborts the rollout.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
@@ -212,6 +263,7 @@ def roll_back(
         by: Who does it.
         shown: The plan that was shown to that person; None carries out the present plan. A rollback that repeats the last
             one changes nothing, so that an interrupted one may be repeated.
+        to: The version that comes back, where no plan was shown.
 
     Raises:
         InputError: The reason or the name is empty, too long for the record, or holds control characters.
@@ -223,14 +275,18 @@ def roll_back(
         complete_pending_change(client, name)
         if shown is not None and _is_last_change(client, name, shown, reason, by):
             return _rollback_record(client, name, shown, reason, by)
-        plan = plan_rollback(client, name)
-        if shown is not None and (shown.returns, shown.leaves, shown.rollout) != (plan.returns, plan.leaves, plan.rollout):
+        plan = plan_rollback(client, name, shown.to if shown is not None else to)
+        facts = [(one.returns, one.leaves, one.rollout, one.already) for one in (plan, shown or plan)]
+        if shown is not None and facts[0] != facts[1]:
             raise RegistryError(
                 f"registered model {name}",
                 f"version {plan.returns} to come back in place of version {plan.leaves}",
                 f"version {shown.returns} in place of version {shown.leaves}, as it was shown",
                 "The champion changed meanwhile. Look again, and roll back if it is still wanted.",
             )
+        if plan.already:
+            candidate = describe(client, name, plan.returns)
+            return _make_record(client, name, candidate, reason="Nothing was changed: it is champion already.")
         if plan.rollout:
             end_rollout(client, name, plan.leaves, reason, now, by)
         else:

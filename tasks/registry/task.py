@@ -175,14 +175,14 @@ def answer_approval(
 
 
 @stage(cached=False, patient=True, unit="models")
-def find_way_back(config: RegistryConfig) -> RollbackPlan | str:
-    """What a rollback would do now, or why there is nothing to go back to.
+def find_way_back(config: RegistryConfig, to: str | None = None) -> RollbackPlan | str:
+    """What a rollback would do now, to the version ``to`` if one is named, or why there is nothing to go back to.
 
     Raises:
         RegistryError: MLflow refuses or does not answer.
     """
     try:
-        plan = read_rollback_plan(config)
+        plan = read_rollback_plan(config, to)
     except NothingToGoBackToError as error:
         stage_progress().summarize("none")
         return str(error)
@@ -279,8 +279,8 @@ def installation_key() -> str:
     return str(variable.value)
 
 
-def read_rollback_plan(config: RegistryConfig) -> RollbackPlan:
-    """What a rollback would do now. A plain function.
+def read_rollback_plan(config: RegistryConfig, to: str | None = None) -> RollbackPlan:
+    """What a rollback would do now, to the version ``to`` if one is named. A plain function.
 
     Raises:
         NothingToGoBackToError: The champion replaced no other.
@@ -289,7 +289,7 @@ def read_rollback_plan(config: RegistryConfig) -> RollbackPlan:
     from tasks.registry.aliases import plan_rollback
 
     with _lock(config):
-        return plan_rollback(connect(), config.registered_name)
+        return plan_rollback(connect(), config.registered_name, to)
 
 
 def pending_approval(config: RegistryConfig, candidate: RegisteredVersion) -> Approval | None:

@@ -89,7 +89,9 @@ def test_promoting_twice_is_promoting_once(client: Any, name: str, versions: lis
     assert len(champion_events(client, name)) == 2
 
 
-def test_rollback_restores_and_a_second_one_undoes_it(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+def test_a_second_rollback_changes_nothing_and_a_named_version_comes_back(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
     promote(client, name, versions[0], decide(), NOW)
     with pytest.raises(RegistryError, match="nothing to go back to"):
         roll_back(client, name, "too early", NOW)
@@ -98,9 +100,41 @@ def test_rollback_restores_and_a_second_one_undoes_it(client: Any, name: str, ve
     assert (record.champion_version, record.previous_version) == ("1", "2")
     assert aliases(client, name) == {"champion": "1", "previous": "2"}
     assert "rude replies" in client.get_model_version(name, "2").tags["perennial.rolled_back"]
-    assert roll_back(client, name, "was a false alarm", NOW).champion_version == "2"
+    for reason in ("rude replies", "once more", "and again"):  # neither the same command nor another one brings it back
+        assert plan_rollback(client, name).already
+        record = roll_back(client, name, reason, NOW)
+        assert (record.champion_version, record.reason[:20]) == ("1", "Nothing was changed:")
+    assert len(champion_events(client, name)) == 3
+    for _ in range(2):
+        assert roll_back(client, name, "was a false alarm", NOW, to="2").champion_version == "2"
     assert "perennial.rolled_back" not in client.get_model_version(name, "2").tags
     assert [event.reason for event in champion_events(client, name)][2:] == ["rude replies", "was a false alarm"]
+
+
+def test_each_rollback_goes_further_back_only_by_name(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    for number, version in enumerate(versions):
+        promote(client, name, version, decide(champion=str(number) if number else None), NOW)
+    assert roll_back(client, name, "rude replies", NOW).champion_version == "2"
+    assert roll_back(client, name, "rude replies", NOW).champion_version == "2"
+    assert roll_back(client, name, "that one too", NOW, to="1").champion_version == "1"
+    shown = plan_rollback(client, name, "3")
+    assert (shown.returns, shown.leaves, shown.already) == ("3", "1", False)
+    assert roll_back(client, name, "after all", NOW, "Ann", shown).champion_version == "3"
+    for unknown in ("9", "0", "latest"):
+        with pytest.raises(RegistryError, match="champion before: 1, 2, 3"):
+            plan_rollback(client, name, unknown)
+
+
+def test_no_rollback_returns_to_a_version_that_was_rolled_back(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    promote(client, name, versions[0], decide(), NOW)
+    promote(client, name, versions[1], decide(champion="1"), NOW)
+    roll_back(client, name, "rude replies", NOW)
+    client.set_registered_model_alias(name, "champion", "3")  # by hand, past the journal
+    with pytest.raises(RegistryError, match=r"previous version 2, which was rolled back .*rude replies"):
+        roll_back(client, name, "worse still", NOW)
+    assert aliases(client, name) == {"champion": "3", "previous": "2"}
 
 
 def test_a_rollback_carries_out_the_shown_plan_and_records_the_person(

@@ -227,6 +227,8 @@ def test_a_rollout_that_ends_early_moves_no_champion(
             done = roll_back(client, name, "rude replies", now, "Ann", shown if how == "rollback as shown" else None)
             assert done.champion_version == "1"
             assert "version 1 has all the traffic" in done.reason
+    again = roll_back(client, name, "another reason", now)  # an aborted version does not come back
+    assert (again.champion_version, again.reason[:20]) == ("1", "Nothing was changed:")
     assert served(client, name) == {"champion 1": 100}
     assert aliases(client, name) == {"champion": "1", "challenger": "2"}
     assert [event.action for event in read_events(client, name)] == ["promote", "rollout", "abort"]
@@ -307,7 +309,9 @@ def test_a_rollback_after_a_complete_rollout_goes_back_and_forth(
     assert aliases(client, name) == {"champion": "2", "previous": "1"}
     roll_back(client, name, "rude replies", NOW)
     assert (read_traffic(client, name).champion, read_traffic(client, name).rollout) == ("1", None)
-    roll_back(client, name, "was a false alarm", NOW)
+    roll_back(client, name, "rude replies", NOW)
+    assert read_traffic(client, name).champion == "1"
+    roll_back(client, name, "was a false alarm", NOW, to="2")
     assert (read_traffic(client, name).champion, read_traffic(client, name).rollout) == ("2", None)
     assert served(client, name) == {"champion 2": 100}
 
