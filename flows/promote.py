@@ -29,6 +29,7 @@ def promote_candidate(
         page: How the dossier is written.
     """
     open_evidence_store(findings, store_uri)
+    findings = findings.model_copy(update={"decision": registry.recall_verdicts(registration, findings)})
     candidate = registry.register_candidate(registration, findings)
     record = registry.promote_champion(registration, candidate, findings.decision)
     evidence = RunEvidence.of(findings, candidate, record)

@@ -17,6 +17,9 @@ def history_blocks(config: RegistryConfig) -> list[tuple[str, Lines]]:
         until = f"until {minute_of(tenure.until)}" if tenure.until else "until now"
         lines: Lines = [(tenure.began, f"by {tenure.by}"), ("run", tenure.run_name or "no longer known")]
         lines += [("gate", f"{figures} against {name.partition('.')[0]}") for name, figures in tenure.scores.items()]
+        if len(tenure.verdicts) > 1:
+            said = (f"{verdict.outcome} by {verdict.primary_metric} in {verdict.run_name}" for verdict in tenure.verdicts)
+            lines += [("verdict", each) for each in said]
         lines += [("then", tenure.ended)] if tenure.ended else []
         blocks.append((f"Version {tenure.version}, champion since {minute_of(tenure.since)} {until}", lines))
     return blocks

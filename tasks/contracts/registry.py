@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from tasks.contracts.base import Contract
@@ -25,6 +26,18 @@ class Champion(Contract):
     version: RegisteredVersion
     base: BaseLanguageModel
     adapter: FolderRef
+
+
+class Verdict(Contract):
+    """A decision of the gate on a version; ``question`` is the digest of the settings that decide, ``figures`` the gain."""
+
+    run_name: str
+    outcome: Literal["PROMOTE", "HOLD", "NEEDS_HUMAN"]
+    primary_metric: str
+    question: str
+    champion_version: str | None = None
+    reason: str = ""
+    figures: Mapping[str, str] = {}
 
 
 class Approval(Contract):
@@ -66,6 +79,8 @@ class PromotionRecord(Contract):
 class ChampionEvent(Contract):
     """One change in the registry; ``at`` is ISO 8601 in UTC, ``by`` the person who approved or made it.
 
+    ``run`` is the run whose verdict led to a promotion.
+
     ``rollout`` and ``abort`` start and end a rollout; they do not change the champion, ``replaced``.
     """
 
@@ -75,6 +90,7 @@ class ChampionEvent(Contract):
     reason: str
     at: str
     by: str | None = None
+    run: str | None = None
 
 
 class RollbackPlan(Contract):

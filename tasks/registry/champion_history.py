@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts.registry import ChampionEvent
+from tasks.contracts.registry import ChampionEvent, Verdict
 from tasks.core.paging import every_token
 from tasks.registry.journal import champion_events
+from tasks.registry.verdicts import verdicts_in
 from tasks.tracking import registry_errors
 
 _TAG = "perennial."
@@ -25,8 +26,9 @@ class ChampionTenure:
         began: ``promoted`` or ``restored`` (by a rollback).
         by: The decision or the person that made it champion.
         reason: Why, in words.
-        run_name: The run that trained it, where the version still exists.
-        scores: The gate's figures on the primary metric, by opponent and metric.
+        run_name: The run that promoted it; for a version of an older release the one that trained it, while that exists.
+        scores: The gate's figures on the primary metric of that run, by opponent and metric.
+        verdicts: Every verdict of the gate on it, oldest first, while the version exists.
         until: When it ended, None while it is champion.
         ended: What ended it: ``replaced by version 4``, ``rolled back to version 2: rude replies``.
     """
@@ -38,6 +40,7 @@ class ChampionTenure:
     reason: str
     run_name: str | None
     scores: Mapping[str, str]
+    verdicts: tuple[Verdict, ...] = ()
     until: str | None = None
     ended: str | None = None
 
@@ -61,20 +64,26 @@ def tenures(events: Sequence[ChampionEvent], tags: Mapping[str, Mapping[str, str
         events: The changes of champion, oldest first.
         tags: The tags of each version by its number; a version that was deleted is absent.
     """
-    following = [*events[1:], None]
-    return tuple(_tenure(event, after, tags.get(event.version, {})) for event, after in zip(events, following, strict=True))
+    following, runs, found = [*events[1:], None], dict[str, str | None](), []
+    for event, after in zip(events, following, strict=True):
+        if event.action == "promote":
+            runs[event.version] = event.run
+        found.append(_tenure(event, after, tags.get(event.version, {}), runs.get(event.version)))
+    return tuple(found)
 
 
-def _tenure(event: ChampionEvent, after: ChampionEvent | None, tags: Mapping[str, str]) -> ChampionTenure:
-    promoted = event.action == "promote"
+def _tenure(event: ChampionEvent, after: ChampionEvent | None, tags: Mapping[str, str], run: str | None) -> ChampionTenure:
+    promoted, verdicts = event.action == "promote", verdicts_in(tags)
+    named = {key.removeprefix(_GATE): value for key, value in sorted(tags.items()) if key.startswith(_GATE)}
     return ChampionTenure(
         version=event.version,
         since=event.at,
         began="promoted" if promoted else "restored",
         by=event.by or ("the gate" if promoted else "a rollback"),
         reason=event.reason,
-        run_name=tags.get(f"{_TAG}run_name"),
-        scores={key.removeprefix(_GATE): value for key, value in sorted(tags.items()) if key.startswith(_GATE)},
+        run_name=run or tags.get(f"{_TAG}run_name"),
+        scores=next((verdict.figures for verdict in reversed(verdicts) if verdict.run_name == run), named),
+        verdicts=verdicts,
         until=after.at if after else None,
         ended=_describe_end(after) if after else None,
     )

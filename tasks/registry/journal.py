@@ -19,6 +19,7 @@ from tasks.core.paging import every_token
 from tasks.core.typed_text import cut
 from tasks.registry.approval import APPROVAL, Answer, approval_in, withdrawn
 from tasks.registry.rollout import ROLLOUT, Rollout, abort, rollout_in
+from tasks.registry.verdicts import verdicts_in
 from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, UNDER_ROLLOUT, aliases_of, model_tags_of, tags_of
 from tasks.tracking import registry_errors
 
@@ -55,7 +56,9 @@ def begin_change(client: Any, name: str, event: ChampionEvent, rollout: Rollout 
     # Counted from the last number: a tag may have been removed by hand.
     tags = model_tags_of(client, name) or {}
     number = max((int(key.removeprefix(_EVENT)) for key in tags if key.startswith(_EVENT)), default=0) + 1
-    event = event.model_copy(update={"reason": cut(event.reason)})
+    verdicts = verdicts_in(tags_of(client, name, event.version) or {}) if event.action in ("promote", "rollout") else ()
+    run = verdicts[-1].run_name if verdicts else None
+    event = event.model_copy(update={"reason": cut(event.reason), "run": run})
     client.set_registered_model_tag(name, _INTENT, _PendingChange(number=number, event=event).model_dump_json())
 
 

@@ -103,6 +103,23 @@ def find_champion_rows(config: RegistryConfig, store_uri: str) -> DatasetRef | N
 
 
 @stage(cached=False, patient=True, unit="models")
+def recall_verdicts(config: RegistryConfig, findings: RunFindings) -> PromotionDecision:
+    """The run's decision, with earlier verdicts on its candidate by other settings; see :mod:`tasks.registry.verdicts`.
+
+    Raises:
+        RegistryError: MLflow refuses or does not answer.
+    """
+    from tasks.registry.verdicts import with_earlier_verdicts
+    from tasks.registry.versions import Candidate, verdicts_on
+
+    candidate = Candidate.of(findings)
+    before = verdicts_on(connect(), config.registered_name, candidate)
+    decision = with_earlier_verdicts(findings.decision, candidate.question, before)
+    stage_progress().summarize(f"{len(before)} earlier verdicts: {decision.outcome}")
+    return decision
+
+
+@stage(cached=False, patient=True, unit="models")
 def register_candidate(config: RegistryConfig, findings: RunFindings) -> RegisteredVersion:
     """The candidate's version in the registry, with adapter, model card, scores and lineage; repetition makes no second one.
 

@@ -26,7 +26,7 @@ from mlflow.types.schema import Array, Object, Property
 
 from tasks.contracts.evaluation import BenchmarkReport, PromotionDecision
 from tasks.contracts.references import DatasetRef, FolderRef
-from tasks.contracts.registry import Champion, RegisteredVersion
+from tasks.contracts.registry import Champion, RegisteredVersion, Verdict
 from tasks.contracts.run import RunFindings
 from tasks.contracts.training import BaseLanguageModel, TrainingResult
 from tasks.core.addresses import without_secrets
@@ -36,6 +36,7 @@ from tasks.core.paging import every_token
 from tasks.core.scratch import scratch_folder
 from tasks.core.storage import run_store, sha256_of_files, sha256_of_json
 from tasks.registry.card import model_card
+from tasks.registry.verdicts import figures_of, question_of, verdict_tag, verdicts_in
 from tasks.tracking import TrackingRun, already_there, open_run, registry_errors
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Candidate:
         flow_run_url: Where the run is shown, if anywhere.
         merged: The merged model in the store, where the configuration merges.
         reason: Why a person started the run, where one did.
+        question: The digest of the settings that decide, see :mod:`tasks.registry.verdicts`.
     """
 
     model_name: str
@@ -79,6 +81,7 @@ class Candidate:
     flow_run_url: str | None = None
     merged: FolderRef | None = None
     reason: str | None = None
+    question: str = ""
 
     @classmethod
     def of(cls, findings: RunFindings) -> Self:
@@ -105,6 +108,7 @@ class Candidate:
             flow_run_url=findings.flow_run_url,
             merged=findings.merged.folder if findings.merged else None,
             reason=findings.reason,
+            question=question_of(findings.settings),
         )
 
     @property
@@ -141,7 +145,8 @@ def register(client: Any, name: str, candidate: Candidate) -> RegisteredVersion:
             version = _create_version(client, name, candidate)
         else:
             logger.info("registry: %s version %s is this candidate already; it is not registered twice", name, version)
-            for key, value in (_decision_tags(candidate) | _merged_tag(candidate)).items():
+            tags = dict(client.get_model_version(name, version).tags)
+            for key, value in (_decision_tags(candidate, tags) | _merged_tag(candidate)).items():
                 client.set_model_version_tag(name, version, key, value)
         aliases = aliases_of(client, name)
         if version not in (aliases.get(CHAMPION), aliases.get(UNDER_ROLLOUT)):
@@ -159,6 +164,17 @@ def describe(client: Any, name: str, version: str) -> RegisteredVersion:
         source_uri=found.source,
         aliases=tuple(sorted(found.aliases)),
     )
+
+
+def verdicts_on(client: Any, name: str, candidate: Candidate) -> tuple[Verdict, ...]:
+    """The verdicts so far on a candidate that may be registered already, oldest first.
+
+    Raises:
+        RegistryError: MLflow refuses or does not answer.
+    """
+    with registry_errors(f"registered model {name}"):
+        version = _find_version(client, name, candidate.identity)
+        return verdicts_in(tags_of(client, name, version) or {}) if version is not None else ()
 
 
 def champion_of(client: Any, name: str) -> Champion | None:
@@ -295,7 +311,7 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
             f"{_TAG}run_name": candidate.run_name,
             f"{_TAG}flow_run_url": without_secrets(candidate.flow_run_url or ""),
             **({f"{_TAG}reason": candidate.reason} if candidate.reason else {}),
-            **_decision_tags(candidate),
+            **_decision_tags(candidate, {}),
             **_merged_tag(candidate),
         },
         description=f"{trained.method} adapter on {trained.base.name}, from {candidate.run_name}: {decision.outcome}.",
@@ -314,15 +330,15 @@ def _merged_tag(candidate: Candidate) -> dict[str, str]:
     return {f"{_TAG}merged": candidate.merged.model_dump_json()} if candidate.merged else {}
 
 
-def _decision_tags(candidate: Candidate) -> dict[str, str]:
-    """The decision and its figures."""
+def _decision_tags(candidate: Candidate, tags: Mapping[str, str]) -> dict[str, str]:
+    """The decision and its figures, and its place among the verdicts in the version's present tags."""
     decision = candidate.decision
-    tags = {f"{_TAG}decision": decision.outcome, f"{_TAG}reasons": " ".join(decision.reasons)}
-    for row in decision.comparisons:
-        if row.metric == decision.primary_metric:
-            figures = f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}] n={row.num_examples}"
-            tags[f"{_TAG}gate.{row.opponent}.{row.metric}"] = figures
-    return tags
+    return {
+        f"{_TAG}decision": decision.outcome,
+        f"{_TAG}reasons": " ".join(decision.reasons),
+        **{f"{_TAG}gate.{name}": figures for name, figures in figures_of(decision).items()},
+        **verdict_tag(tags, candidate.run_name, candidate.question, decision),
+    }
 
 
 def _write_model(folder: Path, candidate: Candidate) -> None:
