@@ -87,7 +87,11 @@ class TrainingPlan(Contract):
 
 
 class TrainingResult(Contract):
-    """A trained adapter (safetensors) with its manifest, curves and history of attempts."""
+    """A trained adapter (safetensors) with its manifest, curves and history of attempts.
+
+    ``num_trained_rows`` are the different rows of the ledger, fewer than the data set has where the steps end before all are
+    drawn; None without a ledger (GRPO, records of older releases).
+    """
 
     method: str
     base: BaseLanguageModel
@@ -103,6 +107,12 @@ class TrainingResult(Contract):
     events: tuple[str, ...] = ()
     mlflow_run_id: str | None = None
     peak_memory_bytes: int = 0
+    num_trained_rows: int | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Rows trained on, by the ledger; without one those that were planned."""
+        return self.plan.num_rows if self.num_trained_rows is None else self.num_trained_rows
 
     @property
     def device_hours(self) -> float:

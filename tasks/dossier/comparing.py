@@ -88,8 +88,7 @@ def compose_comparison(first: RunEvidence, second: RunEvidence, written: str) ->
         for sheet in compare(first, second)
     ]
     tiles = [
-        Tile(run.run_name, verdict_of(run).label, f"{count(run.split.train.num_rows)} rows trained on")
-        for run in (first, second)
+        Tile(run.run_name, verdict_of(run).label, f"{count(run.sft.num_rows)} rows trained on") for run in (first, second)
     ]
     return Page(
         model=second.model_name,
@@ -185,7 +184,8 @@ def _funnel(title: str, one: PreparedDataset | None, other: PreparedDataset | No
     for number, name in enumerate(STAGE_NAMES):
         rows.append((f"after {name[0].lower()}{name[1:]}", *_counts(_left(one, number), _left(other, number))))
     if title == "Examples":
-        rows.append(("trained on", *_counts(*(run.split.train.num_rows for run in runs))))
+        rows.append(("to train on", *_counts(*(run.split.train.num_rows for run in runs))))
+        rows.append(("trained on", *_counts(*(run.sft.num_rows for run in runs))))
     headers = ("", *_names(runs), "change")
     return Sheet(f"rows-{_slug(title)}", f"{title}: rows left after each stage", headers, tuple(rows))
 

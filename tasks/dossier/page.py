@@ -83,7 +83,7 @@ def _tiles(evidence: RunEvidence) -> list[Tile]:
     num_read = sum(source.snapshot.num_rows_in for source in (evidence.examples, *further))
     replaced = sum(sum(source.scrub.entities.values()) for source in prepared)
     seconds = sum(result.seconds for result in evidence.steps)
-    trained = evidence.split.train.num_rows
+    trained = evidence.sft.num_rows
     against = [f"base {scores['base']}"] if "base" in scores else []
     against += [f"champion {scores['champion']}"] if "champion" in scores else []
     return [

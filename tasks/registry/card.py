@@ -30,7 +30,7 @@ def model_card(
         f"# {run_name}",
         "",
         f"A LoRA adapter ({trained.method}, {trained.plan.num_trainable_parameters:,} parameters) on {base.name} "
-        f"({base.num_parameters:,} parameters{', ' + base.note if base.note else ''}), trained on {trained.plan.num_rows:,} "
+        f"({base.num_parameters:,} parameters{', ' + base.note if base.note else ''}), trained on {trained.num_rows:,} "
         f"rows for {trained.num_steps:,} steps.",
         "",
         f"Decision: **{decision.outcome}**. {' '.join(decision.reasons)}",

@@ -22,7 +22,7 @@ def training_table(result: TrainingResult) -> str:
     batch = f"{plan.micro_batch_size} x {plan.accumulation_steps} x {plan.num_processes}"
     return "\n".join(
         [
-            f"{result.method.upper()} on {result.base.name}: {plan.num_rows} rows, {plan.num_trainable_parameters:,} of "
+            f"{result.method.upper()} on {result.base.name}: {result.num_rows} rows, {plan.num_trainable_parameters:,} of "
             f"{plan.num_parameters:,} parameters, {speed:.0f} tokens/s on {plan.device_name or plan.device}, "
             f"{result.num_attempts} attempts.",
             "",

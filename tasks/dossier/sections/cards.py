@@ -39,7 +39,7 @@ def model_card(evidence: RunEvidence, config: DossierConfig) -> Section:
         ("Model", f"{candidate.name}, version {candidate.version}"),
         ("Base model", f"{base.name} ({magnitude(base.num_parameters)} parameters, licence {base.license})"),
         ("Method", f"LoRA adapter by {steps}, {size(evidence.trained.adapter.size_bytes)}"),
-        ("Trained on", f"{count(evidence.split.train.num_rows)} rows {short(evidence.split.train.sha256)}"),
+        ("Trained on", f"{_trained_rows(evidence)} {short(evidence.split.train.sha256)}"),
         ("Evaluation", f"{metric_name(metric)} {score} on {count(evidence.benchmark.dataset.num_rows)} held-out examples"),
         ("Intended use", config.intended_use or "not stated (set dossier.intended_use)"),
         ("Contact", config.contact or "not stated (set dossier.contact)"),
@@ -50,6 +50,12 @@ def model_card(evidence: RunEvidence, config: DossierConfig) -> Section:
     return Section("model-card", "Model card", [Facts(facts), Bullets(limits, title="Limits")])
 
 
+def _trained_rows(evidence: RunEvidence) -> str:
+    """The rows that the ledger names, and of how many where the steps ended before all were drawn."""
+    trained, available = evidence.sft.num_rows, evidence.split.train.num_rows
+    return f"{count(trained)} rows" if trained == available else f"{count(trained)} of {count(available)} rows"
+
+
 def data_card(evidence: RunEvidence, data: ReportData) -> Section:
     """The source of the rows, and their counts by label and group."""
     snapshot, facts = evidence.examples.snapshot, data.facts
@@ -57,7 +63,7 @@ def data_card(evidence: RunEvidence, data: ReportData) -> Section:
         ("Source", f"{snapshot.source_uri} ({snapshot.input_format})"),
         ("Source digest", short(snapshot.source_sha256)),
         ("Rows read", count(snapshot.num_rows_in)),
-        ("Rows trained on", count(evidence.split.train.num_rows)),
+        ("Rows trained on", _trained_rows(evidence)),
         ("Gates passed", ", ".join(words(gate).lower() for gate in evidence.split.train.passed)),
     ]
     if facts.first_day:

@@ -57,7 +57,7 @@ def _plan_table(results: Sequence[TrainingResult]) -> Table:
     if any(result.cost is not None for result in results):
         lines.append(("Cost", lambda r: _price(r.plan.cost, r), lambda r: _price(r.cost, r)))
     planned_only: list[tuple[str, Callable[[TrainingResult], str]]] = [
-        ("Rows", lambda r: count(r.plan.num_rows)),
+        ("Rows", lambda r: count(r.num_rows)),
         ("Rows cut to length", lambda r: f"{count(r.plan.num_truncated_rows)} at {count(r.plan.max_length_tokens)} tokens"),
         ("Batch", lambda r: f"{r.plan.micro_batch_size} \u00d7 {r.plan.accumulation_steps}"),
         ("Trainable", lambda r: f"{magnitude(r.plan.num_trainable_parameters)} of {magnitude(r.plan.num_parameters)}"),

@@ -129,6 +129,7 @@ def train(
             plan=report.plan,
             num_steps=report.num_steps,
             num_tokens=report.num_tokens,
+            num_trained_rows=report.num_trained_rows,
             seconds=round(time.monotonic() - began, 1),
             curves=store.write_table(pa.Table.from_pylist(curve, CURVES_SCHEMA), kind="table", parents=[rows]),
             measurements=report.measurements,

@@ -86,7 +86,7 @@ class TrainerReport(Contract):
     """How one trainer process ended; a killed process leaves no report.
 
     ``refused`` comes with the fault that the user has to correct, ``crashed`` with the exception's class and place as
-    detail.
+    detail. ``num_trained_rows`` counts the ledger's different rows; None without a ledger.
     """
 
     outcome: Literal["planned", "done", "stopped", "out_of_memory", "refused", "crashed"]
@@ -95,6 +95,7 @@ class TrainerReport(Contract):
     detail: str = ""
     num_steps: int = 0
     num_tokens: int = 0
+    num_trained_rows: int | None = None
     train_seconds: float = 0.0
     peak_memory_bytes: int = 0
     measurements: tuple[Measurement, ...] = ()

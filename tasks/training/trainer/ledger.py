@@ -52,6 +52,11 @@ def read_ledger(path: Path) -> Ledger:
     return {entry["step"]: entry["rows"] for entry in map(json.loads, lines)}
 
 
+def num_rows_in(ledgers: Iterable[Ledger]) -> int:
+    """The number of different rows that all processes drew together."""
+    return len({row for ledger in ledgers for sequences in ledger.values() for rows in sequences for row in rows})
+
+
 def check_ledger(
     ledgers: Sequence[Ledger],
     row_ids: Sequence[str],

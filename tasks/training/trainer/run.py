@@ -33,7 +33,7 @@ from tasks.training.trainer.adapter import write_adapter
 from tasks.training.trainer.callbacks import BestKeeper, ProgressFile, StepCallback
 from tasks.training.trainer.checkpoints import last_complete_checkpoint
 from tasks.training.trainer.failures import refusing
-from tasks.training.trainer.ledger import RowLedger, check_ledger, read_ledger
+from tasks.training.trainer.ledger import Ledger, RowLedger, check_ledger, num_rows_in, read_ledger
 from tasks.training.trainer.measuring import measure, measure_before, measurements_of, reward_rules
 from tasks.training.trainer.ranks import is_first, rank
 from tasks.training.trainer.rows import Rows, read_rows, rows_seen_by
@@ -178,7 +178,10 @@ def _train(training: _Training) -> TrainerReport:
     if callback.stopped_on_request:
         return TrainerReport(outcome="stopped", plan=plan, num_steps=trainer.state.global_step)
 
-    notes = [*rows.notes, *_check_rows_seen(training)]
+    trainer.accelerator.wait_for_everyone()
+    ledgers = None if isinstance(spec.method, GrpoMethod) else _read_ledgers(training)
+    num_trained_rows = None if ledgers is None else num_rows_in(ledgers)
+    notes = [*rows.notes, *(_check_rows_seen(training, ledgers) if ledgers is not None else [])]
     if plan.sharding != "none":
         notes.append(f"each of {plan.num_processes} processes held {held_share(trainer.model):.1%} of the base model")
     training.progress.phase("measure after")
@@ -194,6 +197,7 @@ def _train(training: _Training) -> TrainerReport:
         plan=plan,
         num_steps=trainer.state.global_step,
         num_tokens=trainer.state.num_input_tokens_seen,
+        num_trained_rows=num_trained_rows,
         train_seconds=round(callback.train_seconds, 1),
         peak_memory_bytes=peak_memory_bytes(),
         measurements=measurements_of(before, after, rows, spec.method),
@@ -213,20 +217,23 @@ def _restore_best(training: _Training, best: BestKeeper) -> tuple[int, float] | 
     return kept
 
 
-def _check_rows_seen(training: _Training) -> list[str]:
-    """What the ledger proves, as notes.
+def _read_ledgers(training: _Training) -> list[Ledger]:
+    """What every process drew, of GRPO nothing: TRL draws its prompts itself. A step that was repeated counts once."""
+    num_steps = training.trainer.state.global_step
+    ledgers = (read_ledger(_ledger_file(training.work, number)) for number in range(training.plan.num_processes))
+    return [{step: rows for step, rows in ledger.items() if step <= num_steps} for ledger in ledgers]
 
-    It proves nothing of GRPO, whose prompts TRL draws itself, nor where a shorter length changed the sequences half-way.
+
+def _check_rows_seen(training: _Training, ledgers: list[Ledger]) -> list[str]:
+    """What the ledger proves, as notes: nothing where a shorter length changed the sequences half-way.
+
     Every process reads the files of all of them, so that all end with the same error.
     """
     plan, trainer, config = training.plan, training.trainer, training.spec.method.config
-    if isinstance(training.spec.method, GrpoMethod):
-        return []
     if plan.max_length_tokens != config.max_length and (plan.packing or training.rows.num_dropped):
         return ["the ledger proves no row order: a shorter length changed the sequences half-way"]
-    trainer.accelerator.wait_for_everyone()
     proof = check_ledger(
-        [read_ledger(_ledger_file(training.work, number)) for number in range(plan.num_processes)],
+        ledgers,
         [row.row_id for row in training.rows.train],
         num_sequences=len(trainer.train_dataset),
         micro_batch_size=plan.micro_batch_size,

@@ -41,8 +41,16 @@ def test_changes_have_their_sign_and_what_one_run_lacks_is_a_dash(evidence: RunE
         update={"preferences": None, "split": evidence.split.model_copy(update={"train": fewer}), "run_name": "later"}
     )
     sheets = {sheet.id: sheet for sheet in compare(evidence, later)}
-    assert sheets["rows-examples"].rows[-1][3] == "\u22123"
+    assert dict((row[0], row[3]) for row in sheets["rows-examples"].rows)["to train on"] == "\u22123"
     assert {row[2:] for row in sheets["rows-preference-pairs"].rows} == {("\u2013", "\u2013")}
+
+
+def test_rows_trained_on_are_those_of_the_ledger(evidence: RunEvidence) -> None:
+    sft = evidence.sft.model_copy(update={"num_trained_rows": 17})
+    short = evidence.model_copy(update={"sft": sft, "run_name": "short"})
+    sheet = next(sheet for sheet in compare(evidence, short) if sheet.id == "rows-examples")
+    assert dict((row[0], row[2]) for row in sheet.rows)["trained on"] == "17"
+    assert "17 rows trained on" in render_page(compose_comparison(evidence, short, "1 July 2026")).decode()
 
 
 def test_scores_on_different_frozen_sets_are_not_offered_for_comparison(evidence: RunEvidence) -> None:

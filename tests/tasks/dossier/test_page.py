@@ -400,3 +400,18 @@ def test_versions_name_the_libraries_that_are_installed() -> None:
     versions = installed_versions()
     assert versions["prefect"].startswith("3.")
     assert "python" in versions
+
+
+def test_every_figure_of_rows_trained_on_is_the_ledgers(tmp_path: Path) -> None:
+    evidence = make_evidence(tmp_path / "store")
+    num_rows = evidence.split.train.num_rows
+    sft = evidence.sft.model_copy(update={"num_trained_rows": 17})
+    short = evidence.model_copy(update={"sft": sft})
+    text = " ".join(Document(render(short)).words)
+    assert f"Rows trained on 17 of {num_rows} rows" in text  # the data card
+    assert f"Trained on 17 of {num_rows} rows" in text  # the model card
+    assert re.search(rf"\b{num_rows} rows? trained on|trained on {num_rows}\b", text) is None
+    page = compose_page(short, read_report_data(short, 0), DossierConfig(), {}, "1 July 2026")
+    assert {tile.label: tile.value for tile in page.tiles}["Rows trained on"] == "17"
+    whole = " ".join(Document(render(evidence)).words)  # a record of an older release has no ledger
+    assert f"Trained on {num_rows} rows" in whole

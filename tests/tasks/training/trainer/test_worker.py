@@ -152,6 +152,16 @@ def test_a_smaller_micro_batch_learns_the_same(
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.parametrize(("max_steps", "num_rows"), [(2, 32), (6, 96), (9, 96)])
+def test_the_report_counts_the_rows_of_the_ledger(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod], max_steps: int, num_rows: int
+) -> None:
+    report = run_worker(desk.spec(tmp_path, quick(max_steps=max_steps)))
+    lines = [json.loads(line) for line in (tmp_path / "rows-0.jsonl").read_text().splitlines()]
+    assert len({row for line in lines for rows in line["rows"] for row in rows}) == num_rows
+    assert report.num_trained_rows == num_rows
+
+
 def test_the_best_adapter_is_kept_and_patience_ends_training(
     desk: Any, run_worker: RunWorker, tmp_path: Path, quick: Callable[..., SftMethod]
 ) -> None:
@@ -229,6 +239,7 @@ def test_single_replies_teach_a_preference_and_a_torn_training_ends_in_the_same_
     assert (report.plan.num_rows, report.num_steps) == (96, 24)
     assert report.num_tokens == 4 * report.plan.num_tokens
     assert "96 rows, 4 epochs: no row was skipped or repeated in an epoch" in report.notes
+    assert report.num_trained_rows == 96
     manifest = json.loads((tmp_path / "kto" / "adapter" / "training.json").read_text())
     assert (manifest["method"], manifest["continues_adapter_sha256"]) == ("kto", adapter.sha256)
 
