@@ -13,7 +13,11 @@ from jsonschema.validators import validator_for
 from pydantic import AfterValidator
 from referencing import Registry
 
-_SEPARATORS = re.compile(r"[\s_\-]+")
+_SEPARATORS = re.compile(r"(?<=[^\W_])[\s_\-]+(?=[^\W_])")
+"""Between the words of a name; a hyphen before a name is a sign."""
+_WHOLE_NUMBER = re.compile(r"^([+-]?\d+)\.0+$")
+_AFTER_A_NAME = ".!?,;:\u3002\uff0e\uff01\uff1f\u061f\u06d4\u0964\u17d4 "
+_AROUND_A_NAME = "\"'`*_[](){}\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d\u300e\u300f "
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u2060\u2066\u2067\u2068\u2069\ufeff"))
 """Optional breaks, which Khmer and Thai are written with or without, marks of direction, and the byte-order mark."""
 
@@ -78,7 +82,11 @@ def _refuse_constant(name: str) -> float:
 
 
 def named_label(reply: str, labels: Collection[str], pattern: str | None) -> str | None:
-    """The label that a reply names, or None when it names none of ``labels``.
+    """The label that a reply names, or None when it names none of ``labels``, or more than one of them equally well.
+
+    A label as it is written counts first. Then case, width and space do not matter, then ``card_arrival`` is
+    ``Card arrival`` and ``1.0`` is ``1``; but never where two labels become one: among ``-1``, ``0`` and ``1`` the sign
+    counts, among ``us`` and ``US`` the case.
 
     Args:
         reply: The reply.
@@ -86,20 +94,28 @@ def named_label(reply: str, labels: Collection[str], pattern: str | None) -> str
         pattern: Finds the label's name in the reply (first group, or the whole match); None: its first line is the name.
     """
     if pattern is None:
-        first_line = reply.strip().split("\n", 1)[0]
-        name = first_line.strip().rstrip(".!").strip("\"'`*[]() ")
+        name = reply.strip().split("\n", 1)[0]
     else:
         match = re.search(pattern, reply)
         if match is None:
             return None
-        name = match.group(1) if match.re.groups else match.group(0)
-    wanted = _label_key(name or "")
-    return next((label for label in sorted(labels) if _label_key(label) == wanted), None)
+        name = (match.group(1) if match.re.groups else match.group(0)) or ""
+    name = name.strip()
+    bare = name.strip(_AROUND_A_NAME).rstrip(_AFTER_A_NAME).strip(_AROUND_A_NAME)
+    for spelling in (name, name.rstrip(_AFTER_A_NAME), bare):
+        if spelling in labels:
+            return spelling
+    for key in (_normalised, _label_key):
+        for spelling in (name, bare):
+            named = [label for label in labels if key(label) == key(spelling)]
+            if named:
+                return named[0] if len(named) == 1 else None
+    return None
 
 
 def _label_key(name: str) -> str:
-    """What two spellings of a label share: ``Card arrival`` and ``card_arrival`` are one."""
-    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()
+    """What two spellings of a label share, such as ``Card arrival`` and ``card_arrival``, but not ``-1`` and ``1``."""
+    return _WHOLE_NUMBER.sub(r"\1", _SEPARATORS.sub(" ", _normalised(name).replace("\u2212", "-")))
 
 
 def _normalised(text: str) -> str:

@@ -143,6 +143,50 @@ def test_the_label_that_a_reply_names(reply: str, pattern: str | None, label: st
     assert named_label(reply, LABELS, pattern) == label
 
 
+@pytest.mark.parametrize(
+    ("labels", "reply", "label"),
+    [
+        *(({"-1", "0", "1"}, label, label) for label in ("-1", "0", "1")),
+        ({"-1", "0", "1"}, "1.", "1"),
+        ({"-1", "0", "1"}, "\u22121", "-1"),
+        ({"-1", "0", "1"}, "1.0", "1"),
+        ({"-1", "0", "1"}, "-1.00", "-1"),
+        ({"-1", "0"}, "1", None),  # a label that no frozen row has is not another one
+        ({"1", "2"}, "2.0", "2"),
+        ({"1.0", "2.0"}, "2", "2.0"),
+        ({"1", "1.0"}, "1.0", "1.0"),
+        ({"1", "1.0"}, "1.00", None),
+        ({"1", "10"}, "10", "10"),
+        ({"010", "10"}, "010", "010"),
+        ({"us", "US"}, "US", "US"),
+        ({"us", "US"}, "us.", "us"),
+        ({"us", "US"}, "Us", None),
+        ({"us", "fr"}, "US", "us"),
+        ({"c", "c++", "c#"}, "C++", "c++"),
+        ({"c", "c++", "c#"}, "C", "c"),
+        ({"a-b", "a b", "a_b"}, "a_b", "a_b"),
+        ({"a-b", "a b", "a_b"}, "A-B", "a-b"),
+        ({"a-b", "a b"}, "a_b", None),
+        ({"+", "-"}, "-", "-"),
+        ({"[urgent]", "urgent"}, "[urgent]", "[urgent]"),
+        ({"[urgent]", "urgent"}, "urgent", "urgent"),
+        ({"yes.", "yes"}, "yes.", "yes."),
+        ({"\u306f\u3044", "\u3044\u3044\u3048"}, "\u300c\u306f\u3044\u300d\u3002", "\u306f\u3044"),
+        ({"\u0939\u093e\u0901", "\u0928\u0939\u0940\u0902"}, "\u0939\u093e\u0901\u0964", "\u0939\u093e\u0901"),
+        ({"card_arrival"}, "_card arrival_", "card_arrival"),
+        ({"4.5", "4.0"}, "4.5", "4.5"),
+    ],
+)
+def test_labels_fold_only_where_they_stay_apart(labels: set[str], reply: str, label: str | None) -> None:
+    assert named_label(reply, labels, None) == label
+    assert named_label(f"Label: {reply}", labels, r"Label: (.*)") == label
+
+
+@given(st.sets(st.text(alphabet="-_ 01.aAbB", min_size=1, max_size=4).map(str.strip).filter(bool), min_size=1, max_size=6))
+def test_every_label_names_itself(labels: set[str]) -> None:
+    assert all(named_label(label, labels, None) == label for label in labels)
+
+
 def test_a_format_must_match_from_start_to_end() -> None:
     assert format_valid("[SETUP] Hello.\nYours, the crew.", r"\[\w+\] .*Yours, the crew\.") == 1.0
     assert format_valid("[SETUP] Hello.\nYours, the crew. And more", r"\[\w+\] .*Yours, the crew\.") == 0.0
