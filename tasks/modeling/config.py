@@ -35,6 +35,6 @@ class BaseModelConfig(FrozenModel):
     )
     chat_template: str | None = Field(
         default=None,
-        description="`chatml`, or the text of a Jinja chat template; replaces the tokenizer's own. Models without a "
-        "template need it. None keeps the tokenizer's.",
+        description="`chatml`, `hermes` (ChatML with tools), or the text of a Jinja chat template; replaces the tokenizer's "
+        "own. Models without a template need it. None keeps the tokenizer's.",
     )

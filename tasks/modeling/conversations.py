@@ -17,8 +17,10 @@ from jinja2.exceptions import TemplateError
 
 from tasks.core.errors import ConfigError, InputError, ModelNotFoundError
 from tasks.modeling.templates import PLACEHOLDER, prepared, reply_form
+from tasks.modeling.tool_templates import for_template
 
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
+"""Canonical messages; one of role ``tools`` states what may be called."""
 
 _MARK = "\ue0c7"
 """A private character that marks a control token's text inside a message while the template renders it."""
@@ -52,7 +54,7 @@ def conversation_token_ids(tokenizer: Any, messages: Messages) -> list[int]:
 
 def plain_token_ids(tokenizer: Any, text: str) -> list[int]:
     """A reply's text by itself as tokens, its control tokens spelled out."""
-    return _encode(tokenizer, _marked(tokenizer, {"role": "assistant", "content": text})["content"])
+    return _encode(tokenizer, _mark(tokenizer, "assistant", text))
 
 
 def render_conversation(tokenizer: Any, messages: Messages) -> None:
@@ -67,13 +69,18 @@ def render_conversation(tokenizer: Any, messages: Messages) -> None:
             _encode(tokenizer, text)
 
 
-def reply_token_ids(tokenizer: Any, prompt: Messages, text: str) -> list[int]:
-    """The tokens of a reply as training learns them after this prompt, without the one that ends the turn."""
-    if not text:
+def reply_token_ids(tokenizer: Any, prompt: Messages, given: str | Mapping[str, Any]) -> list[int]:
+    """The tokens of a reply, a text or a message, as training learns them after this prompt, without the end of the turn."""
+    message = {"role": "assistant", "content": given} if isinstance(given, str) else given
+    if not message["content"] and not message.get("tool_calls"):
         return []
-    stops = stop_token_ids(tokenizer, None)
-    _, [reply_ids] = split_replies(tokenizer, prompt, [{"role": "assistant", "content": text}], stops)
+    _, [reply_ids] = split_replies(tokenizer, prompt, [message], stop_token_ids(tokenizer, None))
     return reply_ids[:-1]
+
+
+def reply_as_written(tokenizer: Any, prompt: Messages, message: Mapping[str, Any]) -> str:
+    """The text of a reply as a model that has learned it writes it: calls in the form of the chat template."""
+    return str(tokenizer.decode(reply_token_ids(tokenizer, prompt, message), skip_special_tokens=True)).strip()
 
 
 def stop_token_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
@@ -108,10 +115,12 @@ def split_replies(
     ends = {*stops, tokenizer.eos_token_id}
     split = []
     for reply in replies:
-        message = {"role": str(reply["role"]), "content": str(reply["content"])}
+        message = {**reply, "content": str(reply["content"])}
         text = _render(tokenizer, [*prompt, message], add_generation_prompt=False)
-        content = _marked(tokenizer, message)["content"].strip()
+        content = _mark(tokenizer, "assistant", message["content"]).strip()
         if not (text.startswith(prompt_text) and content in text[len(prompt_text) :]):
+            if message.get("tool_calls"):
+                raise _refusal([*prompt, message])
             text = _written_out(tokenizer, prompt, prompt_text, message)
         ids = _encode(tokenizer, text)
         if ids[: len(prompt_ids)] == prompt_ids:
@@ -129,7 +138,7 @@ def _written_out(tokenizer: Any, prompt: Messages, prompt_text: str, message: Ma
     ).rpartition(PLACEHOLDER)
     if not start.startswith(prompt_text):
         raise differing_starts(tokenizer, prompt)
-    return start + _marked(tokenizer, message)["content"] + end
+    return f"{start}{_mark(tokenizer, 'assistant', message['content'])}{end}"
 
 
 def differing_starts(tokenizer: Any, prompt: Messages) -> ConfigError:
@@ -167,7 +176,7 @@ def _end_of_turn(tokenizer: Any) -> int | None:
     """The first control token that the template writes after a reply."""
     if not tokenizer.chat_template:
         return None
-    form = reply_form(_template(tokenizer))
+    form = reply_form(default_template_of(tokenizer))
     special = set(tokenizer.all_special_ids) | {
         tokenizer.convert_tokens_to_ids(text) for text, is_special in _added(tokenizer) if is_special
     }
@@ -180,25 +189,32 @@ def _end_of_turn(tokenizer: Any) -> int | None:
 
 def _render(tokenizer: Any, messages: Messages, *, add_generation_prompt: bool) -> str:
     """The conversation's text, with :data:`_MARK` before each control token's text that a message holds."""
-    template = _template(tokenizer)
-    marked = [_marked(tokenizer, message) for message in messages]
+    turns, tools = for_template(messages)
     try:
         return str(
             tokenizer.apply_chat_template(
-                marked, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
+                [_mark(tokenizer, turn["role"], turn) for turn in turns],
+                tools=_mark(tokenizer, "system", tools),
+                chat_template=default_template_of(tokenizer),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
             )
         )
     except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise ModelNotFoundError(
-            "training.base_model",
-            f"a chat template that refuses a conversation with the roles {roles}",
-            "a template for system, user and assistant messages in the order of the data",
-            "Set `base_model.chat_template`, or leave out the roles that the model does not know.",
-        ) from error
+        raise _refusal(messages) from error
 
 
-def _template(tokenizer: Any) -> str:
+def _refusal(messages: Messages) -> ModelNotFoundError:
+    roles = ", ".join(message["role"] + (" with calls" if message.get("tool_calls") else "") for message in messages)
+    return ModelNotFoundError(
+        "training.base_model",
+        f"a chat template that refuses a conversation with the roles {roles}",
+        "a template for system, user and assistant messages in the order of the data",
+        "Set `base_model.chat_template`, or leave out the roles that the model does not know.",
+    )
+
+
+def default_template_of(tokenizer: Any) -> str:
     """The tokenizer's default template, prepared."""
     templates = tokenizer.chat_template
     if isinstance(templates, Mapping):
@@ -213,15 +229,18 @@ def _template(tokenizer: Any) -> str:
     return prepared(templates)
 
 
-def _marked(tokenizer: Any, message: Mapping[str, str]) -> dict[str, str]:
-    """The message with each control token's text marked.
+def _mark(tokenizer: Any, role: str, value: Any) -> Any:
+    """A text, or each text in a message or a tool, with each control token's text marked.
 
     In a reply only special tokens are control tokens: a reply may hold `<think>` or a tool call on purpose. Elsewhere the
     other added tokens that the template writes are control tokens too.
     """
-    template = "" if message["role"] == "assistant" else _template(tokenizer)
-    pattern = _control_pattern(_added(tokenizer), template)
-    return {**message, "content": pattern.sub(lambda found: _MARK + found[0], message["content"])}
+    if isinstance(value, str):
+        pattern = _control_pattern(_added(tokenizer), "" if role == "assistant" else default_template_of(tokenizer))
+        return pattern.sub(lambda found: _MARK + found[0], value)
+    if isinstance(value, Mapping):
+        return {key: item if key == "role" else _mark(tokenizer, role, item) for key, item in value.items()}
+    return [_mark(tokenizer, role, item) for item in value] if isinstance(value, list) else value
 
 
 def _added(tokenizer: Any) -> tuple[tuple[str, bool], ...]:
@@ -253,7 +272,7 @@ def _encode(tokenizer: Any, text: str, *, follows: bool = False) -> list[int]:
     """
     if _MARK not in text:
         return _plain_ids(tokenizer, text, follows=follows)
-    pattern = _control_pattern(_added(tokenizer), _template(tokenizer))
+    pattern = _control_pattern(_added(tokenizer), default_template_of(tokenizer))
     ids: list[int] = []
     end = 0
     for found in re.finditer(f"{_MARK}({pattern.pattern})?", text):
@@ -271,7 +290,7 @@ def _letters_ids(tokenizer: Any, text: str, *, follows: bool) -> list[int]:
 
     `split_special_tokens` does the same for some kinds of tokenizer, and for special tokens alone.
     """
-    pattern = _control_pattern(_added(tokenizer), _template(tokenizer))
+    pattern = _control_pattern(_added(tokenizer), default_template_of(tokenizer))
     rest = pattern.sub(lambda found: _MARK + found[0], text[1:])
     ids = _plain_ids(tokenizer, text[:1], follows=follows) + (_encode(tokenizer, rest, follows=True) if rest else [])
     if any(str(tokenizer.convert_ids_to_tokens(token)) == text for token in ids):

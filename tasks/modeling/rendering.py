@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tasks.core.errors import ConfigError, InputError, ModelNotFoundError
-from tasks.core.rows import Row, prompt_messages
+from tasks.core.rows import Row, prompt_messages, reply_messages
 from tasks.modeling.conversations import (
     Messages,
+    default_template_of,
     plain_token_ids,
     prompt_token_ids,
     render_conversation,
@@ -16,21 +17,21 @@ from tasks.modeling.conversations import (
     split_replies,
     stop_token_ids,
 )
-from tasks.modeling.templates import refuses
+from tasks.modeling.tool_templates import TemplateFault, template_fault, uses_tools
 
 NUM_CHECKED_ROWS = 64
 """Rows whose tokens are compared, spread over all; every row is rendered."""
 _MAX_NAMED_ROWS = 5
 _MAX_SHOWN_TOKENS = 24
 
-Reason = Literal["template_refuses", "control_token"]
+Reason = TemplateFault | Literal["control_token"]
 
 
 class RowFault(NamedTuple):
     """A row that cannot be trained on, and why.
 
-    ``template_refuses``: the chat template raises, mostly for an order of roles. ``control_token``: the tokenizer cannot
-    spell out a control token that stands in a text.
+    See :func:`tasks.modeling.tool_templates.template_fault`. ``control_token``: the tokenizer cannot spell out a control
+    token that stands in a text.
     """
 
     row_id: str
@@ -57,8 +58,12 @@ def unusable_rows(tokenizer: Any, rows: Iterable[Row]) -> list[RowFault]:
         ModelNotFoundError: There is no chat template, or it refuses a single question.
     """
     prompt_token_ids(tokenizer, [{"role": "user", "content": "text"}])
-    faults = []
+    template, faults = default_template_of(tokenizer), []
     for row in rows:
+        found = [template_fault(template, part) for part in _conversations(row) if uses_tools(part)]
+        if reason := next((fault for fault in found if fault), None):
+            faults.append(RowFault(str(row["id"]), reason))
+            continue
         try:
             for conversation in _conversations(row):
                 render_conversation(tokenizer, conversation)
@@ -77,16 +82,28 @@ def require_evaluable(template: str, rows: Sequence[Row], where: str) -> None:
     Raises:
         InputError: Rows are refused; the message names the first ones.
     """
-    refused = [str(row["id"]) for row in rows if any(refuses(template, part) for part in _conversations(row))]
-    if refused:
+    faults = {
+        str(row["id"]): fault for row in rows for part in _conversations(row) if (fault := template_fault(template, part))
+    }
+    if faults:
+        reasons = ", ".join(sorted(set(faults.values())))
         raise InputError(
             where,
-            f"{len(refused)} of {len(rows)} test rows that the chat template refuses (template_refuses), such as "
-            + ", ".join(refused[:_MAX_NAMED_ROWS]),
+            f"{len(faults)} of {len(rows)} test rows that the chat template refuses ({reasons}), such as "
+            + ", ".join([*faults][:_MAX_NAMED_ROWS]),
             "test rows that the base model can be prompted with",
-            "Correct the order of roles in these rows (strict templates alternate user and assistant), or set "
-            "`base_model.chat_template`.",
+            remedy(faults.values()),
         )
+
+
+def remedy(reasons: Iterable[Reason]) -> str:
+    """What to do about rows that a template cannot write."""
+    if "template_has_no_tools" in reasons:
+        return "Set `base_model.chat_template` to one that writes tools, such as `hermes`, or use a base model with one."
+    return (
+        "Correct the order of roles in these rows (strict templates alternate user and assistant), or set "
+        "`base_model.chat_template`."
+    )
 
 
 def check_rendering(tokenizer: Any, rows: Sequence[Row], stops: Collection[int] | None = None) -> list[RenderingFault]:
@@ -137,14 +154,15 @@ def _faults(tokenizer: Any, row: Row, conversation: Messages, stops: Collection[
     text = last["content"]
     prompt_ids, [learned] = split_replies(tokenizer, prompt, [last], stops)
     learned = learned[:-1]  # without the end of the turn
-    spelled = reply_token_ids(tokenizer, prompt, text)
     row_id, faults = str(row["id"]), []
     if prompt_ids != (prompted := prompt_token_ids(tokenizer, prompt)):
         faults.append(RenderingFault(row_id, "prompt", prompted, prompt_ids))
     alone = plain_token_ids(tokenizer, text)
-    if _letters(tokenizer, learned) != _letters(tokenizer, alone):
+    # What a template writes around the calls of a reply is its own; that it writes them was checked with the row.
+    if not last.get("tool_calls") and _letters(tokenizer, learned) != _letters(tokenizer, alone):
         faults.append(RenderingFault(row_id, "reply", alone, learned))
-    if text and spelled != learned:
+    spelled = reply_token_ids(tokenizer, prompt, last)
+    if spelled != learned and (text or last.get("tool_calls")):
         faults.append(RenderingFault(row_id, "likelihood", learned, spelled))
     return faults
 
@@ -154,10 +172,9 @@ def _letters(tokenizer: Any, ids: Sequence[int]) -> str:
     return "".join(tokenizer.decode(ids, skip_special_tokens=True).split())
 
 
-def _conversations(row: Row) -> list[list[dict[str, str]]]:
-    """A row's conversation, or that of each reply of a preference row, as roles and contents."""
-    last = [row["messages"][-1]] if "messages" in row else [row["chosen"][-1], row["rejected"][-1]]
-    return [[*prompt_messages(row), {"role": turn["role"], "content": turn["content"]}] for turn in last]
+def _conversations(row: Row) -> list[list[dict[str, Any]]]:
+    """A row's conversation, or that of each reply of a preference row."""
+    return [[*prompt_messages(row), message] for message in reply_messages(row)]
 
 
 def _shown(tokenizer: Any, ids: Sequence[int]) -> str:

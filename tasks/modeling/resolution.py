@@ -28,6 +28,7 @@ from tasks.modeling.hub import download
 from tasks.modeling.profile import profile_in_store
 from tasks.modeling.rendering import require_evaluable
 from tasks.modeling.templates import default_template, prepare_files, prepared
+from tasks.modeling.tool_templates import HERMES_TEMPLATE
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ CHATML_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 """ChatML as OpenAI published it: no system message of its own."""
+NAMED_TEMPLATES = {"chatml": CHATML_TEMPLATE, "hermes": HERMES_TEMPLATE}
+"""Templates that a configuration may name."""
 
 _UNKNOWN_LICENSE = "unknown"
 # What a model folder may bring into the store: no code, no pickle, no training state.
@@ -279,7 +282,7 @@ def _apply_template(folder: Path, template: str | None) -> None:
         return
     path = folder / "chat_template.jinja"
     path.unlink(missing_ok=True)
-    path.write_text(prepared(CHATML_TEMPLATE if template == "chatml" else template), encoding="utf-8")
+    path.write_text(prepared(NAMED_TEMPLATES.get(template, template)), encoding="utf-8")
     settings_path = folder / "tokenizer_config.json"
     if settings_path.is_file():
         settings = json.loads(settings_path.read_text(encoding="utf-8"))

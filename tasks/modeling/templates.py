@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import nodes
+from jinja2 import Template, nodes
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -129,14 +129,20 @@ def default_template(read: Callable[[str], bytes | None]) -> str | None:
     return None
 
 
-def refuses(template: str, messages: Sequence[Message]) -> bool:
-    """Whether a template raises for a conversation, or for the prompt before its reply."""
-    try:
-        _render(template, messages[:-1], add_generation_prompt=True)
-        _render(template, messages)
-    except TemplateError:
-        return True
-    return False
+def render_template(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    add_generation_prompt: bool = False,
+) -> str:
+    """What a template writes, without a tokenizer; special tokens of the tokenizer are named, as in ``<bos_token>``.
+
+    Raises:
+        TemplateError: The template refuses the conversation.
+    """
+    options = {"add_generation_prompt": add_generation_prompt, "tools": tools, "documents": None}
+    return _compiled(template).render(messages=messages, **options, **_NO_TOKENS)
 
 
 @functools.lru_cache(maxsize=256)
@@ -191,8 +197,12 @@ def _assistant() -> Message:
 
 
 def _render(template: str, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-    options = {"add_generation_prompt": add_generation_prompt, "tools": None, "documents": None}
-    return _environment().from_string(template).render(messages=[dict(m) for m in messages], **options, **_NO_TOKENS)
+    return render_template(template, [dict(m) for m in messages], add_generation_prompt=add_generation_prompt)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(template: str) -> Template:
+    return _environment().from_string(template)
 
 
 class _GenerationBlock(Extension):

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tasks.core.errors import QualityLimitError
-from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.rows import Row, prompt_messages, reply, reply_messages
+from tasks.core.tool_calls import tools_message
 from tasks.modeling.conversations import prompt_token_ids, split_replies
-from tasks.modeling.rendering import require_rendering, unusable_rows
+from tasks.modeling.rendering import remedy, require_rendering, unusable_rows
 
 Learned = Literal["all", "last"]
 """Which replies of a conversation are learned."""
@@ -191,8 +192,7 @@ def usable_rows(
             "training.base_model.chat_template",
             f"{len(faults)} of {len(rows)} rows that it cannot write, such as {named}",
             f"at most {max_share:.1%}",
-            "Correct the order of roles in these rows (strict templates alternate user and assistant), set "
-            "`base_model.chat_template`, or raise `max_refused_share`.",
+            f"{remedy([fault.reason for fault in faults])} `max_refused_share` allows more of them.",
         )
     if faults:
         refused = {fault.row_id for fault in faults}
@@ -220,7 +220,7 @@ def render_example(tokenizer: Any, row: Row, *, stops: Collection[int], max_leng
     have started from and produced. Qwen3 and gpt-oss write earlier replies differently, so that their last reply alone is
     learned.
     """
-    prompt_ids, [reply_ids] = split_replies(tokenizer, prompt_messages(row), [row["messages"][-1]], stops)
+    prompt_ids, [reply_ids] = split_replies(tokenizer, prompt_messages(row), reply_messages(row), stops)
     ids = prompt_ids + reply_ids
     spans, num_unlearned = _earlier_replies(tokenizer, row, ids, stops) if learn == "all" else ([], 0)
     spans.append((len(prompt_ids), len(ids)))
@@ -238,10 +238,16 @@ def render_example(tokenizer: Any, row: Row, *, stops: Collection[int], max_leng
 
 def _earlier_replies(tokenizer: Any, row: Row, ids: list[int], stops: Collection[int]) -> tuple[list[tuple[int, int]], int]:
     """Where the replies before the last one begin and end, and how many more there are that cannot be learned."""
-    earlier = [place for place, message in enumerate(row["messages"][:-1]) if place and message["role"] == "assistant"]
+    start = tools_message(row)
+    messages = [*start, *row["messages"]]
+    earlier = [
+        place
+        for place, message in enumerate(messages[:-1])
+        if place > len(start) and message["role"] == "assistant" and message.get("learned") is not False
+    ]
     spans = []
     for place in earlier:
-        prompt_ids, [reply_ids] = split_replies(tokenizer, row["messages"][:place], [row["messages"][place]], stops)
+        prompt_ids, [reply_ids] = split_replies(tokenizer, messages[:place], [messages[place]], stops)
         end = len(prompt_ids) + len(reply_ids)
         if ids[:end] == prompt_ids + reply_ids:
             spans.append((len(prompt_ids), end))
@@ -250,8 +256,7 @@ def _earlier_replies(tokenizer: Any, row: Row, ids: list[int], stops: Collection
 
 def render_pair(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> Pair:
     """A preference row as tokens; each reply is cut where prompt and reply exceed ``max_length``."""
-    last_turns = [row["chosen"][-1], row["rejected"][-1]]
-    prompt_ids, [chosen_ids, rejected_ids] = split_replies(tokenizer, prompt_messages(row), last_turns, stops)
+    prompt_ids, [chosen_ids, rejected_ids] = split_replies(tokenizer, prompt_messages(row), reply_messages(row), stops)
     room = max(0, max_length - len(prompt_ids))
     longest = len(prompt_ids) + max(len(chosen_ids), len(rejected_ids))
     return Pair(
@@ -267,7 +272,7 @@ def render_pair(tokenizer: Any, row: Row, *, stops: Collection[int], max_length:
 def render_replies(tokenizer: Any, row: Row, *, stops: Collection[int], max_length: int) -> list[RatedReply]:
     """The chosen and the rejected reply of a preference row, each cut at ``max_length``; their ids end in the column."""
     columns = ("chosen", "rejected")
-    prompt_ids, replies = split_replies(tokenizer, prompt_messages(row), [row[name][-1] for name in columns], stops)
+    prompt_ids, replies = split_replies(tokenizer, prompt_messages(row), reply_messages(row), stops)
     room = max(0, max_length - len(prompt_ids))
     return [
         RatedReply(
