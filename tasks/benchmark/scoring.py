@@ -15,11 +15,12 @@ from tasks.benchmark.config import BenchmarkConfig, TokenPrices
 from tasks.benchmark.replies import corpus_scores, text_scores
 from tasks.benchmark.slices import SLICE, slices_of
 from tasks.contracts.measurement import Measurement
-from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.rows import Row, prompt_messages, reply, reply_messages
 from tasks.measures.metrics import METRICS
 from tasks.measures.placeholders import has_placeholder
 from tasks.measures.prices import price_of
 from tasks.measures.reply_checks import format_valid, json_valid, named_label
+from tasks.measures.tool_calls import call_scores, calls_in, calls_of, schemas_of
 from tasks.stats.bootstrap import Interval, Values, statistic_interval
 from tasks.stats.estimates import mean_score
 
@@ -42,9 +43,11 @@ ANSWERS_SCHEMA = pa.schema(
         pa.field("tokens_out", pa.int64()),
         pa.field("reference_nll", pa.float64()),
         pa.field("reference_tokens", pa.int64()),
+        pa.field("reference", pa.string()),
     ]
 )
-"""The model's replies before any scoring: stored apart, so that another metric or pattern never generates again."""
+"""The model's replies before any scoring: stored apart, so that another metric or pattern never generates again.
+``reference`` is a reference reply with calls in the form of the chat template, null for one without."""
 
 TIMINGS_SCHEMA = pa.schema(
     [
@@ -95,9 +98,11 @@ def answer_rows(
     Returns:
         Tables of :data:`ANSWERS_SCHEMA` and :data:`TIMINGS_SCHEMA`, in the order of the rows.
     """
+    from tasks.modeling.conversations import reply_as_written
     from tasks.modeling.generation import generate_replies, reply_likelihoods, reply_limit
 
     prompts = [prompt_messages(row) for row in rows]
+    expected = [reply_messages(row)[0] for row in rows]
     num_steps = 2 * len(rows)
 
     def replied(done: int, _: int) -> None:
@@ -111,9 +116,7 @@ def answer_rows(
     replies = generate_replies(
         loaded, prompts, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size, on_progress=replied
     )
-    likelihoods = reply_likelihoods(
-        loaded, prompts, [reply(row) for row in rows], batch_size=config.batch_size, on_progress=scored
-    )
+    likelihoods = reply_likelihoods(loaded, prompts, expected, batch_size=config.batch_size, on_progress=scored)
     limit = reply_limit(loaded, config.max_new_tokens)
     timings = [
         {
@@ -136,8 +139,9 @@ def answer_rows(
                 "tokens_out": answer.num_new_tokens,
                 "reference_nll": likelihood.nll,
                 "reference_tokens": likelihood.num_tokens,
+                "reference": reply_as_written(loaded.tokenizer, prompt, message) if message.get("tool_calls") else None,
             }
-            for row, answer, likelihood in zip(rows, replies, likelihoods, strict=True)
+            for row, answer, likelihood, prompt, message in zip(rows, replies, likelihoods, prompts, expected, strict=True)
         ],
         schema=ANSWERS_SCHEMA,
     )
@@ -154,7 +158,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
     labels = {row["label"] for row in rows if row.get("label")}
     scored = []
     for row, answer, slices in zip(rows, answers, slices_of(rows), strict=True):
-        reference, label = reply(row), row.get("label")
+        reference, label = answer.get("reference") or reply(row), row.get("label")
         is_named = bool(label) and named_label(reference, labels, config.label_pattern) == label
         named = named_label(answer["reply"], labels, config.label_pattern) if is_named else None
         holds = has_placeholder(answer["reply"], config.placeholder_pattern)
@@ -179,6 +183,7 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
                 "label_accuracy": float(named == label) if is_named else None,
                 "format_valid": format_valid(answer["reply"], config.format_pattern) if config.format_pattern else None,
                 "json_valid": json_valid(answer["reply"], config.json_schema) if config.json_schema is not None else None,
+                **_call_scores(row, answer["reply"], reference),
                 "completed": float(answer["completed"]),
                 "prompt_cut": float(answer["prompt_cut"]),
                 "nll": _nll(answer) if not learned_one else None,
@@ -188,6 +193,14 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
             }
         )
     return pa.Table.from_pylist(scored, schema=EXAMPLES_SCHEMA)
+
+
+def _call_scores(row: Row, given: str, reference: str) -> dict[str, float | None]:
+    """The scores of calls; none for a row whose reference has calls in a form that is not known."""
+    expected, tools = calls_of(reply_messages(row)[0]), row.get("tools") or ()
+    if calls_in(reference, schemas_of(tools)) != expected:
+        return {}
+    return call_scores(given, expected, tools)
 
 
 def aggregate(
@@ -258,6 +271,11 @@ _NOTES = {
     "json_valid": "No benchmark.json_schema is configured.",
     "token_cost_per_1000": "No benchmark.token_prices are configured.",
     "cost_per_1000": "No price for the device; see benchmark.price_per_device_hour.",
+    "call_decision": "No row states tools.",
+    **dict.fromkeys(
+        ("valid_call", "call_name", "argument_f1", "call_sequence"),
+        "No reference reply has a call in a known form.",
+    ),
     "corpus_bleu": "No reference reply has four words.",
     "bleu": "No reference reply has four words.",
 }

@@ -87,14 +87,16 @@ def score_model(
     kept, timed = _kept_answers(store, model_sha256, loaded, dataset, rows, config, progress)
     harness = _measure_lm_eval(store, model_sha256, loaded, config) if config.lm_eval else ()
     general = _score_general(store, model_sha256, loaded, config) if config.retention else None
-    table = score_answers(rows, store.read_rows(kept), config)
+    answers = store.read_rows(kept)
+    table = score_answers(rows, answers, config)
+    references = [answer.get("reference") or reply(row) for row, answer in zip(rows, answers, strict=True)]
     examples = store.write_table(table, kind="table", parents=[dataset, kept])
     scores = ArmScores(
         arm=arm,
         model_sha256=model_sha256,
         examples=examples,
         scores=(
-            *aggregate(table, store.read_table(timed), [reply(row) for row in rows], config),
+            *aggregate(table, store.read_table(timed), references, config),
             *(aggregate_retention(store.read_table(general), config) if general else ()),
             *harness,
         ),

@@ -14,7 +14,7 @@ from referencing import Registry
 
 from tasks.core.tool_calls import loads
 
-METRICS_OF_CALLS = ("valid_call", "call_name", "argument_f1", "call_sequence")
+_OF_CALLS = ("valid_call", "call_name", "argument_f1", "call_sequence")
 _CALL_START = re.compile(r"[\[{]")
 _FUNCTION_TAG = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|$)", re.DOTALL)
 _PARAMETER_TAG = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
@@ -65,8 +65,9 @@ def is_valid_call(call: Call, schemas: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def call_scores(reply: str, expected: Sequence[Call], tools: Sequence[str]) -> dict[str, float | None]:
-    """The scores of a reply where calls are expected, each from 0 to 1.
+    """The scores of a reply, each from 0 to 1; None where no call is expected, but for ``call_decision``.
 
+    * ``call_decision``: the reply calls a tool where a call is expected, and calls none elsewhere. None without either.
     * ``valid_call``: the reply calls, and every call is valid. None where no tools are stated, or an expected call is itself
       not valid.
     * ``call_name``: the same tools are called, in any order.
@@ -75,13 +76,17 @@ def call_scores(reply: str, expected: Sequence[Call], tools: Sequence[str]) -> d
 
     Args:
         reply: The reply's text.
-        expected: The calls of the reference reply, at least one.
+        expected: The calls of the reference reply.
         tools: What may be called.
     """
     schemas = schemas_of(tools)
-    found = calls_in(reply, schemas)
+    found = calls_in(reply, schemas) if schemas or expected else []
+    decision = float(bool(found) == bool(expected)) if schemas or expected else None
+    if not expected:
+        return {"call_decision": decision, **dict.fromkeys(_OF_CALLS)}
     measurable = bool(schemas) and all(is_valid_call(call, schemas) for call in expected)
     return {
+        "call_decision": decision,
         "valid_call": float(bool(found) and all(is_valid_call(c, schemas) for c in found)) if measurable else None,
         "call_name": float(Counter(call.name for call in found) == Counter(call.name for call in expected)),
         "argument_f1": _f1(_pairs(found), _pairs(expected)),
@@ -90,11 +95,9 @@ def call_scores(reply: str, expected: Sequence[Call], tools: Sequence[str]) -> d
 
 
 def call_reward(reply: str, expected: Sequence[Call], tools: Sequence[str]) -> float:
-    """One number for :func:`call_scores`: their mean; where no call is expected, 1 for a reply without one, else 0."""
-    if not expected:
-        return float(not calls_in(reply, schemas_of(tools)))
+    """One number from 0 to 1: the mean of :func:`call_scores`; 0 without tools and calls, where nothing is rewarded."""
     scores = [score for score in call_scores(reply, expected, tools).values() if score is not None]
-    return sum(scores) / len(scores)
+    return sum(scores) / len(scores) if scores else 0.0
 
 
 def _pairs(calls: Sequence[Call]) -> Counter[tuple[str, str, str]]:

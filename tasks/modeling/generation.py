@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,12 +144,12 @@ def answer_batch(loaded: LoadedModel, batch: list[list[int]], max_new_tokens: in
 def reply_likelihoods(
     loaded: LoadedModel,
     prompts: Sequence[Messages],
-    references: Sequence[str],
+    references: Sequence[str | Mapping[str, Any]],
     *,
     batch_size: int,
     on_progress: OnProgress | None = None,
 ) -> list[Likelihood]:
-    """The likelihood of each reference reply after its prompt, in order; an empty reference has no tokens.
+    """The likelihood of each reference reply, a text or a message, after its prompt, in order; an empty one has no tokens.
 
     Only the reply's own tokens count, not the prompt's and not the end of the turn. A pair longer than the context loses the
     start of its prompt, then the end of its reply.

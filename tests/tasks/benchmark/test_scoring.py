@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,11 @@ def test_every_metric_is_reported_once_and_unmeasured_ones_have_no_value() -> No
         "label_macro_f1",
         "format_valid",
         "json_valid",
+        "call_decision",
+        "valid_call",
+        "call_name",
+        "argument_f1",
+        "call_sequence",
         "cost_per_1000",
         "token_cost_per_1000",
         "bleu",
@@ -202,3 +208,35 @@ def test_patterns_are_checked_by_the_configuration() -> None:
 def test_schemas_are_checked_by_the_configuration(schema: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         BenchmarkConfig(json_schema=schema)
+
+
+def test_calls_are_compared_in_the_form_of_the_chat_template() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tools = [json.dumps({"type": "function", "function": {"name": "forecast", "parameters": schema}})]
+    call = {"id": "call00000", "name": "forecast", "arguments": '{"city": "Rome"}'}
+    rows = [{**row(number, ""), "tools": tools} for number in range(3)]
+    for each in rows[:2]:
+        each["messages"][-1]["tool_calls"] = [call]
+    rows[2]["messages"][-1]["content"] = "It is warm."
+    form = '[TOOL_CALLS][{"name": "forecast", "arguments": {"city": "%s"}}]'
+    answers = [
+        answer(0, form % "Rome", reference=form % "Rome"),
+        answer(1, form % "Oslo", reference=form % "Rome"),
+        answer(2, form % "Rome"),
+    ]
+    table = score_answers(rows, answers, CONFIG).to_pylist()
+    names = ("call_decision", "valid_call", "call_name", "argument_f1", "call_sequence", "exact_match")
+    assert [[entry[name] for name in names] for entry in table] == [
+        [1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+        [1.0, 1.0, 1.0, 0.0, 0.0, 0.0],
+        [0.0, None, None, None, None, 0.0],
+    ]
+
+
+def test_calls_in_a_form_that_is_not_known_are_not_measured() -> None:
+    call = {"id": "call00000", "name": "forecast", "arguments": "{}"}
+    given = row(1, "")
+    given["messages"][-1]["tool_calls"] = [call]
+    [entry] = score_answers([given], [answer(1, "forecast()", reference="forecast()")], CONFIG).to_pylist()
+    assert entry["call_sequence"] is None
+    assert entry["exact_match"] == 1.0

@@ -67,13 +67,25 @@ def test_other_text_holds_no_call(text: str) -> None:
 )
 def test_scores_by_hand(reply: str, valid: float, name: float, f1: float, sequence: float) -> None:
     scores = call_scores(reply, [ROME], TOOLS)
-    assert scores == {"valid_call": valid, "call_name": name, "argument_f1": pytest.approx(f1), "call_sequence": sequence}
+    assert scores == {
+        "call_decision": float("{" in reply),
+        "valid_call": valid,
+        "call_name": name,
+        "argument_f1": pytest.approx(f1),
+        "call_sequence": sequence,
+    }
 
 
 def test_the_order_of_calls_counts_only_in_the_sequence() -> None:
     two = [Call("forecast", {"city": "Rome"}), Call("clock", {"city": "Oslo"})]
     reply = "\n".join(json.dumps({"name": name, "arguments": given}) for name, given in reversed(two))
-    assert call_scores(reply, two, TOOLS) == {"valid_call": 1.0, "call_name": 1.0, "argument_f1": 1.0, "call_sequence": 0.0}
+    scores = call_scores(reply, two, TOOLS)
+    assert (scores["valid_call"], scores["call_name"], scores["argument_f1"], scores["call_sequence"]) == (
+        1.0,
+        1.0,
+        1.0,
+        0.0,
+    )
 
 
 def test_validity_is_not_measured_without_tools_or_by_a_reference_that_is_not_valid() -> None:
@@ -86,3 +98,4 @@ def test_a_reward_is_for_calling_where_a_call_is_expected_alone() -> None:
     assert call_reward("Warm.", [ROME], TOOLS) == 0.0
     assert call_reward(CALL, [], TOOLS) == 0.0
     assert call_reward("Warm.", [], TOOLS) == 1.0
+    assert call_reward("Warm.", [], []) == 0.0
