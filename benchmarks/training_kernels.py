@@ -63,7 +63,7 @@ class Bench:
         kernels.register_packed_attention()
         torch.manual_seed(0)
         model = load_base(base, device="cuda", dtype=torch.bfloat16, quantization=quantization, attn_implementation="sdpa")
-        self.model = get_peft_model(model.train(), lora_config(LoraSettings()))
+        self.model = get_peft_model(model.train(), lora_config(LoraSettings(), base))
         add_fused_lm_head(self.base)
         for name, parameter in self.model.named_parameters():
             if "lora_B" in name:

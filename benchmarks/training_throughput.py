@@ -135,7 +135,7 @@ def train_with_trl(job: Job) -> float:
         "model": str(job.base) if plain.quantization == "none" else weights.load_model(job.base, plain),
         "processing_class": load_tokenizer(job.base),
         "train_dataset": dataset_of(job.rows).remove_columns("length"),
-        "peft_config": weights.lora_config(job.lora),
+        "peft_config": lora_config(job.lora, job.base),
     }
     if isinstance(job.config, SftConfig):
         return run(trl.SFTTrainer(args=trl.SFTConfig(**settings), **arguments))
@@ -156,7 +156,7 @@ def train_bare(job: Job) -> float:
     from tasks.training.trainer.head import score_labels_only
 
     plan = job.plan
-    model = get_peft_model(weights.load_model(job.base, plan), weights.lora_config(job.lora))
+    model = get_peft_model(weights.load_model(job.base, plan), lora_config(job.lora, job.base))
     add_fused_lm_head(model.get_base_model())
     kernels.fuse_adapters(model)
     if plan.device == "cpu":
@@ -353,7 +353,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
         profile, workload, find_hardware("auto"), config, method=options.method, num_trainable=num_trainable
     )
     if options.method == "dpo":
-        get_peft_model(weights.load_model(base, plan), lora_config(lora)).save_pretrained(folder / "adapter")
+        get_peft_model(weights.load_model(base, plan), lora_config(lora, base)).save_pretrained(folder / "adapter")
     job = {
         "base": str(base),
         "plan": plan.model_dump(mode="json"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from tasks.modeling.conversations import Messages, prompt_token_ids, reply_token_ids, stop_token_ids
 from tasks.modeling.loading import load_base, load_tokenizer, load_with_adapter
-from tasks.modeling.profile import context_length
+from tasks.modeling.profile import context_length, keeps_state
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ OnProgress = Callable[[int, int], None]
 
 _MIN_ROWS_TO_SPLIT = 4
 """Fewer rows than these are computed to the end together: another call costs about as much as it saves."""
+_BATCH_TOLERANCE = 2e-2
+"""The share of the logits' spread within which they are equal, above bfloat16's rounding."""
+_batching: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,36 @@ def greedy_settings(loaded: LoadedModel, max_new_tokens: int) -> GenerationConfi
     )
 
 
+def _groups(loaded: LoadedModel, rows: Sequence[list[int]]) -> list[list[int]]:
+    """The places of the rows that are computed together: all, or one at a time where a batch would change the results."""
+    places = list(range(len(rows)))
+    return [places] if len(rows) == 1 or _can_batch(loaded) else [[place] for place in places]
+
+
+def _can_batch(loaded: LoadedModel) -> bool:
+    """Whether a model continues a padded row of a batch as it does the row alone.
+
+    A layer that keeps a state may take padding for text, or mix up the rows (RWKV does both), so it is tried, once.
+    """
+    model = loaded.model
+    if not keeps_state(model):
+        return True
+    if model not in _batching:
+        row = list(range(1, 7))
+        settings = greedy_settings(loaded, 3)
+        settings.min_new_tokens = 3
+        logits = []
+        for rows in ([row], [row, row * 2, [*reversed(row)]]):
+            ids, mask = _left_padded(loaded, rows)
+            options = {"generation_config": settings, "return_dict_in_generate": True, "output_logits": True}
+            with torch.inference_mode():
+                steps = model.generate(input_ids=ids, attention_mask=mask, **options).logits
+            logits.append(torch.stack([step[0].float() for step in steps]))
+        spread = float(logits[0].max() - logits[0].min())
+        _batching[model] = float((logits[0] - logits[1]).abs().max()) <= _BATCH_TOLERANCE * spread
+    return _batching[model]
+
+
 def _left_padded(loaded: LoadedModel, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask, both of shape ``(batch_size, seq_len)``, on the model's device."""
     width = max(len(row) for row in rows)
@@ -279,7 +313,10 @@ def _generate_batch(loaded: LoadedModel, rows: Sequence[list[int]], settings: Ge
     started = time.perf_counter()
     ends = set(settings.eos_token_id or ())
     replies = []
-    generated = _continue_rows(loaded, rows, settings)
+    generated: list[list[int]] = [[] for _ in rows]
+    for group in _groups(loaded, rows):
+        for place, tokens in zip(group, _continue_rows(loaded, [rows[place] for place in group], settings), strict=True):
+            generated[place] = tokens
     seconds = (time.perf_counter() - started) / len(rows)
     for row, tokens in zip(rows, generated, strict=True):
         completed = bool(tokens) and tokens[-1] in ends
@@ -350,6 +387,14 @@ def _continue_rows(loaded: LoadedModel, rows: Sequence[list[int]], settings: Gen
 
 
 def _likelihood_batch(loaded: LoadedModel, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Likelihood]:
+    likelihoods = [Likelihood(0.0, 0)] * len(pairs)
+    for group in _groups(loaded, [prompt + reply for prompt, reply in pairs]):
+        for place, likelihood in zip(group, _likelihoods_together(loaded, [pairs[place] for place in group]), strict=True):
+            likelihoods[place] = likelihood
+    return likelihoods
+
+
+def _likelihoods_together(loaded: LoadedModel, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Likelihood]:
     ids, mask = _left_padded(loaded, [prompt + reply for prompt, reply in pairs])
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     longest = max(len(reply) for _, reply in pairs)
@@ -363,7 +408,8 @@ def _likelihood_batch(loaded: LoadedModel, pairs: Sequence[tuple[list[int], list
         output = loaded.model(
             input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=longest + 1
         )
-        logits = output.logits[:, :-1][is_reply]  # (num_reply_tokens, vocabulary)
+        # (num_reply_tokens, vocabulary); some models compute every position.
+        logits = output.logits[:, -longest - 1 : -1][is_reply]
         losses = torch.nn.functional.cross_entropy(logits.float(), ids[:, -longest:][is_reply], reduction="none")
     sums = [float(part.double().sum()) for part in losses.cpu().split([len(reply) for _, reply in pairs])]
     return [Likelihood(nll, len(reply)) for nll, (_, reply) in zip(sums, pairs, strict=True)]

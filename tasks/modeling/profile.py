@@ -90,7 +90,7 @@ def make_profile(folder: Path) -> BaseProfile:
     """
     model = model_without_weights(folder)
     text = model.config.get_text_config()
-    recurrent = model._is_stateful or not set(getattr(text, "layer_types", None) or ()) <= _ATTENTION_LAYERS
+    recurrent = keeps_state(model)
     packing, note = _packing(model, text, recurrent)
     return BaseProfile(
         shape=_shape(model, text),
@@ -128,6 +128,18 @@ def has_plain_logits(model: Any) -> bool:
     """Whether a model's logits are the plain product of hidden states and output embeddings, as its configuration says."""
     text, output = model.config.get_text_config(), model.get_output_embeddings()
     return getattr(output, "bias", None) is None and all(getattr(text, name, None) in (None, 1) for name in _LOGITS_FACTORS)
+
+
+def keeps_state(model: Any) -> bool:
+    """Whether a layer keeps a state (convolution, linear attention, state space) in place of keys and values."""
+    layers = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    return bool(model._is_stateful or not layers <= _ATTENTION_LAYERS)
+
+
+def name_experts(text: Any) -> None:
+    """Gives a text configuration its number of experts as ``num_experts`` too, by which libraries look for it."""
+    if (count := _num_experts(text)) and not hasattr(text, "num_experts"):
+        text.num_experts = count
 
 
 def context_length(text: Any) -> int | None:
@@ -186,7 +198,7 @@ def _packing(model: Any, text: Any, recurrent: bool) -> tuple[Literal["kernel", 
 def _shape(model: Any, text: Any) -> ModelShape:
     hidden = int(text.hidden_size)
     heads = _largest(getattr(text, "num_attention_heads", None)) or 1
-    experts = next((getattr(text, name) for name in _EXPERT_COUNTS if getattr(text, name, None)), 0)
+    experts = _num_experts(text)
     chosen = getattr(text, "num_experts_per_tok", None) or 1
     inner = next((size for name in _INNER_WIDTHS if (size := _largest(getattr(text, name, None)))), 4 * hidden)
     if experts:
@@ -208,6 +220,10 @@ def _shape(model: Any, text: Any) -> ModelShape:
         num_expert_parameters=together,
         share_of_experts=min(1.0, chosen / experts) if experts else 1.0,
     )
+
+
+def _num_experts(text: Any) -> int:
+    return next((int(getattr(text, name)) for name in _EXPERT_COUNTS if getattr(text, name, None)), 0)
 
 
 def _largest(size: Any) -> int:

@@ -157,11 +157,14 @@ class _AdaptedProjection(torch.autograd.Function):  # type: ignore[misc]
         ctx.weight_of, ctx.scaling, ctx.shape, ctx.dtypes = weight_of, scaling, x.shape, (x.dtype, a.dtype, b.dtype)
         a, b = a.to(dtype), b.to(dtype)
         weight = weight_of().to(dtype)
-        output = torch.mm(rows, weight.t()) if bias is None else torch.addmm(bias.to(dtype), rows, weight.t())
+        # The output itself is no view: a model may change it in place (Gemma 3n), which autograd forbids of a view.
+        output = rows.new_empty(*x.shape[:-1], len(weight))
+        flat = output.view(-1, len(weight))
+        torch.mm(rows, weight.t(), out=flat) if bias is None else torch.addmm(bias.to(dtype), rows, weight.t(), out=flat)
         reduced = torch.mm(rows, a.t())
-        output.addmm_(reduced, b.t(), alpha=scaling)
+        flat.addmm_(reduced, b.t(), alpha=scaling)
         ctx.save_for_backward(rows, a, b, reduced)
-        return output.view(*x.shape[:-1], -1)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

@@ -115,7 +115,7 @@ def sft_trainer(
         processing_class=tokenizer,
         train_dataset=dataset_of(train),
         eval_dataset=dataset_of(validation) if validation else None,
-        peft_config=None if config.lora is None else lora_config(config.lora),
+        peft_config=None if config.lora is None else lora_config(config.lora, base),
     )
     if plan.packing and plan.attn_implementation in MASKED_ATTENTION:
         kernels.check_separate_rows(trainer.model)

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from tasks.contracts.training import TrainingPlan
 from tasks.modeling.loading import load_base
+from tasks.modeling.profile import name_experts
 from tasks.training.trainer import kernels
 from tasks.training.trainer.sharding import check_sharded, loading_options, own_weights
 
@@ -29,9 +31,18 @@ def load_model(base: Path, plan: TrainingPlan) -> Any:
     )
     check_sharded(model, plan)
     model.config.use_cache = False
+    name_parts(model)
     if plan.liger_kernel:
         kernels.fuse_layers(model)
     return model.train()
+
+
+def name_parts(model: Any) -> None:
+    """Names what TRL's loss heads ask for where a class has another name or none: the part below the head, the experts."""
+    name_experts(model.config.get_text_config())
+    names = [name for name, part in model.named_children() if isinstance(part, PreTrainedModel)]
+    if model.base_model is model and len(names) == 1:
+        model.base_model_prefix = names[0]
 
 
 def load_model_with(base: Path, adapter: Path, plan: TrainingPlan) -> Any:

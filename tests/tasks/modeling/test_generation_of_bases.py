@@ -19,6 +19,8 @@ from tasks.modeling.loading import load_base, load_tokenizer
 from tests.support.tiny_bases import CONFIGS, build_tiny_base
 from tests.support.tiny_model import desk_row
 
+# These take padding for text, or compute every position of a batch.
+OF_ONE_ROW = ("rwkv", "recurrent_gemma", "xlstm")
 PROMPTS = [[desk_row(number)["messages"][0]] for number in range(6)]  # type: ignore[index]
 PROMPTS[1] = [{"role": "user", "content": "Hi"}]
 
@@ -42,7 +44,7 @@ def computed_whole(loaded: LoadedModel, prompt: list[dict[str, str]], prefix: st
     return -sum(float(scores[len(start) + place - 1, token]) for place, token in enumerate(plain[1]))
 
 
-@pytest.mark.parametrize("loaded", CONFIGS, indirect=True)
+@pytest.mark.parametrize("loaded", [*CONFIGS, *OF_ONE_ROW], indirect=True)
 def test_likelihoods_are_those_of_a_full_computation(loaded: LoadedModel) -> None:
     texts = ["the printer", "x", "reset the password now please", ""]
     ranked = continuation_likelihoods(loaded, PROMPTS[0], "Please ", texts, batch_size=3)
@@ -54,7 +56,7 @@ def test_likelihoods_are_those_of_a_full_computation(loaded: LoadedModel) -> Non
     assert [likelihood.nll for likelihood in scored] == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("loaded", CONFIGS, indirect=True)
+@pytest.mark.parametrize("loaded", [*CONFIGS, *OF_ONE_ROW], indirect=True)
 def test_replies_in_a_batch_are_those_of_each_prompt_alone(loaded: LoadedModel) -> None:
     # A part of all tokens end a reply, so that rows end at different places and the rest continue without them.
     loaded.model.config.eos_token_id = list(range(0, 551, 3))

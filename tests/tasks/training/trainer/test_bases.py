@@ -24,12 +24,17 @@ from tests.tasks.training.conftest import quick_sft
 RunWorker = Callable[[TrainerSpec], TrainerReport]
 
 
+# A router that is a linear layer and returns more, experts under another name, a head on a part without a name, outputs that
+# are changed in place, modules that PEFT refuses.
+OTHERS = ("phimoe", "granitemoe", "llama4", "gemma3n text", "falcon_h1")
+
+
 def with_base(desk: Any, name: str, folder: Path) -> Any:
     base = resolve(BaseModelConfig(source=str(build_tiny_base(name, folder)), license="mit"), desk.store)
     return replace(desk, base=base)
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "mamba"])
+@pytest.mark.parametrize("name", [*CONFIGS, *OTHERS])
 def test_it_trains_as_planned(name: str, desk: Any, run_worker: RunWorker, tmp_path: Path) -> None:
     method = SftMethod(config=quick_sft(max_steps=5, max_eval_rows=8))
     report = run_worker(with_base(desk, name, tmp_path / "base").spec(tmp_path / "work", method))
@@ -41,17 +46,13 @@ def test_it_trains_as_planned(name: str, desk: Any, run_worker: RunWorker, tmp_p
     assert report.plan.num_trainable_parameters == sum(weight.numel() for weight in adapter.values())
 
 
-def test_mamba_is_refused_in_pefts_words_and_trains_with_other_modules(
-    desk: Any, run_worker: RunWorker, tmp_path: Path
-) -> None:
+def test_modules_that_peft_refuses_are_named_in_its_words(desk: Any, run_worker: RunWorker, tmp_path: Path) -> None:
+    lora = LoraSettings(r=8, target_modules=("in_proj", "out_proj"))
     mamba = with_base(desk, "mamba", tmp_path / "base")
-    refused = run_worker(mamba.spec(tmp_path / "work", SftMethod(config=quick_sft(max_steps=5))))
+    refused = run_worker(mamba.spec(tmp_path / "work", SftMethod(config=quick_sft(max_steps=5, lora=lora))))
     assert refused.fault is not None
     assert (refused.fault.type, refused.fault.where) == ("ConfigError", "training.sft.lora.target_modules")
     assert "incompatible with Mamba" in refused.fault.found
-    lora = LoraSettings(r=8, target_modules=("in_proj", "x_proj"))
-    trained = run_worker(mamba.spec(tmp_path / "other", SftMethod(config=quick_sft(max_steps=5, lora=lora))))
-    assert trained.outcome == "done"
 
 
 @pytest.mark.parametrize("error", [TypeError("unsupported operand\nand a second line"), RuntimeError("shapes differ")])

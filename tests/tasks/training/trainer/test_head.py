@@ -21,7 +21,7 @@ from tests.support.tiny_bases import CONFIGS, build_tiny_base
 
 def adapted(folder: Path, *, labels_only: bool, dtype: torch.dtype = torch.float32) -> Any:
     torch.manual_seed(1)
-    model = get_peft_model(load_base(folder, device="cpu", dtype=dtype), lora_config(LoraSettings(r=4)))
+    model = get_peft_model(load_base(folder, device="cpu", dtype=dtype), lora_config(LoraSettings(r=4), folder))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
