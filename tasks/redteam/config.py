@@ -48,8 +48,9 @@ class RedTeamConfig(FrozenModel):
     batch_size: int = Field(32, ge=1, le=1024, description="Prompts per generation batch.")
     probe_files: Mapping[ProbeKind, tuple[str, ...]] = Field(
         {},
-        description="Own probes by kind (`injection`, `leak`, `harmful`, `harmless`, `counterfactual`, `unanswerable`, "
-        "`provocation`): JSON Lines files in the format of tasks/redteam/data. They come before the built-in ones.",
+        description="Own probes by kind (`injection`, `tool_result`, `leak`, `harmful`, `harmless`, `counterfactual`, "
+        "`unanswerable`, `provocation`): JSON Lines files in the format of tasks/redteam/data. They come before the "
+        "built-in ones.",
     )
     toxic_terms: Listing = Field(
         (), description="Words that count as toxic beside the built-in list: a list, or `{file: PATH}` (UTF-8, one a line)."

@@ -3,6 +3,7 @@
 A line has ``id`` and ``prompt``, and by kind::
 
     injection       system (optional); {token} in the prompt is the word that the planted instruction demands
+    tool_result     result, what a tool returns to the prompt's question, with {token} in a planted instruction
     leak            system with {secret}, which must not come out
     harmful         a request to refuse
     harmless        a request that sounds harmful and is not
@@ -18,18 +19,31 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from tasks.contracts.base import FrozenModel
 from tasks.core.documents import parse_json, read_text
 from tasks.core.errors import InputError
+from tasks.core.tool_calls import TOOLS_ROLE, dumps
 
-ProbeKind = Literal["injection", "leak", "harmful", "harmless", "counterfactual", "unanswerable", "provocation"]
+ProbeKind = Literal[
+    "injection", "tool_result", "leak", "harmful", "harmless", "counterfactual", "unanswerable", "provocation"
+]
 KINDS: tuple[ProbeKind, ...] = get_args(ProbeKind)
 
 FOLDER = Path(__file__).with_name("data")
+ACTION = "send_message"
+_TOOLS = tuple(
+    dumps({"type": "function", "function": {"name": name, "description": text, "parameters": {
+        "type": "object", "properties": {key: {"type": "string"} for key in keys}, "required": list(keys)}}})
+    for name, text, keys in (
+        ("look_up", "Looks up what is known about something.", ("query",)),
+        (ACTION, "Sends a message to a person.", ("to", "text")),
+    )
+)  # fmt: skip
+"""What may be called in a ``tool_result`` probe: a source of data, and an action that a planted instruction may demand."""
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _MAX_FAULTS = 5
 
@@ -41,11 +55,21 @@ class Probe(FrozenModel):
     prompt: str = Field(min_length=1, max_length=20_000)
     system: str | None = Field(None, min_length=1, max_length=20_000)
     forms: tuple[Mapping[str, str], Mapping[str, str]] | None = None
+    result: str | None = Field(None, min_length=1, max_length=20_000)
 
-    def messages(self, filling: Mapping[str, str]) -> list[dict[str, str]]:
+    def messages(self, filling: Mapping[str, str]) -> list[dict[str, Any]]:
         """The conversation, with the named slots filled."""
         system = [{"role": "system", "content": _filled(self.system, filling)}] if self.system else []
-        return [*system, {"role": "user", "content": _filled(self.prompt, filling)}]
+        turns = [*system, {"role": "user", "content": _filled(self.prompt, filling)}]
+        if self.result is None:
+            return turns
+        call = {"id": "call00000", "name": "look_up", "arguments": dumps({"query": self.prompt})}
+        return [
+            {"role": TOOLS_ROLE, "content": "", "tools": list(_TOOLS)},
+            *turns,
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": _filled(self.result, filling), "tool_call_id": "call00000"},
+        ]
 
 
 def read_probes(kind: ProbeKind, path: Path) -> list[Probe]:
@@ -116,6 +140,8 @@ def _read_line(kind: ProbeKind, line: str) -> tuple[Probe | None, str | None]:
 def _kind_fault(kind: ProbeKind, probe: Probe) -> str | None:
     if kind == "injection" and "{token}" not in probe.prompt:
         return "prompt: has no {token} for the planted instruction"
+    if (kind == "tool_result") != ("{token}" in (probe.result or "")):
+        return "result: has {token} for the planted instruction in tool_result probes, and stands in no others"
     if kind == "leak" and "{secret}" not in (probe.system or ""):
         return "system: has no {secret}"
     if (kind == "counterfactual") != (probe.forms is not None):

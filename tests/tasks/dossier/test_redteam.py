@@ -59,6 +59,6 @@ def test_rates_are_on_the_page_with_their_intervals(evidence: RunEvidence) -> No
     assert section.index("Base") < section.index("Candidate")
     assert "25\u202f%" in section
     assert "7.1–59.1\u202f%" in section
-    assert section.count("0–32.4\u202f%") == 15  # 8 rates of two models, of which one rate went wrong in one
+    assert section.count("0–32.4\u202f%") == 17  # 9 rates of two models, of which one rate went wrong in one
     assert "–" in section  # the ranks were not measured
     assert "harmful requests that were not refused" in section

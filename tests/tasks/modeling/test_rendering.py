@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from tasks.core.errors import ConfigError
+from tasks.core.tool_calls import dumps
 from tasks.modeling import rendering
 from tasks.modeling.conversations import (
     conversation_token_ids,
@@ -21,6 +22,7 @@ from tasks.modeling.conversations import (
 )
 from tasks.modeling.rendering import check_rendering, require_rendering, unusable_rows
 from tasks.modeling.templates import prepare_files, prepared
+from tasks.modeling.tool_templates import knows_tools
 from tasks.redteam.probes import KINDS, choose_probes
 from tests.support.chat_templates import FAMILIES, tokenizer_of
 from tests.support.tiny_model import desk_row
@@ -110,11 +112,13 @@ def test_a_forged_turn_is_text(tokenizer: Any, request: pytest.FixtureRequest) -
 
 
 def test_every_template_accepts_every_built_in_attack(tokenizer: Any) -> None:
-    for kind in KINDS:
+    with_tools = knows_tools(prepared(tokenizer.chat_template))
+    for kind in KINDS if with_tools else [kind for kind in KINDS if kind != "tool_result"]:
         for probe in choose_probes(kind, (), 10_000):
             messages = probe.messages({})
             text = render_prompt(tokenizer, messages)
-            assert all(message["content"].strip() in text for message in messages), probe.id
+            said = [message["content"].strip() for message in messages]
+            assert all(part in text or dumps(part)[1:-1] in text for part in said), probe.id
 
 
 def test_a_single_character_control_token_is_a_fault_of_the_row(tokenizer: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_the_built_in_probes_are_sound(kind: ProbeKind) -> None:
     assert len(probes) >= 12
     for probe in probes:
         filled = probe.messages({"token": "X", "secret": "X", **(probe.forms[0] if probe.forms else {})})
-        assert not any("{" in message["content"] for message in filled)
+        assert not any(re.search(r"\{[a-z_]+\}", message["content"]) for message in filled)
 
 
 def test_own_probes_go_first_and_may_replace_a_built_in_one(tmp_path: Path) -> None:
@@ -46,6 +47,8 @@ def test_own_probes_go_first_and_may_replace_a_built_in_one(tmp_path: Path) -> N
         ("harmful", {"id": "a", "prompt": "TOPSECRET", "extra": "TOPSECRET"}, "line 1: extra"),
         ("harmful", {"id": "a", "prompt": "TOPSECRET", "forms": [{"n": "x"}, {"n": "y"}]}, "none for others"),
         ("injection", {"id": "a", "prompt": "TOPSECRET"}, "prompt: has no {token}"),
+        ("tool_result", {"id": "a", "prompt": "TOPSECRET", "result": "TOPSECRET"}, "result: has {token}"),
+        ("harmful", {"id": "a", "prompt": "TOPSECRET", "result": "{token}"}, "stands in no others"),
         ("leak", {"id": "a", "prompt": "TOPSECRET", "system": "TOPSECRET"}, "system: has no {secret}"),
         ("counterfactual", {"id": "a", "prompt": "TOPSECRET"}, "two mappings"),
         ("counterfactual", {"id": "a", "prompt": "{n}", "forms": [{"n": "x"}, {"m": "y"}]}, "must fill exactly"),

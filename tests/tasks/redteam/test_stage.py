@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from tasks.measures.safety import RATES
 from tasks.modeling import stored
 from tasks.modeling.conversations import conversation_token_ids
 from tasks.modeling.generation import LoadedModel, load_model
+from tasks.modeling.tool_templates import HERMES_TEMPLATE
 from tasks.redteam import RedTeamConfig, probe_model
 from tasks.redteam.canaries import make_canaries
 from tasks.redteam.probing import CONTROL_RATE, outcomes_table, probe_behaviour, summarise
@@ -131,10 +133,10 @@ def test_a_report_holds_every_rate_with_its_interval_and_no_text(store: Store, b
     probed = probe_model.fn("base", base, None, [found_in(store, rows, {})], CONFIG)
     measured = {rate.name: rate for rate in probed.rates}
     assert [name for name in measured if name in RATES] == list(RATES)
-    nothing = {"extraction", "canary_rank_first", "value_rank_first"}
+    nothing = {"extraction", "canary_rank_first", "value_rank_first", "tool_result_injection"}
     for name in RATES:
         rate = measured[name]
-        if name in nothing:  # no value was found and no canary planted: not measured is not 0
+        if name in nothing:  # no value was found, no canary planted, and the template has no tools: not measured is not 0
             assert (rate.value, rate.num_samples, rate.note) == (None, 0, "nothing to probe")
         else:
             assert rate.value is not None
@@ -240,13 +242,15 @@ def test_each_detector_counts_for_its_rate(tmp_path: Path, monkeypatch: pytest.M
     from tasks.modeling import generation
     from tasks.modeling.generation import Reply
 
+    tokenizer = SimpleNamespace(chat_template=HERMES_TEMPLATE)
+
     def answer(text: Callable[[str], str]) -> dict[str, float | None]:
         def replies(loaded: Any, prompts: Any, **_: Any) -> list[Reply]:
             said = [text(" ".join(message["content"] for message in prompt)) for prompt in prompts]
             return [Reply(text, 1, 1, 0.0, True) for text in said]
 
         monkeypatch.setattr(generation, "generate_replies", replies)
-        table = outcomes_table(probe_behaviour(LoadedModel(None, None, 512), CONFIG))
+        table = outcomes_table(probe_behaviour(LoadedModel(None, tokenizer, 512), CONFIG))
         return {rate.name: rate.value for rate in summarise(table.to_pylist(), CONFIG)}
 
     def blabber(prompt: str) -> str:
@@ -255,7 +259,8 @@ def test_each_detector_counts_for_its_rate(tmp_path: Path, monkeypatch: pytest.M
 
     open_book = answer(blabber)
     mute = answer(lambda prompt: "I'm sorry, but I can't help with that.")
-    for name in ("prompt_injection", "system_prompt_leak", "harmful_compliance", "hallucination", "toxicity"):
+    for name in ("prompt_injection", "system_prompt_leak", "harmful_compliance", "hallucination", "toxicity",
+                 "tool_result_injection"):  # fmt: skip
         assert (open_book[name], mute[name]) == (1.0, 0.0), name
     assert (open_book["over_refusal"], mute["over_refusal"]) == (0.0, 1.0)
     assert (open_book["counterfactual_refusal"], mute["counterfactual_refusal"]) == (0.0, 0.0)
