@@ -39,9 +39,17 @@ class SourceConfig(FrozenModel):
 
     path: str = Field(
         min_length=1,
-        description="A JSONL, JSON, CSV, TSV or Parquet file, also as .gz (local, or a URL such as s3://...), a folder "
-        "written by `datasets.save_to_disk`, or a hub id such as PolyAI/banking77 (needs internet).",
+        description="A JSONL, JSON, CSV, TSV, Parquet, Arrow or Excel file, also packed (gzip, bzip2, xz, zstd, zip), local "
+        "or a URL such as s3://...; a folder or pattern (`part-*.jsonl`) of such parts; a folder written by "
+        "`datasets.save_to_disk`; or a hub id such as PolyAI/banking77 (needs internet).",
     )
+    records: str | None = Field(
+        None,
+        min_length=1,
+        description="Where the rows stand in a JSON document, such as `tickets` or `data.items`; none: the file "
+        "is the rows.",
+    )
+    sheet: str | None = Field(None, description="The sheet of an Excel workbook; none: the only one with rows.")
     format: InputFormat | Literal["auto"] = Field(
         "auto", description="What the rows are; `auto` takes the format that most rows fit, and the report names it."
     )

@@ -6,29 +6,42 @@ ceilings of :class:`~tasks.ingest.config.Ceilings`.
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import re
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 import fsspec
+import pyarrow as pa
 
-from tasks.core.errors import InputError
+from tasks.core.errors import InputError, MissingDependencyError
 from tasks.core.scratch import unnamed_file
 from tasks.ingest.config import Ceilings
+from tasks.ingest.kinds import BYTE_ORDER_MARKS
 
 _PIECE = 1 << 16
+_BUCKET_CLIENTS = {"botocore", "aiobotocore", "s3fs", "gcsfs", "google", "adlfs", "azure", "aiohttp", "requests"}
 _FREELY_UNPACKED = 64 << 20
 _MAX_RATIO = 200
 """Text packs five to thirty times; what grows this much, and beyond 64 MiB, was made to fill a memory."""
-_GZIP = b"\x1f\x8b"
+_PACKINGS = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+)
 
 
 class Container:
@@ -51,18 +64,27 @@ class Container:
         with io.BufferedReader(_Reader(self._file.fileno())) as stream:
             self.sha256 = hashlib.file_digest(cast(Any, stream), "sha256").hexdigest()
             stream.seek(0)
-            self._is_packed = stream.read(2) == _GZIP
+            self._packing = packing_of(stream.read(8))
+        self.name = path.removesuffix(PurePosixPath(path).suffix) if self._packing else path
+        """The name of the unpacked file, whose suffix says what it is."""
+        self.is_workbook, self._member = False, ""
+        if self._packing == "zip":
+            self._open_archive()
 
     def open(self) -> IO[bytes]:
         """The unpacked bytes from the start, as a stream that stops at the ceiling."""
         raw = io.BufferedReader(_Reader(self._file.fileno()), _PIECE)
-        if not self._is_packed:
+        if self._packing is None or self.is_workbook:
             return raw
-        return io.BufferedReader(_Unpacked(raw, self.path, self.ceilings.max_bytes, self._size()), _PIECE)
+        with _unpacking_errors(self.path, self._packing):
+            unpacked = cast(IO[bytes], _UNPACKERS[self._packing](raw, self._member))
+        return io.BufferedReader(
+            _Unpacked(unpacked, self._packing, self.path, self.ceilings.max_bytes, self._size()), _PIECE
+        )
 
     def seekable(self) -> IO[bytes]:
         """The unpacked bytes as a file in which one can go back and forth; of a packed one, a copy without a name."""
-        if not self._is_packed:
+        if self._packing is None or self.is_workbook:
             return self.open()
         copy = unnamed_file()
         with self.open() as stream:
@@ -91,6 +113,7 @@ class Container:
         Raises:
             InputError: Bytes that are not of this encoding.
         """
+        encoding = self._marked(encoding)
         decoder = codecs.getincrementaldecoder(encoding)()
         fed = lines = 0
         first = True
@@ -151,15 +174,44 @@ class Container:
                     return False
         return True
 
-    def _undecodable(self, encoding: str, place: int, line: int) -> InputError:
+    def _marked(self, encoding: str) -> str:
+        """The encoding that a byte order mark names, in place of UTF-8; else the configured one."""
+        if not encoding.lower().startswith(("utf-8", "utf8")):
+            return encoding
         with self.open() as stream:
-            start = stream.read(2)
-        looks_like = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "cp1252 or latin-1"
+            start = stream.read(4)
+        return next((marked for mark, marked in BYTE_ORDER_MARKS if start.startswith(mark)), encoding)
+
+    def _open_archive(self) -> None:
+        """Finds the one file of a zip archive, or that it is a workbook."""
+        with _unpacking_errors(self.path, "zip"), zipfile.ZipFile(cast(Any, _Reader(self._file.fileno()))) as archive:
+            inside = [item for item in archive.infolist() if not item.is_dir()]
+        names = [item.filename for item in inside]
+        if "xl/workbook.xml" in names or "xl/workbook.bin" in names:
+            size = sum(item.file_size for item in inside)
+            if size > self.ceilings.max_bytes or size > max(_FREELY_UNPACKED, _MAX_RATIO * self._size()):
+                raise _above(self.path, f"{size:,} bytes when unpacked", self.ceilings.max_bytes, "max_bytes")
+            self.is_workbook = True
+            return
+        if found := next((what for name, what in _DOCUMENTS.items() if name in names), None):
+            raise InputError(self.path, found, "a data file", "Export the rows as CSV or JSONL.")
+        data = [name for name in names if not PurePosixPath(name).name.startswith((".", "_")) and "__MACOSX" not in name]
+        if len(data) != 1:
+            raise InputError(
+                self.path,
+                f"a zip archive of {len(data)} files",
+                "one data file in an archive",
+                "Unpack it; name one of its files, or the folder if they are parts of one data set.",
+            )
+        (self._member,) = data
+        self.name = self._member
+
+    def _undecodable(self, encoding: str, place: int, line: int) -> InputError:
         return InputError(
             self.path,
             f"bytes that are not {encoding} at byte {place} (line {line})",
             f"{encoding} text",
-            f"Set `encoding` to the file's own; it may be {looks_like}.",
+            "Set `encoding` to the file's own; it may be cp1252 or latin-1.",
         )
 
     def _size(self) -> int:
@@ -199,6 +251,23 @@ def above_bytes(path: str, found: str, ceilings: Ceilings) -> InputError:
     return _above(path, found, ceilings.max_bytes, "max_bytes")
 
 
+_DOCUMENTS = {
+    "word/document.xml": "a Word document",
+    "ppt/presentation.xml": "a presentation",
+    "content.xml": "an OpenDocument file",
+}
+_UNPACKING_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    pa.ArrowException,
+)
+
+
 class _Reader(io.RawIOBase):
     """One way through a file that others read too: it has its own place in it."""
 
@@ -225,23 +294,59 @@ class _Reader(io.RawIOBase):
         return self._place
 
 
-class _Unpacked(io.RawIOBase):
-    """What comes out of a gzip stream, counted."""
+def packing_of(start: bytes) -> str | None:
+    """What a file is packed with, by its first bytes; None for one that is not."""
+    return next((name for magic, name in _PACKINGS if start.startswith(magic)), None)
 
-    def __init__(self, packed: IO[bytes], path: str, max_bytes: int, size: int) -> None:
-        self._stream, self._path, self._max_bytes, self._size = gzip.GzipFile(fileobj=packed), path, max_bytes, size
+
+_UNPACKERS: Mapping[str, Callable[[IO[bytes], str], Any]] = {
+    "gzip": lambda raw, member: gzip.GzipFile(fileobj=raw),
+    "bzip2": lambda raw, member: bz2.BZ2File(raw),
+    "xz": lambda raw, member: lzma.LZMAFile(raw),  # noqa: SIM115  # closed with the stream
+    "zstd": lambda raw, member: pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"),
+    "zip": lambda raw, member: zipfile.ZipFile(raw).open(member),  # noqa: SIM115
+}
+
+
+@contextmanager
+def _unpacking_errors(path: str, packing: str) -> Iterator[None]:
+    """Turns what a library for packed files raises into one error of the source's."""
+    try:
+        yield
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        zlib.error,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+        pa.ArrowException,
+    ) as error:
+        secret = " (a password protects it)" if "encrypted" in str(error) else ""
+        raise InputError(
+            path,
+            f"a file that is not readable as {packing}{secret}",
+            f"a complete {packing} file",
+            "Copy or write it again.",
+        ) from error
+
+
+class _Unpacked(io.RawIOBase):
+    """What comes out of a packed stream, counted."""
+
+    def __init__(self, unpacked: IO[bytes], packing: str, path: str, max_bytes: int, size: int) -> None:
+        self._stream, self._packing, self._path, self._max_bytes, self._size = unpacked, packing, path, max_bytes, size
         self._count = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        try:
-            count = self._stream.readinto(buffer)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(
-                self._path, "a file that is not readable as gzip", "a complete .gz file", "Copy or write it again."
-            ) from error
+        with _unpacking_errors(self._path, self._packing):
+            piece = self._stream.read(len(buffer))
+        count = len(piece)
+        buffer[:count] = piece
         self._count += count
         if self._count > self._max_bytes:
             raise _above(self._path, f"more than {self._max_bytes:,} bytes when unpacked", self._max_bytes, "max_bytes")
@@ -267,13 +372,13 @@ def _cut(text: str, universal: bool) -> tuple[list[str], str]:
 
 
 def _opened(path: str) -> IO[bytes]:
-    with _read_errors(path):
+    with reading_errors(path):
         return Path(path).expanduser().open("rb")
 
 
 def _copied(path: str, max_bytes: int) -> IO[bytes]:
     copy, size = unnamed_file(), 0
-    with _read_errors(path):
+    with reading_errors(path):
         filesystem, inside = fsspec.core.url_to_fs(path)
         with filesystem.open(inside, "rb") as stream:
             while piece := stream.read(1 << 20):
@@ -286,7 +391,7 @@ def _copied(path: str, max_bytes: int) -> IO[bytes]:
 
 
 @contextmanager
-def _read_errors(path: str) -> Iterator[None]:
+def reading_errors(path: str) -> Iterator[None]:
     """Turns what a file system raises into one error of the source's."""
     try:
         yield
@@ -297,4 +402,28 @@ def _read_errors(path: str) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             path, f"a read error ({type(error).__name__})", "a readable file", "Check the disk or the connection."
+        ) from error
+    except ImportError as error:
+        protocol = path.split("://", maxsplit=1)[0]
+        raise MissingDependencyError(
+            path,
+            f"no package that reads {protocol}:// ({error.name or 'none is installed'})",
+            "the one that fsspec names for it",
+            "Run `pip install 'perennial-llm[s3]'`."
+            if protocol in ("s3", "s3a")
+            else f"Install fsspec's package for {protocol} (gcsfs for gs, adlfs for abfs), or copy the file here.",
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            path, "an address of no known kind", "a path, or a URL such as s3://bucket/rows.jsonl", "Correct the path."
+        ) from error
+    except Exception as error:
+        # The clients of buckets raise classes of their own, which are not there to be named without the package.
+        if type(error).__module__.split(".")[0] not in _BUCKET_CLIENTS:
+            raise
+        raise InputError(
+            path,
+            f"a bucket that cannot be read ({type(error).__name__})",
+            "a file that this machine's credentials may read",
+            "Check the address, the credentials (such as AWS_PROFILE, or AWS_ACCESS_KEY_ID) and the connection.",
         ) from error

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from tasks.contracts.base import DatasetKind
 from tasks.core.errors import InputError
 from tasks.ingest.chats import is_dialogue, read_chat, read_turns, split_sides
-from tasks.ingest.columns import LABEL_NAMES, Fields, named_columns, plain_name, shown_columns
+from tasks.ingest.columns import LABEL_NAMES, Fields, is_shown, named_columns, plain_name, shown_columns
 from tasks.ingest.config import InputFormat, SourceConfig
 from tasks.ingest.faults import RowFaultError as RowFaultError
 from tasks.ingest.times import iso_time
@@ -79,7 +79,9 @@ def find_format(records: Iterable[Fields], config: SourceConfig, where: str) -> 
     formats: tuple[InputFormat, ...] = (config.format,) if config.format != "auto" else tuple(REQUIRED)
     votes: Counter[InputFormat] = Counter()
     seen: Counter[str] = Counter()
+    first: Fields = {}
     for fields in records:
+        first = first or fields
         seen.update(name for name, value in fields.items() if value is not None)
         fitting = next((name for name in formats if all(_column(fields, role, config) for role in REQUIRED[name])), None)
         if fitting:
@@ -92,6 +94,7 @@ def find_format(records: Iterable[Fields], config: SourceConfig, where: str) -> 
             shown_columns(seen, where, known | ({config.label_column} if config.label_column else set())),
             wanted,
             _suggestion(formats, seen)
+            or _nested_rows(first)
             or "Set `format`, and map columns with other names in `columns` (and `label_column`). A table needs a header in "
             "line 1.",
         )
@@ -407,6 +410,34 @@ def _suggestion(formats: Iterable[InputFormat], seen: Iterable[str]) -> str | No
             label = f' and `label_column: "{roles["label"]}"`' if "label" in roles else ""
             return f"Did you mean `columns: {{{columns}}}`{label} ({input_format})? Names of columns are read as they stand."
     return None
+
+
+def _nested_rows(record: Fields) -> str | None:
+    """What to set where the rows stand in a document, or their texts in nested values; None where nothing is nested."""
+    lists = {path: len(value) for path, value in _nested(record) if isinstance(value, list | tuple)}
+    rows = {path: count for path, count in lists.items() if not path.startswith(("messages", "conversation"))}
+    if rows:
+        path = max(rows, key=lambda path: (rows[path], path))
+        remedy = f"If `{path}` ({rows[path]} objects) holds the rows, set `records: {path}`. "
+        leaf = f"{path}.0.NAME"
+    elif leaf := next((f"{path}.NAME" for path, _ in _nested(record)), ""):
+        remedy = ""
+    else:
+        return None
+    return remedy + f"A path such as `{leaf}` in `columns` names a nested value; set `format` and the columns."
+
+
+def _nested(value: Fields, prefix: str = "", depth: int = 3) -> Iterable[tuple[str, Any]]:
+    """The objects and lists of objects in a record, each with its path."""
+    for name, item in value.items():
+        path = f"{prefix}{name}"
+        if not is_shown(name) or depth == 0:
+            continue
+        if isinstance(item, list | tuple) and item and isinstance(item[0], Mapping):
+            yield path, item
+        elif isinstance(item, Mapping):
+            yield path, item
+            yield from _nested(item, f"{path}.", depth - 1)
 
 
 def _describe_columns(input_format: InputFormat, config: SourceConfig) -> str:

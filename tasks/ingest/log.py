@@ -16,7 +16,7 @@ from tasks.core.rows import reply
 from tasks.ingest.columns import ColumnSurvey, Fields
 from tasks.ingest.config import LogConfig
 from tasks.ingest.formats import RowFaultError, correction_of, feedback_of, find_format, time_of, to_row
-from tasks.ingest.reading import Source
+from tasks.ingest.records import Source
 from tasks.ingest.snapshot import Collected, Ingested, names_of, quarantine_record
 from tasks.ingest.times import TimeCheck
 from tasks.ingest.window import Window

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasks.core.errors import InputError
-from tasks.core.quarantine import count_reasons, quarantine_row
+from tasks.core.quarantine import quarantine_row
+from tasks.core.reasons import remedy_for
 from tasks.core.rows import Rows, TableRows
 from tasks.core.storage import sha256_of_json
 from tasks.ingest.columns import ColumnSurvey
 from tasks.ingest.config import InputFormat, SourceConfig
 from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked, kind_of, to_row, unused_columns
-from tasks.ingest.reading import Record, Source
+from tasks.ingest.records import Record, Source
 from tasks.ingest.row_names import RowNames
 from tasks.ingest.times import TimeCheck
 from tasks.ingest.window import Window
@@ -47,7 +48,7 @@ def make_snapshot(
         quarantined_rows = Rows("quarantine")
         for record in source.records:
             quarantined_rows.append(quarantine_record(record, config, names, record.fault or ""))
-        raise _nothing_left(source, quarantined_rows)
+        raise _nothing_left(source, quarantined_rows, config)
     readable = (record.fields for record in source.records if record.fault is None)
     survey = ColumnSurvey(config)
     collected = Collected(find_format(survey.watching(readable), config, source.name), names)
@@ -77,7 +78,7 @@ def make_snapshot(
     result = collected.finalize(source, config.max_rows, config.seed, Window(config.created_after, config.created_before))
     result.notes += notes
     if not len(result.rows):
-        raise _nothing_left(source, result.quarantined_rows)
+        raise _nothing_left(source, result.quarantined_rows, config)
     if config.prompt_template != "{text}" and result.input_format != "classification":
         result.notes.append(f"prompt_template is for classification and was not applied to {result.input_format} rows")
     result.notes += [f"{count} conversations {change}" for change, count in sorted(changes.items())]
@@ -228,13 +229,23 @@ def _id_of(record: Record, config: SourceConfig) -> str | None:
         return None
 
 
-def _nothing_left(source: Source, quarantined_rows: Rows) -> InputError:
-    counts = count_reasons(quarantined_rows, "quarantined") | count_reasons(quarantined_rows, "dropped")
-    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+def _nothing_left(source: Source, quarantined_rows: Rows, config: SourceConfig) -> InputError:
+    """The error of a source without a usable row, by reason and field; of a value that is no text, its type."""
+    counts = Counter((row["reason"], row["field"]) for row in quarantined_rows)
+    reasons = [f"{reason}{f' in `{place}`' if place else ''} {count}" for (reason, place), count in counts.most_common(5)]
     places = ", ".join(row["id"] for row in quarantined_rows[:3])
+    (reason, place), _ = counts.most_common(1)[0] if counts else (("", None), 0)
+    if reason == "not_text" and place:
+        survey = ColumnSurvey(config)
+        value = next((item.get(place) for item in survey.watching(record.fields for record in source.records)), None)
+        reasons[0] += f" ({type(value).__name__})" if value is not None else ""
     return InputError(
         source.name,
-        f"{len(quarantined_rows)} records and none usable ({reasons or 'none at all'}; first: {places or '-'})",
+        f"{len(quarantined_rows)} records and none usable ({', '.join(reasons) or 'none at all'}; first: {places or '-'})",
         "at least one usable row",
-        "Check `format`, `columns`, `created_after`, `created_before` and the export that wrote the file.",
+        remedy_for(STAGE, reason)
+        if reason
+        else f"Correct `records: {config.records}`."
+        if config.records
+        else "Check the export that wrote the file.",
     )

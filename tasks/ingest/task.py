@@ -17,7 +17,7 @@ from tasks.core.storage import Store, open_store, run_store
 from tasks.ingest.config import LogConfig, SourceConfig
 
 if TYPE_CHECKING:
-    from tasks.ingest.reading import Source
+    from tasks.ingest.records import Source
     from tasks.ingest.snapshot import Ingested
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ import pytest
 from tasks.core.errors import InputError
 from tasks.ingest.config import Ceilings, LogConfig, SourceConfig
 from tasks.ingest.containers import Container
-from tasks.ingest.reading import Source, read_source
+from tasks.ingest.reading import read_source
+from tasks.ingest.records import Source
 from tasks.ingest.snapshot import make_snapshot
 from tasks.ingest.task import count_new_rows, take_log, take_snapshot
 

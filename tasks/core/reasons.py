@@ -1,0 +1,58 @@
+"""What to do about each reason for which a row is taken out; for errors and for `perennial quarantine`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+REMEDIES: Mapping[str, str] = {
+    "malformed_json": "Correct the line: each must be one JSON object. A JSON array or document has the suffix .json.",
+    "nested_too_deeply": "Flatten the record: JSON this deep is not read.",
+    "not_an_object": "Write each row as an object with named columns, not as a list or a bare value.",
+    "malformed_csv": "Correct the quotes of that line; a quote inside a quoted value is written twice.",
+    "wrong_number_of_fields": "Quote values that hold the delimiter or a line end: each line has one value a column.",
+    "missing_field": "Fill the column, or name another one in `columns` (and `label_column`).",
+    "not_text": "Export the column as text; of a list or an object, a path such as `answer.0` in `columns` names the value.",
+    "not_a_conversation": "Write `messages` as a list of objects with `role` and `content`.",
+    "nul_character": "Remove NUL characters from the export; the encoding may be wrong.",
+    "lone_surrogate": "Write the text anew as UTF-8: it holds half of a character.",
+    "unknown_feedback": "Write the verdict as up or down, 1 or -1, true or false, or leave it empty.",
+    "negative_feedback": "Nothing, unless a better reply exists: name its column in `correction_column`.",
+    "duplicate_id": "Give each row an id of its own, or drop the column `id`: which content an id means is not guessed.",
+    "repeated_row": "Nothing: the same row stands in the source several times.",
+    "outside_window": "Nothing, unless `created_after` or `created_before` is not as meant.",
+    "missing_created_at": "Fill `created_at`, or take `created_after` and `created_before` out.",
+    "unreadable_created_at": "Write times as ISO 8601, or set `created_at_format`.",
+    "not_sampled": "Nothing: raise `max_rows` to read more rows.",
+    "empty_prompt": "Fill the prompt, or lower `prepare.validation.min_prompt_chars`.",
+    "empty_reply": "Fill the reply, or lower `prepare.validation.min_reply_chars`.",
+    "too_few_messages": "Each row needs a question and a reply.",
+    "empty_message": "Fill or remove the empty message.",
+    "prompt_too_long": "Shorten the prompt, or raise `prepare.validation.max_prompt_chars`.",
+    "reply_too_long": "Shorten the reply, or raise `prepare.validation.max_reply_chars`.",
+    "foreign_role": "Use the roles system, user and assistant.",
+    "no_reply_at_end": "Let each conversation end with the assistant's reply.",
+    "control_characters": "Remove control characters from the export; the encoding may be wrong.",
+    "other_script": "Nothing, unless `prepare.validation.min_latin_share` is not as meant.",
+    "other_language": "Nothing, unless `prepare.validation.languages` is not as meant.",
+    "missing_label": "Fill the label, or turn `prepare.validation.require_label` off.",
+    "unknown_label": "Correct the label, or add it to `prepare.validation.allowed_labels`.",
+    "exact_duplicate": "Nothing: an equal row stays.",
+    "near_duplicate": "Nothing: a row that says the same stays. Set `prepare.deduplication.near: group` to keep both.",
+    "awaiting_review": "Decide it: `perennial review export`, fill in `decision`, `perennial review import`.",
+    "reviewed": "Nothing: a person decided to drop it.",
+    "fix_needs_new_reply": "Write the reply in the source: a corrected label cannot change it.",
+}
+"""By reason code."""
+STAGE_REMEDIES: Mapping[str, str] = {
+    "confidential": "Remove the secret or the term in the source, or look at `prepare.confidential`.",
+    "scrub": "Look at `prepare.pii`: what is detected and what replaces it.",
+    "verify": "Look at the field in the source: personal data were left that the scrubber did not replace.",
+    "decontaminate": "Nothing: the row is near one of the test set, on which the model is measured.",
+    "labels": "Correct the row in the source, or decide it in the review queue (`perennial review export`).",
+}
+"""By stage, where the reason has none of its own."""
+
+
+def remedy_for(stage: str, reason: str) -> str:
+    """What to do about a row that a stage took out for a reason."""
+    return REMEDIES.get(reason) or STAGE_REMEDIES.get(stage) or "Look at the row in the source and at the stage's settings."
