@@ -10,6 +10,7 @@ from flows.scrub import scrub_dataset
 from flows.support.config import PrepareConfig
 from flows.support.run_names import unique
 from tasks import bias, confidential, deduplication, ingest, labels, pii, splitting, validation
+from tasks.contracts.base import DatasetKind
 from tasks.contracts.preparation import PreparedDataset, RecentHoldout
 from tasks.core.results import CONTRACTS
 from tasks.core.storage import open_store
@@ -30,6 +31,7 @@ def prepare_dataset(
     benchmark: str,
     fresh: RecentHoldout | None = None,
     series: str | None = None,
+    kind: DatasetKind = "messages",
 ) -> PreparedDataset:
     """The prepared rows of one source, with the report of each stage.
 
@@ -40,10 +42,11 @@ def prepare_dataset(
         benchmark: Name of the frozen test set, whose rows are never trained on.
         fresh: The fresh test set of the examples, removed from every other source; None for the examples themselves.
         series: Name of the series of snapshots; None takes the name of the benchmark.
+        kind: What the rows must be: examples (``messages``) or ``preferences``.
     """
     settings = by_reference(settings, open_store(store_uri))
     series = series or benchmark
-    snapshot = ingest.take_snapshot(source, store_uri)
+    snapshot = ingest.take_snapshot(source, store_uri, kind)
     previous = ingest.find_previous_snapshot(snapshot, series)
     validated = validation.validate(snapshot.dataset, settings.validation, previous)
     ingest.remember_snapshot(snapshot, validated.dataset, series)

@@ -46,7 +46,11 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     # 1. Prepare: raw rows become training rows; quarantined rows are kept, with their reason.
     examples = prepare_dataset(config.examples, config.prepare, store, config.name)
     preferences = config.preferences
-    pairs = prepare_dataset(preferences, config.prepare, store, config.name, examples.fresh) if preferences else None
+    pairs = (
+        prepare_dataset(preferences, config.prepare, store, config.name, examples.fresh, kind="preferences")
+        if preferences
+        else None
+    )
 
     # 2. Mix in further sources and split. No near-duplicate cluster is on both sides; both exclude the frozen and fresh
     #    test sets.

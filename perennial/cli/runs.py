@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -43,14 +44,24 @@ def retrain(config: ConfigOption) -> None:
 
 
 @app.command()
-def plan(config: ConfigOption) -> None:
-    """Prints what `retrain` would do: rows, stages, steps, estimated time. Writes no model and moves no alias."""
+def plan(
+    config: ConfigOption,
+    show_row: Annotated[bool, typer.Option("--show-row", help="Show the first row's text as the model sees it.")] = False,
+) -> None:
+    """Prints what `retrain` would do: columns, rows, steps, estimated time; exit code 3 says that it would be refused.
+
+    Writes no model and moves no alias.
+    """
     with explained_errors():
         settings = load(config)
         from perennial.operations.planning import plan_retrain
+        from perennial.operations.understanding import REFUSED
 
-        for title, lines in plan_retrain(settings):
+        blocks = plan_retrain(settings, show_row=show_row)
+        for title, lines in blocks:
             print_pairs(title, lines)
+        if blocks[-1][0] == REFUSED:
+            raise typer.Exit(3)
 
 
 @app.command()
@@ -88,6 +99,32 @@ def show(
     """Prints a run's dossier: verdict, scores, reasons, and the location of the page."""
     with explained_errors():
         print_record(find_record(store, run), store)
+
+
+@app.command()
+def quarantine(
+    run: Annotated[
+        str, typer.Argument(help="Run name, `latest`, or the address of a quarantine data set that an error names.")
+    ] = "latest",
+    reason: Annotated[str | None, typer.Option(help="List the rows with this reason code.")] = None,
+    stage: Annotated[str | None, typer.Option(help="List the rows that this stage took out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row, in an array.")] = False,
+    store: StoreOption = ".perennial/store",
+) -> None:
+    """Prints the rows that a run took out: stage, reason, field, what to do. Their text stays in the store."""
+    with explained_errors():
+        from perennial.operations import quarantine as operation
+
+        rows = operation.read_out_rows(store, run, reason, stage)
+        if as_json:
+            typer.echo(json.dumps(operation.as_json(rows), indent=2, ensure_ascii=False))
+            return
+        for block in operation.counted(rows):
+            print_pairs(*block, num_text_columns=3)
+        if reason or stage:
+            print_pairs(*operation.listed(rows), num_text_columns=4)
+        if not rows:
+            console.print("No row was taken out.")
 
 
 @app.command()

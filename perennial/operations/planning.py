@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from flows.support.config import RetrainConfig
+from perennial.operations import understanding
 from tasks.contracts.training import BaseLanguageModel, TrainingPlan
 from tasks.core.rows import Row
 from tasks.core.storage import Store
-from tasks.ingest import SourceConfig
 from tasks.splitting import SplitConfig
 from tasks.training import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig
 
@@ -27,10 +27,19 @@ _CHARS_PER_TOKEN, _TEMPLATE_TOKENS = 4.0, 30.0
 _GENERATION_SPEED = 0.5
 
 
-def plan_retrain(settings: RetrainConfig) -> list[Block]:
+def plan_retrain(settings: RetrainConfig, *, show_row: bool = False) -> list[Block]:
     """Titled blocks of lines. Reads the sources and resolves the base model; trains nothing, registers nothing.
 
+    The last block is :data:`~perennial.operations.understanding.REFUSED` where the run would stop.
+
     The figures are upper bounds: they count the rows of the sources, before validation, scrubbing and the audit.
+
+    Args:
+        settings: The configuration.
+        show_row: Whether the text of the first row is shown.
+
+    Raises:
+        InputError: A source cannot be read, or holds rows of another kind than its section needs.
     """
     from tasks.modeling.profile import profile_in_store
     from tasks.modeling.resolution import resolve
@@ -39,7 +48,12 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
 
     store = Store(settings.store)
     rows, blocks, num_read = _read_examples(settings)
+    gates, refusals = understanding.gates_block(rows, "messages", settings.prepare)
+    blocks.append(gates)
     shares = _shares(len(rows), settings.prepare.splitting)
+    refusals += understanding.refusals_of([lambda: understanding.require_train_rows(shares[0], len(rows))])
+    if not shares[0]:
+        return [*blocks, _split_block(*shares), understanding.refusal_block(refusals)]
     training, lora = settings.training, settings.training.sft.lora
     base = resolve(training.base_model, store)
     folder = store.fetch_folder(base.folder)
@@ -57,13 +71,16 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
             flops_per_second=flops,
             num_eval_rows=num_eval_rows,
         )
+        refusals.extend(understanding.training_refusals(plan, hardware, method.max_truncated_share))
         return with_price(plan, training.budget)
 
     sft = plan_training(training.sft, rows[: shares[0]], shares[1])
     plans = {"sft": sft}
     if settings.preferences:
-        pairs, preferences = _read("preferences", settings.preferences)
-        blocks.append(preferences)
+        pairs, preferences = understanding.read_source_block("preferences", settings.preferences, "preferences")
+        gates, refused_pairs = understanding.gates_block(pairs, "preferences", settings.prepare)
+        blocks += [preferences, gates]
+        refusals += refused_pairs
         num_read += len(pairs)
         if settings_of_pairs := training.preference:
             num_pairs, num_eval_pairs, _ = _shares(len(pairs), settings.prepare.splitting)
@@ -73,6 +90,7 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     blocks += [
         _split_block(*shares),
         _base_block(base, profile_in_store(store, base.folder)),
+        understanding.row_block(folder, rows, settings, with_text=show_row),
         *map(_plan_block, plans.values()),
     ]
     num_scored = min(shares[2], settings.benchmark.max_examples or shares[2])
@@ -84,6 +102,8 @@ def plan_retrain(settings: RetrainConfig) -> list[Block]:
     if training.budget.has_ceiling:
         blocks.append(_budget_block(list(plans.values()), training.budget))
     blocks.append(_time_block(seconds, num_scored, settings))
+    if refusals:
+        blocks.append(understanding.refusal_block(refusals))
     return blocks
 
 
@@ -91,10 +111,10 @@ def _read_examples(settings: RetrainConfig) -> tuple[list[Row], list[Block], int
     """The mixed rows, a block per source and one for the mixture, and the number of rows read."""
     from tasks.mixing.weighting import mix_rows
 
-    rows, examples = _read("examples", settings.examples)
+    rows, examples = understanding.read_source_block("examples", settings.examples, "messages")
     if not settings.mixture:
         return rows, [examples], len(rows)
-    further = [_read(part.name, part.source) for part in settings.mixture]
+    further = [understanding.read_source_block(part.name, part.source, "messages") for part in settings.mixture]
     sources = [
         ("examples", 1.0, rows),
         *((part.name, part.weight, read) for part, (read, _) in zip(settings.mixture, further, strict=True)),
@@ -178,22 +198,6 @@ def _count_general_tokens() -> float:
     return sum(_TEMPLATE_TOKENS + len(text) / _CHARS_PER_TOKEN for text in offered)
 
 
-def _read(name: str, source: SourceConfig) -> tuple[list[Row], Block]:
-    from tasks.ingest.reading import read_configured
-    from tasks.ingest.snapshot import make_snapshot
-
-    raw = read_configured(source)
-    result = make_snapshot(raw, source, on_progress=lambda done, total: None)
-    reasons = sorted({str(row["reason"]) for row in result.quarantined_rows})
-    lines = [
-        ("source", source.path),
-        ("format", result.input_format),
-        ("rows", str(len(result.rows))),
-        ("refused", f"{len(result.quarantined_rows)} ({', '.join(reasons)})" if reasons else "0"),
-    ]
-    return list(result.rows), (name.capitalize(), [tuple(line) for line in lines])
-
-
 def _shares(num_rows: int, config: SplitConfig) -> tuple[int, int, int]:
     """Maximum numbers of rows for training, validation and test."""
     num_test = min(math.ceil(num_rows * config.test_share), config.max_test_rows or num_rows)
@@ -264,7 +268,14 @@ def _time_block(seconds: dict[str, float], num_scored: int, settings: RetrainCon
     lines = [(name, _duration(value)) for name, value in seconds.items()]
     comparison = f"base and candidate on {num_scored} examples, and the champion, if there is one"
     gate = f"{settings.promotion.primary_metric}, policy {settings.promotion.policy}"
-    return "Estimated time", [*lines, ("total", _duration(sum(seconds.values()))), ("compares", comparison), ("gate", gate)]
+    total = sum(seconds.values())
+    return "Estimated time", [
+        *lines,
+        ("total", f"{_duration(total)} (half to twice as long: the rows that stay and the replies' lengths are not known)"),
+        ("compares", comparison),
+        ("gate", gate),
+        understanding.gate_line(settings, num_scored),
+    ]
 
 
 def _duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tasks.contracts.base import DatasetKind
 from tasks.core.errors import InputError
 from tasks.core.quarantine import quarantine_row
 from tasks.core.reasons import remedy_for
@@ -16,7 +17,16 @@ from tasks.core.rows import Rows, TableRows
 from tasks.core.storage import sha256_of_json
 from tasks.ingest.columns import ColumnSurvey
 from tasks.ingest.config import InputFormat, SourceConfig
-from tasks.ingest.formats import RowFaultError, find_format, id_of, is_disliked, kind_of, to_row, unused_columns
+from tasks.ingest.formats import (
+    RowFaultError,
+    column_roles,
+    find_format,
+    id_of,
+    is_disliked,
+    kind_of,
+    to_row,
+    unused_columns,
+)
 from tasks.ingest.records import Record, Source
 from tasks.ingest.row_names import RowNames
 from tasks.ingest.times import TimeCheck
@@ -33,6 +43,10 @@ class Ingested:
     rows: TableRows
     quarantined_rows: Rows = field(default_factory=lambda: Rows("quarantine"))
     notes: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    """Which column became what, by role and setting."""
+    ignored: list[str] = field(default_factory=list)
+    """Columns that nothing reads."""
 
 
 def make_snapshot(
@@ -77,6 +91,9 @@ def make_snapshot(
     notes += times.check(source.name)
     result = collected.finalize(source, config.max_rows, config.seed, Window(config.created_after, config.created_before))
     result.notes += notes
+    result.columns = column_roles(collected.input_format, config, survey.filled)
+    read = {column.partition(".")[0] for column in result.columns.values()} | {*result.columns.values()}
+    result.ignored = [column for column in survey.columns if column not in read]
     if not len(result.rows):
         raise _nothing_left(source, result.quarantined_rows, config)
     if config.prompt_template != "{text}" and result.input_format != "classification":
@@ -84,6 +101,24 @@ def make_snapshot(
     result.notes += [f"{count} conversations {change}" for change, count in sorted(changes.items())]
     on_progress(len(source.records), len(source.records))
     return result
+
+
+def require_kind(input_format: InputFormat, kind: DatasetKind, where: str) -> None:
+    """Checks that a source holds rows of the kind that its section needs, before anything is paid for.
+
+    Raises:
+        InputError: It holds pairs where examples are needed, or the reverse.
+    """
+    if (found := kind_of(input_format)) != kind:
+        names = {"messages": "examples (a prompt and its reply)", "preferences": "preference pairs (chosen and rejected)"}
+        raise InputError(
+            where,
+            f"{names[found]}, format {input_format}",
+            names[kind],
+            "Name the file under `preferences`, and a file of examples under `examples`."
+            if found == "preferences"
+            else "Name a file of pairs under `preferences`, or leave `preferences` out.",
+        )
 
 
 class Collected:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.alerts import NewRows
+from tasks.contracts.base import DatasetKind
 from tasks.contracts.monitoring import LogWindow
 from tasks.contracts.preparation import Snapshot, SnapshotHistory
 from tasks.contracts.references import DatasetRef
@@ -24,21 +25,24 @@ logger = logging.getLogger(__name__)
 
 
 @stage(cached=False, page=report_table, title="Rows read, quarantined and dropped")
-def take_snapshot(source: SourceConfig, store_uri: str) -> Snapshot:
+def take_snapshot(source: SourceConfig, store_uri: str, kind: DatasetKind | None = None) -> Snapshot:
     """The source's rows in canonical form, frozen in the store.
 
     It is never cached, because the source's content is not in its parameters; the same content gives the same snapshot.
 
     Raises:
-        InputError: The source is missing, empty, in another encoding or format, or holds no usable row.
+        InputError: The source is missing, empty, in another encoding or format, holds no usable row, or rows of another
+            kind than ``kind``.
         MissingDependencyError: A saved or hub data set is named and `datasets` is not installed.
     """
     from tasks.ingest.reading import read_configured
-    from tasks.ingest.snapshot import make_snapshot
+    from tasks.ingest.snapshot import make_snapshot, require_kind
 
     progress = stage_progress()
     raw = read_configured(source)
     ingested = make_snapshot(raw, source, on_progress=progress)
+    if kind is not None:
+        require_kind(ingested.input_format, kind, source.path)
     for note in ingested.notes:
         logger.warning("take_snapshot: %s", note)
     num_unsampled = count_reasons(ingested.quarantined_rows, "dropped").get("not_sampled", 0)

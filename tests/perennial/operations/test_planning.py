@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from flows.support.config import RetrainConfig
 from perennial.operations.planning import plan_retrain
+from tasks.core.errors import InputError
 from tasks.training.config import HardwareConfig, TrainingConfig
 from tests.support.tiny_model import desk_pair, desk_row
 
@@ -40,6 +41,70 @@ def settings(workplace: Path, tiny_model_dir: Path) -> dict[str, Any]:
 def told(settings: dict[str, Any]) -> dict[str, dict[str, str]]:
     blocks = plan_retrain(RetrainConfig.model_validate(settings))
     return {title: {line[0]: line[1] for line in lines} for title, lines in blocks}
+
+
+def test_a_plan_says_how_the_data_were_understood(settings: dict[str, Any], workplace: Path) -> None:
+    rows = [{"Id": n, "question": f"How do I pay bill {n}?", "answer": f"Online, {n}.", "tags": "x"} for n in range(60)]
+    rows += [{"question": "No reply"}] * 2
+    (workplace / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings["examples"] = {"path": str(workplace / "q.jsonl"), "columns": {"id": "Id"}}
+    block = told(settings)["Examples"]
+    assert block["columns"] == "id from Id, prompt from question, completion from answer"
+    assert block["not read"] == "tags"
+    assert block["refused"] == "2 (2 missing_field in completion)"
+
+
+@pytest.mark.parametrize("show_row", [True, False])
+def test_the_text_of_the_first_row_is_shown_on_request_alone(settings: dict[str, Any], show_row: bool) -> None:
+    blocks = dict(plan_retrain(RetrainConfig.model_validate(settings), show_row=show_row))
+    lines = blocks["First row, as the model sees it"]
+    assert {line[0] for line in lines} == {"given", "learned"}
+    assert all((": " in line[1]) == show_row for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        ({"examples": range(2)}, "none of which is left for training"),
+        ({"training": {"sft": {"max_length": 16}}}, "longer than 16 tokens"),
+        ({"training": {"hardware": {"name": "NVIDIA A100", "memory_gb": 1e-4, "count": 1}}}, "GB free on"),
+        ({"prepare": {"validation": {"min_prompt_chars": 5_000}}}, "empty_prompt"),
+        ({"prepare": {"deduplication": {"max_dropped_share": 0.0, "near_duplicate_threshold": 0.5}}}, "duplicates"),
+    ],
+)
+def test_a_plan_says_that_the_run_would_be_refused(
+    settings: dict[str, Any], workplace: Path, change: dict[str, Any], because: str
+) -> None:
+    for section, values in change.items():
+        if section == "examples":
+            settings[section] = write_rows(workplace / "few.jsonl", values)
+        elif "deduplication" in values:
+            path = workplace / "twice.jsonl"
+            path.write_text("".join(json.dumps({**desk_row(n), "id": f"{n}-{m}"}) + "\n" for n in range(40) for m in "ab"))
+            settings["examples"], settings[section] = {"path": str(path)}, values
+        elif section == "training":
+            settings[section] = {**settings[section], **{k: {**settings[section][k], **v} for k, v in values.items()}}
+        else:
+            settings[section] = values
+    assert because in told(settings)["Would be refused"]["because"]
+
+
+def test_a_run_that_would_work_is_not_refused_and_its_gate_is_told(settings: dict[str, Any]) -> None:
+    plan = told(settings)
+    assert "Would be refused" not in plan
+    assert "200 are required (promotion.min_examples)" in plan["Estimated time"]["examples"]
+    assert "HOLD" in plan["Estimated time"]["examples"]
+
+
+def test_rows_of_the_wrong_kind_are_refused_before_anything_is_paid_for(settings: dict[str, Any], workplace: Path) -> None:
+    pairs, rows = workplace / "pairs.jsonl", settings["examples"]
+    pairs.write_text("".join(json.dumps(desk_pair(number)) + "\n" for number in range(50)))
+    settings["examples"] = {"path": str(pairs)}
+    with pytest.raises(InputError, match=r"found preference pairs.*under `preferences`"):
+        told(settings)
+    settings |= {"examples": rows, "preferences": rows}
+    with pytest.raises(InputError, match=r"found examples.*expected preference pairs"):
+        told(settings)
 
 
 def test_a_plan_is_made_for_declared_devices(settings: dict[str, Any]) -> None:
