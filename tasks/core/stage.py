@@ -24,7 +24,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import State, Task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import INPUTS, RUN_ID
+from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
@@ -173,6 +173,11 @@ def _timed(result: R, started: float) -> R:
     return result
 
 
+def _once_a_run(name: str) -> CachePolicy:
+    """One result per run, stage and parameters; without the stage, two with equal parameters would share a result."""
+    return INPUTS + RUN_ID + CachePolicy.from_cache_key_fn(lambda *_: name)
+
+
 def _as_task(function: Callable[P, R], name: str, file: Path, *, cached: bool, patient: bool) -> Task[P, R]:
     return Task(
         fn=function,
@@ -182,5 +187,5 @@ def _as_task(function: Callable[P, R], name: str, file: Path, *, cached: bool, p
         retry_condition_fn=_is_outage if patient else None,
         persist_result=True,
         result_serializer=CONTRACTS,
-        cache_policy=ContentCachePolicy(stage=name, module_file=file) if cached else INPUTS + RUN_ID,
+        cache_policy=ContentCachePolicy(stage=name, module_file=file) if cached else _once_a_run(name),
     )

@@ -88,6 +88,23 @@ def test_a_stage_that_refuses_is_not_shown_as_finished(dataset: DatasetRef) -> N
     assert not any(one.finished for one in seen)
 
 
+@pytest.mark.usefixtures("embedded_home")
+def test_two_stages_with_equal_parameters_have_results_of_their_own() -> None:
+    @stage(cached=False)
+    def first_of_two(number: int) -> str:
+        return f"first {number}"
+
+    @stage(cached=False)
+    def second_of_two(number: int) -> str:
+        return f"second {number}"
+
+    @flow(name="two-stages", persist_result=True)
+    def both() -> list[str]:
+        return [first_of_two(1), second_of_two(1), first_of_two(1), second_of_two(2)]
+
+    assert both() == ["first 1", "second 1", "first 1", "second 2"]
+
+
 def test_what_a_stage_counts_is_its_own_choice(dataset: DatasetRef) -> None:
     @stage(unit="models")
     def compare(dataset: DatasetRef) -> int:
