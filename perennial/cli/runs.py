@@ -67,10 +67,10 @@ def plan(
 @app.command()
 def search(
     config: ConfigOption,
-    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Total number of trials; a larger one continues.")],
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Trials on each base model; a larger number continues.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Configuration to write; an existing file is not overwritten.")],
 ) -> None:
-    """Tries learning rates, ranks and epochs on the rows that `retrain` trains on; writes the best as a configuration."""
+    """Tries settings, and base models if several are named, on the rows of `retrain`; writes the best as a configuration."""
     with explained_errors():
         settings = load_for_flow(config)
         from perennial.cli.terminal import StageLines
@@ -78,7 +78,7 @@ def search(
 
         study_uri = f"sqlite:///{embedded.home() / 'search.db'}"
         with embedded.prefect_api(say):
-            from flows.search import check_out, trial_lines, write_winner
+            from flows.search import base_lines, check_out, trial_lines, write_winner
             from flows.search import search as search_flow
 
             check_out(out)
@@ -86,6 +86,8 @@ def search(
                 report = search_flow(settings, trials, study_uri)
         write_winner(config, out, report)
         print_pairs(f"{len(report.trials)} trials, best first", trial_lines(report))
+        if report.bases:
+            print_pairs(f"{len(report.bases)} base models, on the validation rows", base_lines(report))
         for note in report.notes:
             console.print(note, highlight=False)
         console.print(f"The best settings are in {out}.", highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tasks.benchmark.config import BenchmarkConfig, JudgeConfig
-from tasks.contracts.evaluation import ArmScores, BenchmarkReport, LatencyRounds, PairwiseJudgeResult
+from tasks.contracts.evaluation import ArmScores, BenchmarkReport, LatencyRounds, ModelRanking, PairwiseJudgeResult
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.references import DatasetRef, FolderRef
 from tasks.contracts.training import BaseLanguageModel
@@ -105,6 +105,27 @@ def score_model(
     )
     progress.summarize(_summary(scores, len(rows)))
     return scores
+
+
+@stage(unit="models")
+def rank_models(arms: tuple[ArmScores, ...], metric: str, config: BenchmarkConfig) -> ModelRanking:
+    """The models by a metric on the same examples, best first, with the paired lead of the first.
+
+    Args:
+        arms: The scores of each model.
+        metric: What to rank by; ``chrf`` stands in for one per token.
+        config: Settings of the interval.
+
+    Raises:
+        InputError: The metric was not measured on two examples of every model.
+    """
+    from tasks.benchmark.ranking import comparable_metric, rank
+
+    store, metric = run_store(), comparable_metric(metric)
+    tables = [store.read_table(arm.examples, columns=["id", metric, "tokens_out"]) for arm in arms]
+    ranking = rank([table.to_pandas().set_index("id").sort_index() for table in tables], metric, config)
+    stage_progress().summarize(f"{len(arms)} models by {metric}")
+    return ranking
 
 
 @stage(cached=False, unit="batches")

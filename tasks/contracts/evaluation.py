@@ -34,6 +34,14 @@ class ArmScores(Contract):
         return next((score for score in self.scores if score.name == name), None)
 
 
+class ModelRanking(Contract):
+    """Models by their mean on the same examples, best first; ``lead`` is the first one's gain over the second, paired."""
+
+    metric: str
+    order: tuple[int, ...]
+    lead: Measurement
+
+
 class RedTeamArm(Contract):
     """One model's rates under attack (:data:`tasks.measures.safety.RATES`); ``probes`` has one row per probe and rate."""
 

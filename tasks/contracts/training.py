@@ -142,7 +142,10 @@ class BudgetRequest(Contract):
 
 
 class SearchTrial(Contract):
-    """One trial of a search: its settings (None: not searched) and its validation loss (None unless it is complete)."""
+    """One trial of a search: its settings (None: not searched) and its validation loss (None unless it is complete).
+
+    A complete trial has its ``adapter``, the most memory that it held, and its cost (None without a price).
+    """
 
     outcome: Literal["complete", "pruned", "failed"]
     learning_rate: float
@@ -150,15 +153,40 @@ class SearchTrial(Contract):
     r: int | None = None
     eval_loss: float | None = None
     device_hours: float = 0.0
+    adapter: FolderRef | None = None
+    peak_memory_bytes: int = 0
+    cost: float | None = None
+
+
+class SearchedBase(Contract):
+    """A base model of a search over several: its best trial, and the scores on the validation rows before and after it.
+
+    Losses per token do not compare models with different tokenizers, so the bases are compared by their replies.
+    """
+
+    base: BaseLanguageModel
+    winner: SearchTrial
+    num_trials: int
+    untrained: Measurement
+    score: Measurement
+    reply_tokens: Measurement
 
 
 class SearchReport(Contract):
-    """All trials of a study in order; ``best`` is the index of the trial with the lowest validation loss."""
+    """All trials of a study in order; ``best`` is the index of the trial with the lowest validation loss.
+
+    A search over several base models has them in ``bases``, in the order of the configuration; the study is that of
+    ``best_base``, and ``metric`` chose it.
+    """
 
     study: str
     trials: tuple[SearchTrial, ...]
     best: int
     notes: tuple[str, ...] = ()
+    bases: tuple[SearchedBase, ...] = ()
+    best_base: int = 0
+    metric: str = ""
+    currency: str = ""
 
     @property
     def winner(self) -> SearchTrial:

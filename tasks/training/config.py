@@ -486,6 +486,12 @@ class SearchConfig(FrozenModel):
     num_train_epochs: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
         default=(1.0, 2.0, 3.0), min_length=1, description="Passes over the rows; not varied where max_steps is set."
     )
+    base_models: tuple[BaseModelConfig, ...] = Field(
+        default=(),
+        max_length=3,
+        description="Further base models, in the form of `training.base_model`. Each gets its own trials under the one "
+        "budget, and its best trial is scored on the validation rows by `promotion.primary_metric`.",
+    )
     seed: int = Field(default=17, ge=0, description="Seeds the sampler (TPE); the trainings keep their own seed.")
 
     @model_validator(mode="after")
@@ -542,6 +548,13 @@ class TrainingConfig(FrozenModel):
     def _one_preference_method(self) -> Self:
         if self.dpo is not None and self.kto is not None:
             raise ValueError("dpo and kto learn from the same pairs; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _searched_bases_differ(self) -> Self:
+        sources = [(base.source, base.revision) for base in (self.base_model, *self.search.base_models)]
+        if len(set(sources)) < len(sources):
+            raise ValueError("search.base_models: every base model is named once, and base_model is one of them already")
         return self
 
     @property

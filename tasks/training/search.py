@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.references import DatasetRef
+from tasks.contracts.references import DatasetRef, FolderRef
 from tasks.contracts.training import BaseLanguageModel, SearchReport, SearchTrial
 from tasks.core.errors import BudgetError, InputError, MissingDependencyError, TrainingError
 from tasks.core.source_hash import code_sha256, file_of
@@ -34,15 +34,18 @@ logger = logging.getLogger(__name__)
 # The median of fewer trials says little.
 TRIALS_BEFORE_PRUNING = 4
 _FAILURE, _HOURS, _COST, _RUN = "failure", "device_hours", "cost", "mlflow_run_id"
+_ADAPTER, _MEMORY = "adapter", "peak_memory_bytes"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The loss of one trial and what it took; no loss when it was pruned."""
+    """The loss of one trial, what it took and what it made; no loss when it was pruned, no cost without a price."""
 
     loss: float | None
     device_hours: float = 0.0
-    cost: float = 0.0
+    cost: float | None = None
+    adapter: FolderRef | None = None
+    peak_memory_bytes: int = 0
 
 
 RunTrial = Callable[[SftConfig, int, BudgetUsed, OnEvaluation], Outcome]
@@ -60,6 +63,7 @@ def search(
     study_uri: str,
     num_trials: int,
     on_progress: OnProgress,
+    budget_used: BudgetUsed | None = None,
 ) -> SearchReport:
     """The trials on these rows, including those of earlier calls; each is an MLflow run nested in the search's.
 
@@ -73,6 +77,7 @@ def search(
         study_uri: Database of studies, such as ``sqlite:////srv/perennial/search.db``.
         num_trials: Trials in all, including earlier ones.
         on_progress: Called with trials done, trials in all, and a short note.
+        budget_used: What the trials of other base models took of the budget.
 
     Raises:
         InputError: There are no validation rows.
@@ -90,8 +95,8 @@ def search(
     budget = config.budget.model_copy(update={"on_exceeded": "stop"})
     fixed = config.sft.model_dump(mode="json", exclude={"learning_rate", "num_train_epochs", "scratch_dir"})
     (fixed["lora"] or {}).pop("r", None)
-    code = code_sha256(file_of(supervisor.WORKER))
-    content = [base.folder.sha256, rows.sha256, validation.sha256, fixed, config.search.model_dump(mode="json"), code]
+    code, space = code_sha256(file_of(supervisor.WORKER)), config.search.model_dump(mode="json", exclude={"base_models"})
+    content = [base.folder.sha256, rows.sha256, validation.sha256, fixed, space, code]
     name = f"{experiment}-{sha256_of_json(content)[:12]}"
     tags = {"stage": "search", "train_sha256": rows.sha256, "base_model": base.name}
     with _exclusive(study_uri):
@@ -99,7 +104,7 @@ def search(
         with open_run(experiment, "search", tags, run_id=study.user_attrs.get(_RUN)) as parent:
             study.set_user_attr(_RUN, parent.run_id)
             trainer = _Trainer(base, rows, validation, budget, snapshots, experiment, parent.run_id, num_trials, on_progress)
-            report = run_trials(study, config.sft, config.search, num_trials, trainer, on_progress)
+            report = run_trials(study, config.sft, config.search, num_trials, trainer, on_progress, budget_used)
             _log_winner(parent, report)
     return report
 
@@ -142,11 +147,9 @@ class _Trainer:
             work = execution.work_folder(run_store(), self.base, self.rows, self.validation, method)
             plan, seconds = read_plan(work), time.monotonic() - began
             discard(work)
-            return (
-                Outcome(None) if plan is None else Outcome(None, plan.device_hours_of(seconds), plan.cost_of(seconds) or 0.0)
-            )
+            return Outcome(None) if plan is None else Outcome(None, plan.device_hours_of(seconds), plan.cost_of(seconds))
         loss = next(item.value for item in result.measurements if item.name == "eval_loss_after")
-        return Outcome(loss, result.device_hours, result.cost or 0.0)
+        return Outcome(loss, result.device_hours, result.cost, result.adapter, result.peak_memory_bytes)
 
 
 def open_study(uri: str, name: str, seed: int) -> Any:
@@ -177,6 +180,7 @@ def run_trials(
     num_trials: int,
     run_trial: RunTrial,
     on_progress: OnProgress,
+    budget_used: BudgetUsed | None = None,
 ) -> SearchReport:
     """Trials until ``num_trials`` are done, or until the next one would exceed the budget.
 
@@ -189,6 +193,7 @@ def run_trials(
         num_trials: Trials in all, including earlier ones.
         run_trial: Carries out one trial.
         on_progress: Called with trials done, trials in all, and a short note.
+        budget_used: What others took of the budget before.
     """
     from optuna.trial import TrialState
 
@@ -198,7 +203,7 @@ def run_trials(
     while (done := len(_finished(study))) < num_trials:
         trial = study.ask()
         settings = _suggest(trial, config, space)
-        device_hours, cost = (sum(each.user_attrs.get(name, 0.0) for each in study.trials) for name in (_HOURS, _COST))
+        used = _used(study, budget_used or BudgetUsed())
 
         def prune(event: TrainerEvent, trial: Any = trial) -> None:
             # Runs of different lengths are compared at the same tenth of their steps, where learning rates are similar.
@@ -208,7 +213,7 @@ def run_trials(
                     raise RunStopped("pruned")
 
         try:
-            outcome = run_trial(settings, done, BudgetUsed(device_hours, cost), prune)
+            outcome = run_trial(settings, done, used, prune)
         except BudgetError as error:
             study.tell(trial, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
@@ -223,6 +228,9 @@ def run_trials(
             continue
         trial.set_user_attr(_HOURS, outcome.device_hours)
         trial.set_user_attr(_COST, outcome.cost)
+        trial.set_user_attr(_MEMORY, outcome.peak_memory_bytes)
+        if outcome.adapter is not None:
+            trial.set_user_attr(_ADAPTER, outcome.adapter.model_dump_json())
         if outcome.loss is None:
             study.tell(trial, state=TrialState.PRUNED)
         else:
@@ -231,6 +239,12 @@ def run_trials(
         logger.info("search: %s: %s", _point_of(settings), result)
         on_progress(done + 1, num_trials, result)
     return _report(study, config, notes)
+
+
+def _used(study: Any, before: BudgetUsed) -> BudgetUsed:
+    """What the trials so far took, on top of what others did."""
+    hours, cost = (sum(trial.user_attrs.get(name) or 0.0 for trial in study.trials) for name in (_HOURS, _COST))
+    return BudgetUsed(before.device_hours + hours, before.cost + cost)
 
 
 def _suggest(trial: Any, config: SftConfig, space: SearchConfig) -> SftConfig:
@@ -271,6 +285,9 @@ def _report(study: Any, config: SftConfig, notes: list[str]) -> SearchReport:
             r=trial.params.get("r"),
             eval_loss=trial.value if trial.state.name == "COMPLETE" else None,
             device_hours=trial.user_attrs.get(_HOURS, 0.0),
+            adapter=FolderRef.model_validate_json(kept) if (kept := trial.user_attrs.get(_ADAPTER)) else None,
+            peak_memory_bytes=trial.user_attrs.get(_MEMORY, 0),
+            cost=trial.user_attrs.get(_COST),
         )
         for trial in _finished(study)
     )

@@ -158,14 +158,19 @@ def search_sft(
     experiment: str,
     study_uri: str,
     num_trials: int,
+    device_hours_used: float = 0.0,
+    cost_used: float = 0.0,
 ) -> SearchReport:
     """Trials of supervised training with other settings; not cached, because the study keeps finished trials.
+
+    ``device_hours_used`` and ``cost_used`` are what the trials of other base models took of the budget.
 
     Raises:
         BudgetError: Not even the first trial is within the budget.
         TrainingError: No trial reached its end.
     """
     from tasks.training import search
+    from tasks.training.plan.budget import BudgetUsed
 
     report = search.search(
         base,
@@ -177,6 +182,7 @@ def search_sft(
         study_uri=study_uri,
         num_trials=num_trials,
         on_progress=stage_progress(),
+        budget_used=BudgetUsed(device_hours_used, cost_used),
     )
     stage_progress().summarize(f"{len(report.trials)} trials, lowest validation loss {report.winner.eval_loss:.4f}")
     return report

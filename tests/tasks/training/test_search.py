@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tasks.contracts.references import FolderRef
 from tasks.contracts.training import SearchReport
 from tasks.core.errors import BudgetError, InputError, TrainingError
 from tasks.core.storage import run_store
@@ -133,6 +134,20 @@ def test_the_budget_ends_the_search_with_what_was_found(tmp_path: Path) -> None:
     assert trainer.trials[0] == START, "what was refused is tried first with a larger budget"
     assert len(report.trials) == 2
     assert "9 EUR planned" in report.notes[0]
+
+
+def test_other_base_models_trials_count_towards_the_budget(tmp_path: Path) -> None:
+    trainer = Trainer()
+    study = open_study(f"sqlite:///{tmp_path / 'search.db'}", "desk", seed=1)
+    before = BudgetUsed(device_hours=3.0, cost=7.0)
+    run_trials(study, START, SearchConfig(), 2, trainer, lambda done, total, note: None, before)
+    assert trainer.used == [before, BudgetUsed(device_hours=3.5, cost=9.0)]
+
+
+def test_a_complete_trial_keeps_its_adapter_cost_and_memory(tmp_path: Path) -> None:
+    adapter = FolderRef(sha256="b" * 64, size_bytes=3, num_files=1)
+    report = run(tmp_path, Trainer(lambda *_: Outcome(1.0, 0.5, None, adapter, 5)), 1)
+    assert (report.winner.adapter, report.winner.cost, report.winner.peak_memory_bytes) == (adapter, None, 5)
 
 
 def test_what_is_fixed_is_not_varied(tmp_path: Path) -> None:
