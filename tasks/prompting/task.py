@@ -91,6 +91,7 @@ def measure_prompting_baselines(
         num_train_rows=train.num_rows,
         num_examples=min(frozen.num_rows, max_examples or frozen.num_rows),
     )
+    verdict = _with_cut_prompts(verdict, scores)
     stage_progress().summarize(f"{verdict.verdict or 'not measured'}: {verdict.reasons[0]}")
     if config.on_verdict == "stop" and verdict.verdict not in ("FINE_TUNE", None):
         raise FitVerdictError(
@@ -101,6 +102,18 @@ def measure_prompting_baselines(
             + " ".join(verdict.remedies),
         )
     return verdict
+
+
+def _with_cut_prompts(verdict: PromptingVerdict, scores: tuple[ArmScores, ...]) -> PromptingVerdict:
+    """The verdict, which says of each baseline whose prompts did not fit the context that it was measured on less."""
+    shares = {arm.arm: cut.value for arm in scores if (cut := arm.score("prompt_cut")) and cut.value}
+    if not shares:
+        return verdict
+    reasons = [f"Of the prompts of {arm}, {share:.1%} were cut to fit the model's context." for arm, share in shares.items()]
+    remedy = "Shorter prompts (fewer fit.num_shots or passages), a lower benchmark.max_new_tokens, or a longer context."
+    return verdict.model_copy(
+        update={"reasons": (*verdict.reasons, *reasons), "remedies": tuple(dict.fromkeys((*verdict.remedies, remedy)))}
+    )
 
 
 def _scores_by_id(arm: ArmScores, metric: str) -> Any:

@@ -22,7 +22,7 @@ def scores_section(evidence: RunEvidence) -> Section:
     """All scores of all models on the same frozen examples."""
     arms = [arm for name in ARM_NAMES if (arm := evidence.benchmark.arm(name))]
     names = _measured_names(arms)
-    plotted = [name for name in names if metric_unit(name) == "share"][:_MAX_PLOTTED]
+    plotted = [name for name in names if metric_unit(name) == "share" and not _lower_is_better(name)][:_MAX_PLOTTED]
     frozen = evidence.benchmark.dataset
     gates = ", ".join(words(gate).lower() for gate in frozen.passed)
     intro = f"{count(frozen.num_rows)} frozen examples ({gates}) that no model was trained on, answered by every model."
@@ -104,6 +104,10 @@ def _general_note(arms: Sequence[ArmScores]) -> str:
         f" Retention is measured on {count(general.num_rows)} general questions: the share of probability on the right "
         "answer among those offered."
     )
+
+
+def _lower_is_better(name: str) -> bool:
+    return name in METRICS and METRICS[name].higher_is_better is False
 
 
 def _limit_note(arms: Sequence[ArmScores]) -> str:

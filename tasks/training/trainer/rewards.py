@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from tasks.measures.placeholders import has_placeholder
 from tasks.measures.reply_checks import exact_match, format_valid, json_valid, named_label
 from tasks.training.config import GrpoConfig
 from tasks.training.examples import Prompt
@@ -35,8 +36,11 @@ def rewards_of(config: GrpoConfig, labels: Collection[str]) -> tuple[Reward, ...
     def names_label(reply: str, reference: str, label: str | None) -> float:
         return float(label is not None and named_label(reply, labels, config.label_pattern) == label)
 
+    def says_the_same(reply: str, reference: str, label: str | None) -> float:
+        return 0.0 if has_placeholder(reply) else exact_match(reply, reference)
+
     rules = (
-        Reward("exact_match", config.exact_match, lambda reply, reference, label: exact_match(reply, reference)),
+        Reward("exact_match", config.exact_match, says_the_same),
         Reward("format", config.format, form),
         Reward("label", config.label, names_label),
     )

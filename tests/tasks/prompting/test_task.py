@@ -92,6 +92,11 @@ def test_every_baseline_is_measured_and_generated_once(
     ]  # fmt: skip
     assert len({arm.score.value for arm in verdict.arms}) > 1, "another prompt gets other replies"
     assert (verdict.num_examples, verdict.num_train_rows) == (8, 70)
+    assert not any("were cut" in reason for reason in verdict.reasons)
+    cut = [score.model_copy(update={"value": 0.25}) if score.name == "prompt_cut" else score for score in scores[2].scores]
+    shortened = (*scores[:2], scores[2].model_copy(update={"scores": tuple(cut)}), scores[3])
+    reasons = measure_prompting_baselines.fn(shortened, frozen, train, CONFIG, None).reasons
+    assert reasons[-1] == "Of the prompts of few-shot, 25.0% were cut to fit the model's context."
 
     kept = sorted((store.local_path / "pointers" / "answers").iterdir())  # type: ignore[operator]
     assert len(kept) == 4

@@ -33,6 +33,12 @@ def test_every_rule_scores_by_itself_and_the_total_is_weighted() -> None:
     assert rewards(ALL, "Billing: paid.", row=prompt(label=None))["label"] == 0.0, "a row without a label rewards none"
 
 
+def test_a_reply_with_a_placeholder_says_nothing_right() -> None:
+    row = prompt("Billing: paid by <PERSON>.")
+    assert rewards(ALL, "Billing: paid by <PERSON>.", row=row)["exact_match"] == 0.0
+    assert rewards(ALL, "Billing: paid by <PERSON>.", row=row)["label"] == 1.0
+
+
 def test_a_rule_without_a_weight_is_left_out() -> None:
     schema = {"type": "object", "required": ["team"]}
     config = GrpoConfig(format=1.0, json_schema=schema)
