@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Annotated, Any
 
 from jsonschema.exceptions import SchemaError
@@ -113,10 +114,12 @@ def named_label(reply: str, labels: Collection[str], pattern: str | None) -> str
     return None
 
 
+@lru_cache(maxsize=16_384)
 def _label_key(name: str) -> str:
     """What two spellings of a label share, such as ``Card arrival`` and ``card_arrival``, but not ``-1`` and ``1``."""
     return _WHOLE_NUMBER.sub(r"\1", _SEPARATORS.sub(" ", _normalised(name).replace("\u2212", "-")))
 
 
+@lru_cache(maxsize=16_384)
 def _normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).casefold().split())
