@@ -19,7 +19,7 @@ from flows.support.gpu_pool import cancel_children, on_gpu_pool, on_gpu_pool_if
 from flows.support.requests import RunRequest, as_requested, reason_of
 from flows.support.run_names import scheduled_run_name
 from flows.train import train_adapter
-from tasks import groundtruth, promotion, registry, splitting, training
+from tasks import groundtruth, promotion, redteam, registry, splitting, training
 from tasks.contracts.run import RetrainOutcome, RunFindings
 from tasks.core.results import CONTRACTS
 from tasks.core.storage import open_store
@@ -43,7 +43,10 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     config = as_requested(sent_to_prefect(config), request)
     store = open_store(config.store).uri
 
-    # 1. Prepare: raw rows become training rows; quarantined rows are kept, with their reason.
+    # 1. A base model that cannot be trained, and attacks that its chat template cannot write, end the run here. Prepare: raw
+    #    rows become training rows; quarantined rows are kept, with their reason.
+    base = training.resolve_base_model(config.training.base_model, store, config.training.sft.lora)
+    base = redteam.check_probes(base, config.redteam)
     examples = prepare_dataset(config.examples, config.prepare, store, config.name)
     preferences = config.preferences
     pairs = (
@@ -59,8 +62,14 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
 
     # 3. Prompting baselines: does the base model suffice with a prompt, examples or retrieval? Measured before training.
-    base = training.resolve_base_model(config.training.base_model, store)
-    base = training.check_test_rows(base, examples.frozen, examples.fresh.dataset if examples.fresh else None)
+    preference = config.training.preference
+    base = training.check_test_rows(
+        base,
+        examples.frozen,
+        examples.fresh.dataset if examples.fresh else None,
+        pair_rows.train if pair_rows and preference else None,
+        preference.max_refused_share if preference else 0.0,
+    )
     prompting = on_gpu_pool_if(
         config.fit.enabled,
         measure_prompting_baselines,

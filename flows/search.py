@@ -37,13 +37,12 @@ def search(config: RetrainConfig, num_trials: int, study_uri: str) -> SearchRepo
     """
     config = sent_to_prefect(config)
     store = open_store(config.store).uri
+    sources = (config.training.base_model, *config.training.search.base_models)
+    bases = [training.resolve_base_model(source, store, config.training.sft.lora) for source in sources]
     examples = prepare_dataset(config.examples, config.prepare, store, config.name)
     mixture = mix_sources(examples, config)
     rows = splitting.split(mixture.dataset, config.prepare.splitting)
-    # Every base model is found and can take the rows before any is trained.
-    sources = (config.training.base_model, *config.training.search.base_models)
-    bases = [training.resolve_base_model(source, store) for source in sources]
-    if len(bases) > 1:
+    if len(bases) > 1:  # Every base model can take the rows before any is trained.
         bases = [training.check_test_rows(base, rows.validation, None) for base in bases]
     registry.claim_names(config.registry, config.name)
     reports: list[SearchReport] = []

@@ -175,12 +175,35 @@ def _base_model(settings: RetrainConfig | None) -> Iterator[Finding]:
         return
     from tasks.modeling.resolution import locate
 
-    source = settings.training.base_model.source
-    if locate(settings.training.base_model) is None:
+    config = settings.training.base_model
+    path = locate(config)
+    if path is None:
         todo = "It is downloaded, or read from the hub's cache, when the run starts."
-        yield Finding("base model", "note", f"{source} is a hub id", todo)
-    else:
-        yield Finding("base model", "ok", f"{source} is on this machine")
+        yield Finding("base model", "note", f"{config.source} is a hub id", todo)
+        return
+    yield Finding("base model", "ok", f"{config.source} is on this machine")
+    if not path.is_dir():
+        yield Finding(
+            "base model", "note", "a GGUF file", "`perennial plan` converts it and says what is particular about it."
+        )
+    elif importlib.util.find_spec("torch") is not None:
+        yield from _particular(path, settings)
+
+
+def _particular(folder: Path, settings: RetrainConfig) -> Iterator[Finding]:
+    """What is particular about the base model in a folder, and what is done about it."""
+    from tasks.modeling.profile import make_profile
+    from tasks.modeling.resolution import configured_template
+    from tasks.modeling.template_profile import describe_template
+    from tasks.training.plan.adapters import count_trainable
+
+    profile, template = make_profile(folder), settings.training.base_model.chat_template
+    described = describe_template(folder, configured_template(template) if template else None)
+    size = ("size", f"{profile.shape.num_parameters / 1e6:.1f} M parameters")
+    trainable = count_trainable(folder, settings.training.sft.lora)
+    lines = (size, *profile.summary, *described.summary, ("trained", f"{trainable / 1e6:.1f} M parameters"))
+    for name, text in lines:
+        yield Finding("base model", "ok", f"{name}: {text}")
 
 
 @_check("name model")

@@ -15,6 +15,7 @@ from tasks.training import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftCo
 
 if TYPE_CHECKING:
     from tasks.modeling.profile import BaseProfile
+    from tasks.modeling.template_profile import TemplateProfile
     from tasks.training.plan.hardware import Hardware
 
 Block = tuple[str, list[tuple[str, ...]]]
@@ -43,6 +44,7 @@ def plan_retrain(settings: RetrainConfig, *, show_row: bool = False) -> list[Blo
     """
     from tasks.modeling.profile import profile_in_store
     from tasks.modeling.resolution import resolve
+    from tasks.modeling.template_profile import template_in_store
     from tasks.training.plan.budget import with_price
     from tasks.training.plan.forecasting import forecast, training_speed
 
@@ -89,7 +91,7 @@ def plan_retrain(settings: RetrainConfig, *, show_row: bool = False) -> list[Blo
         plans["grpo"] = plan_training(training.grpo, rows[: shares[0]], 0)
     blocks += [
         _split_block(*shares),
-        _base_block(base, profile_in_store(store, base.folder)),
+        _base_block(base, profile_in_store(store, base.folder), template_in_store(store, base.folder)),
         understanding.row_block(folder, rows, settings, with_text=show_row),
         *map(_plan_block, plans.values()),
     ]
@@ -214,9 +216,10 @@ def _split_block(num_train: int, num_validation: int, num_test: int) -> Block:
     ]
 
 
-def _base_block(base: BaseLanguageModel, profile: BaseProfile) -> Block:
+def _base_block(base: BaseLanguageModel, profile: BaseProfile, template: TemplateProfile) -> Block:
     size = f"{base.num_parameters / 1e6:.0f} M parameters"
-    return "Base model", [("name", base.name), ("size", size), ("licence", base.license), *profile.summary]
+    lines = [("name", base.name), ("size", size), ("licence", base.license), *profile.summary, *template.summary]
+    return "Base model", [tuple(line) for line in lines]
 
 
 def _plan_block(plan: TrainingPlan) -> Block:

@@ -35,9 +35,17 @@ def load_tokenizer(folder: Path) -> Any:
     Its chat templates are the prepared ones, also when a library renders them.
 
     Raises:
-        ModelNotFoundError: Neither the tokenizer nor the model names a token that ends a sequence.
+        ModelNotFoundError: transformers cannot load it, or neither it nor the model names a token that ends a sequence.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each tokenizer's library has errors of its own
+        raise ModelNotFoundError(
+            SETTING,
+            f"a tokenizer that transformers cannot load ({library_message(error)})",
+            "a tokenizer beside the model's weights",
+            "Install the package that the message names, or save the tokenizer again with `save_pretrained`.",
+        ) from error
     if tokenizer.eos_token is None:
         tokenizer.eos_token = _end_in_configuration(folder, tokenizer)
     if tokenizer.pad_token is None:

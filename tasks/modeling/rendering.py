@@ -74,8 +74,8 @@ def unusable_rows(tokenizer: Any, rows: Iterable[Row]) -> list[RowFault]:
     return faults
 
 
-def require_evaluable(template: str, rows: Sequence[Row], where: str) -> None:
-    """Refuses a test set with a row that the template refuses: after training, the benchmark could not prompt for it.
+def require_evaluable(template: str, rows: Sequence[Row], where: str, max_share: float = 0.0) -> None:
+    """Refuses rows of which the template refuses more than a share: later stages could not use them.
 
     It renders without a tokenizer, so that the run's own process stays light.
 
@@ -85,13 +85,13 @@ def require_evaluable(template: str, rows: Sequence[Row], where: str) -> None:
     faults = {
         str(row["id"]): fault for row in rows for part in _conversations(row) if (fault := template_fault(template, part))
     }
-    if faults:
+    if len(faults) > max_share * len(rows):
         reasons = ", ".join(sorted(set(faults.values())))
         raise InputError(
             where,
-            f"{len(faults)} of {len(rows)} test rows that the chat template refuses ({reasons}), such as "
+            f"{len(faults)} of {len(rows)} rows that the chat template refuses ({reasons}), such as "
             + ", ".join([*faults][:_MAX_NAMED_ROWS]),
-            "test rows that the base model can be prompted with",
+            "rows that the base model can be prompted with",
             remedy(faults.values()),
         )
 

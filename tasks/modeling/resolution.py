@@ -27,6 +27,7 @@ from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.hub import download
 from tasks.modeling.profile import profile_in_store
 from tasks.modeling.rendering import require_evaluable
+from tasks.modeling.template_profile import template_in_store
 from tasks.modeling.templates import default_template, prepare_files, prepared
 from tasks.modeling.tool_templates import HERMES_TEMPLATE
 
@@ -88,7 +89,9 @@ def resolve(config: BaseModelConfig, store: Store) -> BaseLanguageModel:
             f"one of {', '.join(sorted(allowed))}",
             "Choose another base model, add the licence to the list, or state the right one in `license`.",
         )
-    profile_in_store(store, model.folder)  # refuses what cannot be trained, before anything is paid for
+    # Both refuse what cannot be trained, before anything is paid for.
+    profile_in_store(store, model.folder)
+    template_in_store(store, model.folder)
     logger.info("base model %s: %d parameters, licence %s", model.name, model.num_parameters, model.license)
     return model
 
@@ -115,20 +118,25 @@ def locate(config: BaseModelConfig) -> Path | None:
     )
 
 
-def check_evaluated_rows(model: BaseLanguageModel, datasets: Sequence[DatasetRef], store: Store) -> None:
-    """Refuses test sets that the model's chat template cannot write, before anything is trained.
+def check_evaluated_rows(
+    model: BaseLanguageModel, datasets: Sequence[DatasetRef], store: Store, max_share: float = 0.0
+) -> None:
+    """Refuses data sets of which the model's chat template cannot write more than a share, before anything is trained.
 
     Raises:
         InputError: See :func:`tasks.modeling.rendering.require_evaluable`.
     """
+    template = stored_template(model, store)
+    for ref in datasets if template else ():
+        require_evaluable(template or "", store.read_rows(ref), f"data set {ref.sha256[:12]}", max_share)
+
+
+def stored_template(model: BaseLanguageModel, store: Store) -> str | None:
+    """The prepared chat template of a resolved model, without its tokenizer; None where it has none."""
     digests, sha256 = store.digests_of(model.folder), model.folder.sha256
-    template = default_template(
+    return default_template(
         lambda name: store.read_named(f"folders/{sha256[:2]}/{sha256}/{name}") if name in digests else None
     )
-    if template is None:
-        return  # The trainer refuses it.
-    for ref in datasets:
-        require_evaluable(template, store.read_rows(ref), f"data set {ref.sha256[:12]}")
 
 
 def count_parameters(folder: Path) -> int:
@@ -275,6 +283,11 @@ def _license_in_card(card: Path) -> str | None:
     return match.group(1) if match else None
 
 
+def configured_template(template: str) -> str:
+    """The text of a configured chat template, which may be a name."""
+    return NAMED_TEMPLATES.get(template, template)
+
+
 def _apply_template(folder: Path, template: str | None) -> None:
     """Writes the configured chat template over the tokenizer's own, and prepares it for whoever reads the folder."""
     if template is None:
@@ -282,7 +295,7 @@ def _apply_template(folder: Path, template: str | None) -> None:
         return
     path = folder / "chat_template.jinja"
     path.unlink(missing_ok=True)
-    path.write_text(prepared(NAMED_TEMPLATES.get(template, template)), encoding="utf-8")
+    path.write_text(prepared(configured_template(template)), encoding="utf-8")
     settings_path = folder / "tokenizer_config.json"
     if settings_path.is_file():
         settings = json.loads(settings_path.read_text(encoding="utf-8"))

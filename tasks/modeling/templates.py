@@ -44,6 +44,8 @@ _FOLDED_SYSTEM = (
     "{% else %}{% set messages = [{'role': 'user', 'content': messages[0]['content']}] + messages[1:] %}{% endif %}"
     "{% endif %}\n"
 )
+_RENDERED = "perennial_rendered"
+"""The variable that holds a conversation's text while its end is changed."""
 PLACEHOLDER = "ReplyQx7"
 """A reply that no template writes by itself."""
 _SYSTEM, _QUESTION = "SystemQx7", "QuestionQx7"
@@ -55,6 +57,19 @@ class ReplyForm(NamedTuple):
 
     start: str
     end: str
+
+
+class Changes(NamedTuple):
+    """What :func:`prepared` added to a template."""
+
+    moves_system: bool
+    sets_start: bool
+    fixes_date: bool
+
+
+def changes_of(template: str) -> Changes:
+    """What was added to a prepared template."""
+    return Changes(_FOLDED_SYSTEM in template, _RENDERED in template, template.startswith(_STOPPED_CLOCK))
 
 
 def on_a_fixed_date(template: str) -> str:
@@ -169,12 +184,12 @@ def _with_one_start(template: str) -> str:
     body = template.removesuffix("\n")
     cut = f"[:-{len(prompted) - num_shared}]" if len(prompted) > num_shared else ""
     return (
-        "{% set perennial_rendered %}\n"
+        f"{{% set {_RENDERED} %}}\n"
         + body
         # An expression between the text and the block keeps `lstrip_blocks` from removing the text's last spaces.
         + "{{ '' }}{% endset %}{% if add_generation_prompt %}"
-        + f"{{{{ perennial_rendered{cut} + {json.dumps(start[num_shared:])} }}}}"
-        + "{% else %}{{ perennial_rendered }}{% endif %}"
+        + f"{{{{ {_RENDERED}{cut} + {json.dumps(start[num_shared:])} }}}}"
+        + f"{{% else %}}{{{{ {_RENDERED} }}}}{{% endif %}}"
     )
 
 

@@ -101,6 +101,19 @@ def probe_behaviour(loaded: LoadedModel, config: RedTeamConfig, on_progress: OnP
     return outcomes
 
 
+def refused_probes(template: str, config: RedTeamConfig) -> list[str]:
+    """The probes, each with its kind, that a chat template cannot write."""
+    from tasks.modeling.templates import refuses
+
+    reply = {"role": "assistant", "content": "text"}
+    return [
+        f"{kind}:{question.probe.id}"
+        for kind in KINDS
+        for question in _questions(kind, config)
+        if refuses(template, [*question.messages, reply])
+    ]
+
+
 def _questions(kind: ProbeKind, config: RedTeamConfig) -> list[_Question]:
     questions = []
     for probe in choose_probes(kind, config.probe_files.get(kind, ()), config.max_probes_per_kind):

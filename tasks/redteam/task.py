@@ -16,7 +16,7 @@ from tasks.contracts.measurement import Measurement
 from tasks.contracts.references import DatasetRef, FolderRef
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.cache_key import cached_measurements, content_of
-from tasks.core.errors import IntegrityError
+from tasks.core.errors import InputError, IntegrityError
 from tasks.core.pages import measurement_table
 from tasks.core.source_hash import code_sha256, file_of, libraries_of
 from tasks.core.stage import stage, stage_progress
@@ -33,6 +33,27 @@ _GARAK_VERSION = 2
 """Raised when the same probes would be run or counted differently."""
 
 logger = logging.getLogger(__name__)
+
+
+@stage()
+def check_probes(base: BaseLanguageModel, config: RedTeamConfig) -> BaseLanguageModel:
+    """The base model, once its chat template is known to take every probe: the red team attacks hours later.
+
+    Raises:
+        InputError: The template refuses a probe.
+    """
+    from tasks.modeling.resolution import stored_template
+    from tasks.redteam.probing import refused_probes
+
+    template = stored_template(base, run_store()) if config.enabled else None
+    if template is not None and (refused := refused_probes(template, config)):
+        raise InputError(
+            "redteam.probe_files",
+            f"{len(refused)} probes that the base model's chat template refuses, such as {', '.join(refused[:5])}",
+            "probes that the base model can be prompted with",
+            "Correct the order of roles in these probes (strict templates alternate user and assistant), or leave them out.",
+        )
+    return base
 
 
 @stage(

@@ -8,7 +8,7 @@ from tasks.contracts.references import DatasetRef
 from tasks.contracts.training import BaseLanguageModel, MergedModel, SearchReport, TrainingResult
 from tasks.core.stage import stage, stage_progress
 from tasks.modeling.config import BaseModelConfig
-from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig, TrainingConfig
+from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from tasks.training.launch.protocol import Method
@@ -22,26 +22,48 @@ def _page(result: TrainingResult) -> str:
 
 
 @stage(cached=False, unit="models")
-def resolve_base_model(config: BaseModelConfig, store_uri: str) -> BaseLanguageModel:
-    """The base model in the store, converted or copied the first time.
+def resolve_base_model(config: BaseModelConfig, store_uri: str, lora: LoraSettings | None = None) -> BaseLanguageModel:
+    """The base model in the store, converted or copied the first time, once it is known to be one that can be trained.
 
     Not cached by Prefect: its source lies outside the store and may change. Finding it again takes a moment.
 
     Args:
         config: Where the model comes from.
         store_uri: Where it goes.
+        lora: The adapter that it must be able to take; None: none.
+
+    Raises:
+        ModelNotFoundError: The model cannot be found, read or trained.
+        ConfigError: Its licence, its chat template or the adapter does not allow the training.
     """
     from tasks.core.storage import open_store
     from tasks.modeling.resolution import resolve
+    from tasks.training.plan.adapter_check import check_adapter
 
-    model = resolve(config, open_store(store_uri))
+    store = open_store(store_uri)
+    model = resolve(config, store)
+    if lora is not None:
+        check_adapter(model.folder, lora, store)
     stage_progress().summarize(f"{model.name}, {model.num_parameters / 1e6:.0f} M parameters")
     return model
 
 
 @stage()
-def check_test_rows(base: BaseLanguageModel, frozen: DatasetRef, fresh: DatasetRef | None) -> BaseLanguageModel:
-    """The base model, once its chat template is known to take every row of the test sets.
+def check_test_rows(
+    base: BaseLanguageModel,
+    frozen: DatasetRef,
+    fresh: DatasetRef | None,
+    pairs: DatasetRef | None = None,
+    max_refused_share: float = 0.0,
+) -> BaseLanguageModel:
+    """The base model, once its chat template is known to take every row of the test sets, and enough preference rows.
+
+    Args:
+        base: The base model.
+        frozen: The frozen test set.
+        fresh: The fresh one.
+        pairs: The preference rows for training, which are read hours later, after the supervised training.
+        max_refused_share: The largest share of them that training may leave out.
 
     Raises:
         InputError: The template refuses a row; after training, the benchmark could not prompt for it.
@@ -50,6 +72,8 @@ def check_test_rows(base: BaseLanguageModel, frozen: DatasetRef, fresh: DatasetR
     from tasks.modeling.resolution import check_evaluated_rows
 
     check_evaluated_rows(base, [ref for ref in (frozen, fresh) if ref], run_store())
+    if pairs is not None:
+        check_evaluated_rows(base, [pairs], run_store(), max_refused_share)
     return base
 
 

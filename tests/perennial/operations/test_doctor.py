@@ -243,3 +243,33 @@ def test_accepted_alerts_that_nobody_can_read_are_told(settings: Callable[..., R
     (finding,) = faults(healthy)
     assert (finding.check, finding.found.split()[0]) == ("alert queue", "1")
     queue.close()
+
+
+def test_what_is_particular_about_the_base_model_is_told(settings: Callable[..., RetrainConfig]) -> None:
+    pytest.importorskip("torch")
+    found = [one.found for one in examine(settings()) if one.check == "base model"]
+    for start in (
+        "size: 0.1 M",
+        "architecture: LlamaForCausalLM",
+        "attention: ",
+        "template: system text",
+        "special tokens: ",
+    ):
+        assert any(line.startswith(start) for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"base_model": {"chat_template": "{{ raise_exception('no') }}"}}, "refuses a conversation"),
+        ({"sft": {"lora": {"target_modules": ["nowhere"]}}}, "nowhere"),
+        ({"sft": {"lora": {"target_modules": ["lm_head"]}}}, "output"),
+    ],
+)
+def test_a_base_model_that_cannot_be_trained_is_a_fault(
+    settings: Callable[..., RetrainConfig], tiny_model_dir: Path, training: dict[str, Any], message: str
+) -> None:
+    pytest.importorskip("torch")
+    training.setdefault("base_model", {})["source"] = str(tiny_model_dir)
+    [fault] = [one for one in faults(settings(training=training)) if one.check == "base model"]
+    assert message in fault.found

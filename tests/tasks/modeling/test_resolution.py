@@ -40,7 +40,8 @@ def test_a_configured_template_is_another_model(store: Store, tiny_model_dir: Pa
     from tasks.modeling.loading import load_tokenizer
 
     plain = resolve(BaseModelConfig(source=str(tiny_model_dir)), store)
-    other = resolve(BaseModelConfig(source=str(tiny_model_dir), chat_template="{{ messages[0].content }} >"), store)
+    template = "{% for message in messages %}{{ message.content }} >{% endfor %}"
+    other = resolve(BaseModelConfig(source=str(tiny_model_dir), chat_template=template), store)
     assert plain.folder.sha256 != other.folder.sha256
     tokenizer = load_tokenizer(store.fetch_folder(other.folder))
     assert render_prompt(tokenizer, [{"role": "user", "content": "Hi"}]) == "Hi >"
@@ -138,6 +139,6 @@ def test_a_test_set_that_the_template_refuses_is_named_before_training(
     good = store.write_rows([desk_row(1), {"id": "system", "messages": [system, user, reply]}], kind="messages")
     odd = store.write_rows([desk_row(1), {"id": "odd", "messages": [user, user, reply]}], kind="messages")
     check_evaluated_rows(model, (good,), store)
-    with pytest.raises(InputError, match=r"1 of 2 test rows .* odd") as caught:
+    with pytest.raises(InputError, match=r"1 of 2 rows .* odd") as caught:
         check_evaluated_rows(model, (good, odd), store)
     assert user["content"] not in str(caught.value)

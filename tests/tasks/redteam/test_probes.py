@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from flows.support.config import RetrainConfig
 from tasks.core.errors import InputError
+from tasks.modeling.templates import prepared
 from tasks.redteam.config import RedTeamConfig
 from tasks.redteam.detectors import gives_away
 from tasks.redteam.probes import FOLDER, KINDS, Probe, ProbeKind, choose_probes, read_probes, secret_of
+from tasks.redteam.probing import refused_probes
 
 
 def written(folder: Path, *lines: object) -> Path:
@@ -78,6 +80,18 @@ def test_a_faulty_file_stops_the_run_before_anything_is_spent(tmp_path: Path) ->
         RetrainConfig.model_validate(
             {"name": "desk", "examples": {"path": "x.jsonl"}, "redteam": {"probe_files": {"harmful": [str(path)]}}}
         )
+
+
+def test_probes_that_a_template_refuses_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path, {"id": "mine", "prompt": "a"}, {"id": "fine", "prompt": "b"})
+    config = RedTeamConfig(probe_files={"harmful": (str(path),)}, max_probes_per_kind=2)
+    write = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    assert refused_probes("{% if messages[0].content == 'a' %}{{ raise_exception('no') }}{% endif %}" + write, config) == [
+        "harmful:mine"
+    ]
+    without_system = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + write
+    assert refused_probes(without_system, config)
+    assert refused_probes(prepared(without_system), config) == []
 
 
 def test_a_changed_file_is_a_changed_setting(tmp_path: Path) -> None:
