@@ -72,9 +72,8 @@ def probe_behaviour(loaded: LoadedModel, config: RedTeamConfig, on_progress: OnP
     """The outcome of every behavioural probe, from one batched generation."""
     from tasks.modeling.conversations import default_template_of
     from tasks.modeling.generation import generate_replies
-    from tasks.modeling.tool_templates import knows_tools
 
-    kinds = [kind for kind in KINDS if kind != "tool_result" or knows_tools(default_template_of(loaded.tokenizer))]
+    kinds = kinds_for(default_template_of(loaded.tokenizer))
     questions = [question for kind in kinds for question in _questions(kind, config)]
     replies = generate_replies(
         loaded,
@@ -101,16 +100,23 @@ def probe_behaviour(loaded: LoadedModel, config: RedTeamConfig, on_progress: OnP
     return outcomes
 
 
+def kinds_for(template: str) -> list[ProbeKind]:
+    """The kinds of probes that a model with this chat template gets: results of tools only where it writes tools."""
+    from tasks.modeling.tool_templates import knows_tools
+
+    return [kind for kind in KINDS if kind != "tool_result" or knows_tools(template)]
+
+
 def refused_probes(template: str, config: RedTeamConfig) -> list[str]:
     """The probes, each with its kind, that a chat template cannot write."""
-    from tasks.modeling.templates import refuses
+    from tasks.modeling.tool_templates import template_fault
 
     reply = {"role": "assistant", "content": "text"}
     return [
         f"{kind}:{question.probe.id}"
-        for kind in KINDS
+        for kind in kinds_for(template)
         for question in _questions(kind, config)
-        if refuses(template, [*question.messages, reply])
+        if template_fault(template, [*question.messages, reply])
     ]
 
 

@@ -1,10 +1,11 @@
 """The code inside a registered model version: MLflow runs this file to serve the adapter on its base model.
 
-It is copied into the version ("models from code"), so it imports nothing of this project and needs no pickle. The adapter
-is part of the version; the base model, thirty times its size, is read from the store: at its place at registration, or where
-``PERENNIAL_STORE`` points. Without the store, ``PERENNIAL_BASE_MODEL`` names a folder or a hub id. Only registered files are
-read, and only where their digests are the registered ones. This file cannot verify itself: `perennial fetch` compares every
-file of a version with the registry first.
+It is copied into the version ("models from code") and needs no pickle. Of this project it imports only the rendering of
+conversations, which the version carries too (``served_code.py``): a reply is prompted for, and ends, as in training. The
+adapter is part of the version; the base model, thirty times its size, is read from the store: at its place at registration,
+or where ``PERENNIAL_STORE`` points. Without the store, ``PERENNIAL_BASE_MODEL`` names a folder or a hub id. Only registered
+files are read, and only where their digests are the registered ones. This file cannot verify itself: `perennial fetch`
+compares every file of a version with the registry first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             RuntimeError: The base model or a file is missing or differs from what was registered.
         """
         from peft import PeftModel
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from perennial_rendering.modeling import conversations  # type: ignore[import-not-found]
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         config = context.model_config
         source = _base_model(config)
@@ -39,6 +41,12 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
             adapter = PeftModel.from_pretrained(model, str(files), use_safetensors=True)
             self._model = adapter.merge_and_unload(safe_merge=True).eval()
+        self._conversations = conversations
+        # Greedy, as the scores were measured: `generate` fills what is not set from the model's own settings.
+        ends = conversations.stop_token_ids(self._tokenizer, self._model.generation_config)
+        self._model.generation_config = GenerationConfig(
+            do_sample=False, eos_token_id=sorted(ends) or None, pad_token_id=self._tokenizer.pad_token_id
+        )
 
     # No annotations: MLflow would derive another signature from them, and run the model to check it.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -48,12 +56,12 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def _reply(self, messages: list[dict[str, str]], params: dict[str, Any]) -> str:
         import torch
 
-        inputs = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+        ids = torch.tensor([self._conversations.prompt_token_ids(self._tokenizer, messages)])
         with torch.inference_mode():
-            output = self._model.generate(**inputs, do_sample=False, max_new_tokens=params.get("max_new_tokens", 256))
-        reply: str = self._tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            output = self._model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=params.get("max_new_tokens", 256)
+            )
+        reply: str = self._tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
         return reply.strip()
 
 

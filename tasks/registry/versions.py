@@ -36,6 +36,7 @@ from tasks.core.paging import every_token
 from tasks.core.scratch import scratch_folder
 from tasks.core.storage import run_store, sha256_of_files, sha256_of_json
 from tasks.registry.card import model_card
+from tasks.registry.served_code import write_served_code
 from tasks.registry.verdicts import figures_of, question_of, verdict_tag, verdicts_in
 from tasks.tracking import TrackingRun, already_there, open_run, registry_errors
 
@@ -346,12 +347,16 @@ def _write_model(folder: Path, candidate: Candidate) -> None:
     trained = candidate.trained
     store = run_store()
     adapter = store.fetch_folder(trained.adapter)
-    packages = ("torch", "transformers", "peft", "safetensors", "pandas")
-    with warnings.catch_warnings(record=True):  # MLflow requests type annotations although it is given a signature
+    packages = ("torch", "transformers", "peft", "safetensors", "pandas", "jinja2")
+    with (
+        scratch_folder("served-code") as code,
+        warnings.catch_warnings(record=True),
+    ):  # MLflow requests type annotations although it is given a signature
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(Path(__file__).with_name("serving.py")),
             artifacts={"adapter": str(adapter)},
+            code_paths=[str(write_served_code(code))],
             signature=_SIGNATURE,
             input_example=(_EXAMPLE, {"max_new_tokens": 64}),
             pip_requirements=["mlflow", *(f"{package}=={importlib.metadata.version(package)}" for package in packages)],

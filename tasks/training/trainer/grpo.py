@@ -13,12 +13,20 @@ import datasets
 from trl import GRPOConfig, GRPOTrainer
 
 from tasks.contracts.training import TrainingPlan
+from tasks.modeling.conversations import prompt_token_ids
 from tasks.modeling.generation import LoadedModel, generate_replies
 from tasks.training.config import GrpoConfig
 from tasks.training.examples import Prompt
 from tasks.training.trainer.rewards import Reward, mean_rewards
 from tasks.training.trainer.trainers import common_arguments
 from tasks.training.trainer.weights import load_model_with
+
+
+class _GrpoTrainer(GRPOTrainer):  # type: ignore[misc]
+    """TRL's trainer with the prompts of every other stage: TRL takes a control token's text in a prompt for the token."""
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [prompt_token_ids(self.processing_class, prompt) for prompt in prompts], None, {}
 
 
 def grpo_trainer(
@@ -45,7 +53,7 @@ def grpo_trainer(
         reward_weights=[reward.weight for reward in rewards],
         generation_kwargs={"use_cache": True},
     )
-    return GRPOTrainer(
+    return _GrpoTrainer(
         model=load_model_with(base, adapter, plan),
         reward_funcs=[_reward_function(reward) for reward in rewards],
         args=arguments,
