@@ -30,8 +30,8 @@ OnProgress = Callable[[int, int], None]
 
 _MIN_ROWS_TO_SPLIT = 4
 """Fewer rows than these are computed to the end together: another call costs about as much as it saves."""
-_BATCH_TOLERANCE = 2e-2
-"""The share of the logits' spread within which they are equal, above bfloat16's rounding."""
+_BATCH_TOLERANCE = 1e-3
+"""The share of the logits' spread within which they are equal, at least; a few roundings of the weights' precision else."""
 _batching: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
@@ -296,7 +296,8 @@ def _can_batch(loaded: LoadedModel) -> bool:
                 steps = model.generate(input_ids=ids, attention_mask=mask, **options).logits
             logits.append(torch.stack([step[0].float() for step in steps]))
         spread = float(logits[0].max() - logits[0].min())
-        _batching[model] = float((logits[0] - logits[1]).abs().max()) <= _BATCH_TOLERANCE * spread
+        tolerance = max(_BATCH_TOLERANCE, 4 * torch.finfo(model.dtype).eps)
+        _batching[model] = float((logits[0] - logits[1]).abs().max()) <= tolerance * spread
     return _batching[model]
 
 
