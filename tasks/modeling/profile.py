@@ -62,7 +62,7 @@ class BaseProfile(Contract):
         particular = {
             "logits": "scaled, capped or shifted; TRL's loss head" if not self.plain_logits else "",
             "cache": "a layer keeps a state; texts are ranked without a shared cache" if self.recurrent else "",
-            "experts": "in one tensor a layer; LoRA adapts the other layers alone" if shape.num_expert_parameters else "",
+            "experts": "in one tensor a layer, which 4-bit weights leave as it is" if shape.num_expert_parameters else "",
         }
         return (
             ("architecture", f"{self.architecture or shape.model_type}, {context}{experts}"),
