@@ -195,8 +195,12 @@ def _particular(folder: Path, settings: RetrainConfig) -> Iterator[Finding]:
     from tasks.modeling.profile import make_profile
     from tasks.modeling.resolution import configured_template
     from tasks.modeling.template_profile import describe_template
+    from tasks.modeling.weights import quantization_of
     from tasks.training.plan.adapters import count_trainable
 
+    if kind := quantization_of(folder):
+        yield Finding("base model", "note", f"{kind} weights", "`perennial plan` turns them back, where transformers can.")
+        return
     profile, template = make_profile(folder), settings.training.base_model.chat_template
     described = describe_template(folder, configured_template(template) if template else None)
     size = ("size", f"{profile.shape.num_parameters / 1e6:.1f} M parameters")

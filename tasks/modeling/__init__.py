@@ -7,11 +7,14 @@ them import torch::
     resolution     a configured base model becomes a folder in the store
     hub            a model's files from the hub or its cache
     conversion     a GGUF file becomes a folder that transformers reads
+    dequantization quantised weights become plain ones
+    profile        what is particular about a base model
     shape          the sizes of a base model, from its configuration (no heavy import)
     devices        the name of the device that generates here (no heavy import)
     loading        base models and adapters into memory
     templates      chat templates with what training and serving need (no heavy import)
     conversations  conversations as text and tokens: prompts, and replies to them
+    template_profile  what was added to a chat template
     rendering      whether conversations can be trained on, checked on real rows
     generation     greedy replies in batches, and likelihoods
     stored         a model of the run's store, ready to generate

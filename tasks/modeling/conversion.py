@@ -9,6 +9,7 @@ from gguf import GGUFReader, LlamaFileType
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.core.errors import ModelNotFoundError
+from tasks.modeling.dequantization import save_plain
 
 
 def convert_gguf(path: Path, folder: Path) -> tuple[str, str | None]:
@@ -32,16 +33,7 @@ def convert_gguf(path: Path, folder: Path) -> tuple[str, str | None]:
             "a causal language model of an architecture that transformers converts",
             "Download the file again, or name the model's folder in Hugging Face format.",
         ) from error
-    # `save_pretrained` refuses a model with a GGUF quantizer, although the weights are plain floats (transformers 5.23;
-    # retry without these lines when it removes the quantizer itself).
-    model.hf_quantizer = None
-    model.is_quantized = False
-    model.quantization_method = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    # A path of this machine is not part of the model.
-    model.config._name_or_path = ""
-    model.save_pretrained(folder)
+    save_plain(model, folder)
     tokenizer.name_or_path = ""
     tokenizer.init_kwargs.pop("name_or_path", None)
     tokenizer.save_pretrained(folder)

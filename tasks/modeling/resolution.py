@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import shutil
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from tasks.modeling.rendering import require_evaluable
 from tasks.modeling.template_profile import template_in_store
 from tasks.modeling.templates import default_template, prepare_files, prepared
 from tasks.modeling.tool_templates import HERMES_TEMPLATE
+from tasks.modeling.weights import quantization_of
 
 logger = logging.getLogger(__name__)
 
@@ -232,8 +234,38 @@ def _from_gguf(path: Path, stated: str | None, config: BaseModelConfig, store: S
     return stored if config.license is None else stored.model_copy(update={"license": config.license})
 
 
+def _from_quantized(folder: Path, kind: str, name: str, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
+    """The model of a folder with quantised weights, turned back once and found again by the digest of its files."""
+    kept = {path.name: sha256_of_file(path) for pattern in _KEPT_FILES for path in sorted(folder.glob(pattern))}
+    converter = [code_sha256(file_of("tasks.modeling.dequantization")), version_of("transformers")]
+    record = f"models/{sha256_of_json([kept, config.chat_template, converter])}"
+    stored = store.read_record(record, BaseLanguageModel)
+    if stored is None or not store.holds(stored.folder):
+        from tasks.modeling.dequantization import dequantize
+
+        with scratch_folder("dequantize") as plain:
+            dequantize(folder, plain)
+            for file in kept:
+                if ".safetensors" not in file and not (plain / file).exists():
+                    shutil.copyfile(folder / file, plain / file)
+            made = _stored_folder(plain, name, config, store)
+        note = f"weights turned back from {kind} to bfloat16"
+        made = made.model_copy(update={"note": f"{made.note}; {note}" if made.note else note})
+        stored = store.update_record(
+            record, BaseLanguageModel, lambda other: other if other is not None and store.holds(other.folder) else made
+        )
+    license_ = (config.license or _license_in_card(folder / "README.md") or _UNKNOWN_LICENSE).lower()
+    return stored.model_copy(update={"license": license_})
+
+
 def _from_folder(folder: Path, name: str, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
     _check_folder(folder)
+    if kind := quantization_of(folder):
+        return _from_quantized(folder, kind, name, config, store)
+    return _stored_folder(folder, name, config, store)
+
+
+def _stored_folder(folder: Path, name: str, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
     with scratch_folder("model") as staged:
         # Links, so that a large model is read once, into the store.
         for pattern in _KEPT_FILES:

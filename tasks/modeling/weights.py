@@ -49,6 +49,15 @@ def needs_own_code(config: Path) -> bool:
     return isinstance(settings, dict) and "auto_map" in settings
 
 
+def quantization_of(folder: Path) -> str | None:
+    """The kind of quantised weights that a folder's ``config.json`` names; None for plain ones."""
+    try:
+        settings = json.loads((folder / "config.json").read_bytes()).get("quantization_config")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return str(settings.get("quant_method", "unknown")) if isinstance(settings, dict) else None
+
+
 def local_folder(source: str, setting: str) -> Path:
     """The folder of a model: ``source`` itself, or what the hub or its local cache holds under that id, without pickles.
 
