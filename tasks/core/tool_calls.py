@@ -61,6 +61,11 @@ def tools_message(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"role": TOOLS_ROLE, "content": "", "tools": list(tools)}] if tools else []
 
 
+def tools_in(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The tools that a prompt states."""
+    return next((list(message["tools"]) for message in messages if message["role"] == TOOLS_ROLE), [])
+
+
 def message_texts(path: str, message: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Path and text of a message's content and of each value in its calls; the values of a result that is JSON."""
     yield from _texts(f"{path}.content", message["content"], message["role"] == "tool")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jinja2.exceptions import TemplateError
 
-from tasks.core.tool_calls import TOOLS_ROLE, dumps, json_texts, loads
+from tasks.core.tool_calls import TOOLS_ROLE, dumps, json_texts, loads, tools_in
 from tasks.modeling.templates import render_template
 
 Message = Mapping[str, Any]
@@ -67,7 +67,7 @@ _PROBE: list[dict[str, Any]] = [
 
 def for_template(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
     """Messages and tools in the form that chat templates expect: calls with arguments as objects, results with a name."""
-    tools = next((message["tools"] for message in messages if message["role"] == TOOLS_ROLE), None)
+    tools = tools_in(messages)
     names: dict[str, str] = {}
     turns = []
     for message in messages:

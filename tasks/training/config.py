@@ -321,6 +321,12 @@ class GrpoConfig(TrainerConfig):
     format_pattern: Pattern | None = Field(default=None, description="Regular expression that a whole reply has to match.")
     json_schema: JsonSchema | None = Field(default=None, description="JSON schema that a reply has to satisfy.")
     label: float = Field(default=0.0, ge=0, description="Weight of the reward for a reply that names the row's label.")
+    calls: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the reward for tool calls: the mean of `call_decision`, `valid_call`, `call_name`, "
+        "`argument_f1` and `call_sequence`, as the benchmark measures them.",
+    )
     label_pattern: Pattern | None = Field(
         default=None,
         description="Finds the label in a reply (first group, or the whole match). None: its first line is the label.",
@@ -344,8 +350,8 @@ class GrpoConfig(TrainerConfig):
 
     @model_validator(mode="after")
     def _a_reward_has_a_weight(self) -> Self:
-        if not (self.exact_match or self.format or self.label):
-            raise ValueError("no reward has a weight; set exact_match, format or label")
+        if not (self.exact_match or self.format or self.label or self.calls):
+            raise ValueError("no reward has a weight; set exact_match, format, label or calls")
         forms = (self.format_pattern is not None) + (self.json_schema is not None)
         if self.format and forms != 1:
             raise ValueError("format needs either format_pattern or json_schema")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tasks.core.errors import QualityLimitError
 from tasks.core.rows import Row, prompt_messages, reply, reply_messages
 from tasks.core.tool_calls import tools_message
-from tasks.modeling.conversations import prompt_token_ids, split_replies
+from tasks.modeling.conversations import prompt_token_ids, reply_as_written, split_replies
 from tasks.modeling.rendering import remedy, require_rendering, unusable_rows
 
 Learned = Literal["all", "last"]
@@ -120,7 +120,7 @@ class Prompt(_FromRow):
     """A prompt whose reply is generated during training, with what rewards the reply."""
 
     input_ids: list[int]
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     reference: str
     label: str | None
     num_new_tokens: int
@@ -289,8 +289,8 @@ def render_replies(tokenizer: Any, row: Row, *, stops: Collection[int], max_leng
 
 def render_prompt(tokenizer: Any, row: Row, *, max_length: int, max_new_tokens: int) -> Prompt:
     """A row's prompt; it gets no new tokens when the longest reply has no room within ``max_length``."""
-    ids = prompt_token_ids(tokenizer, prompt_messages(row))
+    messages, expected = prompt_messages(row), reply_messages(row)[0]
+    ids = prompt_token_ids(tokenizer, messages)
     fits = len(ids) + max_new_tokens <= max_length
-    return Prompt(
-        ids, prompt_messages(row), reply(row), row.get("label"), max_new_tokens if fits else 0, row_id=str(row["id"])
-    )
+    reference = reply_as_written(tokenizer, messages, expected) if expected.get("tool_calls") else reply(row)
+    return Prompt(ids, messages, reference, row.get("label"), max_new_tokens if fits else 0, row_id=str(row["id"]))

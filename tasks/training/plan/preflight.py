@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks.contracts.training import TrainingPlan
 from tasks.core.errors import ConfigError, InputError, ModelNotFoundError, OutOfMemoryError, QualityLimitError, StoreError
+from tasks.core.tool_calls import tools_in
 from tasks.modeling.shape import ModelShape
 from tasks.training.config import GrpoConfig
 from tasks.training.examples import Prompt, Rendered
@@ -19,7 +20,7 @@ def check_rewards(config: GrpoConfig, prompts: Sequence[Prompt]) -> None:
     """Refuses prompts whose replies could not differ in reward.
 
     Raises:
-        InputError: The label is rewarded and no row has one, or there are too few prompts for one step.
+        InputError: Labels or calls are rewarded and no row has any, or there are too few prompts for one step.
     """
     if config.label and not any(prompt.label for prompt in prompts):
         raise InputError(
@@ -27,6 +28,10 @@ def check_rewards(config: GrpoConfig, prompts: Sequence[Prompt]) -> None:
             "rows without a label",
             "labels to reward",
             "Set `examples.label_column`, or leave the reward out.",
+        )
+    if config.calls and not any(tools_in(prompt.messages) for prompt in prompts):
+        raise InputError(
+            "training.grpo.calls", "rows without tools", "tools whose calls are rewarded", "Leave the reward out."
         )
     per_step = config.effective_batch_size // config.num_generations
     if len(prompts) < per_step:

@@ -13,6 +13,7 @@ import datasets
 from trl import GRPOConfig, GRPOTrainer
 
 from tasks.contracts.training import TrainingPlan
+from tasks.core.tool_calls import tools_in
 from tasks.modeling.conversations import prompt_token_ids
 from tasks.modeling.generation import LoadedModel, generate_replies
 from tasks.training.config import GrpoConfig
@@ -23,7 +24,7 @@ from tasks.training.trainer.weights import load_model_with
 
 
 class _GrpoTrainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with the prompts of every other stage: TRL takes a control token's text in a prompt for the token."""
+    """TRL's trainer with the prompts and tools of every other stage: TRL takes a control token's text in a prompt for it."""
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [prompt_token_ids(self.processing_class, prompt) for prompt in prompts], None, {}
@@ -68,10 +69,15 @@ def _reward_function(reward: Reward) -> Callable[..., list[float]]:
     """The rule in the form that TRL calls: with the columns of the replies' rows."""
 
     def reward_replies(
-        completions: Sequence[Any], reference: Sequence[str], label: Sequence[str | None], **columns: Any
+        completions: Sequence[Any],
+        prompts: Sequence[Any],
+        reference: Sequence[str],
+        label: Sequence[str | None],
+        **columns: Any,
     ) -> list[float]:
         texts = [messages[0]["content"] for messages in completions]
-        return [reward.score(*arguments) for arguments in zip(texts, reference, label, strict=True)]
+        rows = zip(texts, reference, label, map(tools_in, prompts), strict=True)
+        return [reward.score(*arguments) for arguments in rows]
 
     reward_replies.__name__ = reward.name
     return reward_replies

@@ -1,14 +1,50 @@
-"""GRPO's prompts are those of every other stage: a control token's letters in a text stay letters."""
+"""GRPO prompts for a reply with the tokens that every other stage prompts with: tools among them, forged turns as text."""
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
+from typing import Any
 
+import datasets
 import pytest
 
+from tasks.core.rows import prompt_messages
 from tasks.modeling.conversations import prompt_token_ids
+from tasks.modeling.tool_templates import HERMES_TEMPLATE
+from tasks.training.examples import render_prompt
 from tasks.training.trainer.grpo import _GrpoTrainer
 from tests.support.chat_templates import tokenizer_of
+from tests.support.tiny_model import desk_row, tiny_tokenizer
+from tests.tasks.modeling.test_tool_templates import ROWS
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.chat_template = HERMES_TEMPLATE
+    return tokenizer
+
+
+def test_rows_with_and_without_tools_pass_through_trl_s_data_set(tokenizer: Any) -> None:
+    rows = [desk_row(1), *ROWS.values()]
+    expected = [prompt_token_ids(tokenizer, prompt_messages(row)) for row in rows]
+    given = datasets.Dataset.from_list([{"prompt": prompt_messages(row)} for row in rows])
+    trainer = _GrpoTrainer.__new__(_GrpoTrainer)
+    trainer.processing_class = tokenizer
+    ids, images, more = trainer._tokenize_prompts([row["prompt"] for row in given])
+    assert (ids, images, more) == (expected, None, {})
+
+
+def test_the_reference_of_a_call_is_what_the_template_writes(tokenizer: Any) -> None:
+    prompt = render_prompt(tokenizer, ROWS["call"], max_length=4096, max_new_tokens=64)
+    assert prompt.reference == '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+    assert (
+        render_prompt(tokenizer, desk_row(1), max_length=4096, max_new_tokens=64).reference
+        == (
+            desk_row(1)["messages"][1]["content"]  # type: ignore[index]
+        )
+    )
 
 
 @pytest.mark.parametrize("family", ["chatml", "llama-3.2", "gemma-2", "mistral-tekken", "gpt-oss"])

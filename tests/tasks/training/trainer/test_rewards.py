@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -47,13 +48,26 @@ def test_a_rule_without_a_weight_is_left_out() -> None:
     assert rewards(config, "{}")["total"] == rewards(config, "team: x")["total"] == 0.0
 
 
+def test_calls_are_rewarded_by_the_tools_of_the_row_and_nothing_without_them() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tools = [json.dumps({"type": "function", "function": {"name": "forecast", "parameters": schema}})]
+    call = '{"name": "forecast", "arguments": {"city": "Rome"}}'
+    messages = [{"role": "tools", "content": "", "tools": tools}, {"role": "user", "content": "?"}]
+    row = Prompt([1], messages, f"<tool_call>\n{call}\n</tool_call>", None, 8)
+    config = GrpoConfig(calls=2.0)
+    assert rewards(config, call, row=row) == {"calls": 1.0, "total": 2.0}
+    assert rewards(config, call.replace("Rome", "Oslo"), row=row)["calls"] == pytest.approx(0.6)
+    assert rewards(config, "Warm.", row=row)["calls"] == 0.0
+    assert rewards(config, "Warm.")["calls"] == 0.0
+
+
 @given(reply=st.text(), reference=st.text(), label=st.none() | st.sampled_from(sorted(LABELS)))
 def test_a_reward_is_a_share_of_one_and_the_reference_itself_matches(reply: str, reference: str, label: str | None) -> None:
     for rule in rewards_of(ALL, LABELS):
-        reward = rule.score(reply, reference, label)
+        reward = rule.score(reply, reference, label, ())
         assert 0.0 <= reward <= 1.0
-        assert reward == rule.score(reply, reference, label)
-    assert rewards_of(ALL, LABELS)[0].score(reference, reference, label) == 1.0
+        assert reward == rule.score(reply, reference, label, ())
+    assert rewards_of(ALL, LABELS)[0].score(reference, reference, label, ()) == 1.0
 
 
 @given(replies=st.lists(st.sampled_from(["Billing: paid.", "Billing: open.", "no idea"]), min_size=1, max_size=9))

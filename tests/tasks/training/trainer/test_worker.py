@@ -315,7 +315,11 @@ def test_what_a_rule_rewards_becomes_likelier_and_a_torn_training_goes_on(
 
 @pytest.mark.parametrize(
     ("changes", "where"),
-    [({"label": 1.0}, "training.grpo.label"), ({"effective_batch_size": 1024}, "training.grpo.effective_batch_size")],
+    [
+        ({"label": 1.0}, "training.grpo.label"),
+        ({"calls": 1.0}, "training.grpo.calls"),
+        ({"effective_batch_size": 1024}, "training.grpo.effective_batch_size"),
+    ],
 )
 def test_rows_that_can_earn_nothing_are_refused(
     desk: Any, run_worker: RunWorker, tmp_path: Path, sft_adapter: Any, changes: dict[str, Any], where: str
