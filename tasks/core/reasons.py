@@ -29,7 +29,17 @@ REMEDIES: Mapping[str, str] = {
     "empty_message": "Fill or remove the empty message.",
     "prompt_too_long": "Shorten the prompt, or raise `prepare.validation.max_prompt_chars`.",
     "reply_too_long": "Shorten the reply, or raise `prepare.validation.max_reply_chars`.",
-    "foreign_role": "Use the roles system, user and assistant.",
+    "foreign_role": "Use the roles system, user, assistant and tool.",
+    "image_content": "Leave out the row, or the part of it that is no text: only text is learned.",
+    "malformed_call": "Write each call with a name, and with arguments that are a JSON object or the JSON of one.",
+    "malformed_tools": "Write each tool with a name, and with parameters that are a JSON schema.",
+    "tools_of_one_name": "Give each tool of a row a name of its own.",
+    "result_without_call": "Put the assistant's call before the tool's result; `tool_call_id` joins them.",
+    "call_outside_a_reply": "Give the turn with the call the role assistant.",
+    "unknown_weight": "Set `weight` to 0 or 1.",
+    "nothing_to_learn": "Leave out the row, or give a reply the weight 1: every reply has weight 0.",
+    "sides_are_talks": "End both sides after the first reply that differs: a pair compares single replies.",
+    "invalid_call": "Correct the call or the tool's schema: the tool is not stated, or its schema forbids the arguments.",
     "no_reply_at_end": "Let each conversation end with the assistant's reply.",
     "control_characters": "Remove control characters from the export; the encoding may be wrong.",
     "other_script": "Nothing, unless `prepare.validation.min_latin_share` is not as meant.",
@@ -55,4 +65,6 @@ STAGE_REMEDIES: Mapping[str, str] = {
 
 def remedy_for(stage: str, reason: str) -> str:
     """What to do about a row that a stage took out for a reason."""
+    if reason.endswith("_content"):
+        reason = "image_content"  # Audio, files and whatever else stands beside text have the same remedy.
     return REMEDIES.get(reason) or STAGE_REMEDIES.get(stage) or "Look at the row in the source and at the stage's settings."

@@ -38,6 +38,7 @@ _FORM_WORDS = re.compile(r"</?(?:tools|tool_call|tool_response)>|pydantic model 
 _DIALOGUE_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 CUT_END = "end with another turn than the assistant's; that end is left out"
 CUT_UNLEARNED = "end with replies of weight 0; that end is left out"
+CALLS_UNSTATED = "call tools that they do not state; whether those calls are valid is not checked"
 FORM_REMOVED = "state their tools as text; the chat template states them instead"
 
 
@@ -75,6 +76,8 @@ def read_chat(turns: Sequence[Message], tools: Any, tools_field: str) -> Chat:
     _take_stated_tools(chat)
     chat.messages = linked(chat.messages, chat.tools)
     _cut_end(chat)
+    if not chat.tools and any(message.get("tool_calls") for message in chat.messages):
+        chat.notes.append(CALLS_UNSTATED)
     return chat
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks.core.reasons import remedy_for
 from tasks.core.rows import reply, rows_of, rows_to_table
 from tasks.ingest.config import SourceConfig
 from tasks.ingest.faults import RowFaultError
 from tasks.ingest.formats import find_format, is_disliked, to_row
 from tasks.ingest.tool_schemas import read_tools
 
+ROOT = Path(__file__).parents[3]
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 FUNCTION = {"name": "forecast", "description": "Tells the weather.", "parameters": PARAMETERS}
 TOOL = {"type": "function", "function": FUNCTION}
@@ -186,6 +190,20 @@ def test_parts_of_text_are_joined() -> None:
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_by_name(turn: dict[str, Any], reason: str, field: str) -> None:
     assert fault({"messages": [turn, DONE]}) == (reason, field)
+
+
+def test_every_reason_has_a_remedy_of_its_own() -> None:
+    source = "".join((ROOT / "tasks" / "ingest" / name).read_text() for name in ("chats.py", "tool_schemas.py"))
+    reasons = set(re.findall(r'RowFaultError\(\s*"([a-z_]+)"', source)) | {"image_content", "input_audio_content"}
+    assert len(reasons) > 8
+    fallback = remedy_for("ingest", "no such reason")
+    assert [reason for reason in sorted(reasons) if remedy_for("ingest", reason) == fallback] == []
+
+
+def test_calls_of_tools_that_are_not_stated_are_counted() -> None:
+    notes: Counter[str] = Counter()
+    read({"messages": [ASK, {"role": "assistant", "tool_calls": [call("Rome")]}]}, notes)
+    assert notes.total() == 1
 
 
 @pytest.mark.parametrize(
