@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from tasks.contracts.measurement import Measurement
 from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.tool_calls import message_text
 from tasks.labels.annotators import AnnotatorFindings, majority_label, score_annotations
 from tasks.labels.classification import LabelFindings, audit_classes
 from tasks.labels.config import LabelAuditConfig
@@ -319,8 +320,8 @@ def _audit_replies(
 def _audit_pairs(rows: Sequence[Row], findings: _Findings) -> None:
     faults = pair_faults(
         [prompt_text(row) for row in rows],
-        [str(row["chosen"][-1]["content"]) if row["chosen"] else "" for row in rows],
-        [str(row["rejected"][-1]["content"]) if row["rejected"] else "" for row in rows],
+        [message_text(row["chosen"][-1]) if row["chosen"] else "" for row in rows],
+        [message_text(row["rejected"][-1]) if row["rejected"] else "" for row in rows],
     )
     findings.issues += _structural_issues(rows, faults)
     findings.methods.append("structural checks of preference pairs")

@@ -10,11 +10,12 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.rows import Row, prompt_messages, reply_messages
+from tasks.core.tool_calls import TOOLS_ROLE, message_text
 from tasks.prompting.config import FitConfig
 from tasks.prompting.retrieval import Bm25
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 _PASSAGES = "Use these passages where they help:\n\n{passages}\n\n{question}"
 
@@ -39,7 +40,8 @@ def with_shots(rows: Sequence[Row], train: Sequence[Row], config: FitConfig) -> 
         system, turns = _split_system(_set_system_prompt(prompt_messages(row), config.prompt))
         shots: Messages = []
         for index in choose(question_of(row)):
-            shot = [*_split_system(prompt_messages(train[index]))[1], {"role": "assistant", "content": reply(train[index])}]
+            example = [*prompt_messages(train[index]), reply_messages(train[index])[0]]
+            shot = [message for message in example if message["role"] not in ("system", TOOLS_ROLE)]
             if _num_chars(shots) + _num_chars(shot) <= config.max_added_chars:
                 shots = [*shot, *shots]
         prompted.append(_replace_prompt(row, [*system, *shots, *turns]))
@@ -58,16 +60,23 @@ def with_passages(rows: Sequence[Row], passages: Sequence[str], config: FitConfi
             if sum(map(len, retrieved)) + len(passages[number]) <= config.max_added_chars:
                 retrieved.append(passages[number])
         if retrieved:
-            question = _PASSAGES.format(passages="\n\n".join(retrieved), question=messages[-1]["content"])
-            messages = [*messages[:-1], {**messages[-1], "content": question}]
+            place = _last_question(messages)
+            question = _PASSAGES.format(passages="\n\n".join(retrieved), question=messages[place]["content"])
+            messages = [*messages[:place], {**messages[place], "content": question}, *messages[place + 1 :]]
         prompted.append(_replace_prompt(row, messages))
     return prompted
 
 
 def question_of(row: Row) -> str:
-    """The last message of the row's prompt, which retrieval searches for."""
+    """The user's last message in the row's prompt, which retrieval searches for."""
     messages = prompt_messages(row)
-    return messages[-1]["content"] if messages else ""
+    return str(messages[_last_question(messages)]["content"]) if messages else ""
+
+
+def _last_question(messages: Messages) -> int:
+    """Where the user's last message stands: before calls and results; the last of all where the user says nothing."""
+    places = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    return places[-1] if places else len(messages) - 1
 
 
 def _chooser(train: Sequence[Row], config: FitConfig) -> Callable[[str], list[int]]:
@@ -93,7 +102,7 @@ def _split_system(messages: Messages) -> tuple[Messages, Messages]:
 
 
 def _num_chars(messages: Messages) -> int:
-    return sum(len(message["content"]) for message in messages)
+    return sum(len(message_text(message)) for message in messages)
 
 
 def _replace_prompt(row: Row, prompt: Messages) -> dict[str, Any]:

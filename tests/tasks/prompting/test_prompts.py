@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import InputError
 from tasks.core.rows import prompt_messages, reply
+from tasks.core.tool_calls import tools_in
 from tasks.prompting.config import FitConfig
 from tasks.prompting.prompts import with_passages, with_prompt, with_shots
 from tasks.prompting.retrieval import Bm25, document_digests, passages_of, read_passages, terms_of
@@ -150,3 +151,19 @@ def test_a_folder_without_texts_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(InputError, match="not UTF-8 at 3"):
         read_passages(str(tmp_path))
+
+
+def test_calls_stay_calls_in_examples_and_passages_stand_in_the_question() -> None:
+    tools = ['{"type": "function", "function": {"name": "find", "description": "", "parameters": {}}}']
+    call = {"role": "assistant", "content": "", "tool_calls": [{"id": "call00000", "name": "find", "arguments": "{}"}]}
+    turns = [{"role": "user", "content": "Where is my router?"}, call]
+    result = [*turns, {"role": "tool", "content": "red router", "tool_call_id": "call00000"}, call]
+    train = [{"id": f"t{number}", "messages": turns, "tools": ["{}"]} for number in range(2)]
+    row = {"id": "r1", "messages": result, "tools": tools}
+    [shot] = with_shots([row], train, CONFIG)
+    assert sum(message.get("tool_calls") == call["tool_calls"] for message in shot["messages"]) == 4
+    assert tools_in(prompt_messages(shot)) == tools
+    [informed] = with_passages([row], ["A red router is starting."], CONFIG)
+    said = [(message["role"], message["content"]) for message in informed["messages"]]
+    assert "starting" in next(text for role, text in said if role == "user")
+    assert ("tool", "red router") in said
