@@ -36,9 +36,11 @@ _TAG_EXAMPLE = re.compile(r"<tool_call>.*?</tool_call>(?=\s*(\n|$))", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?=\s)|(?<=\n)")
 _FORM_WORDS = re.compile(r"</?(?:tools|tool_call|tool_response)>|pydantic model json schema|^# Tools\s*$", re.IGNORECASE)
 _DIALOGUE_TURN = re.compile(r"\n\n(Human|Assistant): ?")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
 CUT_END = "end with another turn than the assistant's; that end is left out"
 CUT_UNLEARNED = "end with replies of weight 0; that end is left out"
 CALLS_UNSTATED = "call tools that they do not state; whether those calls are valid is not checked"
+REASONING_OUT = "hold reasoning beside the content (such as `reasoning_content`); it is left out"
 FORM_REMOVED = "state their tools as text; the chat template states them instead"
 
 
@@ -72,7 +74,11 @@ def read_chat(turns: Sequence[Message], tools: Any, tools_field: str) -> Chat:
     Raises:
         RowFaultError: Tools, calls or results cannot be read, or no reply is to be learned.
     """
+    if tools is None:  # GLM's and DeepSeek's rows state them beside a message's content
+        tools = next((turn["tools"] for turn in turns if turn.get("tools")), None)
     chat = Chat(list(turns), read_tools(tools, tools_field))
+    if any(turn.get("reasoning") for turn in turns):
+        chat.notes.append(REASONING_OUT)
     _take_stated_tools(chat)
     chat.messages = linked(chat.messages, chat.tools)
     _cut_end(chat)
@@ -106,7 +112,7 @@ def read_turns(value: Any, field: str, role_of_text: str | None = None) -> list[
     if not isinstance(value, list | tuple):
         raise RowFaultError("not_a_conversation" if role_of_text is None else "not_text", field)
     turns = [turn for index, item in enumerate(value) for turn in _turns(item, f"{field}.{index}")]
-    return [turn for turn in turns if turn["role"] != "system" or turn["content"].strip()]
+    return [turn for turn in turns if turn["role"] != "system" or turn["content"].strip() or turn.get("tools")]
 
 
 def is_dialogue(value: Any) -> bool:
@@ -126,7 +132,9 @@ def linked(messages: Sequence[Message], tools: Sequence[str] = ()) -> list[Messa
     open_calls: dict[str, str] = {}
     number, result = 0, []
     for place, message in enumerate(messages):
-        changed = dict(message)
+        changed = {key: value for key, value in message.items() if key not in ("tools", "reasoning")}
+        if changed["role"] == "system" and not changed["content"].strip():
+            continue
         if message.get("tool_calls"):
             changed["tool_calls"] = []
             for call in message["tool_calls"]:
@@ -158,9 +166,11 @@ def _turns(item: Any, field: str) -> Iterator[Message]:
         raise RowFaultError("missing_field" if given is None else "not_text", f"{field}.role")
     role = given.strip().lower()
     role, is_call = _ROLES.get(role, role), role in _CALL_ROLES
-    content = item.get("content", item.get("value"))
+    content = next((item[key] for key in ("content", "value", "refusal") if item.get(key) is not None), None)
     calls = [*_given_calls(item, field), *(_calls_in(content, f"{field}.content") if is_call else ())]
-    text, results = ("", []) if is_call else _text_of(content, f"{field}.content", calls, is_optional=bool(calls))
+    stated = next((item[key] for key in ("tools", "functions") if item.get(key)), None)
+    may_be_empty = bool(calls or stated)
+    text, results = ("", []) if is_call else _text_of(content, f"{field}.content", calls, is_optional=may_be_empty)
     if role == "assistant" and "<" in text:
         text = _take_tagged_calls(text, calls, f"{field}.content")
     if role in ("tool", "user") and (tagged := _tagged_results(text)) is not None:
@@ -171,6 +181,10 @@ def _turns(item: Any, field: str) -> Iterator[Message]:
     if results and not text and not calls:
         return
     message: Message = {"role": role, "content": text}
+    if stated:
+        message["tools"] = stated
+    if any(item.get(key) for key in _REASONING):
+        message["reasoning"] = True
     if calls:
         message["tool_calls"] = calls
     if role == "tool":

@@ -166,6 +166,21 @@ def test_replies_of_weight_zero_are_not_learned(zero: dict[str, Any]) -> None:
     assert fault({"messages": [ASK, {**DONE, **zero}]}) == ("nothing_to_learn", "messages.1.weight")
 
 
+@pytest.mark.parametrize("content", ["", None])
+def test_tools_beside_a_system_message_are_read(content: str | None) -> None:
+    row = read({"messages": [{"role": "system", "content": content, "tools": [TOOL]}, ASK, DONE]})
+    assert row["messages"] == [ASK, DONE]
+    assert json.loads(row["tools"][0]) == TOOL
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_reasoning_beside_the_content_is_counted(key: str) -> None:
+    notes: Counter[str] = Counter()
+    row = read({"messages": [ASK, {**DONE, key: "Let me think."}]}, notes)
+    assert row["messages"] == [ASK, DONE]
+    assert notes.total() == 1
+
+
 def test_parts_of_text_are_joined() -> None:
     parts = [{"type": "text", "text": "One"}, {"type": "input_text", "text": "Two"}]
     assert read({"messages": [{"role": "user", "content": parts}, DONE]})["messages"][0]["content"] == "One\nTwo"
