@@ -37,6 +37,7 @@ class TemplateProfile(Contract):
         able += ["tools"] if self.reads_tools else []
         able += ["marked replies"] if self.marks_replies else []
         added = {
+            "tools": "" if self.reads_tools else "not written; rows with tools need `chat_template: hermes`, or one of your own",
             "reply": "generation starts as replies do in conversations" if changes.sets_start else "",
             "date": "fixed, so that the same row is the same text on any day" if changes.fixes_date else "",
         }
@@ -73,6 +74,7 @@ def describe_template(folder: Path, template: str | None = None) -> TemplateProf
     """
     from tasks.modeling.conversations import split_replies, stop_token_ids
     from tasks.modeling.loading import load_tokenizer
+    from tasks.modeling.tool_templates import knows_tools
 
     tokenizer = load_tokenizer(folder)
     if template is not None:
@@ -84,7 +86,7 @@ def describe_template(folder: Path, template: str | None = None) -> TemplateProf
     text = templates["default"] if isinstance(templates, dict) else templates
     return TemplateProfile(
         changes=changes_of(text),
-        reads_tools="tools" in text,
+        reads_tools=knows_tools(text),
         marks_replies="{% generation" in text or "{%- generation" in text,
         ends=tuple(sorted(str(tokenizer.convert_ids_to_tokens(token)) for token in stops)),
         padding=str(tokenizer.pad_token),
