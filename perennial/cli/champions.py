@@ -170,6 +170,25 @@ def rollout_advance(
             sys.exit(3)
 
 
+@rollout_app.command("tick")
+def rollout_tick(
+    config: ConfigOption,
+    signals: Annotated[Path, typer.Option(help="File of live signals: counts by version and window; docs/operating.md.")],
+) -> None:
+    """Looks at the live signals of both versions, and advances, waits, or aborts (exit code 3); for a schedule."""
+    with explained_errors():
+        settings = load(config)
+        from perennial.operations import embedded
+
+        with embedded.prefect_api(say):
+            from perennial.operations.rollout import tick_rollout
+
+            title, lines, action = tick_rollout(settings.registry, signals)
+        print_pairs(title, lines)
+        if action == "abort":
+            sys.exit(3)
+
+
 @rollout_app.command("abort")
 def rollout_abort(config: ConfigOption, reason: Annotated[str, typer.Option(help="Why; for the record.")]) -> None:
     """Returns all traffic from the version under rollout to the champion."""

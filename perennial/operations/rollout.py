@@ -12,7 +12,8 @@ from tasks.core.documents import parse_json, read_text
 from tasks.core.errors import InputError
 from tasks.core.typed_text import check_text
 from tasks.registry import RegistryConfig, live
-from tasks.registry.task import change_rollout
+from tasks.registry.page import describe_tick, signal_cells
+from tasks.registry.task import change_rollout, look_at_rollout
 
 
 def rollout_status(config: RegistryConfig) -> tuple[str, Lines]:
@@ -34,6 +35,20 @@ def advance_rollout(config: RegistryConfig, metrics: Mapping[str, float]) -> tup
     traffic = change_rollout(config, lambda client, name: live.advance_rollout(client, name, metrics, _now()))
     aborted = traffic.rollout is not None and traffic.rollout.state == "aborted"
     return (*rollout_lines(config.registered_name, traffic), aborted)
+
+
+def tick_rollout(config: RegistryConfig, signals: Path) -> tuple[str, Lines, str]:
+    """One look at the rollout: a title, a line a signal, and what it did.
+
+    Raises:
+        ConfigError: The rollout watches no signal.
+        InputError: There is no champion, or the file cannot be read.
+    """
+    tick = look_at_rollout(config, signals)
+    lines: Lines = [signal_cells(reading) for reading in tick.verdict.readings]
+    if lines:
+        lines.insert(0, ("signal", "new version", "champion", "odds ratio, at all looks", "limit", ""))
+    return describe_tick(tick), lines, tick.verdict.action
 
 
 def abort_rollout(config: RegistryConfig, reason: str) -> tuple[str, Lines]:
@@ -69,7 +84,12 @@ def rollout_lines(name: str, traffic: live.Traffic) -> tuple[str, Lines]:
         for side, limit in (("above", rule.above), ("below", rule.below))
         if limit is not None
     ]
-    lines.append(("aborts when", ", ".join(limits) or "never automatically: no limits are configured"))
+    watched = [f"{signal.name} {signal.max_odds_ratio:g}" for signal in rollout.watch.signals]
+    if watched:
+        limit = "largest odds ratio to the champion"
+        lines.append(("watches", f"{', '.join(watched)} ({limit}), alpha {rollout.watch.alpha:g}"))
+    if limits or not watched:
+        lines.append(("aborts when", ", ".join(limits) or "never automatically: no limits are configured"))
     lines += [(minute_of(change.at), f"{change.share} %: {change.note}") for change in rollout.changes]
     if rollout.state == "aborted":
         lines.append(("now", "the champion has all the traffic"))

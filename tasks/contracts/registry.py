@@ -93,6 +93,42 @@ class ChampionEvent(Contract):
     run: str | None = None
 
 
+class SignalReading(Contract):
+    """A live signal of the version under rollout and of the champion, since the rollout started.
+
+    ``low`` and ``high`` bound the ratio of their odds at every look together, None where open; ``limit`` is the largest
+    acceptable ratio, and ``exceeds`` whether it is shown to be exceeded.
+    """
+
+    name: str
+    events: int
+    trials: int
+    champion_events: int
+    champion_trials: int
+    low: float | None
+    high: float | None
+    limit: float
+    exceeds: bool
+
+
+class RolloutVerdict(Contract):
+    """What one look at a rollout did, and why; ``none`` where no rollout is in progress."""
+
+    action: Literal["advance", "wait", "abort", "none"]
+    reason: str
+    readings: tuple[SignalReading, ...] = ()
+
+
+class RolloutTick(Contract):
+    """The state after one look at a rollout; ``share`` is that of ``version`` in per cent, None without a rollout."""
+
+    name: str
+    champion: str
+    version: str
+    share: int | None
+    verdict: RolloutVerdict
+
+
 class RollbackPlan(Contract):
     """The effect of a rollback: ``returns`` gets all the traffic, ``leaves`` none; with ``rollout`` no alias moves.
 

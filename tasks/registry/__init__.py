@@ -16,6 +16,7 @@ from tasks.registry.task import (
     register_candidate,
     remove_old_versions,
     rollback_champion,
+    tick_rollout,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "register_candidate",
     "remove_old_versions",
     "rollback_champion",
+    "tick_rollout",
 ]

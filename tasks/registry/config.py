@@ -33,6 +33,57 @@ class AbortCondition(FrozenModel):
         return self
 
 
+class LiveSignal(FrozenModel):
+    """One kind of bad event that is counted for the new version and for the champion in the same windows."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,49}$",
+        description="Its name in the file of live signals, such as `error_rate`; `slow_rate` comes from its latencies: "
+        "requests slower than the champion's 95th percentile.",
+    )
+    max_odds_ratio: float = Field(
+        1.25,
+        ge=1.0,
+        le=20.0,
+        description="The new version's odds of the event may be so many times the champion's; for rare events that is the "
+        "ratio of the rates. 1: any increase that is shown aborts.",
+    )
+    max_difference: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="A measured difference of the rates up to this never aborts, however certain: 0.001 is 0.1 points.",
+    )
+
+
+class WatchConfig(FrozenModel):
+    """What `perennial rollout tick` compares, and how certain an abort is."""
+
+    signals: tuple[LiveSignal, ...] = Field(
+        (), max_length=12, description="What is compared with the champion; at least one for `perennial rollout tick`."
+    )
+    alpha: float = Field(
+        0.01,
+        gt=0.0,
+        le=0.2,
+        description="Probability that a version within all limits is ever aborted, however often it is looked at. The "
+        "signals share it.",
+    )
+    min_requests: int = Field(
+        1_000, ge=1, description="Each step with traffic advances only after so many requests to the new version."
+    )
+    min_trials: int = Field(
+        50, ge=1, description="The same for what each signal counts on both sides, such as ratings for thumbs-down."
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [signal.name for signal in self.signals]
+        if len(names) != len(set(names)):
+            raise ValueError("each signal of registry.rollout.watch is named once")
+        return self
+
+
 class RolloutConfig(FrozenModel):
     """How a new champion takes over the traffic from the one before it; kept in its version's tags for a router."""
 
@@ -51,8 +102,12 @@ class RolloutConfig(FrozenModel):
         description="Shares of the traffic, each larger than the one before; the last is 100.",
     )
     abort_when: tuple[AbortCondition, ...] = Field(
-        (), max_length=50, description="Limits on live metrics, which every advance then requires."
+        (),
+        max_length=50,
+        description="Limits on live metrics, which every advance by hand then requires; `perennial rollout tick` does not "
+        "advance where there are any.",
     )
+    watch: WatchConfig = Field(WatchConfig(), description="How a rollout decides for itself.")
 
     @model_validator(mode="after")
     def _rises_to_all(self) -> Self:

@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts.registry import ChampionEvent
+from tasks.contracts.registry import ChampionEvent, RolloutVerdict
 from tasks.core.errors import InputError, RegistryError
+from tasks.core.typed_text import cut
 from tasks.registry.aliases import end_rollout
 from tasks.registry.approval import approval_in
 from tasks.registry.config import RolloutConfig
 from tasks.registry.journal import begin_change, complete_pending_change, read_events
+from tasks.registry.live_signals import VersionWindow
 from tasks.registry.rollout import ROLLOUT, Rollout, advance, note_of, rollout_in, start
+from tasks.registry.rollout_verdict import weigh
 from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, UNDER_ROLLOUT, aliases_of, tags_of
 
 
@@ -110,6 +113,35 @@ def advance_rollout(client: Any, name: str, metrics: Mapping[str, float], now: s
         begin_change(client, name, event, changed)
         complete_pending_change(client, name)
     return read_traffic(client, name)
+
+
+def tick_rollout(client: Any, name: str, windows: Sequence[VersionWindow], now: str) -> tuple[Traffic, RolloutVerdict]:
+    """One look at the rollout: it advances, waits or is aborted by the counts of both versions.
+
+    Repeated after a kill it completes what was begun; repeated after an advance it waits, since no window of the new step
+    is over.
+
+    Args:
+        client: From :func:`tasks.tracking.connect`.
+        name: Registered model.
+        windows: From :func:`tasks.registry.live_signals.read_windows`.
+        now: ISO 8601 in UTC.
+
+    Raises:
+        ConfigError: The rollout watches no signal.
+        InputError: There is no champion.
+        RegistryError: The champion changed since the rollout started.
+    """
+    complete_pending_change(client, name)
+    traffic = read_traffic(client, name)
+    if traffic.rollout is None or traffic.rollout.state != "baking":
+        return traffic, RolloutVerdict(action="none", reason="no rollout is in progress")
+    verdict = weigh(traffic.rollout, traffic.version, windows, now)
+    if verdict.action == "abort":
+        return abort_rollout(client, name, cut(verdict.reason, 400), now), verdict
+    if verdict.action == "advance":
+        return advance_rollout(client, name, {}, now), verdict
+    return traffic, verdict
 
 
 def abort_rollout(client: Any, name: str, reason: str, now: str) -> Traffic:

@@ -21,7 +21,7 @@ from typing import Literal
 from tasks.contracts.base import FrozenModel
 from tasks.core.errors import InputError, RolloutError
 from tasks.core.typed_text import cut
-from tasks.registry.config import AbortCondition, RolloutConfig, RolloutStep
+from tasks.registry.config import AbortCondition, RolloutConfig, RolloutStep, WatchConfig
 
 ROLLOUT = "perennial.rollout"
 
@@ -44,6 +44,7 @@ class Rollout(FrozenModel):
         replaced: The version that gets the rest.
         steps: The plan.
         abort_when: Limits on live metrics.
+        watch: What is compared with the champion.
         changes: What happened so far, oldest first.
     """
 
@@ -53,6 +54,7 @@ class Rollout(FrozenModel):
     replaced: str
     steps: tuple[RolloutStep, ...]
     abort_when: tuple[AbortCondition, ...] = ()
+    watch: WatchConfig = WatchConfig()
     changes: tuple[Change, ...] = ()
 
     @property
@@ -114,6 +116,7 @@ def start(config: RolloutConfig, replaced: str | None, now: str, present: Rollou
         replaced=replaced,
         steps=config.steps,
         abort_when=config.abort_when,
+        watch=config.watch,
         changes=(*before, Change(at=now, share=share, note="started")),
     )
 

@@ -8,7 +8,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect import runtime
@@ -17,13 +18,14 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, Variabl
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
 from prefect.concurrency.sync import concurrency
+from prefect.events import emit_event
 from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectAlreadyExists, ObjectNotFound
 from prefect.flow_runs import resume_flow_run
 
 from tasks.contracts.evaluation import PromotionDecision
 from tasks.contracts.pruning import OldVersions
 from tasks.contracts.references import DatasetRef
-from tasks.contracts.registry import Approval, Champion, PromotionRecord, RegisteredVersion, RollbackPlan
+from tasks.contracts.registry import Approval, Champion, PromotionRecord, RegisteredVersion, RollbackPlan, RolloutTick
 from tasks.contracts.run import RunFindings
 from tasks.core.ensuring import AlreadyThereError, ensure
 from tasks.core.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
@@ -32,11 +34,10 @@ from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import open_store, run_store
 from tasks.registry.approval import Answer, ApprovalTerms
 from tasks.registry.config import RegistryConfig
-from tasks.registry.page import alias_table, describe_outcome
+from tasks.registry.page import alias_table, describe_outcome, describe_tick, tick_table
 from tasks.tracking import connect, is_served, registry_errors
 
-if TYPE_CHECKING:
-    from tasks.registry.live import Traffic
+_Result = TypeVar("_Result")
 
 logger = logging.getLogger(__name__)
 
@@ -317,8 +318,50 @@ def pending_approval(config: RegistryConfig, candidate: RegisteredVersion) -> Ap
     return approval if approval is not None and approval.verdict is None else None
 
 
-def change_rollout(config: RegistryConfig, change: Callable[[Any, str], Traffic]) -> Traffic:
-    """Changes the rollout under the model's lock, and returns which versions serve then. A plain function.
+@stage(
+    cached=False,
+    patient=True,
+    unit="models",
+    page=tick_table,
+    title=lambda tick: f"Rollout of {tick.name}",
+    key=lambda tick: artifact_key("rollout", tick.name),
+)
+def tick_rollout(config: RegistryConfig, signals: str) -> RolloutTick:
+    """One look at the rollout: it advances, waits or is aborted by the counts in a file, and says so in the event feed.
+
+    Raises:
+        ConfigError: The rollout watches no signal.
+        InputError: There is no champion, or the file cannot be read.
+        RegistryError: MLflow refuses or does not answer, or the champion changed since the rollout started.
+    """
+    tick = look_at_rollout(config, Path(signals))
+    emit_event(
+        event="perennial.rollout.tick",
+        resource={"prefect.resource.id": f"perennial.model.{tick.name}", "prefect.resource.name": tick.name},
+        payload={"action": tick.verdict.action, "reason": tick.verdict.reason, "version": tick.version, "share": tick.share},
+    )
+    stage_progress().summarize(describe_tick(tick))
+    return tick
+
+
+def look_at_rollout(config: RegistryConfig, signals: Path) -> RolloutTick:
+    """The same as a plain function, without the event."""
+    from tasks.registry.live import tick_rollout as tick
+    from tasks.registry.live_signals import read_windows
+
+    windows = read_windows(signals)
+    traffic, verdict = change_rollout(config, lambda client, name: tick(client, name, windows, _now()))
+    return RolloutTick(
+        name=config.registered_name,
+        champion=traffic.champion,
+        version=traffic.version,
+        share=traffic.rollout.share if traffic.rollout else None,
+        verdict=verdict,
+    )
+
+
+def change_rollout(config: RegistryConfig, change: Callable[[Any, str], _Result]) -> _Result:
+    """Changes the rollout under the model's lock, and returns what the change returns. A plain function.
 
     Args:
         config: Which registered model.
@@ -331,9 +374,9 @@ def change_rollout(config: RegistryConfig, change: Callable[[Any, str], Traffic]
     """
     name = config.registered_name
     with _lock(config), registry_errors(f"registered model {name}"):
-        traffic = change(connect(), name)
+        result = change(connect(), name)
     resume_answered_runs(config)
-    return traffic
+    return result
 
 
 def resume_answered_runs(config: RegistryConfig) -> None:

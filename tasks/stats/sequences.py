@@ -1,14 +1,15 @@
 """A confidence sequence of an odds ratio: an interval that stays valid however often, and whenever, somebody looks at it.
 
-A canary is looked at every few minutes and stopped at the first bad look. An interval for one look excludes the truth at
-some look far more often than it promises; a confidence sequence contains it at all looks together with its confidence.
+A new version is looked at every few minutes and stopped at the first bad look. An interval for one look excludes the truth
+at some look far more often than it promises; a confidence sequence contains it at all looks together with its confidence.
 
-Each window gives a 2x2 table: events and trials of the canary, and of the champion in the same minutes. Given the window's
-total of events, the canary's part has Fisher's noncentral hypergeometric distribution. It depends on the odds ratio alone:
-the rate, which differs between night and day, drops out, and any share of the traffic is valid. For the null "at most w"
-and an alternative above w the likelihood ratio of the two distributions rises with the canary's part, so its expectation is
-at most 1 in every window whose odds ratio is at most w. Its product over the windows, averaged over alternatives, is a test
-supermartingale: it ever reaches ``1 / alpha`` with probability at most ``alpha`` (Ville 1939). Nothing is asymptotic.
+Each window gives a 2x2 table: events and trials of the new version, and of the champion in the same minutes. Given the
+window's total of events, the new version's part has Fisher's noncentral hypergeometric distribution. It depends on the odds
+ratio alone: the rate, which differs between night and day, drops out, and any share of the traffic is valid. For the null
+"at most w" and an alternative above w the likelihood ratio of the two distributions rises with that part, so its
+expectation is at most 1 in every window whose odds ratio is at most w. Its product over the windows, averaged over
+alternatives, is a test supermartingale: it ever reaches ``1 / alpha`` with probability at most ``alpha`` (Ville 1939).
+Nothing is asymptotic.
 
 Mixtures and their inversion: Howard, Ramdas, McAuliffe and Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic
 confidence sequences". E-values for a difference of rates (Turner, Ly and Grünwald 2024) need a bet on the rate before each
@@ -38,7 +39,7 @@ class Table:
     """Events and trials of two groups in one window.
 
     Attributes:
-        events: Of the first group, the canary.
+        events: Of the first group, the new version.
         trials: Of the first group; at least its events.
         other_events: Of the second group, the champion.
         other_trials: Of the second group; at least its events.

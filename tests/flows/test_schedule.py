@@ -48,7 +48,7 @@ def test_the_quarterly_run_is_scheduled_and_deploying_again_adds_nothing() -> No
         deployments = ask("/deployments/filter", {})
         names = {deployment["name"] for deployment in deployments}
         cpu = {"quarterly", "on-demand", "retrain-on-alert", "prepare-dataset", "check-production", "promote", "rollback"}
-        assert names == cpu | {"prune"} | {"train-adapter", "prompting-baselines", "benchmark-models"}
+        assert names == cpu | {"prune", "watch-rollout"} | {"train-adapter", "prompting-baselines", "benchmark-models"}
         quarterly = next(deployment for deployment in deployments if deployment["name"] == "quarterly")
         assert len(quarterly["schedules"]) == 1
         upcoming = upcoming_runs(quarterly["id"])

@@ -64,7 +64,7 @@ def test_the_parameters_of_every_deployment_are_ones_its_flow_takes() -> None:
     deployments = yaml.safe_load((POOLS.parent / "prefect.yaml").read_text())["deployments"]
     given = [one for one in deployments if one.get("parameters")]
     retrains = {"quarterly", "on-demand", "retrain-on-alert", "check-production"}
-    assert {one["name"] for one in given} == retrains | {"prune", "rollback"}
+    assert {one["name"] for one in given} == retrains | {"prune", "rollback", "watch-rollout"}
     for one in given:
         taken = load_flow_from_entrypoint(one["entrypoint"]).parameters.properties
         assert set(one["parameters"]) <= set(taken)

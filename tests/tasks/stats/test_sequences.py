@@ -1,4 +1,4 @@
-"""Looked at after every window, the sequences keep their promise: the truth stays inside, and a worse canary is found."""
+"""Looked at after every window, the sequences keep their promise: the truth stays inside, and a worse version is found."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def tables(draw: st.DrawFn) -> Table:
 
 
 def drawn(rng: np.random.Generator, rates: list[float], ratio: float, trials: int, other: int) -> list[Table]:
-    """Windows whose canary has ``ratio`` times the champion's odds."""
+    """Windows whose first group has ``ratio`` times the champion's odds."""
     found = []
     for rate in rates:
         odds = ratio * rate / (1 - rate)
-        canary = odds / (1 + odds)
-        found.append(Table(int(rng.binomial(trials, canary)), trials, int(rng.binomial(other, rate)), other))
+        raised = odds / (1 + odds)
+        found.append(Table(int(rng.binomial(trials, raised)), trials, int(rng.binomial(other, rate)), other))
     return found
 
 
@@ -101,7 +101,7 @@ def test_windows_without_information_exclude_nothing(windows: list[Table]) -> No
     assert math.isnan(found.interval.estimate)
 
 
-def test_a_canary_that_always_fails_and_one_that_never_does() -> None:
+def test_a_version_that_always_fails_and_one_that_never_does() -> None:
     always, never = odds_ratio_sequence([Table(20, 20, 0, 400)]), odds_ratio_sequence([Table(0, 1000, 100, 1000)])
     assert (always.interval.estimate, always.interval.high) == (math.inf, math.inf)
     assert always.interval.low > 5
@@ -131,7 +131,7 @@ def test_counts_that_cannot_be_are_rejected(table: Table) -> None:
     [
         ([0.02], 25, 475),
         ([0.001, 0.2, 0.5, 0.03], 50, 150),  # night, day, an outage of both
-        ([0.3], 60, 20),  # more canary than champion
+        ([0.3], 60, 20),  # more requests to the first group
     ],
 )
 def test_looked_at_after_every_window_the_truth_stays_inside(rates: list[float], trials: int, other: int) -> None:
