@@ -202,6 +202,26 @@ def rollout_abort(config: ConfigOption, reason: Annotated[str, typer.Option(help
             print_pairs(*abort_rollout(settings.registry, reason))
 
 
+@rollout_app.command("render")
+def rollout_render(
+    config: ConfigOption,
+    kind: Annotated[str, typer.Option(help="Router: `nginx`, `gateway` (HTTPRoute), `llm-d` or `mlflow`.")],
+    backend: Annotated[
+        str | None, typer.Option(help="Name of a version's backend, with {version}; MODEL-v{version} by default.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the backends, for `gateway`.")] = 8000,
+    key: Annotated[
+        str, typer.Option(help="Variable that nginx hashes; one of a cookie keeps a user at one version.")
+    ] = "$request_id",
+) -> None:
+    """Prints the present shares of traffic as a router's configuration; render it again after each step."""
+    with explained_errors():
+        settings = load(config)
+        from perennial.operations import rollout
+
+        typer.echo(rollout.render_rollout(settings.registry, kind, backend=backend, port=port, key=key), nl=False)
+
+
 @rollout_app.command("status")
 def rollout_status(config: ConfigOption) -> None:
     """Prints the share of the traffic, the plan, and the changes so far."""

@@ -6,10 +6,11 @@ import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast, get_args
 
 from perennial.operations.champion_history import Lines, minute_of
 from tasks.core.documents import parse_json, read_text
-from tasks.core.errors import InputError
+from tasks.core.errors import ConfigError, InputError
 from tasks.core.typed_text import check_text
 from tasks.registry import RegistryConfig, live
 from tasks.registry.page import describe_tick, signal_cells
@@ -22,6 +23,24 @@ def rollout_status(config: RegistryConfig) -> tuple[str, Lines]:
 
     with registry_errors(f"registered model {config.registered_name}"):
         return rollout_lines(config.registered_name, live.read_traffic(connect(), config.registered_name))
+
+
+def render_rollout(config: RegistryConfig, kind: str, *, backend: str | None, port: int, key: str) -> str:
+    """The present shares of traffic as a router's configuration; see :func:`perennial.operations.routes.render_route`.
+
+    Raises:
+        ConfigError: The kind, a backend's name or the key is not valid.
+        InputError: There is no champion.
+    """
+    from perennial.operations.routes import Kind, render_route
+    from tasks.tracking import connect, registry_errors
+
+    if kind not in get_args(Kind):
+        raise ConfigError("--kind", kind, " or ".join(get_args(Kind)), "Name one of them.")
+    name = config.registered_name
+    with registry_errors(f"registered model {name}"):
+        traffic = live.read_traffic(connect(), name)
+    return render_route(cast(Kind, kind), name, traffic, backend=backend, port=port, key=key)
 
 
 def start_rollout(config: RegistryConfig) -> tuple[str, Lines]:

@@ -88,6 +88,9 @@ def test_the_command_shows_the_signals_and_exits_with_3_after_an_abort(
     assert "version 2 stays at 5 %" in shown
     assert "38 of 3,800" in shown
     status = CliRunner().invoke(app, ["rollout", "status", "--config", str(config)]).output
+    for kind, code, found in (("nginx", 0, "5%    2;"), ("gateway", 0, "weight: 95"), ("haproxy", 2, "nginx or gateway")):
+        rendered = CliRunner().invoke(app, ["rollout", "render", "--config", str(config), "--kind", kind])
+        assert (rendered.exit_code, found in rendered.output) == (code, True), rendered.output
     assert "error_rate 1.25 (largest odds ratio to the champion), alpha 0.01" in status
     assert "version 1 has all the traffic: error_rate: 40 of 200" in tick(40, code=3)
     assert "no rollout is in progress" in tick(40, code=0)
