@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from perennial.cli.shared import (
+    ConfigOption,
     console,
     explained_errors,
+    load,
     say,
 )
 from tasks.core.errors import ConfigError
@@ -55,6 +57,27 @@ def alert_bridge(
         from tasks.alerts.authentication import read_secrets
 
         serve(load_settings(config, BridgeConfig), read_secrets(os.environ), host, port)
+
+
+@app.command()
+def serve(
+    config: ConfigOption,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8000,
+    live_signals: Annotated[
+        Path | None, typer.Option(help="File to append counts to, for `perennial rollout tick`; nothing is counted without.")
+    ] = None,
+    guarded: Annotated[bool, typer.Option("--guard", help="Filter requests and replies by the configuration.")] = False,
+) -> None:
+    """Serves the champion, and the version under rollout at its share, over OpenAI's chat API, until Ctrl-C.
+
+    Clients send the token in PERENNIAL_SERVE_TOKEN; without it one is made and printed.
+    """
+    with explained_errors():
+        settings = load(config)
+        from perennial.services.serving_start import run
+
+        run(settings, host, port, live_signals, guarded=guarded, say=typer.echo)
 
 
 @app.command()

@@ -100,6 +100,11 @@ class Guard:
             logger.warning("guard: a text could not be checked: %s", type(error).__name__)
             return GuardVerdict("blocked", None, (f"error:{type(error).__name__}",))
 
+    @property
+    def blocked_reply(self) -> str:
+        """What stands in place of a reply that is blocked."""
+        return self._rules.blocked_reply
+
     def wrap(self, model: Callable[[str], str]) -> Callable[[str], str]:
         """The model behind the guard: what is blocked on its way in or out is answered by ``rules.blocked_reply``."""
 

@@ -1,0 +1,199 @@
+"""`perennial serve`: an OpenAI-compatible server for the champion and for the version under rollout.
+
+The embedded default: one reply at a time, no batches; for more traffic the versions go to an engine of their own behind a
+router (`perennial rollout render`). Replies are greedy. A streamed reply comes as one chunk, since the guard sees it whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hmac
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from perennial.services.serving_counts import LiveCounts
+from perennial.services.serving_versions import Versions
+
+if TYPE_CHECKING:
+    from tasks.guard.filtering import Guard
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 10.0
+MAX_BODY_BYTES = 1 << 20
+MAX_WAITING = 32
+"""Requests that wait for a reply; more are answered 429."""
+VERSION_HEADER = "X-Model-Version"
+
+
+class _Turn(BaseModel):
+    """A message; fields of other kinds of messages are rejected."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class _Question(BaseModel):
+    """What is read of a request; sampling parameters are ignored, since replies are greedy."""
+
+    messages: Annotated[list[_Turn], Field(min_length=1)]
+    stream: bool = False
+    max_tokens: int | None = Field(None, ge=1, le=4_096)
+    max_completion_tokens: int | None = Field(None, ge=1, le=4_096)
+    n: Literal[1] = 1
+    tools: None = None
+    user: str | None = Field(None, max_length=1_000)
+
+
+def create_app(name: str, versions: Versions, counts: LiveCounts, token: str, guard: Guard | None = None) -> FastAPI:
+    """The server of one registered model.
+
+    Args:
+        name: The registered model.
+        versions: What is served; it has followed the registry once.
+        counts: Where requests are counted.
+        token: What clients send as ``Authorization: Bearer``.
+        guard: Filters the last message and the reply; None filters nothing.
+    """
+    waiting = asyncio.Semaphore(MAX_WAITING)
+    one_at_a_time = asyncio.Lock()
+
+    @asynccontextmanager
+    async def follow(_: FastAPI) -> AsyncIterator[None]:
+        following = asyncio.create_task(_follow(versions, counts))
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            counts.turn(_serving(versions), _now(), last=True)
+
+    app = FastAPI(title=f"Perennial: {name}", docs_url=None, redoc_url=None, openapi_url=None, lifespan=follow)
+
+    @app.get("/healthz")
+    def health() -> Response:
+        behind = time.monotonic() - versions.followed_at
+        status = 200 if behind < 3 * POLL_SECONDS else 503
+        return JSONResponse({"status": "ok" if status == 200 else "the registry is not followed"}, status)
+
+    @app.get("/v1/models")
+    def models(request: Request) -> Response:
+        if denied := _denied(request, token):
+            return denied
+        shares = versions.table.shares if versions.table else {}
+        data = [{"id": f"{name}@{v}", "object": "model", "owned_by": "perennial", "share": shares[v]} for v in shares]
+        return JSONResponse({"object": "list", "data": data})
+
+    @app.post("/v1/chat/completions")
+    async def complete(request: Request) -> Response:
+        if denied := _denied(request, token):
+            return denied
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                return _fault(413, f"a body of more than {MAX_BODY_BYTES:,} bytes")
+        try:
+            question = _Question.model_validate_json(body)
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]
+            return _fault(422, f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}")
+        table = versions.table
+        if table is None:
+            return _fault(503, "no version is loaded")
+        if waiting.locked():
+            return _fault(429, f"{MAX_WAITING} requests wait already")
+        version = table.choose(question.user)
+        start = time.perf_counter()
+        failed, guarded, reply, reason = True, False, "", "stop"
+        try:
+            async with waiting, one_at_a_time:
+                work = _answer(question, table.engines[version], guard)
+                reply, reason, guarded = await run_in_threadpool(work)
+            failed = False
+        except Exception as error:  # a reply that fails is counted, and never quoted
+            logger.error("serving: version %s failed: %s", version, type(error).__name__)
+        counts.add(version, 1_000 * (time.perf_counter() - start), failed=failed, guarded=guarded)
+        if failed:
+            return _fault(500, "the reply failed", version)
+        return _response(f"{name}@{version}", reply, reason, version, stream=question.stream)
+
+    return app
+
+
+def _answer(question: _Question, engine: Any, guard: Guard | None) -> Any:
+    """The work of one request: its reply, why that ends, and whether the guard blocked or masked anything."""
+
+    def work() -> tuple[str, str, bool]:
+        messages = [{"role": turn.role, "content": turn.content} for turn in question.messages]
+        limit = question.max_completion_tokens or question.max_tokens or 256
+        entering = guard.check(messages[-1]["content"], "input") if guard else None
+        if guard and entering and entering.text is None:
+            return guard.blocked_reply, "content_filter", True
+        if entering and entering.text is not None:
+            messages[-1]["content"] = entering.text
+        reply, is_cut = engine(messages, limit)
+        reason = "length" if is_cut else "stop"
+        if guard is None or entering is None:
+            return reply, reason, False
+        leaving = guard.check(reply, "output")
+        if leaving.text is None:
+            return guard.blocked_reply, "content_filter", True
+        return leaving.text, reason, (entering.action, leaving.action) != ("passed", "passed")
+
+    return work
+
+
+async def _follow(versions: Versions, counts: LiveCounts) -> None:
+    while True:
+        counts.turn(_serving(versions), _now())
+        await asyncio.sleep(POLL_SECONDS)
+        await run_in_threadpool(versions.try_to_follow)
+
+
+def _serving(versions: Versions) -> tuple[str, ...]:
+    return tuple(versions.table.shares) if versions.table else ()
+
+
+def _denied(request: Request, token: str) -> Response | None:
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return None if hmac.compare_digest(given.encode(), token.encode()) else _fault(401, "no valid token")
+
+
+def _fault(status: int, message: str, version: str | None = None) -> Response:
+    headers = {VERSION_HEADER: version} if version else None
+    return JSONResponse({"error": {"message": message, "type": "perennial", "code": status}}, status, headers)
+
+
+def _response(model: str, reply: str, reason: str, version: str, *, stream: bool) -> Response:
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+    headers = {VERSION_HEADER: version}
+    if not stream:
+        message = {"role": "assistant", "content": reply}
+        choice = {"index": 0, "message": message, "finish_reason": reason}
+        return JSONResponse({**head, "object": "chat.completion", "choices": [choice]}, headers=headers)
+
+    def events() -> Iterator[str]:
+        for delta, end in (({"role": "assistant", "content": reply}, None), ({}, reason)):
+            choice = {"index": 0, "delta": delta, "finish_reason": end}
+            yield f"data: {json.dumps({**head, 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+        yield "data: [DONE]\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

@@ -1,0 +1,70 @@
+"""Starts `perennial serve`: registry, guard, token and uvicorn."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from perennial.services.serving import create_app
+from perennial.services.serving_counts import LiveCounts
+from perennial.services.serving_versions import Versions, load_from_registry
+from tasks.core.errors import ConfigError
+from tasks.registry import live
+from tasks.tracking import connect, registry_errors
+
+if TYPE_CHECKING:
+    from flows.support.config import RetrainConfig
+
+TOKEN = "PERENNIAL_SERVE_TOKEN"
+_MIN_CHARACTERS = 16
+
+
+def run(
+    settings: RetrainConfig,
+    host: str,
+    port: int,
+    live_signals: Path | None,
+    *,
+    guarded: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Serves until SIGTERM or Ctrl-C; requests that are being answered are finished first.
+
+    Raises:
+        ConfigError: The token is short.
+        IntegrityError: A file of a version is not the registered one.
+        InputError: There is no champion.
+        RegistryError: MLflow does not answer.
+    """
+    token = os.environ.get(TOKEN, "")
+    if token and len(token) < _MIN_CHARACTERS:
+        found = f"{len(token)} characters"
+        raise ConfigError(TOKEN, found, f"at least {_MIN_CHARACTERS}", "Make one with `openssl rand -hex 32`.")
+    guard = None
+    if guarded:
+        from tasks.core.term_lists import in_full
+        from tasks.guard.filtering import Guard, GuardPolicy
+
+        full = in_full(settings)
+        guard = Guard(GuardPolicy.of(full.guard, full.prepare.pii, full.prepare.confidential))
+    client, name = connect(), settings.registry.registered_name
+
+    def read() -> live.Traffic:
+        with registry_errors(f"registered model {name}"):
+            return live.read_traffic(client, name)
+
+    versions = Versions(read, lambda alias: load_from_registry(client, name, alias))
+    shares = versions.follow().shares
+    say(f"Serving {name}: " + ", ".join(f"version {version} {share} %" for version, share in shares.items()))
+    if not token:
+        token = secrets.token_hex(16)
+        say(f"Token {token}")
+    app = create_app(name, versions, LiveCounts(live_signals, guarded=guarded), token, guard)
+    uvicorn.Server(
+        uvicorn.Config(app, host=host, port=port, access_log=False, server_header=False, ws="none", log_level="warning")
+    ).run()
