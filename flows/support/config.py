@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from flows.support.operating import OperateConfig
 from tasks.alerts import BridgeConfig
 from tasks.benchmark import BenchmarkConfig, LatencyConfig
 from tasks.bias import BiasConfig
@@ -122,6 +123,13 @@ class RetrainConfig(Section):
     dossier: DossierConfig = Field(DossierConfig(), description="The evidence page.")
     monitoring: MonitoringConfig | None = Field(None, description="Production monitoring; `null` disables it.")
     pruning: PruningConfig = Field(PruningConfig(), description="What `perennial prune` keeps, and for how long.")
+    operate: OperateConfig = Field(OperateConfig(), description="Schedules, owner and alert policy, for `perennial deploy`.")
+
+    @model_validator(mode="after")
+    def _checks_what_it_monitors(self) -> Self:
+        if self.operate.checks and self.monitoring is None:
+            raise ValueError("operate.checks schedules checks of production, and there is no section monitoring; add it")
+        return self
 
     @model_validator(mode="after")
     def _a_guard_has_its_evidence(self) -> Self:
@@ -252,8 +260,17 @@ def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
     Raises:
         ConfigError: The file is missing or is not YAML, or has faults; all of them are listed.
     """
+    return settings_of(read_document(path), kind, str(path))
+
+
+def read_document(path: Path) -> Any:
+    """The parsed content of a YAML file.
+
+    Raises:
+        ConfigError: The file is missing or is not YAML.
+    """
     try:
-        document = parse_yaml(read_text(path))
+        return parse_yaml(read_text(path))
     except FileNotFoundError as error:
         raise ConfigError(
             str(path), "no such file", "a YAML configuration", "See examples/ for configurations that run."
@@ -274,7 +291,6 @@ def load_settings(path: Path, kind: type[SettingsT]) -> SettingsT:
     except (ValueError, RecursionError) as error:  # a scalar like a date or a number, or deep nesting
         found = f"a value that YAML cannot read ({type(error).__name__})"
         raise ConfigError(str(path), found, "valid YAML", "Look for impossible dates and numbers; quote them.") from None
-    return settings_of(document, kind, str(path))
 
 
 def settings_of(document: Any, kind: type[SettingsT], where: str) -> SettingsT:

@@ -22,17 +22,26 @@ app = typer.Typer()
 
 @app.command()
 def deploy(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders or files of models, each a configuration with its section `operate`; see docs/deploying.md."
+        ),
+    ] = None,
     profile: Annotated[
         Literal["local", "docker", "kubernetes"],
         typer.Option(help="Where runs execute: processes here, processes in the workers' containers, or Jobs of a cluster."),
     ] = "local",
-    file: Annotated[Path, typer.Option(help="The file of deployments.")] = Path("deployments/prefect.yaml"),
+    file: Annotated[
+        Path | None, typer.Option(help="The file of deployments, instead of models. [default: deployments/prefect.yaml]")
+    ] = None,
+    template: Annotated[Path, typer.Option(help="What is deployed for each model.")] = Path("deployments/model.yaml"),
     gpus: Annotated[
         int | None,
         typer.Option(min=1, max=10_000, help="Maximum number of runs that hold a GPU; unset keeps the limit, initially 1."),
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove deployments that are no longer in this file; else they are listed.")
+        bool, typer.Option("--prune", help="Remove deployments that are no longer in the files; else they are listed.")
     ] = False,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Replace deployments of the same names that another file deployed.")
@@ -40,9 +49,12 @@ def deploy(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Mark existing experiments and registered models as owned by this installation.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the changes, and write nothing.")] = False,
 ) -> None:
-    """Deploys a file of deployments, with their pools, limit and automations; those of other files stay."""
+    """Deploys models, or a file of deployments, with their pools, limit and automations; those of other files stay."""
     with explained_errors():
+        if models and file is not None:
+            raise ConfigError("perennial deploy", "models and --file", "one of them", "Deploy them by two commands.")
         from perennial.operations import embedded
 
         # Servers on other machines need a configured MLflow; locally it is the embedded one.
@@ -52,9 +64,14 @@ def deploy(
         if not os.environ.get("PREFECT_API_URL"):
             raise ConfigError("PREFECT_API_URL", "no server", "a Prefect server", "Set it, or start `perennial server`.")
         from perennial.operations.deployment import deploy as deploy_all
+        from perennial.operations.deployment_file import FileSet
+        from perennial.operations.model_files import deployments_of
 
-        options = {"prune": prune, "take_over": take_over, "adopt": adopt, "claims": claims}
-        for action, subject in deploy_all(file, profile, gpus, **options):
+        files = deployments_of(models, template) if models else FileSet.of(file or Path("deployments/prefect.yaml"))
+        options = {"prune": prune, "take_over": take_over, "adopt": adopt, "claims": claims, "dry_run": dry_run}
+        if dry_run:
+            console.print("Dry run: these changes would be made; nothing is written.", highlight=False)
+        for action, subject in deploy_all(files, profile, gpus, **options):
             console.print(f"{action:<9} {subject}", highlight=False, soft_wrap=True)
 
 

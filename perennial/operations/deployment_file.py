@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
-from prefect.client.schemas.schedules import CronSchedule
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flows.support.config import RetrainConfig, Section, load_settings, settings_of
+from flows.support.operating import Schedule, reject_duplicates
 from tasks.core.errors import ConfigError
 
+DEFAULT_QUEUE = "default"
+"""The queue that every pool of Prefect has."""
 _NAME = r"^[^/%&><\x00-\x1f\x7f]{1,200}$"
-
-
-class Schedule(Section):
-    """A schedule of a deployment; a repeated deploy updates the schedule of the same slug."""
-
-    slug: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")
-    cron: str
-    timezone: str = "UTC"
-    active: bool = True
-
-    @model_validator(mode="after")
-    def _is_a_schedule(self) -> Self:
-        self.at()
-        return self
-
-    def at(self) -> CronSchedule:
-        """The schedule as Prefect's type."""
-        return CronSchedule(cron=self.cron, timezone=self.timezone)
 
 
 class Limit(Section):
@@ -43,9 +27,10 @@ class Limit(Section):
 
 
 class Pool(Section):
-    """The work pool whose workers execute the runs."""
+    """The work pool whose workers execute the runs, and the queue in it."""
 
     name: str = Field(pattern=_NAME)
+    work_queue_name: str = Field(DEFAULT_QUEUE, pattern=_NAME)
 
 
 class Deployment(Section):
@@ -63,9 +48,7 @@ class Deployment(Section):
 
     @model_validator(mode="after")
     def _names_each_schedule_once(self) -> Self:
-        duplicates = [slug for slug, count in Counter(each.slug for each in self.schedules).items() if count > 1]
-        if duplicates:
-            raise ValueError(f"the schedule {duplicates[0]} is duplicated")
+        reject_duplicates(self.schedules)
         return self
 
 
@@ -75,6 +58,59 @@ class DeploymentFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     deployments: tuple[Deployment, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The deployments that come from one file.
+
+    Attributes:
+        path: The file.
+        deployments: What it describes.
+        model: The registered model that they write, where the file is that of one model.
+    """
+
+    path: Path
+    deployments: tuple[Deployment, ...]
+    model: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """The file's path relative to the current folder, or the absolute path outside of it."""
+        return identity_of(self.path)
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """The files of one deploy.
+
+    Attributes:
+        sources: The files, with their deployments.
+        pools: The folder of the templates of the pools' Jobs.
+        folders: Identities of the folders that were named as a whole: a file of theirs that is gone is noticed.
+    """
+
+    sources: tuple[Source, ...]
+    pools: Path
+    folders: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: Path) -> FileSet:
+        """One file of deployments, such as ``deployments/prefect.yaml``.
+
+        Raises:
+            ConfigError: See :func:`read_deployments`.
+        """
+        return cls((Source(path, read_deployments(path)),), path.parent / "pools")
+
+    def is_gone(self, file: str) -> bool:
+        """Whether a file of one of the folders is no longer there."""
+        known = {source.identity for source in self.sources}
+        return file not in known and str(PurePosixPath(file).parent) in self.folders
+
+    def covers(self, file: str) -> bool:
+        """Whether this deploy decides what a file contains."""
+        return self.is_gone(file) or any(source.identity == file for source in self.sources)
 
 
 def read_deployments(path: Path) -> tuple[Deployment, ...]:
@@ -88,11 +124,24 @@ def read_deployments(path: Path) -> tuple[Deployment, ...]:
     except ConfigError as error:
         todo = "Correct it, or the path; deployments/prefect.yaml shows its form."
         raise ConfigError(error.where, error.found, "a file of Prefect deployments", todo) from error
-    counts = Counter((deployment.entrypoint, deployment.name) for deployment in deployments)
-    for (_, name), count in counts.items():
-        if count > 1:
-            raise ConfigError(f"{path}, {name}", "two deployments of one flow", "one of each name", "Rename one of them.")
+    reject_namesakes((Source(path, deployments),))
     return deployments
+
+
+def reject_namesakes(sources: tuple[Source, ...]) -> None:
+    """Rejects two deployments of one flow and one name.
+
+    Raises:
+        ConfigError: There are two.
+    """
+    seen: dict[tuple[str, str], Path] = {}
+    for source in sources:
+        for deployment in source.deployments:
+            key = deployment.entrypoint, deployment.name
+            if key in seen:
+                found = "two deployments of one flow" + (f", the other in {seen[key]}" if seen[key] != source.path else "")
+                raise ConfigError(f"{source.path}, {deployment.name}", found, "one of each name", "Rename one of them.")
+            seen[key] = source.path
 
 
 def retrains_in(deployments: tuple[Deployment, ...], path: Path) -> tuple[RetrainConfig, ...]:

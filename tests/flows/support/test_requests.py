@@ -18,7 +18,7 @@ from flows.retrain import retrain
 from flows.support.config import RetrainConfig
 from flows.support.requests import RunRequest, as_requested, reason_of
 from perennial.operations.deployment import DeploymentPlan, ensure_deployment, form_of
-from perennial.operations.deployment_file import Deployment, read_deployments
+from perennial.operations.deployment_file import Deployment, FileSet, read_deployments
 from tasks.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -43,8 +43,10 @@ def client(embedded_home: Path) -> Iterator[SyncPrefectClient]:
     with get_client(sync_client=True) as client:
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name="perennial-cpu", type="process"))
+        files = FileSet.of(DEPLOYMENTS)
         for name in ("on-demand", "rollback"):
-            list(ensure_deployment(client, DeploymentPlan.of(wanted(name), "local", DEPLOYMENTS)))
+            plan = DeploymentPlan.of(wanted(name), "local", files.sources[0])
+            list(ensure_deployment(client, plan, files, None, client.create_flow_from_name))
         yield client
         for name in ("retrain/on-demand", "rollback/rollback"):
             client.delete_deployment(client.read_deployment_by_name(name).id)
@@ -63,7 +65,7 @@ def status_of(client: SyncPrefectClient, deployment: str, parameters: dict[str, 
 
 
 def test_the_form_is_short_and_every_field_says_what_it_is() -> None:
-    form = form_of(retrain, ["request"])
+    form = form_of(retrain, ("request",))
     assert list(form["properties"]) == form["required"] == ["request"]
     assert set(form["definitions"]) == {"RunRequest"}
     fields = form["definitions"]["RunRequest"]["properties"]
