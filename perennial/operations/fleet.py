@@ -1,0 +1,338 @@
+"""`perennial status`: each model now, from its store, the registry and Prefect. A part that is away is named."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
+from pydantic import ValidationError
+
+from flows.support.config import RetrainConfig, settings_of
+from perennial.operations.deployment import prefect_errors
+from perennial.operations.model_files import read_models
+from tasks.contracts.base import FrozenModel
+from tasks.contracts.run import RunEvidence
+from tasks.core.errors import ConfigError, PerennialError, RegistryOutageError
+from tasks.core.paging import every
+from tasks.core.storage import Store
+from tasks.dossier.summary import folder_of, latest_of
+from tasks.dossier.verdict import Tone, verdict_of
+from tasks.registry.approval import is_expired
+from tasks.registry.champion_history import champion_tenures
+from tasks.registry.journal import versions_with_approval
+from tasks.registry.versions import CHAMPION, aliases_of
+from tasks.tracking import connect, registry_errors
+
+_NOT_EMPTY = "one file for each model, or a server with deployments of models"
+
+
+class Decision(FrozenModel):
+    """The decision of the last run with a dossier, its main reason, and what its training cost."""
+
+    label: str
+    tone: Tone
+    sentence: str
+    reason: str
+    run: str
+    cost: float | None = None
+    currency: str = ""
+    training_hours: float = 0.0
+
+
+class Question(FrozenModel):
+    """An open request for approval; times are ISO 8601 in UTC."""
+
+    version: str
+    requested_at: str
+    expires_at: str | None
+
+
+class Production(FrozenModel):
+    """The last check of production."""
+
+    status: str
+    violated: tuple[str, ...]
+    drift: tuple[str, ...]
+    window_end: str
+
+
+class ModelStatus(FrozenModel):
+    """One model now; None and empty where there is none, or where the part is in ``away``.
+
+    Attributes:
+        name: The model.
+        owner: Who answers for it.
+        registered_model: Its name in the registry.
+        champion: The version that serves.
+        champion_since: When it became champion, ISO 8601 in UTC.
+        decision: The last decision.
+        questions: Open requests for approval.
+        next_run: When the next retrain is scheduled, ISO 8601 in UTC.
+        last_run: State of the last retrain that ended, with Prefect's name of the run.
+        running: Names of its active runs.
+        paused: Deployments and schedules that are turned off on the server.
+        production: The last check.
+        away: What could not be read, and why.
+    """
+
+    name: str
+    owner: str | None = None
+    registered_model: str = ""
+    champion: str | None = None
+    champion_since: str | None = None
+    decision: Decision | None = None
+    questions: tuple[Question, ...] = ()
+    next_run: str | None = None
+    last_run: str | None = None
+    running: tuple[str, ...] = ()
+    paused: tuple[str, ...] = ()
+    production: Production | None = None
+    away: tuple[str, ...] = ()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last retrain failed or crashed."""
+        return self.last_run is not None and self.last_run.split()[0] in ("Failed", "Crashed", "TimedOut")
+
+    @property
+    def concerns(self) -> tuple[str, ...]:
+        """What a person should look at, the most urgent first."""
+        found = [f"version {one.version} awaits approval" for one in self.questions]
+        if self.has_failed:
+            found.append(f"the last run is {self.last_run}")
+        if self.production is not None and self.production.status == "violated":
+            found.append(f"production violates {', '.join(self.production.violated)}")
+        found += [f"{one} is off" for one in self.paused]
+        return (*found, *self.away)
+
+
+class FleetStatus(FrozenModel):
+    """All models at one time, ISO 8601 in UTC."""
+
+    written_at: str
+    models: tuple[ModelStatus, ...]
+
+
+def read_fleet(paths: Sequence[Path], now: dt.datetime) -> FleetStatus:
+    """The status of all models, by name.
+
+    Args:
+        paths: Files of models and folders of them; empty takes the models that are deployed on the server.
+        now: The time, in UTC.
+
+    Raises:
+        ConfigError: A file has faults, or there are no models.
+        PerennialError: No files are named, and Prefect does not respond.
+    """
+    runs = _Runs()
+    if paths:
+        configs = [model.config for model in read_models(paths)]
+    else:
+        if runs.fault is not None:
+            raise runs.fault
+        configs = list(runs.configs())
+    if not configs:
+        raise ConfigError("the models", "none", _NOT_EMPTY, "Name a folder of models, or run `perennial deploy` first.")
+    registry = _Registry(now.isoformat(timespec="seconds"))
+    models = [_status(config, runs, registry) for config in sorted(configs, key=lambda one: one.name)]
+    return FleetStatus(written_at=now.isoformat(timespec="seconds"), models=tuple(models))
+
+
+def _status(config: RetrainConfig, runs: _Runs, registry: _Registry) -> ModelStatus:
+    away: list[str] = []
+    found: dict[str, Any] = {}
+    for part, read in (
+        ("MLflow", lambda: registry.read(config.registry.registered_name)),
+        ("Prefect", lambda: runs.of(config.name)),
+        ("the store", lambda: {"decision": _decision(config), "production": _production(config)}),
+    ):
+        with _noted(part, away):
+            found.update(read())
+    owner, name = config.operate.owner, config.registry.registered_name
+    return ModelStatus(name=config.name, owner=owner, registered_model=name, away=tuple(away), **found)
+
+
+@contextmanager
+def _noted(part: str, away: list[str]) -> Iterator[None]:
+    """Turns an explained error inside the block into a note."""
+    try:
+        yield
+    except ValidationError:
+        away.append(f"{part}: a record of another version of Perennial")
+    except (PerennialError, OSError, ValueError) as error:
+        found = error.found if isinstance(error, PerennialError) else type(error).__name__
+        away.append(f"{part}: {found.splitlines()[0].rstrip(':')}")
+
+
+# ------------------------------------------------------------------------------------------------------------ the store
+
+
+def _decision(config: RetrainConfig) -> Decision | None:
+    store = _present_store(config)
+    run = (store.read_named(latest_of(config.name)) or b"").decode() if store else ""
+    data = store.read_named(f"{folder_of(run)}/dossier.json") if store and run else None
+    if data is None:
+        return None
+    evidence = RunEvidence.model_validate_json(data)
+    verdict = verdict_of(evidence)
+    results = [result for result in (evidence.sft, evidence.dpo, evidence.kto, evidence.grpo) if result is not None]
+    costs = [result.cost for result in results if result.cost is not None]
+    return Decision(
+        label=verdict.label,
+        tone=verdict.tone,
+        sentence=verdict.sentence,
+        reason=next(iter(evidence.decision.reasons), ""),
+        run=run,
+        cost=sum(costs) if costs else None,
+        currency=results[0].plan.currency if results else "",
+        training_hours=sum(result.seconds for result in results) / 3600,
+    )
+
+
+def _production(config: RetrainConfig) -> Production | None:
+    store = _present_store(config)
+    data = store.read_named(f"monitoring/{config.name}/latest.json") if store else None
+    if data is None:
+        return None
+    check = json.loads(data)
+    drift = [one["name"] for one in check["readings"] if one["signal"] == "drift" and one["violated"]]
+    return Production(status=check["status"], violated=check["violated"], drift=tuple(drift), window_end=check["window_end"])
+
+
+def _present_store(config: RetrainConfig) -> Store | None:
+    """The store; None where its folder does not exist yet, so that nothing is made."""
+    store = Store(config.store)
+    return None if store.local_path is not None and not Path(store.local_path).exists() else store
+
+
+# --------------------------------------------------------------------------------------------------------- the registry
+
+
+class _Registry:
+    """Champions and requests in MLflow; after the first outage the other models are not tried."""
+
+    def __init__(self, now: str) -> None:
+        self._now = now
+        self._outage: RegistryOutageError | None = None
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The champion and the open requests of a registered model.
+
+        Raises:
+            RegistryError: MLflow rejects the call or does not respond.
+        """
+        if self._outage is not None:
+            raise self._outage
+        try:
+            with registry_errors(f"registered model {name}"):
+                client = connect()
+                champion = aliases_of(client, name).get(CHAMPION)
+                requests = dict(versions_with_approval(client, name))
+                tenures = [one for one in champion_tenures(client, name) if one.version == champion]
+        except RegistryOutageError as error:
+            self._outage = error
+            raise
+        questions = [
+            Question(version=version, requested_at=request.requested_at, expires_at=request.expires_at)
+            for version, request in requests.items()
+            if request.verdict is None and not is_expired(request, self._now)
+        ]
+        return {
+            "champion": champion,
+            "champion_since": tenures[-1].since if tenures else None,
+            "questions": tuple(questions),
+        }
+
+
+# ------------------------------------------------------------------------------------------------------------- Prefect
+
+
+class _Runs:
+    """Deployments and runs of all models, read once; ``fault`` says why that failed."""
+
+    def __init__(self) -> None:
+        self.fault: PerennialError | None = None
+        self._deployments: dict[str, list[DeploymentResponse]] = {}
+        self._flows: dict[Any, str] = {}
+        self._runs: dict[str, list[Any]] = {}
+        try:
+            with prefect_errors("the Prefect server"), get_client(sync_client=True) as client:
+                self._read(client)
+        except PerennialError as error:
+            self.fault = error
+
+    def _read(self, client: SyncPrefectClient) -> None:
+        flows = every(lambda limit, offset: client.read_flows(limit=limit, offset=offset))
+        self._flows = {flow.id: flow.name for flow in flows}
+        for deployment in every(lambda limit, offset: client.read_deployments(limit=limit, offset=offset)):
+            model = _model_of(deployment)
+            if model is not None and self._flows.get(deployment.flow_id) == "retrain":
+                self._deployments.setdefault(model, []).append(deployment)
+        active = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+        ended = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
+        for kind, states, order in (
+            ("next", [StateType.SCHEDULED], FlowRunSort.EXPECTED_START_TIME_ASC),
+            ("active", active, FlowRunSort.EXPECTED_START_TIME_ASC),
+            ("last", ended, FlowRunSort.END_TIME_DESC),
+        ):
+            chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)))
+            self._runs[kind] = list(
+                every(
+                    lambda limit, offset, chosen=chosen, order=order: client.read_flow_runs(  # type: ignore[misc]
+                        flow_run_filter=chosen, sort=order, limit=limit, offset=offset
+                    )
+                )
+            )
+
+    def configs(self) -> Iterator[RetrainConfig]:
+        """The configurations of the deployed models.
+
+        Raises:
+            ConfigError: A deployment's configuration is of another version.
+        """
+        for model, deployments in self._deployments.items():
+            config = next((one.parameters["config"] for one in deployments if "config" in one.parameters), None)
+            if config is not None:
+                yield settings_of(config, RetrainConfig, f"the deployed configuration of {model}")
+
+    def of(self, model: str) -> dict[str, Any]:
+        """The runs of a model.
+
+        Raises:
+            PerennialError: Prefect did not respond.
+        """
+        if self.fault is not None:
+            raise self.fault
+        deployments = self._deployments.get(model, [])
+        own = {deployment.id for deployment in deployments}
+        runs = {kind: [run for run in found if run.deployment_id in own] for kind, found in self._runs.items()}
+        off = [f"deployment retrain/{one.name}" for one in deployments if one.paused]
+        off += [
+            f"schedule {schedule.slug} of retrain/{one.name}"
+            for one in deployments
+            for schedule in one.schedules
+            if not schedule.active
+        ]
+        first, last = next(iter(runs["next"]), None), next(iter(runs["last"]), None)
+        start = first.expected_start_time if first else None
+        return {
+            "next_run": start.isoformat(timespec="seconds") if start else None,
+            "last_run": f"{last.state_name} ({last.name})" if last else None,
+            "running": tuple(run.name for run in runs["active"]),
+            "paused": tuple(off),
+        }
+
+
+def _model_of(deployment: DeploymentResponse) -> str | None:
+    """The model whose configuration a deployment has."""
+    config = (deployment.parameters or {}).get("config")
+    return str(config["name"]) if isinstance(config, dict) and "name" in config else None
