@@ -56,7 +56,8 @@ def on_gpu_pool(stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         HandOverError: The child did not complete; with its message.
     """
     name = f"{stage.name}/{stage.name}"
-    if not _is_elsewhere(name):
+    own = _run_elsewhere(name)
+    if own is None:
         return stage(*args, **kwargs)
     bound = inspect.signature(stage.fn).bind(*args, **kwargs)
     parameters = {key: as_json(value) for key, value in bound.arguments.items()}
@@ -64,7 +65,13 @@ def on_gpu_pool(stage: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     for again in (False, True):
         key = _key(stage.name, runtime.flow_run.run_count, again)
         child = _running_child(stage.name, parameters) or run_deployment(
-            name, flow_run_name=initial_name, parameters=parameters, idempotency_key=key, timeout=0
+            name,
+            flow_run_name=initial_name,
+            parameters=parameters,
+            idempotency_key=key,
+            timeout=0,
+            tags=model_tags(own),
+            work_queue_name=own.work_queue_name,
         )
         assert isinstance(child, FlowRun)
         get_run_logger().info("Handed %s over to the run %s of %s", stage.name, child.name, child.work_pool_name)
@@ -144,15 +151,20 @@ def _cancel_below(client: SyncPrefectClient, parent: UUID) -> None:
             client.set_flow_run_state(child.id, Cancelling(message="The run that handed this over has ended."))
 
 
-def _is_elsewhere(deployment: str) -> bool:
-    """Whether the deployment exists on another pool than this run's; on the same pool a child could wait for its parent."""
+def _run_elsewhere(deployment: str) -> FlowRun | None:
+    """The current run, if the deployment exists on another pool; on the same pool a child could wait for its parent."""
     with get_client(sync_client=True) as client:
         try:
             target = client.read_deployment_by_name(deployment).work_pool_name
         except ObjectNotFound:
-            return False
-        own = client.read_flow_run(UUID(str(runtime.flow_run.root_flow_run_id))).work_pool_name
-    return target is not None and target != own
+            return None
+        own = client.read_flow_run(UUID(str(runtime.flow_run.root_flow_run_id)))
+    return own if target is not None and target != own.work_pool_name else None
+
+
+def model_tags(run: FlowRun) -> list[str]:
+    """The tags of a run that name its model and the model's owner; the runs that it starts get them too."""
+    return [tag for tag in run.tags if tag.startswith(("model:", "owner:"))]
 
 
 def _key(stage: str, attempt: int, again: bool) -> str:

@@ -135,7 +135,11 @@ def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(own_home: Path) 
 
         def start(mood: str) -> UUID:
             run = run_deployment(
-                "stand-in-parent/stand-in-parent", parameters={"folder": str(own_home), "mood": mood}, timeout=0
+                "stand-in-parent/stand-in-parent",
+                parameters={"folder": str(own_home), "mood": mood},
+                timeout=0,
+                tags=["model:desk", "owner:counsel", "urgent"],
+                work_queue_name="high",
             )
             return UUID(str(run.id))  # type: ignore[union-attr]
 
@@ -153,6 +157,10 @@ def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(own_home: Path) 
         assert end_of(start("shot"))[0] == "COMPLETED", "a child that crashed is started once more"
         moods = [one.parameters.get("mood") for one in client.read_flow_runs() if one.name.startswith("stage-")]
         assert sorted(moods) == ["calm", "shot", "shot"]
+        children = [one for one in client.read_flow_runs() if one.name.startswith("stage-")]
+        assert {(tuple(sorted(one.tags)), one.work_queue_name) for one in children} == {
+            (("model:desk", "owner:counsel"), "high")
+        }
 
         kind, words = end_of(start("dear"))
         assert kind == "FAILED"
