@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows.support import approvals
 from flows.support.evidence_store import open_evidence_store
+from flows.support.outcomes import shown_as_state
 from tasks import dossier, registry
 from tasks.contracts.run import RetrainOutcome, RunEvidence, RunFindings
 from tasks.core.results import CONTRACTS
@@ -39,4 +40,5 @@ def promote_candidate(
         # The first answer counts, wherever it was given; the record says if this one came too late.
         record = registry.answer_approval(registration, candidate, findings.decision.champion_version, answer)
         written = dossier.write_dossier(RunEvidence.of(findings, candidate, record), page, latest=False)
-    return RetrainOutcome(run_name=findings.run_name, decision=findings.decision, promotion=record, dossier=written)
+    outcome = RetrainOutcome(run_name=findings.run_name, decision=findings.decision, promotion=record, dossier=written)
+    return shown_as_state(outcome)

@@ -16,6 +16,7 @@ from flows.prompting_baselines import measure_prompting_baselines
 from flows.support.approvals import hand_over
 from flows.support.config import RetrainConfig, sent_to_prefect
 from flows.support.gpu_pool import cancel_children, on_gpu_pool, on_gpu_pool_if
+from flows.support.outcomes import shown_as_state
 from flows.support.requests import RunRequest, as_requested, reason_of
 from flows.support.run_names import scheduled_run_name
 from flows.train import train_adapter
@@ -139,4 +140,4 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         flow_run_url=runtime.flow_run.ui_url,
     )
     handed_over = hand_over(store, findings, config.registry, config.dossier)
-    return handed_over or promote_candidate(store, findings, config.registry, config.dossier)
+    return shown_as_state(handed_over or promote_candidate(store, findings, config.registry, config.dossier))

@@ -38,6 +38,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows.support.config import RetrainConfig
 from flows.support.gpu_pool import GPU_SLOTS
+from flows.support.outcomes import OUTCOMES
 from perennial.operations.deployment_file import DEFAULT_QUEUE, Deployment, FileSet, Source, retrains_in
 from perennial.operations.parameters import check_parameters
 from perennial.operations.restart_automation import restart_automation
@@ -53,7 +54,7 @@ T = TypeVar("T")
 HEARTBEAT_SECONDS = 30
 """Interval of the heartbeats of a run; with Prefect's default of 180, healthy runs would be considered dead."""
 DEAD_AFTER = timedelta(seconds=3 * HEARTBEAT_SECONDS)
-_ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended", "Paused", "AwaitingRetry")
+_ENDS = (*OUTCOMES, "Completed", "Failed", "Crashed", "Cancelled", "Suspended", "Paused", "AwaitingRetry")
 
 Profile = Literal["local", "docker", "kubernetes"]
 """Where runs execute: processes in this folder, processes in the workers' containers, or Jobs of a cluster."""

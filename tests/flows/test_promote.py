@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from flows.support.outcomes import OUTCOMES
 from perennial.operations import embedded
 from tasks.contracts.run import RunEvidence, RunFindings
 from tasks.core.errors import ClosedQuestionError
@@ -22,6 +23,7 @@ from tests.support.asking import ask
 from tests.support.evidence import make_evidence
 
 ROOT = Path(__file__).parents[2]
+ENDS = {"Completed", *OUTCOMES}
 
 
 def state_of(api: str, run_id: str, *, until: set[str], seconds: int = 240) -> str:
@@ -80,7 +82,8 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
             assert bad["status"] == "REJECT"
             form = {"answer": "approve", "name": "Ann Lee", "reason": "Read twenty replies."}
             assert ask(f"/flow_runs/{run_id}/resume", {"run_input": form})["status"] == "ACCEPT"
-            assert state_of(api, run_id, until={"Completed"}) == "Completed"
+            assert state_of(api, run_id, until=ENDS) == "Promoted"
+            assert "ROUGE-L against the base model" in ask(f"/flow_runs/{run_id}")["state"]["message"]
             answered = RunEvidence.model_validate(read_record(str(store), first.run_name)).promotion
             assert answered.promoted
             assert answered.approval is not None
@@ -103,7 +106,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
                 timeout=180,
                 check=True,
             )
-            assert state_of(api, other_id, until={"Completed"}) == "Completed"
+            assert state_of(api, other_id, until=ENDS) == "Rejected"
             refused = RunEvidence.model_validate(read_record(str(store), second.run_name)).promotion
             assert not refused.promoted
             assert refused.approval is not None
@@ -166,7 +169,7 @@ def test_the_first_answer_counts_outdated_questions_end_and_a_rollback_shows_its
             answer_run(str(store), one.run_name, read_answer("approve", "Bo", "Fine."))
         assert aliases_of(connect(), "support-desk") == {"challenger": "1"}
         with worker_of(api):
-            assert state_of(api, rejected, until={"Completed"}) == "Completed"
+            assert state_of(api, rejected, until=ENDS) == "Rejected"
             assert (kept(one).approval.verdict, kept(one).approval.by, kept(one).late) == ("reject", "Ann Lee", None)
 
             # Another candidate becomes champion: the question that it outdates is withdrawn, and its run ends explained.
@@ -174,7 +177,7 @@ def test_the_first_answer_counts_outdated_questions_end_and_a_rollback_shows_its
             outdated = asked(two)
             version = register_candidate.fn(registration, three)
             assert promote_champion.fn(registration, version, three.decision).promoted
-            assert state_of(api, outdated, until={"Completed"}) == "Completed"
+            assert state_of(api, outdated, until=ENDS) == "Held"
             assert kept(two).approval.verdict == "withdrawn"
             before = aliases_of(connect(), "support-desk")
             with pytest.raises(ClosedQuestionError, match=f"version {version.version} became champion"):
