@@ -25,10 +25,13 @@ from tasks.core.addresses import without_secrets
 from tasks.core.errors import PerennialError
 from tasks.core.paging import every_async
 from tasks.core.storage import Store
+from tasks.ingest import SourceConfig
 
 MIN_FREE_BYTES = 5 * 10**9
 """Enough for the checkpoints, a copy of the base model and the benchmark of a 7B model's adapter."""
 MAX_CLOCK_SKEW_SECONDS = 30.0
+_READ_BYTES = 200 * 10**6
+"""A larger source takes more than a few seconds."""
 _DISTRIBUTION = "perennial-llm"
 _CHECKS: list[tuple[str, Callable[[RetrainConfig | None], Iterator[Finding]]]] = []
 
@@ -143,15 +146,41 @@ def _data(settings: RetrainConfig | None) -> Iterator[Finding]:
     for name, source in (("examples", settings.examples), *further, ("preferences", settings.preferences)):
         if source is None:
             continue
-        path = Path(source.path)
-        if path.exists() and os.access(path, os.R_OK):
-            yield Finding("data", "ok", f"{name}: {source.path}")
+        path = Path(source.path).expanduser()
+        if path.is_file() and os.access(path, os.R_OK) and path.stat().st_size > _READ_BYTES:
+            yield Finding("data", "note", f"{name}: {source.path} is large and was not read", "`perennial plan` reads it.")
+        elif path.exists() and os.access(path, os.R_OK):
+            yield _read(name, source)
         elif "://" in source.path or (path.suffix == "" and source.path.count("/") == 1 and not path.parent.exists()):
             yield Finding("data", "note", f"{name}: {source.path} is not on this machine", "It is read when the run starts.")
         else:
             yield Finding(
                 "data", "fault", f"{name}: {source.path} cannot be read", f"Correct {name}.path or its permissions."
             )
+
+
+def _read(name: str, source: SourceConfig) -> Finding:
+    """Reads a source as a run would; an error of the reading is a fault of its own."""
+    from tasks.ingest.reading import read_configured
+    from tasks.ingest.snapshot import make_snapshot
+
+    result = make_snapshot(read_configured(source), source)
+    refused = f", {len(result.quarantined_rows)} refused (`perennial plan` says why)" if len(result.quarantined_rows) else ""
+    return Finding("data", "ok", f"{name}: {source.path}, {len(result.rows)} rows of {result.input_format}{refused}")
+
+
+@_check("trackers")
+def _trackers(settings: RetrainConfig | None) -> Iterator[Finding]:
+    if settings is None:
+        return
+    training = settings.training
+    methods = (training.sft, training.preference, training.grpo)
+    for tracker in sorted({name for method in methods if method is not None for name in method.report_to} - {"none"}):
+        if importlib.util.find_spec(tracker) is None:
+            todo = f"Install it (`pip install {tracker}`), or take `{tracker}` out of report_to."
+            yield Finding("trackers", "fault", f"report_to: {tracker}, and no package of that name", todo)
+        else:
+            yield Finding("trackers", "ok", f"{tracker} is installed")
 
 
 @_check("store")
@@ -165,8 +194,11 @@ def _store(settings: RetrainConfig | None) -> Iterator[Finding]:
         yield Finding(
             "store", "fault", f"{store.uri} does not return what was written", "Use a store with read-after-write."
         )
-    else:
-        yield Finding("store", "ok", f"{store.uri} can be written and read")
+        return
+    yield Finding("store", "ok", f"{store.uri} can be written and read")
+    if store.local_path is not None and (free := shutil.disk_usage(store.local_path).free) < MIN_FREE_BYTES:
+        found = f"{free / 1e9:.1f} GB free where the store is"
+        yield Finding("store", "fault", found, "Free disk space, or set `store` to a larger disk.")
 
 
 @_check("base model")
@@ -181,13 +213,31 @@ def _base_model(settings: RetrainConfig | None) -> Iterator[Finding]:
         todo = "It is downloaded, or read from the hub's cache, when the run starts."
         yield Finding("base model", "note", f"{config.source} is a hub id", todo)
         return
-    yield Finding("base model", "ok", f"{config.source} is on this machine")
+    opened = _opened_model(config.source, path)
+    yield opened
     if not path.is_dir():
         yield Finding(
             "base model", "note", "a GGUF file", "`perennial plan` converts it and says what is particular about it."
         )
-    elif importlib.util.find_spec("torch") is not None:
+    elif opened.status == "ok" and importlib.util.find_spec("torch") is not None:
         yield from _particular(path, settings)
+
+
+def _opened_model(source: str, path: Path) -> Finding:
+    """Whether a model folder has weights, and a tokenizer that opens; of one file only that it is there."""
+    if path.is_dir():
+        from tasks.modeling.loading import load_tokenizer
+
+        if not any(file.stat().st_size for pattern in ("*.safetensors", "*.bin", "*.gguf") for file in path.glob(pattern)):
+            todo = "Copy the whole folder, weights included (`git lfs pull` where they are pointers)."
+            return Finding("base model", "fault", f"{source} has no weights", todo)
+        try:
+            num_tokens = len(load_tokenizer(path))
+        except (OSError, ValueError) as error:
+            todo = "Copy the tokenizer's files (tokenizer.json, tokenizer_config.json) into the folder."
+            return Finding("base model", "fault", f"{source} has no tokenizer that opens ({type(error).__name__})", todo)
+        return Finding("base model", "ok", f"{source} is on this machine: weights, and a tokenizer of {num_tokens} tokens")
+    return Finding("base model", "ok", f"{source} is on this machine")
 
 
 def _particular(folder: Path, settings: RetrainConfig) -> Iterator[Finding]:

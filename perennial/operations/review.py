@@ -51,9 +51,10 @@ def import_answers(settings: RetrainConfig, answers: Path) -> tuple[str, int]:
     """Imports the decisions of a completed file; returns a summary, and the number of rows that still await a decision.
 
     Raises:
-        InputError: The file cannot be read, or holds invalid decisions; then nothing is imported.
+        InputError: The file cannot be read, holds invalid decisions, or decisions on rows outside the review; then
+            nothing is imported.
     """
-    from tasks.labels.review import count_decisions, import_decisions, keep_decisions, open_questions
+    from tasks.labels.review import count_decisions, import_decisions, keep_decisions, known_questions, open_questions
 
     try:
         data = read_document(answers)
@@ -63,6 +64,14 @@ def import_answers(settings: RetrainConfig, answers: Path) -> tuple[str, int]:
         ) from error
     store, name = Store(settings.store), _name(settings)
     decisions = import_decisions(data, str(answers))
+    if strangers := decisions.keys() - known_questions(store, name):
+        raise InputError(
+            str(answers),
+            f"{len(strangers)} of {len(decisions)} decisions on rows that are not in the review `{name}`",
+            "decisions on rows of `perennial review export`",
+            "Export the queue again and fill that file in. Pairs from feedback are not imported: name their file under "
+            "`preferences`, where those with the decision `keep` are read.",
+        )
     if decisions:
         keep_decisions(store, name, decisions)
     return count_decisions(decisions.values()), len(open_questions(store, name).splitlines())

@@ -17,6 +17,7 @@ REMEDIES: Mapping[str, str] = {
     "lone_surrogate": "Write the text anew as UTF-8: it holds half of a character.",
     "unknown_feedback": "Write the verdict as up or down, 1 or -1, true or false, or leave it empty.",
     "negative_feedback": "Nothing, unless a better reply exists: name its column in `correction_column`.",
+    "not_confirmed": "Decide the pair: write `keep` as its `decision` in the file.",
     "duplicate_id": "Give each row an id of its own, or drop the column `id`: which content an id means is not guessed.",
     "repeated_row": "Nothing: the same row stands in the source several times.",
     "outside_window": "Nothing, unless `created_after` or `created_before` is not as meant.",

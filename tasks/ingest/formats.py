@@ -188,6 +188,11 @@ def is_disliked(fields: Fields, config: SourceConfig) -> bool:
     return feedback_of(fields, config) == "down" and correction_of(fields, config) is None
 
 
+def is_unconfirmed(fields: Fields) -> bool:
+    """Whether it is a pair from a queue for people that nobody has decided to keep (see :mod:`tasks.monitoring.pairs`)."""
+    return "row_sha256" in fields and "decision" in fields and fields["decision"] != "keep"
+
+
 def feedback_of(fields: Fields, config: SourceConfig) -> Literal["up", "down"] | None:
     """The user's verdict on the reply, or None where there is none.
 

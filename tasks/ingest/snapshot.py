@@ -23,6 +23,7 @@ from tasks.ingest.formats import (
     find_format,
     id_of,
     is_disliked,
+    is_unconfirmed,
     kind_of,
     to_row,
     unused_columns,
@@ -45,8 +46,14 @@ class Ingested:
     notes: list[str] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
     """Which column became what, by role and setting."""
-    ignored: list[str] = field(default_factory=list)
-    """Columns that nothing reads."""
+    header: list[str] = field(default_factory=list)
+    """The columns of the records."""
+
+    @property
+    def ignored(self) -> list[str]:
+        """Columns that nothing reads."""
+        read = {column.partition(".")[0] for column in self.columns.values()} | {*self.columns.values()}
+        return [column for column in self.header if column not in read]
 
 
 def make_snapshot(
@@ -76,6 +83,9 @@ def make_snapshot(
                 raise RowFaultError(record.fault)
             row = to_row(record.fields, collected.input_format, config, source.name, changes)
             times.see(row["created_at"])
+            if collected.input_format == "preferences" and is_unconfirmed(record.fields):
+                collected.drop(_name_of(record, config), "not_confirmed", row)
+                continue
             if is_disliked(record.fields, config):
                 content = record.raw if record.raw is not None else row
                 name = _name_of(record, config, names)
@@ -92,8 +102,7 @@ def make_snapshot(
     result = collected.finalize(source, config.max_rows, config.seed, Window(config.created_after, config.created_before))
     result.notes += notes
     result.columns = column_roles(collected.input_format, config, survey.filled)
-    read = {column.partition(".")[0] for column in result.columns.values()} | {*result.columns.values()}
-    result.ignored = [column for column in survey.columns if column not in read]
+    result.header = survey.columns
     if not len(result.rows):
         raise _nothing_left(source, result.quarantined_rows, config)
     if config.prompt_template != "{text}" and result.input_format != "classification":

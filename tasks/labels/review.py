@@ -242,6 +242,13 @@ def open_questions(store: Store, name: str) -> bytes:
     return b"".join(unanswered_lines(store, name, queue) for queue in queues if queue is not None)
 
 
+def known_questions(store: Store, name: str) -> set[str]:
+    """The hashes of all rows in the questions under a review's name, answered or not."""
+    queues = (store.read_record(f"reviews/{name}/{kind}", ReviewQueue) for kind in KINDS)
+    lines = (line for queue in queues if queue is not None for line in store.read_bytes(queue.queue).splitlines())
+    return {json.loads(line)["row_sha256"] for line in lines} | set(read_decisions(store, name))
+
+
 def count_decisions(decisions: Iterable[Decision]) -> str:
     """``3 keep, 1 drop, 0 fix``."""
     counts: Counter[str] = Counter(decision.action for decision in decisions)

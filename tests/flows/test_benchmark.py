@@ -105,6 +105,9 @@ def test_every_model_is_scored_attacked_and_judged_and_no_gpu_waits_for_the_judg
 
 
 def test_canaries_are_written_once_as_rows_that_the_red_team_recognises(workplace: Path) -> None:
+    (workplace / "x.jsonl").write_text(
+        json.dumps({"messages": [{"role": r, "content": "Hi"} for r in ("user", "assistant")]})
+    )
     (workplace / "c.yaml").write_text("name: desk\nexamples: {path: x.jsonl}\nredteam: {num_canaries: 3}\n")
     arguments = ["canaries", "--config", "c.yaml", "--out", "canaries.jsonl"]
     assert "3 canaries" in CliRunner().invoke(app, arguments).output

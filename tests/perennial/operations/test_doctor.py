@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -91,7 +92,24 @@ def test_a_server_that_does_not_answer_is_found(
 
 def test_a_full_disk_is_found(settings: Callable[..., RetrainConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "MIN_FREE_BYTES", 10**18)
-    assert [finding.check for finding in faults(settings())] == ["disk"]
+    assert [finding.check for finding in faults(settings())] == ["disk", "store"]
+
+
+def test_what_it_calls_ok_was_opened(settings: Callable[..., RetrainConfig], workplace: Path, tiny_model_dir: Path) -> None:
+    assert any("5 rows of" in finding.found for finding in examine(settings()) if finding.check == "data")
+    (workplace / "wrong.jsonl").write_text('{"a": 1}\n')
+    shutil.copytree(tiny_model_dir, workplace / "empty", ignore=shutil.ignore_patterns("*.safetensors"))
+    found = faults(
+        settings(
+            examples={"path": str(workplace / "wrong.jsonl")},
+            training={"base_model": {"source": str(workplace / "empty")}, "sft": {"report_to": ["no_such_tracker"]}},
+        )
+    )
+    assert [finding.check for finding in found] == ["data", "trackers", "base model"]
+    shutil.copytree(tiny_model_dir, workplace / "mute", ignore=shutil.ignore_patterns("*token*", "*.jinja"))
+    (mute,) = faults(settings(training={"base_model": {"source": str(workplace / "mute")}}))
+    assert "no tokenizer" in mute.found
+    assert all(finding.todo for finding in found)
 
 
 def test_an_unsupported_version_is_found(settings: Callable[..., RetrainConfig], monkeypatch: pytest.MonkeyPatch) -> None:

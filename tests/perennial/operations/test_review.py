@@ -64,6 +64,15 @@ def test_the_queue_goes_out_and_answers_come_back_in_parts(workplace: Path) -> N
     assert len(read_decisions(open_store(workplace / "store"), "desk")) == 2
 
 
+def test_answers_on_rows_that_nobody_asked_about_are_refused(workplace: Path) -> None:
+    pairs = {"id": "pair-1", "row_sha256": "a" * 64, "chosen": [], "rejected": [], "decision": "keep"}
+    (workplace / "pairs.jsonl").write_text(json.dumps(pairs) + "\n")
+    result = review("import", "pairs.jsonl")
+    assert result.exit_code == 2
+    assert "under `preferences`" in " ".join(result.output.split())
+    assert read_decisions(open_store(workplace / "store"), "desk") == {}
+
+
 def test_label_studio_gets_tasks_and_an_interface(workplace: Path) -> None:
     assert review("export", "--out", "tasks.json", "--label-studio").exit_code == 0
     assert len(json.loads((workplace / "tasks.json").read_bytes())) == 2

@@ -153,3 +153,12 @@ def test_times_in_an_unknown_form_are_refused_by_it_and_read_with_the_setting(tm
 def test_names_that_may_be_values_are_not_suggested() -> None:
     assert did_you_mean("4111 1111 1111 111", ["4111 1111 1111 1111"]) is None
     assert did_you_mean("agent-reply", ["Agent Reply", "agent"]) == "Agent Reply"
+
+
+@pytest.mark.parametrize("decision", [None, "drop", "", "fix"])
+def test_a_pair_that_nobody_confirmed_is_not_learned(tmp_path: Path, decision: str | None) -> None:
+    pair = {"prompt": "Hi", "chosen": "Yes", "rejected": "No", "row_sha256": "a" * 64}
+    rows = [{**pair, "id": "a", "decision": "keep"}, {**pair, "id": "b", "decision": decision}]
+    result = ingest(write(tmp_path / "d.jsonl", rows))
+    assert [row["id"] for row in result.rows] == ["a"]
+    assert [(row["id"], row["reason"]) for row in result.quarantined_rows] == [("b", "not_confirmed")]
