@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -96,6 +97,32 @@ def doctor(
             console.print(line, highlight=False, soft_wrap=True)
         if num_faults:
             raise typer.Exit(1)
+
+
+@app.command()
+def init(
+    data: Annotated[str | None, typer.Argument(help="A file, folder, pattern or URL of rows.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Configuration to write; an existing file is not overwritten.")
+    ] = Path("config.yaml"),
+    name: Annotated[str | None, typer.Option(help="Name of the model; unset: that of the data.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a configuration, for editors.")] = False,
+) -> None:
+    """Looks at rows and writes a configuration for them: format, columns, label, groups, time, known values."""
+    with explained_errors():
+        from perennial.operations import initial
+
+        if schema:
+            typer.echo(json.dumps(initial.schema(), indent=1))
+            return
+        if data is None:
+            raise ConfigError("perennial init", "no data", "a file of rows, or --schema", "Name the file.")
+        guess, num_rows, found = initial.write_initial(data, out, name)
+        console.print(f"{num_rows} rows of the format {found}.", highlight=False)
+        for setting, reason in guess.reasons.items():
+            line = f"  {setting}: {escape(str(guess.settings[setting]))}  [dim]{escape(reason)}[/]"
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"Written to {out}. Look at it, then: perennial plan --config {out}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -419,20 +419,20 @@ def _suggestion(formats: Iterable[InputFormat], seen: Iterable[str]) -> str | No
 
 def _nested_rows(record: Fields) -> str | None:
     """What to set where the rows stand in a document, or their texts in nested values; None where nothing is nested."""
-    lists = {path: len(value) for path, value in _nested(record) if isinstance(value, list | tuple)}
-    rows = {path: count for path, count in lists.items() if not path.startswith(("messages", "conversation"))}
+    lists = {path: len(value) for path, value in nested_paths(record) if isinstance(value, list | tuple)}
+    rows = {path: count for path, count in lists.items() if count > 1}
     if rows:
         path = max(rows, key=lambda path: (rows[path], path))
         remedy = f"If `{path}` ({rows[path]} objects) holds the rows, set `records: {path}`. "
         leaf = f"{path}.0.NAME"
-    elif leaf := next((f"{path}.NAME" for path, _ in _nested(record)), ""):
+    elif leaf := next((f"{path}.NAME" for path, _ in nested_paths(record)), ""):
         remedy = ""
     else:
         return None
     return remedy + f"A path such as `{leaf}` in `columns` names a nested value; set `format` and the columns."
 
 
-def _nested(value: Fields, prefix: str = "", depth: int = 3) -> Iterable[tuple[str, Any]]:
+def nested_paths(value: Fields, prefix: str = "", depth: int = 3) -> Iterable[tuple[str, Any]]:
     """The objects and lists of objects in a record, each with its path."""
     for name, item in value.items():
         path = f"{prefix}{name}"
@@ -442,7 +442,7 @@ def _nested(value: Fields, prefix: str = "", depth: int = 3) -> Iterable[tuple[s
             yield path, item
         elif isinstance(item, Mapping):
             yield path, item
-            yield from _nested(item, f"{path}.", depth - 1)
+            yield from nested_paths(item, f"{path}.", depth - 1)
 
 
 def _describe_columns(input_format: InputFormat, config: SourceConfig) -> str:
