@@ -20,7 +20,7 @@ REMEDIES: Mapping[str, str] = {
     "not_confirmed": "Decide the pair: write `keep` as its `decision` in the file.",
     "duplicate_id": "Give each row an id of its own, or drop the column `id`: which content an id means is not guessed.",
     "repeated_row": "Nothing: the same row stands in the source several times.",
-    "outside_window": "Nothing, unless `created_after` or `created_before` is not as meant.",
+    "outside_window": "Look at `created_after` and `created_before`: they leave the row out.",
     "missing_created_at": "Fill `created_at`, or take `created_after` and `created_before` out.",
     "unreadable_created_at": "Write times as ISO 8601, or set `created_at_format`.",
     "not_sampled": "Nothing: raise `max_rows` to read more rows.",
