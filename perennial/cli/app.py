@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from perennial.cli import budgets, champions, fleet, installation, monitoring, reviews, runs, services, stores
+from perennial.cli import budgets, champions, fleet, forgetting, installation, monitoring, reviews, runs, services, stores
 
 app = typer.Typer(
     name="perennial",
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _commands in (runs, fleet, champions, monitoring, stores, services, installation):
+for _commands in (runs, fleet, champions, monitoring, stores, forgetting, services, installation):
     app.add_typer(_commands.app)
 app.add_typer(reviews.review_app, name="review")
 app.add_typer(champions.rollout_app, name="rollout")

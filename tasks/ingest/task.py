@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.alerts import NewRows
 from tasks.contracts.base import DatasetKind
+from tasks.contracts.forgetting import ForgottenRows
 from tasks.contracts.monitoring import LogWindow
 from tasks.contracts.preparation import Snapshot, SnapshotHistory
 from tasks.contracts.references import DatasetRef
@@ -134,9 +135,13 @@ def count_new_rows(source: SourceConfig, since: datetime | None, until: datetime
 
 def _write(store: Store, raw: Source, ingested: Ingested) -> dict[str, Any]:
     """Writes what a source gave; the fields that the reports of a snapshot and of a log share."""
+    from tasks.core.forgetting import RECORD, SuppressedRows
+    from tasks.ingest.forgotten import without_forgotten
     from tasks.ingest.formats import kind_of
     from tasks.ingest.snapshot import STAGE
 
+    if (forgotten := store.read_record(RECORD, ForgottenRows)) is not None:
+        ingested = without_forgotten(ingested, SuppressedRows(forgotten))
     rows, left_out = ingested.rows, ingested.quarantined_rows
     parents, kind = [raw.sha256], kind_of(ingested.input_format)
     return {

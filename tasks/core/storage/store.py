@@ -7,6 +7,7 @@ A store is a folder, local or in S3-compatible storage::
     folders/ab/abcdef…/          models and adapters, listed in their own MANIFEST.json
     pointers/benchmarks/x.json   names for data sets and records
     dossiers/<run>/dossier.html  readable copies for people; only these and pointers are ever replaced
+    tombstones/ab/abcdef….json   the hash of what is left of an object from which a person was removed
 
 The name of an object is the SHA-256 of its bytes, so a repeated write is a no-op and a read detects a changed byte. A local
 write goes to a temporary name in the same folder, is flushed, then renamed; object storage writes whole objects, and the
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import random
 import re
@@ -34,6 +36,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from tasks.contracts.base import Contract, DatasetKind
+from tasks.contracts.forgetting import Tombstone
 from tasks.contracts.references import DatasetRef, FileRef, FolderRef
 from tasks.core.errors import IntegrityError, LineageError, StoreError
 from tasks.core.rows import SCHEMAS, rows_of, rows_to_table, with_all_columns
@@ -53,6 +56,8 @@ from tasks.core.storage.opening import open_backend
 from tasks.core.storage.writing import UNFINISHED
 
 ContractT = TypeVar("ContractT", bound=Contract)
+
+logger = logging.getLogger(__name__)
 
 _LINEAGE_KEY = b"perennial.lineage"
 _MAX_ATTEMPTS = 200
@@ -481,6 +486,44 @@ class Store:
                 if thing_of(f"{folder}/{found}") == name:
                     self._backend.remove(f"{folder}/{found}")
 
+    # -- forgetting
+
+    def folders(self) -> list[str]:
+        """The names of the folders and files at the root."""
+        with store_errors(self.uri):
+            return [name for name in self._backend.children("") if not UNFINISHED.fullmatch(name)]
+
+    def forget_bytes(self, name: str, data: bytes, certificate: str) -> Tombstone:
+        """Replaces the bytes of a data set or file for good; whatever refers to it can still read and verify it.
+
+        Args:
+            name: The full name of the file within the store, from :meth:`walk`.
+            data: What is left of its bytes.
+            certificate: Name of the record of why.
+
+        Raises:
+            StoreError: It is no data set or file of this store.
+        """
+        found = _STORED.match(name)
+        if found is None or found.group(1) == "folders":
+            raise StoreError(
+                f"{self.uri}/{name}", "no data set and no file", "one whose bytes have a tombstone", "Remove it as a whole."
+            )
+        tombstone = Tombstone(sha256=found["sha256"], remaining_sha256=sha256_of(data), certificate=certificate)
+        path = _tombstone_of(tombstone.sha256)
+        with store_errors(f"{self.uri}/{name}"):
+            # In this order, so that a crash between the two leaves an object that verifies.
+            self._backend.put(path, _as_json(tombstone))
+            self._backend.put(name, data)
+        return tombstone
+
+    def tombstone_of(self, sha256: str) -> Tombstone | None:
+        """What is known of an object from which somebody was removed; None for any other."""
+        path = _tombstone_of(sha256)
+        with store_errors(f"{self.uri}/{path}"):
+            found = self._backend.read_marked(path)
+        return None if found is None else self._parsed(path, found[0], Tombstone)
+
     # -- whole objects
 
     def holds(self, ref: DatasetRef | FileRef | FolderRef) -> bool:
@@ -494,6 +537,10 @@ class Store:
         return f"{self.uri}/{_name_of(ref)}"
 
     def _keep(self, name: str, data: bytes) -> None:
+        found = _STORED.match(name)
+        if found is not None and self.tombstone_of(found["sha256"]) is not None:
+            logger.warning("store: %s stays without what was forgotten in it", name)
+            return
         with store_errors(f"{self.uri}/{name}"):
             self._backend.keep(name, data)
 
@@ -509,10 +556,13 @@ class Store:
                 raise IntegrityError(
                     uri, "no file", "the file written by an earlier stage", "Run again; the stage that made it re-runs."
                 ) from error
-        if sha256_of(data) != sha256:
+        if (digest := sha256_of(data)) != sha256:
+            tombstone = self.tombstone_of(sha256)
+            if tombstone is not None and tombstone.remaining_sha256 == digest:
+                return data
             raise IntegrityError(
                 uri,
-                f"bytes with SHA-256 {sha256_of(data)[:12]}",
+                f"bytes with SHA-256 {digest[:12]}",
                 sha256[:12],
                 "Delete the file and run again to recreate it.",
             )
@@ -580,6 +630,10 @@ def _name_of(ref: DatasetRef | FileRef | FolderRef) -> str:
     if isinstance(ref, FolderRef):
         return f"folders/{ref.sha256[:2]}/{ref.sha256}"
     return f"files/{ref.sha256[:2]}/{ref.sha256}{ref.suffix}"
+
+
+def _tombstone_of(sha256: str) -> str:
+    return f"tombstones/{sha256[:2]}/{sha256}.json"
 
 
 def _checked(name: str) -> str:
