@@ -100,6 +100,13 @@ class PiiConfig(FrozenModel):
     )
     ner: NerConfig = Field(NerConfig(), description="The model that finds names in context.")
     max_text_chars: int = Field(100_000, ge=1_000, le=1_000_000, description="Longer texts are quarantined as `too_long`.")
+    max_record_seconds: float = Field(
+        20.0,
+        ge=1.0,
+        le=3_600.0,
+        description="Processor time for one record; a record that takes longer is quarantined as `too_slow`. It is a fuse "
+        "against made-up texts: ordinary records take milliseconds.",
+    )
     batch_size: int = Field(256, ge=1, le=10_000, description="Rows scrubbed together; never changes the result.")
     num_workers: int = Field(
         0, ge=0, le=256, description="Processes; 0 means one per core when there is enough to do. Never changes the result."

@@ -16,6 +16,7 @@ from tasks.pii.lexicon import lists_sha256
 
 _EXECUTION_FIELDS = {
     "batch_size",
+    "max_record_seconds",
     "num_workers",
     "key_env",
     "key_block",

@@ -1,7 +1,8 @@
 """Texts in, texts without personal data out: the pure heart of the stage.
 
 Fail closed: what cannot be scrubbed for any reason comes back as None with a reason code. A batch in which anything goes
-wrong is halved until the record that did it stands alone, so that one hostile record never takes its neighbours along.
+wrong is scrubbed again record by record, so that one hostile record never takes its neighbours along, and costs no more than
+twice its limit of processor time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tasks.core.cpu_limit import CpuLimitError, cpu_limit
 from tasks.pii.detect.detector import Detector, detector_for
 from tasks.pii.policy import Policy
 from tasks.pii.replace.operators import replace_spans
@@ -102,7 +104,7 @@ def scrub_batch(
     detector = detector_for(policy)
     good = [group for group in groups.values() if not any(index in reasons for index in group)]
     spans: dict[int, list[Span]] = {}
-    _detect(good, texts, values, detector, spans, reasons)
+    _detect(good, texts, values, detector, spans, reasons, policy.config.max_record_seconds)
 
     scrubbed: list[str | None] = [None] * len(texts)
     findings: list[Finding] = []
@@ -137,25 +139,27 @@ def _detect(
     detector: Detector,
     spans: dict[int, list[Span]],
     reasons: dict[int, str],
+    max_seconds: float,
 ) -> None:
     """Fills ``spans`` for the texts of the groups, or ``reasons`` for those of a group that fails alone."""
     if not groups:
         return
     indices = [index for group in groups for index in group]
     try:
-        detected = detector.detect(
-            [str(texts[index]) for index in indices],
-            [values[index] for index in indices],
-            [number for number, group in enumerate(groups) for _ in group],
-        )
+        with cpu_limit(max_seconds):
+            detected = detector.detect(
+                [str(texts[index]) for index in indices],
+                [values[index] for index in indices],
+                [number for number, group in enumerate(groups) for _ in group],
+            )
     except Exception as error:  # fail closed: whatever went wrong, the record is not let through
         if len(groups) == 1:
             logger.warning("a record could not be scrubbed: %s", type(error).__name__)
-            reasons.update(dict.fromkeys(indices, f"scrub_error:{type(error).__name__}"))
+            slow = isinstance(error, CpuLimitError)
+            reasons.update(dict.fromkeys(indices, "too_slow" if slow else f"scrub_error:{type(error).__name__}"))
             return
-        half = len(groups) // 2
-        _detect(groups[:half], texts, values, detector, spans, reasons)
-        _detect(groups[half:], texts, values, detector, spans, reasons)
+        for group in groups:
+            _detect([group], texts, values, detector, spans, reasons, max_seconds)
     else:
         spans.update(zip(indices, detected, strict=True))
 

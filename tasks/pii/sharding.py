@@ -20,6 +20,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core.cpu_limit import is_limitable
 from tasks.core.errors import PerennialError
 from tasks.core.processes import start_guarded, stop_group
 from tasks.core.progress import OnProgress
@@ -57,13 +58,13 @@ def scrub_in_processes(
         rows: Canonical rows.
         schema: Their Arrow schema.
         policy: The frozen rules; its key reaches the workers through their environment.
-        num_workers: Processes; with one, no process is started.
+        num_workers: Processes; with one, no process is started unless a record's time could not be limited here.
         on_progress: Called as rows are done.
 
     Raises:
         PerennialError: A worker died.
     """
-    if num_workers <= 1:
+    if num_workers <= 1 and (is_limitable() or not rows):
         return scrub_rows(rows, policy, on_progress=on_progress)
     result = ScrubbedRows()
     with ExitStack() as stack:
@@ -75,7 +76,7 @@ def scrub_in_processes(
         }
         settings.write(json.dumps(rules).encode())
         settings.flush()
-        shards = _split(rows, num_workers)
+        shards = _split(rows, max(1, num_workers))
         sources, targets = ([stack.enter_context(unnamed_file()) for _ in shards] for _ in range(2))
         for shard, source in zip(shards, sources, strict=True):
             pq.write_table(pa.Table.from_pylist(list(shard), schema=schema), source)

@@ -11,6 +11,8 @@ from tasks.pii.spans import Span
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 _NAME_MARKS = re.compile(r"[ ,.'’-]")
+_MAX_NAME_WORDS = 12
+"""The longest names of people have about so many words; each order of them is looked for, at a cost that is cubic."""
 _MIN_NUMBER_SIGNS, _MIN_NUMBER_DIGITS = 6, 4
 """Known values with so many letters and digits are found however they are divided; shorter ones would be found by chance."""
 
@@ -27,7 +29,7 @@ def find_known_values(text: TokenizedText, values: Sequence[str]) -> list[Span]:
         if not plain:
             continue
         words = [token.lower for token in TokenizedText(plain).tokens]
-        is_name = len(words) > 1 and _NAME_MARKS.sub("", plain).isalpha()
+        is_name = 1 < len(words) <= _MAX_NAME_WORDS and _NAME_MARKS.sub("", plain).isalpha()
         for expression in (*_writings(plain, text), *(_name_orders(words, text) if is_name else ())):
             matches = re.finditer(expression, text.plain, re.IGNORECASE)
             spans.extend(Span(match.start(), match.end(), "KNOWN_VALUE", 1.0, "known_values") for match in matches)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import ConfigError
 from tasks.pii.config import PiiConfig
-from tasks.pii.detect.detector import detector_for
+from tasks.pii.detect.detector import Detector, detector_for
 from tasks.pii.policy import Policy
 from tasks.pii.replace.operators import PLACEHOLDER
 from tasks.pii.scrubbing import Scrubbed, scrub_batch
@@ -420,3 +423,37 @@ def test_common_names_do_not_depend_on_the_random_state(turbo: Policy) -> None:
     first = make_canaries(20, 9)
     random.seed(2)
     assert make_canaries(20, 9) == first
+
+
+# -- time limits
+
+
+@pytest.mark.parametrize("place", [0, 7, 15])
+def test_a_record_that_takes_too_long_is_quarantined_alone(
+    turbo: Policy, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """A pattern that never ends is interrupted; the neighbours come through, and the record is tried twice at most."""
+    endless, tries = re.compile(r"(x+x+)+y"), []
+    detect = Detector.detect
+
+    def slow(self: Detector, texts: Any, *arguments: Any, **more: Any) -> Any:
+        for text in texts:
+            if "xxx" in text:
+                tries.append(len(texts))
+                endless.search(text)
+        return detect(self, texts, *arguments, **more)
+
+    monkeypatch.setattr(Detector, "detect", slow)
+    policy = replace(turbo, config=turbo.config.model_copy(update={"max_record_seconds": 1.0}))
+    texts = [f"hello {number}" for number in range(16)]
+    texts[place] = "x" * 60
+    result = scrub_batch(texts, policy)
+    assert [(each.text_index, each.reason) for each in result.quarantine] == [(place, "too_slow")]
+    assert [text for index, text in enumerate(result.texts) if index != place] == [t for t in texts if "xxx" not in t]
+    assert tries == [16, 1]
+
+
+def test_a_known_value_of_many_words_costs_no_more_than_they_do(turbo: Policy) -> None:
+    long = " ".join(f"word{chr(97 + number % 26)}{chr(97 + number // 26)}" for number in range(600))
+    result = scrub_batch([f"by {long} today", "short"], turbo, [[long], [long]])
+    assert result.texts == ["by <KNOWN_VALUE> today", "short"]

@@ -67,3 +67,13 @@ def test_frequent_unknown_words_name_products_and_names_never_do() -> None:
     policy = Policy(PiiConfig(mode="turbo"), common_terms=frozenset({"zorbatron"}))
     kept = scrub_rows([row("a", "The Zorbatron of Siobhan."), row("b", "My name is Zorbatron.")], policy).kept
     assert [each["messages"][0]["content"] for each in kept] == ["The Zorbatron of <PERSON>.", "My name is <PERSON>."]
+
+
+def test_values_with_a_common_first_word_are_told_by_their_rarest() -> None:
+    values = {("1", "212", f"{number:07d}") for number in range(2_000)} | {("maria", "keller"), ("maria", "okafor")}
+    index = ValueIndex(values)
+    assert max(map(len, index._by_rarest.values())) == 1
+    assert index.find("call +1 212 0000042 now", ()) == (6, 19)
+    assert index.find("1 1 1 212 212 0002001 maria", ()) is None
+    assert index.find("by Maria Okafor", ()) == (3, 15)
+    assert index.find("by Maria Okafor", [(3, 8)]) is None
