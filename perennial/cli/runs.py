@@ -130,6 +130,27 @@ def quarantine(
 
 
 @app.command()
+def terms(
+    run: Annotated[str, typer.Argument(help="Run name, `latest`, or `MODEL/latest`.")] = "latest",
+    store: StoreOption = ".perennial/store",
+    out: Annotated[Path | None, typer.Option("--out", help="File of `pii.allowed_terms` to add them to.")] = None,
+) -> None:
+    """Prints the words that scrubbing masked in many rows, for a person to decide; --out adds them to the allowed terms."""
+    with explained_errors():
+        found = [one["term"] for one in find_record(store, run)["examples"]["scrub"].get("frequent_terms", ())]
+        if out is None:
+            for term in found:
+                typer.echo(term)
+            return
+        present = out.read_text(encoding="utf-8") if out.exists() else ""
+        known = {line.strip().casefold() for line in present.splitlines()}
+        new = [term for term in found if term not in known]
+        end = "" if not present or present.endswith("\n") else "\n"
+        out.write_text(present + end + "".join(f"{term}\n" for term in new), encoding="utf-8")
+        console.print(f"{len(new)} terms added to {out}; look them through before the next run.", highlight=False)
+
+
+@app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="A run.")],
     second: Annotated[str, typer.Argument(help="The run to compare it with, or `latest`, `MODEL/latest`.")],

@@ -108,11 +108,23 @@ class ScrubbedShard(Contract):
     policy_sha256: str
 
 
+class MaskedTerm(Contract):
+    """A word that was masked in many rows, and so rather names a thing than a person."""
+
+    term: str
+    entity: str
+    num_rows: int
+
+
 class ScrubReport(StageReport):
-    """Personal data removed; ``findings`` holds offsets, entity, score, detector, operator and a keyed fingerprint."""
+    """Personal data removed; ``findings`` holds offsets, entity, score, detector, operator and a keyed fingerprint.
+
+    ``frequent_terms`` are candidates for ``pii.allowed_terms``.
+    """
 
     findings: DatasetRef
     entities: Mapping[str, int] = {}
+    frequent_terms: tuple[MaskedTerm, ...] = ()
     policy_sha256: str
     key_id: str | None = None
 

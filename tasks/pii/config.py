@@ -123,6 +123,13 @@ class PiiConfig(FrozenModel):
     max_quarantined_share: float = Field(
         0.2, ge=0, le=1, description="The run fails when a larger share of the rows cannot be scrubbed."
     )
+    max_masked_share: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="The run fails when a larger share of the characters is masked: the language or the subject is not one "
+        "that the scrubber reads.",
+    )
     verification: VerificationConfig = Field(VerificationConfig(), description="How the result is proved.")
 
     @field_validator("operators")

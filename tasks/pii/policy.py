@@ -23,6 +23,7 @@ _EXECUTION_FIELDS = {
     "key_id",
     "verification",
     "max_quarantined_share",
+    "max_masked_share",
     "rows_per_shard",
     "runner",
     "ray_address",

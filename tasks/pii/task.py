@@ -14,6 +14,7 @@ from tasks.contracts.measurement import Measurement
 from tasks.contracts.preparation import ScrubbedShard, ScrubReport, ScrubShards, ScrubVerification
 from tasks.contracts.references import DatasetRef, FileRef
 from tasks.core.errors import IntegrityError, QualityLimitError, ScrubVerificationError
+from tasks.core.pages import markdown_text
 from tasks.core.quarantine import count_reasons
 from tasks.core.rows import SCHEMAS, Row, RowTable, TableRows
 from tasks.core.stage import stage, stage_progress
@@ -22,6 +23,7 @@ from tasks.core.term_lists import in_full, items_of
 from tasks.pii.config import PiiConfig
 
 if TYPE_CHECKING:
+    from tasks.pii.cost import MaskingCost
     from tasks.pii.policy import Policy
     from tasks.pii.rows import ScrubbedRows
 
@@ -33,8 +35,23 @@ def _scrub_page(report: ScrubReport) -> str:
         "| entity | values replaced |",
         "|---|---|",
         *(f"| {name} | {count} |" for name, count in report.entities.items()),
+        *_terms_page(report),
     ]
     return "\n".join(lines)
+
+
+def _terms_page(report: ScrubReport) -> list[str]:
+    if not report.frequent_terms:
+        return []
+    lines = [f"| {markdown_text(one.term)} | {one.entity} | {one.num_rows} |" for one in report.frequent_terms]
+    return [
+        "",
+        "Masked in many rows; what names no person may go into `pii.allowed_terms` (`perennial terms`):",
+        "",
+        "| term | entity | rows |",
+        "|---|---|---|",
+        *lines,
+    ]
 
 
 def _verification_page(verification: ScrubVerification) -> str:
@@ -66,8 +83,10 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
     config, rows = in_full(config), run_store().read_rows(dataset)
     policy = _policy_for(rows, config)
     result = _scrub(rows, dataset.kind, policy, config.num_workers)
-    quarantine_known_values(result, {row["id"]: row for row in rows})
+    originals = {row["id"]: row for row in rows}
+    quarantine_known_values(result, originals)
     whole = _Joined(kept=RowTable(dataset.kind), quarantined=result.quarantined)
+    whole.cost.add(result.kept, result.findings, originals)
     whole.add(result, pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA))
     return _build_report(dataset, whole, policy)
 
@@ -148,7 +167,9 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
         scrubbed = _read_part(store, part)
         scrubbed.values = values
         num_quarantined = len(scrubbed.quarantined)
-        quarantine_known_values(scrubbed, {row["id"]: row for row in store.read_rows(shard)})
+        originals = {row["id"]: row for row in store.read_rows(shard)}
+        quarantine_known_values(scrubbed, originals)
+        joined.cost.add(scrubbed.kept, scrubbed.findings, originals)
         joined.quarantined += scrubbed.quarantined[:num_quarantined]
         caught += scrubbed.quarantined[num_quarantined:]
         joined.add(scrubbed, pa.Table.from_pylist(scrubbed.findings, schema=FINDINGS_SCHEMA))
@@ -175,6 +196,12 @@ def _common_policy(store: Store, common: FileRef, config: PiiConfig) -> Policy:
     return Policy(config, config.load_key(), frozenset(found["common_terms"]), frozenset(found["class_values"]))
 
 
+def _new_cost() -> MaskingCost:
+    from tasks.pii.cost import MaskingCost
+
+    return MaskingCost()
+
+
 @dataclass
 class _Joined:
     """All of a data set's scrubbed rows and findings in Arrow, its quarantined rows and its counts."""
@@ -182,6 +209,7 @@ class _Joined:
     kept: RowTable
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     findings: list[pa.Table] = field(default_factory=list)
+    cost: MaskingCost = field(default_factory=_new_cost)
     num_characters: int = 0
     num_masked_characters: int = 0
 
@@ -214,6 +242,7 @@ def _scrub(rows: list[dict[str, Any]], kind: str, policy: Policy, num_workers: i
 
 def _build_report(dataset: DatasetRef, result: _Joined, policy: Policy) -> ScrubReport:
     """The report of rows that were checked against the values found in all others."""
+    from tasks.pii.cost import MIN_CHARACTERS
     from tasks.pii.rows import STAGE
 
     store, config = run_store(), policy.config
@@ -224,11 +253,22 @@ def _build_report(dataset: DatasetRef, result: _Joined, policy: Policy) -> Scrub
             f"at most {config.max_quarantined_share:.0%}",
             "Look at the reasons in the quarantine, or raise pii.max_quarantined_share.",
         )
+    share = result.num_masked_characters / result.num_characters if result.num_characters else 0.0
+    if share > config.max_masked_share and result.num_characters >= MIN_CHARACTERS:
+        most = ", ".join(
+            f"{entity} {count / result.num_characters:.1%}" for entity, count in result.cost.characters.most_common(3)
+        )
+        raise QualityLimitError(
+            f"scrubbing of data set {dataset.sha256[:12]}",
+            f"{share:.1%} of all characters masked ({most})",
+            f"at most {config.max_masked_share:.0%}",
+            "Give pii.ner a model that reads these texts, use pii.mode `balanced`, or name in pii.allowed_terms what is no "
+            "personal data; raise pii.max_masked_share if the texts are lists of people.",
+        )
     table = pa.concat_tables(result.findings)
     findings = store.write_table(table, kind="table", parents=[dataset])
     entities = {count["values"]: count["counts"] for count in pc.value_counts(table["entity"]).to_pylist()}
     kept = store.write_table(result.kept.table(), kind=dataset.kind, parents=[dataset], passed=(*dataset.passed, "scrubbed"))
-    share = result.num_masked_characters / result.num_characters if result.num_characters else 0.0
     stage_progress().summarize(
         f"{kept.num_rows} rows scrubbed, {findings.num_rows} values replaced, {len(result.quarantined)} quarantined"
     )
@@ -240,10 +280,12 @@ def _build_report(dataset: DatasetRef, result: _Joined, policy: Policy) -> Scrub
         quarantined=count_reasons(result.quarantined, "quarantined"),
         findings=findings,
         entities=dict(sorted(entities.items())),
+        frequent_terms=result.cost.frequent_terms(),
         policy_sha256=policy.sha256,
         key_id=policy.key_id,
         measurements=(
             Measurement(name="masked_character_share", value=share, num_samples=result.num_characters),
+            *result.cost.measurements(result.num_characters),
             Measurement(
                 name="common_terms", value=len(policy.common_terms), note="frequent unknown words not taken for names"
             ),

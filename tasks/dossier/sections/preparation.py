@@ -137,6 +137,20 @@ def personal_data_section(evidence: RunEvidence) -> Section:
         ("Removed by the second scan", f"{count(caught)} rows in which the detector missed a value; not a gate"),
         ("Scrubbing policy", short(evidence.examples.scrub.policy_sha256)),
     ]
+    figures = {one.name: one for one in evidence.examples.scrub.measurements}
+    if "masked_row_share" in figures:
+        facts.append(
+            (
+                "Masked",
+                f"{measured(figures['masked_row_share'])} of the rows, "
+                f"{measured(figures['masked_character_share'])} of the characters",
+            )
+        )
+        before, after = (count(int(figures[f"distinct_rows_{when}"].value or 0)) for when in ("before", "after"))
+        facts.append(("Distinct rows", f"{before} before scrubbing, {after} afterwards"))
+    if terms := evidence.examples.scrub.frequent_terms:
+        shown = ", ".join(f"{one.term} ({count(one.num_rows)})" for one in terms[:10])
+        facts.append(("Masked in many rows", f"{shown}; what names no person may go into pii.allowed_terms"))
     if evidence.examples.scrub.key_id:
         facts.append(("Key", evidence.examples.scrub.key_id))
     table = Table(("Values replaced", "Count"), rows or [(Cell("None found"), Cell("0"))])

@@ -280,3 +280,25 @@ def test_a_role_that_nobody_knows_takes_the_row_out(strict: Policy) -> None:
     assert [(each["id"], each["reason"], each["field"]) for each in result.quarantined] == [
         ("a", "unknown_role", "messages.0.role")
     ]
+
+
+def test_the_cost_of_masking_is_counted_and_frequent_terms_are_named(tmp_path: Path, strict: Policy) -> None:
+    """A brand in many rows is a candidate to be allowed; a person's name is none, however many rows hold it."""
+    texts = [f"The Zorbatron {number} of Harriet Blankenship hums, jo{number}@corp.example." for number in range(40)]
+    texts += [f"Blankenship asked again, {number}." for number in range(40)]
+    many = [{**row(f"r{number}", text), "context": None} for number, text in enumerate(texts)]
+    config = strict.config.model_copy(update={"common_term_share": 0.0})
+    report = scrub.fn(open_store(tmp_path / "store").write_rows(many, kind="messages"), config)
+    figures = {one.name: one.value for one in report.measurements}
+    assert (figures["masked_row_share"] or 0) >= 0.5
+    assert (figures["distinct_rows_before"], 0 < (figures["distinct_rows_after"] or 0) <= 80) == (80, True)
+    assert (figures["masked_character_share EMAIL_ADDRESS"] or 0) > 0.1
+    assert all(one.term not in ("harriet", "blankenship") and "@" not in one.term for one in report.frequent_terms)
+    assert all(one.num_rows >= 30 for one in report.frequent_terms)
+
+
+def test_a_text_that_is_mostly_masked_stops_the_run(tmp_path: Path) -> None:
+    many = [row(f"r{number}", " ".join(f"jo{number}.{place}@corp.example" for place in range(60))) for number in range(40)]
+    ref = open_store(tmp_path / "store").write_rows(many, kind="messages")
+    with pytest.raises(QualityLimitError, match=r"characters masked \(EMAIL_ADDRESS"):
+        scrub.fn(ref, TURBO)
