@@ -281,7 +281,7 @@ def _pii_key(settings: RetrainConfig | None) -> Iterator[Finding]:
     if settings is None:
         return
     pii = settings.prepare.pii
-    keyed = {"hash", "surrogate"} & {pii.operator, *pii.operators.values()}
+    keyed = pii.keyed_operators
     if not keyed:
         return
     if pii.key_block or os.environ.get(pii.key_env):

@@ -17,7 +17,7 @@ from tasks.core.term_lists import Listing
 from tasks.pii.entities import ENTITIES
 
 Mode = Literal["strict", "balanced", "turbo"]
-Replacement = Literal["placeholder", "redact", "mask", "hash", "surrogate"]
+Replacement = Literal["placeholder", "redact", "mask", "hash", "surrogate", "numbered"]
 OperatorName = Replacement | Literal["keep"]
 
 
@@ -76,6 +76,11 @@ class PiiConfig(FrozenModel):
         {},
         description="Operator by entity, such as `PERSON: surrogate`; `keep` leaves the entity in the text. Entities: "
         f"{', '.join(sorted(ENTITIES))}.",
+    )
+    surrogate_scope: Literal["record", "corpus"] = Field(
+        "record",
+        description="record draws the people of each record anew: a name that is the same everywhere is undone by its "
+        "frequency; corpus gives a value the same surrogate in every record and run, and needs the key.",
     )
     key_env: str = Field(
         "PERENNIAL_PII_KEY", description="Environment variable with the key of `hash`, `surrogate` and the fingerprints."
@@ -141,6 +146,12 @@ class PiiConfig(FrozenModel):
                 hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(sorted(ENTITIES))}"
                 raise ValueError(f"no detector finds the entity named at place {number}; {hint}")
         return operators
+
+    @property
+    def keyed_operators(self) -> tuple[str, ...]:
+        """The configured operators that cannot work without a key, by name."""
+        keyed = {"hash", "surrogate"} if self.surrogate_scope == "corpus" else {"hash"}
+        return tuple(sorted(keyed & {self.operator, *self.operators.values()}))
 
     def load_key(self) -> bytes | None:
         """The key, from ``key_block`` or ``key_env``; None without one.

@@ -28,7 +28,6 @@ _EXECUTION_FIELDS = {
     "runner",
     "ray_address",
 }
-_KEYED: tuple[OperatorName, ...] = ("hash", "surrogate")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Policy:
     class_values: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        keyed = sorted({self.config.operator, *self.config.operators.values()} & set(_KEYED))
+        keyed = self.config.keyed_operators
         if keyed and not self.key:
             raise ConfigError(
                 "pii.operator",

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from tasks.core.cpu_limit import CpuLimitError, cpu_limit
 from tasks.pii.detect.detector import Detector, detector_for
 from tasks.pii.policy import Policy
-from tasks.pii.replace.operators import replace_spans
+from tasks.pii.replace.operators import people_of, replace_spans
+from tasks.pii.replace.record import RecordPeople
 from tasks.pii.spans import Span
 
 logger = logging.getLogger(__name__)
@@ -109,9 +110,16 @@ def scrub_batch(
     scrubbed: list[str | None] = [None] * len(texts)
     findings: list[Finding] = []
     stats = ScrubStats(num_texts=len(texts), num_quarantined=len(texts) - len(spans))
+    people = {
+        index: whole
+        for group in good
+        if all(index in spans for index in group)
+        for whole in (people_of([(str(texts[index]), spans[index]) for index in group], policy),)
+        for index in group
+    }
     for index in sorted(spans):
         text = str(texts[index])
-        scrubbed[index], replaced = _replace(text, spans[index], policy, index)
+        scrubbed[index], replaced = _replace(text, spans[index], policy, index, people[index])
         findings += replaced
         stats.num_characters += len(text)
         stats.num_masked_characters += sum(span.end - span.start for span in spans[index])
@@ -164,8 +172,10 @@ def _detect(
         spans.update(zip(indices, detected, strict=True))
 
 
-def _replace(text: str, spans: Sequence[Span], policy: Policy, index: int) -> tuple[str, list[Finding]]:
-    output, places = replace_spans(text, spans, policy)
+def _replace(
+    text: str, spans: Sequence[Span], policy: Policy, index: int, people: RecordPeople | None
+) -> tuple[str, list[Finding]]:
+    output, places = replace_spans(text, spans, policy, people)
     return output, [
         Finding(
             text_index=index,

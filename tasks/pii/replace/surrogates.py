@@ -1,4 +1,4 @@
-"""Made-up values in the place of real ones: the same real value always gets the same made-up one, with no table kept.
+"""Made-up values in the place of real ones, in the scope of the whole corpus: the same real value always gets the same one.
 
 A value's surrogate is an index, or the characters themselves, drawn from HMAC-SHA256 of the value under the run's key.
 Nothing else goes in, so a person keeps one pseudonym across records, processes and quarters as long as the key is the
@@ -26,7 +26,11 @@ _PART = re.compile(r"[^\W_]*\d[^\W_]*|[^\W\d_]+")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-class _Stream:
+Draw = Callable[[str, str], "Stream"]
+"""Gives the numbers for a purpose and a value."""
+
+
+class Stream:
     """Numbers drawn from a keyed hash of one value; the same key and value give the same numbers."""
 
     def __init__(self, key: bytes, purpose: str, value: str) -> None:
@@ -46,12 +50,17 @@ class _Stream:
 
 
 def surrogate(entity: str, value: str, key: bytes) -> str | None:
-    """A made-up value of the same kind, or None for an entity that has none (its placeholder stands in)."""
+    """A made-up value of the same kind, the same in every record; None for an entity that has none."""
+    return surrogate_from(entity, value, lambda purpose, given: Stream(key, purpose, given))
+
+
+def surrogate_from(entity: str, value: str, draw: Draw) -> str | None:
+    """A made-up value of the same kind from given numbers; None for an entity that has none (its placeholder stands in)."""
     make = _MAKERS.get(entity)
-    return make(value, key) if make is not None else None
+    return make(value, draw) if make is not None else None
 
 
-def _name(value: str, key: bytes) -> str:
+def _name(value: str, draw: Draw) -> str:
     parts = list(_PART.finditer(value))
     made: list[str] = []
     position = 0
@@ -61,15 +70,15 @@ def _name(value: str, key: bytes) -> str:
         is_small = part.lower() in vocabulary("particles") | vocabulary("titles")
         stays = is_small and place < len(parts) - 1
         is_number = any(map(str.isdigit, part))
-        made += (value[position : match.start()], part if stays else (_code if is_number else _name_part)(part, key))
+        made += (value[position : match.start()], part if stays else (_code if is_number else _name_part)(part, draw))
         position = match.end()
     return "".join([*made, value[position:]])
 
 
-def _name_part(part: str, key: bytes) -> str:
+def _name_part(part: str, draw: Draw) -> str:
     """The pseudonym of one part; whether it is a given or a family name follows from the part alone, wherever it stands."""
     lower = part.lower()
-    stream = _Stream(key, "name", part)
+    stream = draw("name", part)
     if len(part) == 1:
         made = _LETTERS[stream.below(26)]
         return made.upper() if part.isupper() else made
@@ -80,19 +89,19 @@ def _name_part(part: str, key: bytes) -> str:
     return made.upper() if part.isupper() else made.lower() if part.islower() else made
 
 
-def _email(value: str, key: bytes) -> str:
-    stream = _Stream(key, "email", value)
+def _email(value: str, draw: Draw) -> str:
+    stream = draw("email", value)
     first, last = read_list("surrogate_first_names.txt"), read_list("surrogate_last_names.txt")
     return f"{first[stream.below(len(first))]}.{last[stream.below(len(last))]}{stream.below(10_000)}@example.com".lower()
 
 
-def _phone(value: str, key: bytes) -> str:
-    stream = _Stream(key, "phone", re.sub(r"\D", "", value))
+def _phone(value: str, draw: Draw) -> str:
+    stream = draw("phone", re.sub(r"\D", "", value))
     return f"{2 + stream.below(8)}{stream.below(10)}{stream.below(10)}-555-01{stream.below(100):02d}"
 
 
-def _card(value: str, key: bytes) -> str:
-    made = _same_shape(value, key, "card")
+def _card(value: str, draw: Draw) -> str:
+    made = _same_shape(value, draw, "card")
     places = [place for place, character in enumerate(made) if character.isdigit()]
     if places and luhn.is_valid("".join(made[place] for place in places)):
         last = places[-1]
@@ -100,47 +109,47 @@ def _card(value: str, key: bytes) -> str:
     return made
 
 
-def _iban(value: str, key: bytes) -> str:
-    made = _same_shape(value, key, "iban")
+def _iban(value: str, draw: Draw) -> str:
+    made = _same_shape(value, draw, "iban")
     return f"{value[:2]}00{made[4:]}"
 
 
-def _ssn(value: str, key: bytes) -> str:
-    stream = _Stream(key, "ssn", re.sub(r"\D", "", value))
+def _ssn(value: str, draw: Draw) -> str:
+    stream = draw("ssn", re.sub(r"\D", "", value))
     return f"000-{1 + stream.below(99):02d}-{stream.below(10_000):04d}"
 
 
-def _ip(value: str, key: bytes) -> str:
-    stream = _Stream(key, "ip", value)
+def _ip(value: str, draw: Draw) -> str:
+    stream = draw("ip", value)
     if ":" in value:
         return f"2001:db8::{stream.below(65_536):x}:{stream.below(65_536):x}"
     return f"{('192.0.2', '198.51.100', '203.0.113')[stream.below(3)]}.{1 + stream.below(254)}"
 
 
-def _address(value: str, key: bytes) -> str:
-    stream = _Stream(key, "address", value)
+def _address(value: str, draw: Draw) -> str:
+    stream = draw("address", value)
     streets = read_list("surrogate_last_names.txt")
     number, name = 1 + stream.below(998), streets[stream.below(len(streets))]
     return f"{number} {name} {('Street', 'Avenue', 'Road', 'Lane')[stream.below(4)]}"
 
 
-def _url(value: str, key: bytes) -> str:
-    stream = _Stream(key, "url", value)
+def _url(value: str, draw: Draw) -> str:
+    stream = draw("url", value)
     return f"https://example.com/{stream.below(16**6):06x}"
 
 
-def _username(value: str, key: bytes) -> str:
-    stream = _Stream(key, "username", value.lstrip("@"))
+def _username(value: str, draw: Draw) -> str:
+    stream = draw("username", value.lstrip("@"))
     return f"{'@' if value.startswith('@') else ''}user{stream.below(10**6):06d}"
 
 
-def _code(value: str, key: bytes) -> str:
-    return _same_shape(value, key, "code")
+def _code(value: str, draw: Draw) -> str:
+    return _same_shape(value, draw, "code")
 
 
-def _same_shape(value: str, key: bytes, purpose: str) -> str:
+def _same_shape(value: str, draw: Draw, purpose: str) -> str:
     """Every digit and letter replaced by another one, punctuation kept."""
-    stream = _Stream(key, purpose, re.sub(r"[\W_]", "", value))
+    stream = draw(purpose, re.sub(r"[\W_]", "", value))
     made = []
     for character in value:
         if character.isdigit():
@@ -153,10 +162,10 @@ def _same_shape(value: str, key: bytes, purpose: str) -> str:
     return "".join(made)
 
 
-_MAKERS: dict[str, Callable[[str, bytes], str]] = {
+_MAKERS: dict[str, Callable[[str, Draw], str]] = {
     "PERSON": _name,
     "PROPER_NOUN": _name,
-    "KNOWN_VALUE": lambda value, key: _code(value, key) if any(map(str.isdigit, value)) else _name(value, key),
+    "KNOWN_VALUE": lambda value, draw: _code(value, draw) if any(map(str.isdigit, value)) else _name(value, draw),
     "EMAIL_ADDRESS": _email,
     "PHONE_NUMBER": _phone,
     "CREDIT_CARD": _card,

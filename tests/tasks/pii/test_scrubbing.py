@@ -388,8 +388,10 @@ def test_a_kind_that_no_detector_finds_is_refused_by_the_configuration() -> None
 
 
 def test_a_keyed_operator_without_its_key_is_refused() -> None:
-    with pytest.raises(ConfigError, match="PERENNIAL_PII_KEY"):
-        Policy(PiiConfig(operator="surrogate"))
+    for keyed in ({"operator": "hash"}, {"operator": "surrogate", "surrogate_scope": "corpus"}):
+        with pytest.raises(ConfigError, match="PERENNIAL_PII_KEY"):
+            Policy(PiiConfig.model_validate(keyed))
+    assert Policy(PiiConfig(operator="surrogate")).key is None
     with pytest.raises(ConfigError, match="rotate"):
         Policy(PiiConfig(key_id="0" * 12), key=b"other")
 

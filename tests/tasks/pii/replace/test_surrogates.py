@@ -78,13 +78,13 @@ def test_numbers_belong_to_nobody() -> None:
 
 def test_entities_without_a_surrogate_get_their_placeholder() -> None:
     assert surrogate("AGE", "54", KEY) is None
-    policy = Policy(PiiConfig(mode="turbo", operator="surrogate"), key=KEY)
+    policy = Policy(PiiConfig(mode="turbo", operator="surrogate", surrogate_scope="corpus"), key=KEY)
     assert scrub_batch(["a 54 year old man"], policy).texts == ["a <AGE> year old man"]
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_texts_keep_pseudonyms_across_records(batch: int) -> None:
-    policy = Policy(PiiConfig(mode="turbo", operator="surrogate"), key=KEY)
+    policy = Policy(PiiConfig(mode="turbo", operator="surrogate", surrogate_scope="corpus"), key=KEY)
     texts = ["I am Siobhan O'Leary", "ask Siobhan O'Leary", "SIOBHAN@corp.example", "siobhan@corp.example"]
     output = [text for at in range(0, 4, batch) for text in scrub_batch(texts[at : at + batch], policy).texts]
     assert str(output[0]).removeprefix("I am ") == str(output[1]).removeprefix("ask ")
