@@ -21,7 +21,7 @@ server)
     ! python -c 'import torch' 2>/dev/null || { echo "check_install: PyTorch is in the servers' image" >&2; exit 1; }
     ;;
 *)
-    python -c 'import flows.retrain, torch, trl, peft, spacy, s3fs; print("torch", torch.__version__)'
+    python -c 'import flows.retrain, torch, trl, peft, onnxruntime, s3fs; print("torch", torch.__version__)'
     ;;
 esac
 echo "check_install: $target works"

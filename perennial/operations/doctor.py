@@ -23,6 +23,7 @@ from flows.support.config import RetrainConfig
 from perennial.operations.embedded import home, running_server
 from tasks.core.addresses import without_secrets
 from tasks.core.errors import PerennialError
+from tasks.core.library_versions import version_of
 from tasks.core.paging import every_async
 from tasks.core.storage import Store
 from tasks.ingest import SourceConfig
@@ -265,9 +266,9 @@ def _name_model(settings: RetrainConfig | None) -> Iterator[Finding]:
     if settings is None or settings.prepare.pii.mode == "turbo":
         return
     model = settings.prepare.pii.ner.model
-    if Path(model).is_dir() or ("/" not in model and importlib.util.find_spec(model) is not None):
+    if Path(model).is_dir() or version_of(model) != "none":
         yield Finding("name model", "ok", f"{model} is installed")
-    elif settings.prepare.pii.ner.engine == "spacy":
+    elif settings.prepare.pii.ner.engine in ("onnx", "spacy"):
         todo = "Install it (`pip install --no-deps`), name a folder, or set pii.mode to turbo."
         yield Finding("name model", "fault", f"{model} is not installed", todo)
     else:

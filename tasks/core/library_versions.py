@@ -18,6 +18,7 @@ CHANGES_NO_RESULT: Mapping[str, str] = {
     "optuna": "chooses settings, which are in the key themselves",
     "pyarrow": "reads and writes rows, which are known by their hash",
     "fsspec": "moves bytes, which are checked against their hash",
+    "google": "reads a model, which is known by its hash or its package's version",
     "safetensors": "reads and writes weights, which are known by their hash",
     "gguf": "makes a base model, which is known by its hash",
     "huggingface_hub": "fetches models",
@@ -31,6 +32,7 @@ CHANGES_NO_RESULT: Mapping[str, str] = {
 BEHIND: Mapping[str, tuple[str, ...]] = {
     "presidio-analyzer": ("phonenumbers", "regex"),
     "spacy": ("thinc", "blis", "numpy"),
+    "onnxruntime": ("numpy",),
     "transformers": ("tokenizers", "regex", "numpy"),
     "trl": ("accelerate", "liger-kernel"),
     "peft": ("accelerate",),

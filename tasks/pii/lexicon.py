@@ -10,6 +10,7 @@ from importlib.resources import files
 
 _DATA = files("tasks.pii").joinpath("data")
 _VOCABULARY = "vocabulary.toml"
+_LABELS = "labels.toml"
 _LISTS = (
     "countries.txt",
     "english_capitalised.txt",
@@ -42,10 +43,17 @@ def vocabulary(name: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
+def entities_by_label() -> dict[str, str]:
+    """The entity of each known label of name models, ``none`` for what is no personal data."""
+    lists = tomllib.loads(_DATA.joinpath(_LABELS).read_text(encoding="utf-8"))
+    return {label: entity for entity, labels in lists.items() for label in labels.split()}
+
+
+@lru_cache(maxsize=1)
 def lists_sha256() -> str:
     """The hash of all lists together; part of the policy's hash."""
     digest = hashlib.sha256()
-    for name in (*_LISTS, _VOCABULARY):
+    for name in (*_LISTS, _VOCABULARY, _LABELS):
         digest.update(_DATA.joinpath(name).read_bytes())
     return digest.hexdigest()
 
@@ -75,8 +83,8 @@ class Lexicon:
         self.first = first
         self.last = last
         self.names = first | last
-        self.sure_first = first - self.ordinary - self.english_rare
-        """Given names that are no English word at all."""
+        self.sure_first = first - self.ordinary - self.english_rare - vocabulary("small_words")
+        """Given names that are no English word at all, nor a small word of another language."""
         self.maybe_first = (first & (self.english | self.english_rare)) - self.proper - vocabulary("never_names")
         """Given names that are also words: Mark, Rose, Will. They need evidence."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -65,3 +66,26 @@ def _join(group: list[Span], end: int) -> Span:
 
 def _rank(span: Span) -> tuple[float, int, str, str]:
     return -span.score, span.start - span.end, span.entity, span.detector
+
+
+_ADDRESS_PARTS = frozenset({"STREET_ADDRESS", "LOCATION", "POSTCODE"})
+_WITHIN_NAME = re.compile(r"[ \u00a0.'’-]{1,2}")
+_WITHIN_ADDRESS = re.compile(r"[ \u00a0,.#/-]{1,3}")
+
+
+def joined(spans: Iterable[Span], text: str) -> list[Span]:
+    """Disjoint spans in order, with the words of one name and the parts of one address as one."""
+    result: list[Span] = []
+    for span in spans:
+        last = result[-1] if result else span
+        gap = text[last.end : span.start]
+        kinds = {last.entity, span.entity}
+        is_name = kinds == {"PERSON"} and _WITHIN_NAME.fullmatch(gap) is not None
+        is_address = "STREET_ADDRESS" in kinds and kinds <= _ADDRESS_PARTS and _WITHIN_ADDRESS.fullmatch(gap) is not None
+        if result and (is_name or is_address):
+            best = min((last, span), key=_rank)
+            entity = "STREET_ADDRESS" if is_address else best.entity
+            result[-1] = Span(last.start, span.end, entity, best.score, best.detector)
+        else:
+            result.append(span)
+    return result

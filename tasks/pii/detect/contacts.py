@@ -74,7 +74,7 @@ def _holds_name(match: Match, text: TokenizedText) -> bool:
 def _initial_and_surname(text: TokenizedText) -> Iterator[tuple[int, int, None]]:
     """``dsmith``: a word that is none, but for its first letter a family name."""
     lexicon = text.lexicon
-    for token in text.tokens:
+    for token in text.tokens if text.is_english else ():
         word = token.text
         if len(word) < 5 or not word.islower() or word[1:] not in lexicon.last:
             continue

@@ -8,7 +8,6 @@ the name model's answer for an unchanged segment is remembered.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,24 +18,19 @@ from tasks.pii.detect.contacts import CONTACT_RULES
 from tasks.pii.detect.identifiers import IDENTIFIER_ENTITIES, IDENTIFIER_RULES
 from tasks.pii.detect.known_values import find_known_values
 from tasks.pii.detect.names import NameRecognizer
-from tasks.pii.detect.ner import Entities, NameModel, load_names
+from tasks.pii.detect.ner import load_names
 from tasks.pii.detect.personal_facts import PERSONAL_FACT_RULES, STRICT_FACT_RULES
 from tasks.pii.detect.presidio import PRESIDIO_RULES
+from tasks.pii.detect.reading import NameReader
 from tasks.pii.detect.rules import TokenRecognizer
 from tasks.pii.detect.spoken import SPOKEN_RULES
-from tasks.pii.detect.tokens import Token, TokenizedText, View, make_view
+from tasks.pii.detect.tokens import TokenizedText, View, make_view
 from tasks.pii.lexicon import lexicon
 from tasks.pii.policy import Policy
 from tasks.pii.replace.operators import PLACEHOLDER, replace_value
-from tasks.pii.spans import Span, union
+from tasks.pii.spans import Span, joined, union
 
 MAX_ROUNDS = 8
-MEMO_SIZE = 50_000
-_SEGMENT = re.compile(r"[^\n|]+")
-_SENTENCE = re.compile(r"(?<=[a-z\d)\"'][.!?])\s+(?=[A-Z\"'])")
-_LOCATIVE = re.compile(r"\b(?:in|from|near|at|to|around|outside|of|via)\s(?:the\s)?$", re.IGNORECASE)
-"""After these a place may have a name of ordinary words (``in Reading``); elsewhere such words are things (``Port 443``)."""
-_QUOTES = re.compile(r"[\"'`*_#~]")
 _NAME_SCORE = 0.7
 """Names at least this sure are masked wherever else they stand in their record."""
 
@@ -63,11 +57,12 @@ class Detector:
         config: PiiConfig = policy.config
         self._policy = policy
         strict = config.mode != "balanced"
+        self._reader: NameReader | None = None
         allowed_terms = {term.lower() for term in items_of(config.allowed_terms)}
         self._allowed = frozenset(word for term in allowed_terms for word in re.findall(r"[^\W_]+", term))
         self._lexicon = lexicon()
-        self._common = self._allowed | policy.common_terms
-        names = NameRecognizer(strict=strict, allowed=self._allowed, common=self._common)
+        common = self._allowed | policy.common_terms
+        names = NameRecognizer(alone=config.mode == "turbo", allowed=self._allowed, common=common)
         facts = (*PERSONAL_FACT_RULES, *(STRICT_FACT_RULES if strict else ()))
         self.presidio_rules = tuple(rule for rule in PRESIDIO_RULES if strict or not rule.strict_only)
         self.recognizers = (
@@ -81,8 +76,14 @@ class Detector:
             TokenRecognizer(facts),
         )
         """Called only for texts with a digit."""
-        self._model: NameModel | None = load_names(config.ner) if config.mode != "turbo" else None
-        self._memo: OrderedDict[str, Entities] = OrderedDict()
+        if config.mode != "turbo":
+            self._reader = NameReader(
+                load_names(config.ner),
+                config.ner.min_score,
+                corroborates=strict,
+                allowed=self._allowed,
+                common=policy.common_terms,
+            )
 
     def detect(
         self, texts: Sequence[str], known_values: Sequence[Sequence[str]], records: Sequence[int]
@@ -110,18 +111,19 @@ class Detector:
                 text.spans = union([*text.spans, *text.new_spans])
                 text.new_spans = []
             if not active:
-                return [text.spans for text in every]
+                return [joined(text.spans, text.original) for text in every]
         raise UnstableTextError
 
     def forget(self) -> None:
-        """Empties the memory of segments (for measurements)."""
-        self._memo.clear()
+        """Empties the memory of lines (for measurements)."""
+        if self._reader is not None:
+            self._reader.forget()
 
     # -- one round
 
     def _round(self, texts: Sequence[_Text], names: dict[int, set[str]]) -> None:
         """Fills ``new_spans`` with what the texts, masked so far, still show."""
-        segments: list[tuple[_Text, _Masked, int, str]] = []
+        lines: list[tuple[_Text, _Masked, TokenizedText, list[Span], int, str]] = []
         for text in texts:
             masked = _mask(text, self._policy)
             tokenized = TokenizedText(masked.view.text)
@@ -129,16 +131,13 @@ class Detector:
             if not text.spans and text.values:
                 spans.extend(find_known_values(tokenized, text.values))
             self._keep(text, masked, spans)
-            if self._model is not None:
-                segments += [(text, masked, *segment) for segment in self._segments_for_ner(tokenized, spans)]
-        entities_of = self._run_ner([segment for _, _, _, segment in segments])
-        for (text, masked, start, segment), entities in zip(segments, entities_of, strict=True):
-            spans = [
-                Span(start + first, start + last, entity, score, "ner")
-                for first, last, entity, score in entities
-                if self._is_plausible(segment, first, last, entity)
-            ]
-            self._keep(text, masked, spans)
+            if self._reader is not None:
+                lines += [(text, masked, tokenized, spans, *line) for line in self._reader.lines(tokenized, spans)]
+        if self._reader is not None:
+            entities_of = self._reader.read([line for *_, line in lines])
+            for (text, masked, tokenized, spans, start, _), entities in zip(lines, entities_of, strict=True):
+                found = [span for span in self._reader.judge(tokenized, start, entities) if not _is_within(span, spans)]
+                self._keep(text, masked, found)
         for text in texts:
             for span in text.new_spans:
                 value = text.original[span.start : span.end]
@@ -163,92 +162,6 @@ class Detector:
             for start, end in masked.to_original(span.start, span.end):
                 if any(character.isalnum() for character in text.original[start:end]):
                     text.new_spans.append(Span(start, end, span.entity, span.score, span.detector))
-
-    # -- the name model
-
-    def _segments_for_ner(self, text: TokenizedText, spans: Sequence[Span]) -> list[tuple[int, str]]:
-        """Start and plain form of each segment with a word that rules left open, or could not name."""
-        tokens = text.tokens
-        covered = union(span for span in spans if span.entity != "PROPER_NOUN")
-        open_places: list[int] = []
-        position = 0
-        for index, token in enumerate(tokens):
-            if token.is_number:
-                continue
-            while position < len(covered) and covered[position].end <= token.start:
-                position += 1
-            if position < len(covered) and covered[position].start < token.end:
-                continue
-            if self._is_open(text, index, token):
-                open_places.append(token.start)
-        if not open_places:
-            return []
-        segments: list[tuple[int, str]] = []
-        for start, end in _segments(text.plain):
-            if any(start <= place < end for place in open_places):
-                segments.append((start, self._ner_input(text, start, end)))
-        return segments
-
-    def _is_open(self, text: TokenizedText, index: int, token: Token) -> bool:
-        """Whether only its sentence can say if a word is a name."""
-        lexicon, word = self._lexicon, token.lower
-        if len(word) < 2 or word in self._common:
-            return False
-        if not text.has_case:
-            return len(word) > 2 and word not in lexicon.english and word not in lexicon.proper
-        if not token.is_capital or (token.text.isupper() and len(word) <= 5):
-            return False
-        if word in lexicon.proper or (word in lexicon.top and word not in lexicon.maybe_first):
-            return False
-        if text.starts_sentence(index):
-            return word in lexicon.names or word not in lexicon.english
-        return True
-
-    def _ner_input(self, text: TokenizedText, start: int, end: int) -> str:
-        """The segment as the model reads best: quotes blanked; capitals restored where there are none, or only they."""
-        segment = _QUOTES.sub(" ", text.plain[start:end])
-        if text.has_case:
-            return segment
-        letters = list(segment.lower())
-        for token in text.tokens:
-            if start <= token.start < end and (
-                token.lower in self._lexicon.names or token.lower not in self._lexicon.english
-            ):
-                letters[token.start - start] = segment[token.start - start].upper()
-        restored = "".join(letters)
-        return restored if len(restored) == len(segment) else segment
-
-    def _run_ner(self, segments: Sequence[str]) -> list[Entities]:
-        """The model's entities of each segment; each distinct segment is read once."""
-        unknown = [segment for segment in dict.fromkeys(segments) if segment not in self._memo]
-        entities_of: dict[str, Entities] = {}
-        if unknown and self._model is not None:
-            entities_of = dict(zip(unknown, self._model.find(unknown), strict=True))
-        result = [entities_of[segment] if segment in entities_of else self._memo[segment] for segment in segments]
-        self._memo.update(entities_of)
-        while len(self._memo) > MEMO_SIZE:
-            self._memo.popitem(last=False)
-        return result
-
-    def _is_plausible(self, segment: str, start: int, end: int, entity: str) -> bool:
-        """Whether a model's entity is to be masked: people, unless made of plain words; places, unless a country."""
-        words = [word.lower() for word in re.findall(r"[^\W\d_]{2,}", segment[start:end])]
-        if not words or all(word in self._allowed for word in words):
-            return False
-        lexicon = self._lexicon
-        if entity == "PERSON":
-            return any(word in lexicon.names or word not in lexicon.ordinary for word in words)
-        if entity == "LOCATION":
-            if all(word in self._common for word in words):
-                return False
-            if all(word in lexicon.ordinary and word not in lexicon.names for word in words):
-                return (
-                    False
-                    if _LOCATIVE.search(segment, 0, start) is None
-                    else any(word not in lexicon.proper for word in words)
-                )
-            return " ".join(words) not in lexicon.countries and any(word not in lexicon.proper for word in words)
-        return entity not in ("ORGANIZATION", "NRP")
 
     # -- propagation
 
@@ -325,16 +238,9 @@ def _mask(text: _Text, policy: Policy) -> _Masked:
     return _Masked(make_view(masked), tuple(pieces))
 
 
-def _segments(text: str) -> list[tuple[int, int]]:
-    """Sentences within lines."""
-    segments: list[tuple[int, int]] = []
-    for line in _SEGMENT.finditer(text):
-        start = line.start()
-        for gap in _SENTENCE.finditer(text, line.start(), line.end()):
-            segments.append((start, gap.start()))
-            start = gap.end()
-        segments.append((start, line.end()))
-    return segments
+def _is_within(span: Span, others: Iterable[Span]) -> bool:
+    """Whether a rule has found all of it, and knows better what it is."""
+    return any(other.start <= span.start and span.end <= other.end for other in others)
 
 
 _detectors: dict[str, Detector] = {}

