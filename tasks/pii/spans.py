@@ -69,8 +69,8 @@ def _rank(span: Span) -> tuple[float, int, str, str]:
 
 
 _ADDRESS_PARTS = frozenset({"STREET_ADDRESS", "LOCATION", "POSTCODE"})
-_WITHIN_NAME = re.compile(r"[ \u00a0.'’-]{1,2}")
-_WITHIN_ADDRESS = re.compile(r"[ \u00a0,.#/-]{1,3}")
+_WITHIN_NAME = re.compile(r"[ \u00a0.'’-]{1,2}|[ \u00a0][A-Z]\.?[ \u00a0]")
+_WITHIN_ADDRESS = re.compile(r"[ \u00a0,.#/-]{1,3}|,? (?:and|&) ")
 
 
 def joined(spans: Iterable[Span], text: str) -> list[Span]:

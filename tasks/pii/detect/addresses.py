@@ -26,6 +26,8 @@ _JOIN = vocabulary("address_joins")
 _PLACE_WORDS = vocabulary("place_words")
 _STATES = vocabulary("states")
 _MONTHS = vocabulary("months")
+_COMPASS = frozenset(("N", "S", "E", "W", "NE", "NW", "SE", "SW"))
+_PLOTS = frozenset(("plot", "door", "flat", "house", "villa", "block", "shop", "stand", "erf"))
 _COUNTED = vocabulary("counted")
 _FUNCTION_WORDS = vocabulary("function_words")
 _CUE = re.compile(
@@ -248,8 +250,12 @@ def _po_boxes(recognizer: AddressRecognizer, text: TokenizedText, _: int) -> Anc
 def _corners(recognizer: AddressRecognizer, text: TokenizedText, _: int) -> Anchors:
     for match in _CORNER.finditer(text.plain):
         first, last = text.token_at.get(match.start()), text.token_at.get(match.end())
-        if first is not None and last is not None and (text.tokens[last].is_number or _is_shaped(text, last)):
+        if first is not None and last is not None and _may_be_street(text, last):
             yield first, last
+
+
+def _may_be_street(text: TokenizedText, index: int) -> bool:
+    return text.tokens[index].is_number or _is_shaped(text, index) or text.tokens[index].lower in _SURE_STREET
 
 
 def _postcodes_and_cities(recognizer: AddressRecognizer, text: TokenizedText, _: int) -> Anchors:
@@ -278,7 +284,7 @@ def _unit(recognizer: AddressRecognizer, text: TokenizedText, index: int) -> Anc
 
 def _military_post(recognizer: AddressRecognizer, text: TokenizedText, index: int) -> Anchors:
     tokens, token = text.tokens, text.tokens[index]
-    is_post = token.lower in _MILITARY and token.text.isupper()
+    is_post = token.lower in _MILITARY and (token.text.isupper() or not text.has_case)
     if is_post and index + 1 < len(tokens) and tokens[index + 1].lower in ("aa", "ae", "ap"):
         yield _ship_before(tokens, index), index + 1
 
@@ -354,6 +360,37 @@ def _number_and_name(recognizer: AddressRecognizer, text: TokenizedText, index: 
         return
     if index == 0 or _number_within(text.tokens, index + 1) or _cue_before(text, text.tokens[index].start, 40):
         yield index, index + 1
+
+
+def _compass_street(recognizer: AddressRecognizer, text: TokenizedText, index: int) -> Anchors:
+    """``2200 E Colfax``: a number, a point of the compass and a name."""
+    tokens = text.tokens
+    is_compass = index + 2 < len(tokens) and tokens[index + 1].text in _COMPASS and tokens[index + 2].before in (" ", ". ")
+    if is_compass and _is_shaped(text, index + 2):
+        yield index, index + 2
+
+
+def _named_house(recognizer: AddressRecognizer, text: TokenizedText, index: int) -> Anchors:
+    """``3 The Old Maltings, Bridge Street``: a number and a house's name, and after a comma or a line the next part."""
+    tokens, last = text.tokens, index
+    while last + 1 < len(tokens) and tokens[last + 1].is_capital and tokens[last + 1].before == " " and last - index < 4:
+        last += 1
+    is_named = last - index >= 2 and last + 1 < len(tokens) and tokens[index + 1].text == "The"
+    if is_named and tokens[last + 1].is_capital and tokens[last + 1].before.strip(" \n") in (",", ""):
+        yield index, last
+
+
+def _plot(recognizer: AddressRecognizer, text: TokenizedText, index: int) -> Anchors:
+    """``Plot 7 Admiralty Way``, ``Door No 4/118, Car Street``."""
+    tokens = text.tokens
+    first = index - 1 if index and tokens[index - 1].lower not in ("no", "number", "nr") else index - 2
+    if first < 0 or tokens[first].lower not in _PLOTS or not tokens[first].is_capital:
+        return
+    last = index
+    while last + 1 < len(tokens) and tokens[last + 1].is_number and tokens[last + 1].before == "/":
+        last += 1
+    if last + 1 < len(tokens) and tokens[last + 1].is_capital and tokens[last + 1].before in (" ", ", "):
+        yield first, last + 1
 
 
 def _cued_number(recognizer: AddressRecognizer, text: TokenizedText, index: int) -> Anchors:
@@ -525,6 +562,11 @@ NUMBER_ANCHORS: tuple[AnchorRule, ...] = (
     _rule("street", 0.85, _street_after, ("at «12 Timms Drive» now", "lives at «22 acacia avenue» now"), ("12 miles",)),
     _rule("street_and_number", 0.8, _street_before, ("to «Via Tasso 129» now", "«Hauptstraße 5»"), ("on Monday 5",)),
     _rule("number_and_name", 0.6, _number_and_name, ("ship to «12 Oldenbarneveld» now",), ("12 May", "8 Gigabytes")),
+    _rule("compass", 0.7, _compass_street, ("at «2200 E Colfax» today",), ("grade 7 A", "5 W of power")),
+    _rule("named_house", 0.7, _named_house, ("to «3 The Old Maltings, Bridge Street» now",), ("rated 3 The end",)),
+    _rule(
+        "plot", 0.7, _plot, ("at «Plot 7 Admiralty Way» now", "to «Door No 4/118, Car Street» now"), ("the plot 7 of it",)
+    ),
     _rule("cued_number", 0.5, _cued_number, ("she lives at «12 Other» now",), ("press 12 Other",)),
     _rule("name_and_number", 0.6, _name_and_number, ("she lives on «Pivovarská 276» now",), ("see Pivovarská 7",)),
     _rule("name_and_house_number", 0.5, _name_and_house_number, ("see «Zorbgrad 62488» now",), ("see Zorbgrad 1999",)),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tasks.pii.detect.rules import Match, PatternRule, Rule
 from tasks.pii.detect.tokens import TokenizedText
+from tasks.pii.lexicon import vocabulary
 
 _EMAIL = re.compile(
     r"[\w.+%&'*/=?^`{|}~!#$-]{1,64}\s?@\s?(?:[\w-]{1,63}\.){1,6}[A-Za-z\d-]{2,24}|[\w.+%-]{1,64}@[\w-]{2,63}\b"
@@ -57,6 +58,47 @@ _PERSONAL_QUERY = re.compile(
     re.IGNORECASE,
 )
 """``?name=jane%20roe`` and its like."""
+
+
+_FIELD = re.compile(
+    r"(?<![A-Za-z])(?P<key>[A-Za-z][A-Za-z_-]{1,30})"
+    r"(?:[\"']?\s?[:=]\s?[\"'](?P<quoted>[^\"'<>\n]{1,60})|=(?P<bare>[^\s\"'<>&;,=]{1,60})|>(?P<inner>[^<>\n]{1,60})</)"
+)
+"""A field of JSON, XML, a log line or an address: ``"lastName": "Roe"``, ``<user>jroe</user>``, ``user=jroe``."""
+_FIELDS = {
+    "USERNAME": vocabulary("user_fields"),
+    "PERSON": vocabulary("person_fields"),
+    "STREET_ADDRESS": vocabulary("address_fields"),
+    "ID_NUMBER": vocabulary("id_fields"),
+}
+_CHAT_NAME = re.compile(r"^[ \t]*<?(?P<value>[a-z][a-z\d]{1,20}(?:[._]?[a-z\d]{1,20}){0,2})>?(?=:\s|\s\[\d)", re.MULTILINE)
+"""Who says it, at the start of a line: ``eda.krc: selam``."""
+_NUMBERED_NAME = re.compile(r"(?<![\w@./-])(?P<value>(?P<word>[a-z]{5,20})\d{2,4})(?![\w@/-])")
+"""``elpaco83``: letters that are no word, and two to four digits."""
+
+
+def _fields(text: TokenizedText) -> Iterator[tuple[int, int, str | None]]:
+    for match in _FIELD.finditer(text.plain):
+        key = match.group("key").replace("_", "").replace("-", "").lower()
+        value = match.group(match.lastgroup or 0)
+        words = [word.lower() for word in re.findall(r"[^\W_]+", value)]
+        if value.islower() and all(word in text.lexicon.ordinary for word in words):
+            continue
+        for entity, keys in _FIELDS.items():
+            if key in keys and (entity != "ID_NUMBER" or any(map(str.isdigit, value))):
+                yield *match.span(match.lastgroup or 0), entity
+
+
+def _is_handle(match: Match, text: TokenizedText) -> bool:
+    """A sign or a digit in it, or no word of a dictionary: ``agent:`` stays."""
+    value = match.group("value")
+    is_marked = any(not character.isalpha() for character in value)
+    return is_marked and not all(part in text.lexicon.ordinary for part in re.findall(r"[^\W\d_]+", value))
+
+
+def _is_numbered_name(match: Match, text: TokenizedText) -> bool:
+    word = match.group("word")
+    return word not in text.lexicon.ordinary and word not in text.lexicon.english_rare
 
 
 def _is_no_word(match: Match, text: TokenizedText) -> bool:
@@ -114,6 +156,15 @@ CONTACT_RULES: tuple[PatternRule, ...] = (
         misses=("we met at noon. Nobody came", "the dot is at the end"),
     ),
     Rule(
+        id="own.spaced_email",
+        entity="EMAIL_ADDRESS",
+        score=0.8,
+        pattern=re.compile(r"(?<!\S)(?:[\w.+-]\s){2,64}@(?:\s[\w.-]){4,64}(?!\S)"),
+        keywords=(" @ ",),
+        hits=("write to «j o @ c o r p . e x» now",),
+        misses=("meet @ 1 0 a m today",),
+    ),
+    Rule(
         id="own.username",
         entity="USERNAME",
         score=0.7,
@@ -151,6 +202,38 @@ CONTACT_RULES: tuple[PatternRule, ...] = (
         validator=_is_no_word,
         hits=("[10:42] «jkowalski»: is it done?",),
         misses=("[10:42] agent: hello", "it is 10:42, dsmith: go"),
+    ),
+    Rule(
+        id="own.field",
+        entity="USERNAME",
+        score=0.75,
+        predicate=_fields,
+        may_hold=lambda text: any(sign in text.plain for sign in (":", "=", ">")),
+        hits=(
+            '{"lastName": "«Roe»", "city": "Leeds"}',
+            "<user>«jroe»</user> <role>admin</role>",
+            "denied user=«jroe» from=10",
+            '"customer_name" : "«Mia Roe»"',
+        ),
+        misses=("user=admin", '{"name": "router"}', "a > b and owner: me", "status=open"),
+    ),
+    Rule(
+        id="own.chat_name",
+        entity="USERNAME",
+        score=0.6,
+        pattern=_CHAT_NAME,
+        validator=_is_handle,
+        hits=("«eda.krc»: selam\n«mertcan_06»: naber",),
+        misses=("agent: hello\nerror404: no", "note: it is late", "line.number: 4"),
+    ),
+    Rule(
+        id="own.numbered_name",
+        entity="USERNAME",
+        score=0.5,
+        pattern=_NUMBERED_NAME,
+        validator=_is_numbered_name,
+        hits=("was it «elpaco83» again",),
+        misses=("sha256 and python3 and windows11 and release2024",),
     ),
     Rule(
         id="own.initial_and_surname",

@@ -15,6 +15,7 @@ from tasks.core.term_lists import items_of
 from tasks.pii.config import PiiConfig
 from tasks.pii.detect.addresses import AddressRecognizer
 from tasks.pii.detect.contacts import CONTACT_RULES
+from tasks.pii.detect.disguises import DISGUISE_RULES
 from tasks.pii.detect.identifiers import IDENTIFIER_ENTITIES, IDENTIFIER_RULES
 from tasks.pii.detect.known_values import find_known_values
 from tasks.pii.detect.names import NameRecognizer
@@ -69,6 +70,7 @@ class Detector:
             TokenRecognizer(CONTACT_RULES),
             names,
             TokenRecognizer(SPOKEN_RULES),
+            TokenRecognizer(DISGUISE_RULES),
             AddressRecognizer(self._allowed),
         )
         self.digit_recognizers = (
@@ -234,8 +236,14 @@ def _mask(text: _Text, policy: Policy) -> _Masked:
     rest = text.original[position:]
     pieces.append((length, length + len(rest), position))
     parts.append(rest)
-    masked = PLACEHOLDER.sub(lambda match: "|" * len(match.group()), "".join(parts))
+    masked = PLACEHOLDER.sub(_blank, "".join(parts))
     return _Masked(make_view(masked), tuple(pieces))
+
+
+def _blank(placeholder: re.Match[str]) -> str:
+    """Bars for the scrubber's own placeholder; one with a number in it (``<ID_NUMBER:415555267199>``) is a person's."""
+    value = placeholder.group()
+    return value if value.rpartition(":")[2][:-1].isdigit() else "|" * len(value)
 
 
 def _is_within(span: Span, others: Iterable[Span]) -> bool:

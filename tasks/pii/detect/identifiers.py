@@ -27,6 +27,9 @@ _THOUSANDS = re.compile(r"\d{1,3}(?:[. ]000)+|\d{1,3}(?:\.\d{3})+|\d+\.\d+")
 _NUMBER_WORD = re.compile(r"\b(?:number|nummer|nr|no)\.?(?: is| was|:)?\s?$")
 _DASHED_SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
 _QUANTITY = re.compile(r"[1-9]\d*(?:[ .]\d+)*")
+_PUBLISHED = re.compile(r"\b(?:isbn(?:-1[03])?|issn|doi|rfc|build|version|release)(?: (?:number|no\.?))?\s?[:=]?$")
+"""What stands before a number that is the same for everybody."""
+_TIMESTAMP = re.compile(r"(?:19|20)\d\d[-./]\d\d[-./]\d\d \d\d")
 _DOTTED_QUAD = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _ROUND = re.compile(r"[1-9]\d?0{5,}")
 _MONEY_BEFORE = re.compile(r"(?:[$€£¥₹]|\b(?:usd|eur|gbp|chf|inr|rs)\.?) ?$", re.IGNORECASE)
@@ -77,14 +80,21 @@ _LETTERED = re.compile(
 )
 _VIN = re.compile(r"(?<![\w-])(?=[A-HJ-NPR-Z\d]*[A-HJ-NPR-Z])(?=[A-HJ-NPR-Z\d]*\d)[A-HJ-NPR-Z\d]{17}(?![\w-])")
 _PLATE_WORD = re.compile(
-    r"\b(?:licen[cs]e plates?|number plates?|plates?|registration|reg|car tag|vehicle|rego)\b", re.IGNORECASE
+    r"\b(?:licen[cs]e plates?|number plates?|plates?|registration|reg|car tag|vehicle|rego|kennzeichen|matr[ií]cula|targa|"
+    r"immatriculation|plaque|kenteken|rejestracj\w+|rejestracyjn\w+|plaka(?:s[ıi])?)\b",
+    re.IGNORECASE,
 )
 _PLATE = re.compile(
     r"(?<![\w-])(?=[A-Z0-9 -]*\d)(?:[A-Z]{1,3}[ -]?[A-Z]{1,2}[ -]?\d{1,4}[A-Z]?|"
     r"[A-Z]{1,4}[ -]?\d{1,4}[ -]?[A-Z]{0,3}|\d{1,4}[ -]?[A-Z]{1,4}[ -]?\d{0,4})(?![\w-])",
     re.IGNORECASE,
 )
-_SURE_PLATE = re.compile(r"(?<![\w-])(?:[A-Z]{2}\d{2} [A-Z]{3}|[A-Z]{3}-\d{3,4})(?![\w-])")
+_SURE_PLATE = re.compile(
+    r"(?<![\w-])(?:[A-Z]{2}\d{2} [A-Z]{3}|[A-Z]{3}-\d{3,4}|[A-ZÄÖÜ]{1,3}[- ][A-Z]{1,2} \d{2,4}[EH]?"
+    r"|\d{4} [B-DF-HJ-NPR-TV-Z]{3}"
+    r"|[A-Z]{2}[ -]\d{3}[ -][A-Z]{2}|[A-Z]{2}-\d{2}-[A-Z]{2}|\d{2}-[A-Z]{2}-\d{2}|[A-Z]{1,2}-\d{3}-[A-Z]{1,2}"
+    r"|\d{2} [A-Z]{2,3} \d{2,4})(?![\w-])"
+)
 _UK_POSTCODE = re.compile(r"(?<!\w)(?:GIR ?0AA|[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2})(?!\w)")
 _ANNOUNCED_POSTCODE = re.compile(
     r"\b(?:zip(?:\s?code)?|post(?:al)?\s?code|postcode|plz|cap|c\.p\.)(?:\s?[:#]|\sis|"
@@ -126,6 +136,8 @@ def _runs(text: TokenizedText) -> Iterator[tuple[int, int, str | None]]:
             continue
         start, end = match.span()
         before = text.lower[max(0, start - CONTEXT_REACH) : start]
+        if is_published(text, start) or (_TIMESTAMP.fullmatch(value) and text.plain.startswith(":", end)):
+            continue
         entity = _entity_of(before)
         is_announced = entity is not None
         if _DOTTED_QUAD.fullmatch(value) or _is_amount_or_date(value, text.plain, end, before, announced=is_announced):
@@ -140,6 +152,12 @@ def _runs(text: TokenizedText) -> Iterator[tuple[int, int, str | None]]:
         if value.endswith(")") and value.count("(") < value.count(")"):
             end -= 1
         yield start, end, entity
+
+
+def is_published(text: TokenizedText, start: int) -> bool:
+    """Whether a number, or one that its part at a place belongs to, is the same for everybody: an ISBN, a build."""
+    before = text.lower[max(0, start - CONTEXT_REACH) : start].rstrip("0123456789-–. x")
+    return _PUBLISHED.search(before) is not None
 
 
 def _announced_plates(text: TokenizedText) -> Iterator[tuple[int, int, None]]:
@@ -249,7 +267,13 @@ IDENTIFIER_RULES: tuple[PatternRule, ...] = (
         score=0.7,
         predicate=_runs,
         hits=("call «(415) 555-0132» soon", "我的电话是«13812345678»，谢谢", "my ref is «1 85 05 78 006 084 36» here"),
-        misses=("12,345,678 miles and $250,000,000", "Sort 10 25 30 45 60 75", "from 2019 to 2022", "2024-05-01"),
+        misses=(
+            "ISBN 978-0-306-40615-7, build 20240517",
+            "12,345,678 miles and $250,000,000",
+            "Sort 10 25 30 45 60 75",
+            "from 2019 to 2022",
+            "2024-05-01",
+        ),
     ),
     Rule(
         id="own.labelled_id",
@@ -260,6 +284,37 @@ IDENTIFIER_RULES: tuple[PatternRule, ...] = (
         entity_of=_entity_of_label,
         hits=("MRN: «00482913», thanks", "Employee «004512» has left.", "sort code «20-45-77»"),
         misses=("case 12", "the account was opened on 01/02/2024"),
+    ),
+    Rule(
+        id="own.sort_code",
+        entity="BANK_ACCOUNT",
+        score=0.7,
+        pattern=re.compile(r"(?<![\d-])\d{2}-\d{2}-\d{2}(?![\d-])"),
+        keywords=("bank", "sort", "account", "acct", "branch"),
+        context=re.compile(r"\b(?:bank|sort(?: code)?|account|acct|branch)\b", re.IGNORECASE),
+        hits=("Bank: «88-29-78» / 12",),
+        misses=("on 88-29-78 we met",),
+    ),
+    Rule(
+        id="own.parted_id",
+        entity="ID_NUMBER",
+        score=0.6,
+        pattern=re.compile(r"(?<![\w/-])(?=[A-Z\d]*[A-Z])[A-Z\d]{1,6}(?:[/-][A-Z\d]{1,10}){1,4}(?![\w/-])"),
+        may_hold=lambda text: "/" in text.plain,
+        validator=lambda match, text: "/" in match.group() and sum(map(str.isdigit, match.group())) >= 5,
+        hits=("policy «HS/20/991837», ref «TP/99120/MV»",),
+        misses=("TCP/IP and A/B, 24/7", "ISO/IEC 27001"),
+    ),
+    Rule(
+        id="own.coordinate",
+        entity="LOCATION",
+        score=0.7,
+        pattern=re.compile(
+            r"\b(?:lat(?:itude)?|lng|lon(?:gitude)?)[\"']?\s?[:=]?\s?[\"']?(?P<value>[-+]?\d{1,3}\.\d{2,})", re.IGNORECASE
+        ),
+        keywords=("lat", "lng", "lon"),
+        hits=('{"lat":«51.44», "lng" : "«-0.12»"}',),
+        misses=("flat 3.50 a month", "latitude 51"),
     ),
     Rule(
         id="own.lettered_id",
@@ -320,15 +375,15 @@ IDENTIFIER_RULES: tuple[PatternRule, ...] = (
         entity="LICENSE_PLATE",
         score=0.6,
         pattern=_SURE_PLATE,
-        hits=("«GJV-4769» blocked it", "the «AB12 CDE» is mine"),
-        misses=("model ABC-12 is out", "AB12CDE"),
+        hits=("«GJV-4769» blocked it", "the «AB12 CDE» is mine", "mit «HH-KV 4471» und «FX 447 KR»", "el «4471 KLM»"),
+        misses=("model ABC-12 is out", "AB12CDE", "at 1200 EST", "2024 USD"),
     ),
     Rule(
         id="own.announced_plate",
         entity="LICENSE_PLATE",
         score=0.7,
         predicate=_announced_plates,
-        keywords=("plate", "reg", "car tag", "vehicle"),
+        keywords=("plate", "reg", "car tag", "vehicle", "kenn", "matr", "targ", "immat", "plaq", "kent", "rejes", "plak"),
         hits=("plate «7ABC123» blocked it",),
         misses=("registration takes 3 days",),
     ),

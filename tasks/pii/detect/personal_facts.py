@@ -6,6 +6,7 @@ import re
 
 from tasks.pii.detect.rules import Match, PatternRule, Rule
 from tasks.pii.detect.tokens import TokenizedText
+from tasks.pii.lexicon import vocabulary
 
 _AGE = re.compile(
     r"\b(?P<a>\d{1,3})(?:\s?-?\s?(?:years?|yrs?)[\s-]?old|\s?(?:y/o|yo)\b|\syears? of age)"
@@ -15,25 +16,43 @@ _AGE = re.compile(
     r"(?=\s?(?:[.,;!?]|$|\n|and\b|years?\b|yrs?\b))",
     re.IGNORECASE,
 )
-_MONTH = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?"
-    r"|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
-)
+_MONTH = rf"(?:{'|'.join(sorted(vocabulary('month_names'), key=lambda name: (-len(name), name)))})"
+_NAMED_DATE = re.compile(rf"(?<![\w-])\d{{1,2}}[-./ ]{_MONTH}\.?[-./ ](?:(?:19|20)\d\d|\d\d)(?![\w-])", re.IGNORECASE)
 _FULL_DATE = re.compile(
     r"(?<![\d./-])(?:(?:19|20)\d\d[-./](?:0?[1-9]|1[0-2])[-./](?:[12]\d|3[01]|0?[1-9])"
     r"|(?:[12]\d|3[01]|0?[1-9])[-./](?:[12]\d|3[01]|0?[1-9])[-./](?:(?:19|20)\d\d|\d\d))(?![\d/-]|\.\d)"
 )
 _WRITTEN_DATE = re.compile(
-    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?:\sof)?\s{{0,2}}{_MONTH}\.?,?(?:\s{{0,2}}(?:19|20)\d\d)?"
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?\.?(?:\s(?:of|de|del|di))?\s{{0,2}}{_MONTH}\.?,?(?:\s(?:de|del))?(?:\s{{0,2}}(?:19|20)\d\d)?"
     rf"|{_MONTH}\.?\s{{0,2}}\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s{{0,2}}(?:19|20)\d\d)?)\b",
     re.IGNORECASE,
 )
 _LIFE_EVENT = re.compile(
     r"\b(?:born|birth(?:day|date)?|d\.?o\.?b|date of birth|deceased|died|death|admi(?:tted|ssion)|discharged?|"
-    r"geburtsdatum)\b",
+    r"geburtsdatum|geboren|geb\.|naissance|née?|nat[oa] (?:il|a)|nascita|nacimiento|nacid[oa]|nascimento|nascid[oa]|nasceu|"
+    r"geboortedatum|urodzon[ya]|ur\.|doğum)(?!\w)",
     re.IGNORECASE,
 )
-_LIFE_EVENT_KEYWORDS = ("born", "birth", "dob", "d.o", "do.b", "deceased", "died", "death", "admi", "discharge", "geburt")
+_LIFE_EVENT_KEYWORDS = (
+    "born",
+    "birth",
+    "dob",
+    "d.o",
+    "do.b",
+    "deceased",
+    "died",
+    "death",
+    "admi",
+    "discharge",
+    "geb",
+    "né",
+    "naissance",
+    "nat",
+    "nasc",
+    "nac",
+    "ur",
+    "doğum",
+)
 
 
 def _is_age(match: Match, text: TokenizedText) -> bool:
@@ -61,13 +80,23 @@ PERSONAL_FACT_RULES: tuple[PatternRule, ...] = (
         misses=("due 03/04/1985", "version 2024.03.15"),
     ),
     Rule(
+        id="own.named_date",
+        entity="DATE_OF_BIRTH",
+        score=0.85,
+        pattern=_NAMED_DATE,
+        keywords=_LIFE_EVENT_KEYWORDS,
+        context=_LIFE_EVENT,
+        hits=("DOB: «23-Apr-1941»", "born «06.JUN.95».", "born «4 Mai 1957»"),
+        misses=("due 23-Apr-2024",),
+    ),
+    Rule(
         id="own.written_date",
         entity="DATE_OF_BIRTH",
         score=0.85,
         pattern=_WRITTEN_DATE,
         keywords=_LIFE_EVENT_KEYWORDS,
         context=_LIFE_EVENT,
-        hits=("he died on «3 June 1985».", "born «April 23rd, 1941»"),
+        hits=("he died on «3 June 1985».", "born «April 23rd, 1941»", "née le «12 août 1990»", "geboren am «4. März 1957»"),
         misses=("due on 3 June 1985",),
     ),
 )

@@ -77,6 +77,10 @@ _IPV6 = re.compile(r"[\dA-Fa-f]{0,4}:[\dA-Fa-f]{0,4}:")
 _LONG_WORD = re.compile(r"\b(?:[13]|bc1)[A-Za-z\d]{24,}")
 _CODE = re.compile(r"[A-Za-z]\d|\d[A-Za-z]")
 _WEB = re.compile(r"://|www\.|\w\.[a-z]{2,}", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"(?:\b(?:section|sect?\.|chapter|clause|article|paragraph|version|release|build|v|figure|table|appendix|step)|§)\s?$",
+    re.IGNORECASE,
+)
 _COMMON_DOMAINS = vocabulary("domains")
 
 
@@ -131,8 +135,8 @@ class PresidioRule:
 
 
 def _is_full_ip(plain: str, start: int, end: int) -> bool:
-    """Presidio's pattern also matches the bare ``::`` of a code sample."""
-    return end - start > 3
+    """Presidio's pattern also matches the bare ``::`` of a code sample, sections and versions."""
+    return end - start > 3 and _NUMBERED.search(plain, max(0, start - 20), start) is None
 
 
 def _is_web_address(plain: str, start: int, end: int) -> bool:
@@ -160,7 +164,12 @@ PRESIDIO_RULES: tuple[PresidioRule, ...] = (
     ),
     PresidioRule(IbanRecognizer, ("to «DE89370400440532013000»",), ("to DE89370400440532013001",), _IBAN, min_digits=8),
     PresidioRule(
-        IpRecognizer, ("from «192.168.10.44»", "host «2001:db8::8a2e:370:7334»"), ("a :: b",), _may_hold_ip, 0, _is_full_ip
+        IpRecognizer,
+        ("from «192.168.10.44»", "host «2001:db8::8a2e:370:7334»"),
+        ("a :: b", "see section 10.2.3.4", "in version 4.18.2.1"),
+        _may_hold_ip,
+        0,
+        _is_full_ip,
     ),
     PresidioRule(UsSsnRecognizer, ("SSN «219-09-9999».",), ("SSN 000-09-9999.",), _SSN, min_digits=9),
     PresidioRule(UsItinRecognizer, ("ITIN «912-70-1234».",), ("it is 219-09-9999",), _SSN, min_digits=9),

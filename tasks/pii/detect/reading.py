@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from math import inf
 
+from tasks.pii.detect.identifiers import is_published
 from tasks.pii.detect.names import EPONYM_HEADS, is_eponym, is_unknown
 from tasks.pii.detect.ner import CORROBORATED_SHARE, Entities, NameModel
 from tasks.pii.detect.tokens import Token, TokenizedText
@@ -120,6 +121,8 @@ class NameReader:
             return TERM_SCORE
         if word in self._common or (is_small and word in EPONYM_HEADS):
             return SURE_SCORE
+        if token.is_number and is_published(text, token.start):
+            return inf
         if entity in ("LOCATION", "STREET_ADDRESS", "POSTCODE") and (len(word) <= 3 or is_small or word in lexicon.proper):
             return SURE_SCORE
         if word in lexicon.names and word not in lexicon.ordinary:

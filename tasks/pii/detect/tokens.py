@@ -36,7 +36,7 @@ _ESCAPE = re.compile(
     \\(?:[nrt](?:(?![a-z])|(?<=[\s.,;!?)\]"'>]\\[nrt])|(?<=\\[nrt]\\[nrt]))  # of JSON; in a path, small letters follow
         |u[0-9A-Fa-f]{4})
     | &(?:\#[0-9]{1,6}|\#[xX][0-9A-Fa-f]{1,5}|[A-Za-z]{2,8});  # of HTML
-    | %(?:40|2[BbEe])  # of addresses: @, + and a dot; a space stays one word with its address
+    | %(?:40|2[BbEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])  # of addresses: letters, digits, @, + and a dot; a space stays
     """,
     re.VERBOSE,
 )
