@@ -84,7 +84,7 @@ def make_snapshot(
             row = to_row(record.fields, collected.input_format, config, source.name, changes)
             times.see(row["created_at"])
             if collected.input_format == "preferences" and is_unconfirmed(record.fields):
-                collected.drop(_name_of(record, config), "not_confirmed", row)
+                collected.drop(_name_of(record, config, names), "not_confirmed", row)
                 continue
             if is_disliked(record.fields, config):
                 content = record.raw if record.raw is not None else row

@@ -37,9 +37,7 @@ class TemplateProfile(Contract):
         able += ["tools"] if self.reads_tools else []
         able += ["marked replies"] if self.marks_replies else []
         added = {
-            "tools": ""
-            if self.reads_tools
-            else "not written; rows with tools need `chat_template: hermes` or your own",
+            "tools": "" if self.reads_tools else "not written; rows with tools need `chat_template: hermes` or your own",
             "reply": "generation starts as replies do in conversations" if changes.sets_start else "",
             "date": "fixed, so that the same row is the same text on any day" if changes.fixes_date else "",
         }

@@ -36,6 +36,13 @@ class NerConfig(FrozenModel):
         description="Entity of a label of the model, or `none`, where it is not a usual one (`tasks/pii/data/labels.toml`); "
         "an unknown label is refused. GLiNER looks for these labels.",
     )
+    languages: tuple[str, ...] = Field(
+        ("en", "de", "fr", "es", "it", "pt", "nl"),
+        min_length=1,
+        description="Languages that the model reads (ISO 639-1). A row in another one, or with a word in another script, is "
+        "quarantined as `unsupported_language:CODE`, since names in it would pass. Name what another model reads; `*` turns "
+        "this off.",
+    )
     min_score: float = Field(
         0.08,
         gt=0,

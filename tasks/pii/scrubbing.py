@@ -19,6 +19,7 @@ from tasks.pii.policy import Policy
 from tasks.pii.replace.operators import people_of, replace_spans
 from tasks.pii.replace.record import RecordPeople
 from tasks.pii.spans import Span
+from tasks.text.languages import unknown_language
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,13 @@ def scrub_batch(
     spans: dict[int, list[Span]] = {}
     _detect(good, texts, values, detector, spans, reasons, policy.config.max_record_seconds)
 
+    for group in good:
+        language = unknown_language(_rest(group, texts, spans), policy.config.ner.languages) if group[0] in spans else None
+        if language is not None:
+            reasons[group[0]] = f"unsupported_language:{language}"
+            for index in group:
+                del spans[index]
+
     scrubbed: list[str | None] = [None] * len(texts)
     findings: list[Finding] = []
     stats = ScrubStats(num_texts=len(texts), num_quarantined=len(texts) - len(spans))
@@ -125,6 +133,18 @@ def scrub_batch(
         stats.num_masked_characters += sum(span.end - span.start for span in spans[index])
         stats.entities.update(span.entity for span in spans[index])
     return Scrubbed(scrubbed, findings, [QuarantinedText(index, reasons[index]) for index in sorted(reasons)], stats)
+
+
+def _rest(group: Sequence[int], texts: Sequence[object], spans: dict[int, list[Span]]) -> str:
+    """The texts of a record without what is masked, whose names and streets belong to any language."""
+    parts: list[str] = []
+    for index in group:
+        text, position = str(texts[index]), 0
+        for span in spans[index]:
+            parts.append(text[position : span.start])
+            position = span.end
+        parts += (text[position:], "\n")
+    return " ".join(parts)
 
 
 def _unreadable(text: object, max_text_chars: int) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -286,11 +287,29 @@ def _build_report(dataset: DatasetRef, result: _Joined, policy: Policy) -> Scrub
         measurements=(
             Measurement(name="masked_character_share", value=share, num_samples=result.num_characters),
             *result.cost.measurements(result.num_characters),
+            *_language_shares(result),
             Measurement(
                 name="common_terms", value=len(policy.common_terms), note="frequent unknown words not taken for names"
             ),
         ),
     )
+
+
+def _language_shares(result: _Joined) -> Iterator[Measurement]:
+    """The share of the rows in each language, of the scrubbed ones and of those that no model here reads."""
+    from tasks.core.rows import iter_texts
+    from tasks.text.languages import language_of
+
+    languages = Counter(
+        language_of("\n".join(text for _, text in iter_texts(row) if isinstance(text, str))) or "too short to tell"
+        for row in TableRows(result.kept.table())
+    )
+    for entry in result.quarantined:
+        reason, _, language = str(entry["reason"]).partition(":")
+        languages.update([language] if reason == "unsupported_language" else [])
+    total = languages.total()
+    for language, count in sorted(languages.items(), key=lambda item: (-item[1], item[0])):
+        yield Measurement(name=f"share of rows in {language}", value=count / total, num_samples=total)
 
 
 @stage(page=_verification_page, title="Scrubbing verified")

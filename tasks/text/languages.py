@@ -6,6 +6,10 @@ letters than :data:`MIN_LETTERS` has no language.
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Collection, Iterator
+from typing import Any
+
 from tasks.core.errors import MissingDependencyError
 
 MIN_LETTERS = 20
@@ -22,13 +26,74 @@ def language_of(text: str) -> str | None:
     head = text[:_MAX_CHARS]
     if sum(map(str.isalpha, head)) < MIN_LETTERS:
         return None
+    return str(_detector().classify(head)[0])
+
+
+EVERY_LANGUAGE = "*"
+_MIN_MARGIN = 10.0
+"""By how much a language must be likelier than all known ones, as a difference of logarithms. Of 2,800 texts in known
+languages 0.1 % were taken for others at this margin, and 90 to 99 % of texts in ten other languages were found (Galician
+apart, which is half way to Portuguese and Spanish)."""
+_NO_LANGUAGE = "zxx"
+_SCRIPTS = {
+    "am": "ETHIOPIC", "ar": "ARABIC", "be": "CYRILLIC", "bg": "CYRILLIC", "bn": "BENGALI", "el": "GREEK", "fa": "ARABIC",
+    "gu": "GUJARATI", "he": "HEBREW", "hi": "DEVANAGARI", "hy": "ARMENIAN", "ja": "CJK HIRAGANA KATAKANA KATAKANA-HIRAGANA",
+    "ka": "GEORGIAN", "kk": "CYRILLIC", "km": "KHMER", "kn": "KANNADA", "ko": "HANGUL", "lo": "LAO", "mk": "CYRILLIC",
+    "ml": "MALAYALAM", "mn": "CYRILLIC", "mr": "DEVANAGARI", "my": "MYANMAR", "ne": "DEVANAGARI", "pa": "GURMUKHI",
+    "ru": "CYRILLIC", "si": "SINHALA", "sr": "CYRILLIC LATIN", "ta": "TAMIL", "te": "TELUGU", "th": "THAI", "uk": "CYRILLIC",
+    "ur": "ARABIC", "yi": "HEBREW", "zh": "CJK",
+}  # fmt: skip
+"""The scripts of languages that are not written in Latin letters, as the first words of their letters' Unicode names."""
+
+
+def unknown_language(text: str, known: Collection[str]) -> str | None:
+    """What a text is written in that is none of the known languages, or None: a language's code, or a script's name.
+
+    One word in another script is enough, since a reader of the known languages cannot read it.
+
+    Args:
+        text: The text.
+        known: ISO 639-1 codes, or :data:`EVERY_LANGUAGE`.
+
+    Raises:
+        MissingDependencyError: The package is not installed.
+    """
+    if EVERY_LANGUAGE in known:
+        return None
+    scripts = {script for code in known for script in _SCRIPTS.get(code, "LATIN").split()}
+    if not text.isascii():
+        for script in _scripts_of_words(text):
+            if script not in scripts:
+                return script.lower()
+    head = text[:_MAX_CHARS]
+    if sum(map(str.isalpha, head)) < MIN_LETTERS:
+        return None
+    ranked: list[tuple[str, float]] = _detector().rank(head)
+    language, score = ranked[0]
+    if language in known or language == _NO_LANGUAGE:
+        return None
+    return language if score - max(score for code, score in ranked if code in known) > _MIN_MARGIN else None
+
+
+def _scripts_of_words(text: str) -> Iterator[str]:
+    """The script of each letter beyond ASCII that stands beside another of its script: a single one is a symbol (``α``)."""
+    before = ""
+    for character in text:
+        script = unicodedata.name(character, "").split(" ", 1)[0] if character.isalpha() else ""
+        if script and script in (before, "CJK"):
+            yield script
+        before = script
+
+
+def _detector() -> Any:
     try:
         import py3langid
     except ImportError as error:
         raise MissingDependencyError(
-            "validation.languages",
+            "the language of texts",
             "no package py3langid",
             "it, to detect languages",
-            "Run `pip install 'perennial-llm[validation]'`, or leave `languages` empty.",
+            "Run `pip install 'perennial-llm[pii,validation]'`, leave `validation.languages` empty, or set "
+            "`pii.ner.languages` to `['*']`.",
         ) from error
-    return str(py3langid.classify(head)[0])
+    return py3langid
