@@ -4,6 +4,8 @@
     python benchmarks/scrub_quality.py --data other.json --modes strict balanced turbo
     python benchmarks/scrub_quality.py --modes strict --noise lower      # without capitals; also `misread` and `typos`
     python benchmarks/scrub_quality.py --conll tweets.conll              # noisy text: recall of PERSON mentions
+    python benchmarks/scrub_quality.py --data fresh.jsonl                # `text`, `spans` as [start, end, type], `lang`
+    python benchmarks/scrub_quality.py --poor medical.txt messages.txt   # over-masking, one text a line
 
 The labelled texts are presidio-research's format (a JSON list of ``full_text`` and ``spans`` with ``entity_type``,
 ``start_position``, ``end_position``). Scored are letters and digits, masked or not, whatever the type: *direct* identifiers
@@ -44,6 +46,20 @@ DIRECT = {
     "US_SSN",
     "IP_ADDRESS",
     "US_DRIVER_LICENSE",
+    *(
+        "ACCOUNT_ID",
+        "BANK_ACCOUNT",
+        "CARD_TAIL",
+        "DEVICE_ID",
+        "DOB",
+        "DRIVER_LICENSE",
+        "EMAIL",
+        "GEO",
+        "HEALTH_ID",
+        "IBAN",
+        "IP",
+    ),
+    *("MAC", "MRN", "NATIONAL_ID", "PASSPORT", "PHONE", "PLATE", "REF", "TAX_ID", "USERNAME", "VIN"),
 }
 _MISREAD = dict(zip("oliesbOISBgmu", "01lc560l589nv", strict=True))
 Spans = list[list[tuple[int, int]]]
@@ -139,6 +155,23 @@ def masked_share(texts: Sequence[str], masked: Spans) -> float:
     return taken / max(1, total)
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Labelled texts of either format, as presidio-research has them."""
+    content = path.read_text(encoding="utf-8")
+    if path.suffix != ".jsonl":
+        records: list[dict[str, Any]] = json.loads(content)
+        return records
+    return [
+        {
+            "full_text": row["text"],
+            "spans": [{"start_position": s, "end_position": e, "entity_type": kind} for s, e, kind in row["spans"]],
+            "language": row.get("lang"),
+            "template_id": number,
+        }
+        for number, row in enumerate(map(json.loads, content.splitlines()))
+    ]
+
+
 def noisy(text: str, noise: str) -> str:
     """The text in lower case, with 4 % of the letters that scanners misread replaced, or with 3 % wrong letters."""
     rng = random.Random(text)
@@ -187,11 +220,12 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--conll", type=Path)
     parser.add_argument("--modes", nargs="+", default=["strict", "stock"])
     parser.add_argument("--noise", choices=["none", "lower", "misread", "typos"], default="none")
+    parser.add_argument("--poor", type=Path, nargs="+", default=[], help="More texts with next to no personal data.")
     parser.add_argument("--half", choices=["dev", "check"], help="Only templates with an even (dev) or odd (check) number.")
     parser.add_argument("--show", type=int, default=0, help="Print this many leaks (development data only).")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
     options.data = options.data or public_data(PII)
-    records = json.loads(options.data.read_text(encoding="utf-8"))
+    records = read_records(options.data)
     if options.half:
         records = [record for record in records if record["template_id"] % 2 == (options.half == "check")]
     records = [{**record, "full_text": noisy(record["full_text"], options.noise)} for record in records]
@@ -200,7 +234,12 @@ def main(arguments: Iterable[str] | None = None) -> None:
         mask = stock_presidio() if mode == "stock" else scrubber(mode)
         masked = mask([record["full_text"] for record in records])
         columns[mode] = score(records, masked)
-        for name, plain in poor_texts().items():
+        for language in sorted({record["language"] for record in records if record.get("language")}):
+            chosen = [place for place, record in enumerate(records) if record["language"] == language]
+            part = score([records[place] for place in chosen], [masked[place] for place in chosen])
+            columns[mode] |= {f"{name} {language}": part[name] for name in ("recall", "leaking")}
+        own = {path.stem: path.read_text(encoding="utf-8").splitlines() for path in options.poor}
+        for name, plain in (poor_texts() | own).items():
             texts = [noisy(text, options.noise) for text in plain]
             columns[mode][f"over-masking {name}"] = masked_share(texts, mask(texts))
         if options.conll:

@@ -12,7 +12,8 @@ from tasks.pii.spans import Span
 _LETTERS = re.compile(r"[^\W\d_]+")
 _NAME_MARKS = re.compile(r"[ ,.'’-]")
 _MAX_NAME_WORDS = 12
-"""The longest names of people have about so many words; each order of them is looked for, at a cost that is cubic."""
+"""A value of more words is a text: looked for as it stands, since its words are anybody's."""
+_MAX_NUMBER_SIGNS = 64
 _MIN_NUMBER_SIGNS, _MIN_NUMBER_DIGITS = 6, 4
 """Known values with so many letters and digits are found however they are divided; shorter ones would be found by chance."""
 
@@ -53,7 +54,7 @@ def _writings(plain: str, text: TokenizedText) -> Iterator[str]:
         tail = r"(?!\w)" if plain[-1].isalnum() else ""
         yield head + r"\s+".join(map(re.escape, parts)) + tail
     signs = "".join(filter(str.isalnum, plain))
-    is_number = len(signs) >= _MIN_NUMBER_SIGNS and sum(map(str.isdigit, signs)) >= _MIN_NUMBER_DIGITS
+    is_number = _MIN_NUMBER_SIGNS <= len(signs) <= _MAX_NUMBER_SIGNS and sum(map(str.isdigit, signs)) >= _MIN_NUMBER_DIGITS
     if is_number and signs.lower() in text.signs:
         yield r"(?<!\w)" + r"[\s\-./()]{0,2}".join(map(re.escape, signs)) + r"(?!\w)"
 

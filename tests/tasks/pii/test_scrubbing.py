@@ -363,6 +363,12 @@ def test_known_values_are_masked_however_they_are_put(turbo: Policy, value: str,
     assert scrub_batch([text], turbo, [[value]]).texts[0] == expected
 
 
+def test_a_known_value_of_many_words_is_masked_as_it_stands(turbo: Policy) -> None:
+    value = "the long road home " * 200
+    text = f"they took {value}and left, for the long way is good"
+    assert scrub_batch([text], turbo, [[value]]).texts[0] == "they took <KNOWN_VALUE> and left, for the long way is good"
+
+
 def test_a_known_value_is_called_what_it_is(turbo: Policy) -> None:
     result = scrub_batch(["call (415) 555-0132, SSN 219-09-9999"], turbo, [["415-555-0132", "219099999"]])
     assert result.texts[0] == "call <PHONE_NUMBER>, SSN <US_SSN>"
