@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -173,9 +174,20 @@ def _timed(result: R, started: float) -> R:
     return result
 
 
-def _once_a_run(name: str) -> CachePolicy:
+@dataclass
+class _StageName(CachePolicy):
+    """The stage's name as a part of a key."""
+
+    stage: str = ""
+
+    def compute_key(self, *_: Any, **__: Any) -> str:
+        """The name."""
+        return self.stage
+
+
+def once_a_run(name: str) -> CachePolicy:
     """One result per run, stage and parameters; without the stage, two with equal parameters would share a result."""
-    return INPUTS + RUN_ID + CachePolicy.from_cache_key_fn(lambda *_: name)
+    return INPUTS + RUN_ID + _StageName(stage=name)
 
 
 def _as_task(function: Callable[P, R], name: str, file: Path, *, cached: bool, patient: bool) -> Task[P, R]:
@@ -187,5 +199,5 @@ def _as_task(function: Callable[P, R], name: str, file: Path, *, cached: bool, p
         retry_condition_fn=_is_outage if patient else None,
         persist_result=True,
         result_serializer=CONTRACTS,
-        cache_policy=ContentCachePolicy(stage=name, module_file=file) if cached else _once_a_run(name),
+        cache_policy=ContentCachePolicy(stage=name, module_file=file) if cached else once_a_run(name),
     )

@@ -7,11 +7,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from prefect.cache_policies import INPUTS, RUN_ID
 
 from tasks.benchmark import BenchmarkConfig, LatencyConfig, time_in_turns
 from tasks.benchmark import latency as module
 from tasks.contracts.training import BaseLanguageModel
+from tasks.core.stage import once_a_run
 from tasks.core.storage import open_store
 
 
@@ -76,7 +76,7 @@ def test_two_real_models_are_timed_and_nothing_is_kept(tmp_path: Path, tiny_mode
     assert all(min(lap.candidate, lap.opponent, lap.opponent_again) > 0 for lap in first.rounds)
     assert first != again, "measured anew"
     assert sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file()) == before
-    assert time_in_turns.cache_policy == INPUTS + RUN_ID, "never from another run"
+    assert time_in_turns.cache_policy == once_a_run("time_in_turns"), "never from another run"
 
 
 def test_without_an_opponent_nothing_is_timed(tmp_path: Path) -> None:
