@@ -2,6 +2,7 @@
 
     python benchmarks/training_throughput.py                                     # CPU: the 135M base model, mixed lengths
     python benchmarks/training_throughput.py --method dpo --median 40
+    python benchmarks/training_throughput.py --shape qwen3-small --steps 2       # and moe-small
     python benchmarks/training_throughput.py --shape llama-8b --length 2048 --median 600 --steps 20     # CUDA
     python benchmarks/training_throughput.py --shape llama-8b --length 512 --median 200 --quantization nf4 --steps 20
     python benchmarks/training_throughput.py --shape llama-8b --length 512 --median 200 --method dpo --steps 8

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 _LLAMA_3 = {"vocab_size": 128_256, "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192}
 SHAPES: dict[str, dict[str, object]] = {
@@ -27,6 +27,22 @@ SHAPES: dict[str, dict[str, object]] = {
         "num_hidden_layers": 16,
         "tie_word_embeddings": True,
     },
+    # Small enough for a CPU: four of Qwen3 0.6B's layers, and a mixture of eight experts of which two are chosen.
+    "qwen3-small": {
+        **{"model_type": "qwen3", "vocab_size": 32_000, "hidden_size": 1024, "intermediate_size": 3072, "head_dim": 128},
+        **{"num_attention_heads": 16, "num_key_value_heads": 8, "num_hidden_layers": 4, "tie_word_embeddings": True},
+    },
+    "moe-small": {
+        **{
+            "model_type": "qwen3_moe",
+            "vocab_size": 16_000,
+            "hidden_size": 512,
+            "moe_intermediate_size": 384,
+            "head_dim": 64,
+        },
+        **{"num_attention_heads": 8, "num_key_value_heads": 4, "num_hidden_layers": 4, "num_experts": 8},
+        **{"num_experts_per_tok": 2, "intermediate_size": 1536, "tie_word_embeddings": True},
+    },
 }
 _TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ' ' + message['content'] + ' w1 ' }}{% endfor %}"
@@ -37,9 +53,9 @@ _TEMPLATE = (
 def make_random_model(shape: str, folder: Path) -> Path:
     """The folder with a model of this shape in bfloat16; what is there already is kept."""
     if not (folder / "tokenizer.json").exists():
-        settings = SHAPES[shape]
+        settings = {"model_type": "llama", **SHAPES[shape]}
         with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            model = AutoModelForCausalLM.from_config(LlamaConfig(**settings), dtype=torch.bfloat16)
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.bfloat16)
         model.save_pretrained(folder)
         words = {f"w{number}": number for number in range(int(str(settings["vocab_size"])))}
         tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
