@@ -85,8 +85,7 @@ def create_app(name: str, versions: Versions, counts: LiveCounts, token: str, gu
 
     @app.get("/healthz")
     def health() -> Response:
-        behind = time.monotonic() - versions.followed_at
-        status = 200 if behind < 3 * POLL_SECONDS else 503
+        status = 503 if versions.is_behind(3 * POLL_SECONDS) else 200
         return JSONResponse({"status": "ok" if status == 200 else "the registry is not followed"}, status)
 
     @app.get("/v1/models")

@@ -56,6 +56,7 @@ class Versions:
         self._read, self._load, self._turn = read, load, threading.Lock()
         self.table: Table | None = None
         self.followed_at = 0.0
+        self._loads, self._failed = False, False
 
     def follow(self) -> Table:
         """The table of this moment; a version that is new is loaded first, while the former table serves.
@@ -67,6 +68,7 @@ class Versions:
             traffic = self._read()
             shares = shares_of(traffic)
             engines = {v: engine for v, engine in (self.table.engines if self.table else {}).items() if v in shares}
+            self._loads = bool(shares.keys() - engines.keys())
             for version in shares.keys() - engines.keys():
                 found, engine = self._load("champion" if version == traffic.champion else "rollout")
                 engines[found] = engine
@@ -74,14 +76,20 @@ class Versions:
                 found = "an alias that moved while its version was loaded"
                 raise PerennialError("the registry", found, "the same version", "Nothing: the next look loads it.")
             self.table = Table({version: engines[version] for version in shares}, shares)
-            self.followed_at = time.monotonic()
+            self.followed_at, self._loads, self._failed = time.monotonic(), False, False
             return self.table
+
+    def is_behind(self, seconds: float) -> bool:
+        """Whether the registry was not followed for so many seconds; a first load may last longer."""
+        loads = self._loads and not self._failed
+        return not loads and time.monotonic() - self.followed_at > seconds
 
     def try_to_follow(self) -> None:
         """The same; an error is logged, and the former table stays."""
         try:
             self.follow()
         except Exception as error:  # whatever happens, the former versions serve on
+            self._loads, self._failed = False, True
             message = str(error) if isinstance(error, PerennialError) else type(error).__name__
             logger.error("serving: the registry is not followed: %s", message)
 

@@ -189,6 +189,25 @@ def test_without_the_registry_the_former_version_serves_on(
     assert client.get("/healthz").status_code == 503
 
 
+def test_a_long_load_is_not_a_fault_and_a_failed_one_is(registry: Registry, client: TestClient, versions: Versions) -> None:
+    registry.champion, seen = "2", []
+    whole = registry.load
+
+    def load(alias: str) -> tuple[str, Engine]:
+        versions.followed_at -= 1_000
+        seen.append(client.get("/healthz").status_code)
+        if len(seen) < 3:
+            raise RegistryError("registered model desk", "other bytes", "the registered ones", "Restore them.")
+        return whole(alias)
+
+    versions._load = load
+    after = []
+    for _ in range(3):
+        versions.try_to_follow()
+        after.append(client.get("/healthz").status_code)
+    assert (seen, after) == ([200, 503, 503], [503, 503, 200])
+
+
 def test_a_reply_that_fails_is_counted_and_not_quoted(
     registry: Registry, client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
