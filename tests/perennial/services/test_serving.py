@@ -24,6 +24,7 @@ from tasks.registry.config import RolloutConfig
 from tasks.registry.live import Traffic
 from tasks.registry.live_signals import pair_windows, read_windows, tables_of
 from tasks.registry.rollout import start
+from tasks.registry.rollout_verdict import weigh
 from tasks.stats.sequences import Table
 
 TOKEN = "0123456789abcdef"
@@ -279,3 +280,25 @@ def test_what_nothing_measures_is_not_counted(tmp_path: Path) -> None:
     counts.turn(("1",), begin)
     counts.turn(("1",), begin + dt.timedelta(minutes=5))
     assert read_windows(tmp_path / "live.jsonl")[0].signals.keys() == {"error_rate"}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_is_served_decides_the_rollout(registry: Registry, versions: Versions, tmp_path: Path, broken: bool) -> None:
+    plan = RolloutConfig.model_validate(
+        {
+            "steps": [{"share": 50}, {"share": 100}],
+            "watch": {"signals": [{"name": "error_rate"}], "min_requests": 50},
+        }
+    )
+    registry.beside, registry.share = "2", 50
+    registry.broken = {"2"} if broken else set()
+    versions.follow()
+    counts, begin = LiveCounts(tmp_path / "live.jsonl"), dt.datetime.now(dt.UTC)
+    with TestClient(create_app("desk", versions, counts, TOKEN)) as client:
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        for _ in range(200):
+            ask(client)
+        end = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=5)
+        counts.turn(("1", "2"), end)
+    verdict = weigh(start(plan, "1", begin.isoformat()), "2", read_windows(tmp_path / "live.jsonl"), end.isoformat())
+    assert verdict.action == ("abort" if broken else "advance"), verdict.reason
