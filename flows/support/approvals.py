@@ -70,6 +70,7 @@ def hand_over(
         idempotency_key=f"{name}-{runtime.flow_run.id}",
         timeout=0,
         as_subflow=False,
+        tags=[f"model:{findings.model_name}"],  # all models share the deployment
     )
     return RetrainOutcome(
         run_name=findings.run_name, decision=findings.decision, promotion=None, dossier=None, promoted_by=name

@@ -72,6 +72,7 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
             assert (handed.promotion, handed.dossier) == (None, None)
             assert hand_over(str(store), first, registration, page) == handed, "handed over twice is handed over once"
             run_id = run_called(api, handed.promoted_by)
+            assert "model:support-desk" in ask(f"/flow_runs/{run_id}")["tags"]
             assert state_of(api, run_id, until={"Suspended"}) == "Suspended"
             waiting = RunEvidence.model_validate(read_record(str(store), first.run_name))
             assert waiting.promotion.approval is not None
