@@ -115,13 +115,13 @@ def family_names(language: str) -> list[str]:
 
 
 _SMALL_WORDS = {
-    "en": "the and is my you for with have please this of to",
+    "en": "the and is my you for with have please this of to i am",
     "de": "der die das und ist ich nicht mit für bitte ein wir",
     "fr": "le les et est je vous pour avec une des pas mon",
     "es": "el los y es por para con una mi que del usted",
     "it": "il gli e è per con una mio che della sono non",
     "nl": "de het een en is ik niet met voor mijn van u",
-    "pl": "i jest nie na do z mój proszę się w dla to",
+    "pl": "jest nie na do z mój proszę się w dla to",
     "pt": "o os e é não para com uma meu que do você",
     "tr": "ve bir bu için ile değil benim lütfen çok mi ben da",
 }
