@@ -8,7 +8,7 @@ Usage::
 
     python benchmarks/tool_calls.py [--train 64] [--test 32] [--skip-training]
 
-The training takes about five CPU minutes; recall alone (`--skip-training`) under one.
+The training takes about three CPU minutes; recall alone (`--skip-training`) under one.
 """
 
 from __future__ import annotations
