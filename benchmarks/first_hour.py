@@ -393,11 +393,11 @@ def values() -> Iterator[Case]:
     for name, column, rows, says in (
         ("nan_label", {"label": lambda n: nan if n < 2 else 1.0}, 12, ""), ("nan_reply", {"answer": lambda n: nan if n < 2 else "x"}, 10, "missing_field"),
         ("null_reply", {"answer": lambda n: None if n < 2 else "x"}, 10, "missing_field"), ("no_reply", {"answer": lambda n: ... if n < 2 else "x"}, 10, "missing_field"),
-        ("number_reply", {"answer": lambda n: 7 if n < 2 else "x"}, 10, "not_text"), ("list_reply", {"answer": ["x"]}, None, r"`answer` 12 \(list\).*answer\.0"),
-        ("object_reply", {"answer": {"text": "x"}}, None, r"\(dict\)"), ("number_replies", {"answer": 7}, None, r"\(int\)"),
+        ("number_reply", {"answer": lambda n: 7 if n < 2 else "x"}, 10, "not_text"), ("list_reply", {"answer": ["x"]}, None, r"`answer`, list\).*answer\.0"),
+        ("object_reply", {"answer": {"text": "x"}}, None, r"`answer`, dict\)"), ("number_replies", {"answer": 7}, None, r"`answer`, int\)"),
         ("list_label", {"label": lambda n: ["a"] if n < 2 else "a"}, 10, "not_text in label"), ("bool_label", {"label": True}, 12, ""),
         ("nul", {"answer": lambda n: "a\x00b" if n < 2 else "x"}, 10, "nul_character"), ("half_character", {"answer": lambda n: "\ud83d" if n < 2 else "x"}, 10, "lone_surrogate"),
-        ("same_id", {"id": "same"}, None, "duplicate_id"), ("e_mail_ids", {"id": lambda n: f"a{n}@b.example"}, 12, "replaced by their hashes"),
+        ("same_id", {"id": "same"}, None, "duplicate_id"), ("e_mail_ids", {"id": lambda n: f"a{n}@b.example"}, 12, "named by content"),
         ("number_ids", {"id": lambda n: n}, 12, ""), ("list_of_persons", {"who": ["Ann", "Bo"]}, 12, ""),
     ):  # fmt: skip
         made = changed(**column)

@@ -109,7 +109,8 @@ def read_turns(value: Any, field: str, role_of_text: str | None = None) -> list[
             raise RowFaultError("not_a_conversation", field) from None
     if isinstance(value, Mapping) and "messages" in value:
         value, field = value["messages"], f"{field}.messages"
-    if not isinstance(value, list | tuple):
+    is_list = isinstance(value, list | tuple)
+    if not is_list or (role_of_text is not None and not all(isinstance(item, Mapping) for item in value)):
         raise RowFaultError("not_a_conversation" if role_of_text is None else "not_text", field)
     turns = [turn for index, item in enumerate(value) for turn in _turns(item, f"{field}.{index}")]
     return [turn for turn in turns if turn["role"] != "system" or turn["content"].strip() or turn.get("tools")]

@@ -18,6 +18,7 @@ from tasks.core.storage import sha256_of_json
 from tasks.ingest.columns import ColumnSurvey
 from tasks.ingest.config import InputFormat, SourceConfig
 from tasks.ingest.formats import (
+    ALIASES,
     RowFaultError,
     column_roles,
     find_format,
@@ -280,9 +281,10 @@ def _nothing_left(source: Source, quarantined_rows: Rows, config: SourceConfig) 
     places = ", ".join(row["id"] for row in quarantined_rows[:3])
     (reason, place), _ = counts.most_common(1)[0] if counts else (("", None), 0)
     if reason == "not_text" and place:
-        survey = ColumnSurvey(config)
-        value = next((item.get(place) for item in survey.watching(record.fields for record in source.records)), None)
-        reasons[0] += f" ({type(value).__name__})" if value is not None else ""
+        record = next(ColumnSurvey(config).watching(record.fields for record in source.records))
+        names = (place, config.columns.get(place), *ALIASES.get(place, ()))
+        column = next((name for name in names if record.get(name) is not None), None)
+        reasons[0] += f" (column `{column}`, {type(record[column]).__name__})" if column else ""
     return InputError(
         source.name,
         f"{len(quarantined_rows)} records and none usable ({', '.join(reasons) or 'none at all'}; first: {places or '-'})",

@@ -366,7 +366,11 @@ def test_a_megabyte_in_one_cell_is_read(tmp_path: Path) -> None:
         ("rows.csv", "text,label\nh\u00e9,a\n".encode("utf-16-le"), "utf-16-le"),
         ("rows.jsonl", b"not json\nnor this\n", "malformed_json 2; first: line-1, line-2"),
         ("rows.jsonl", b'{"a": 1, "b": "x"}\n', "columns a, b"),
-        ("rows.jsonl", b'{"prompt": 1, "completion": 2}\n', "1 records and none usable .not_text in `prompt` 1 .int"),
+        (
+            "rows.jsonl",
+            b'{"prompt": 1, "completion": 2}\n',
+            "1 records and none usable .not_text in `prompt` 1 .column `prompt`, int",
+        ),
         ("rows.json", b'[{"prompt": "a"} {}]', "array|Illegal|Expecting"),
         ("rows.json", b"[" * 100_000, "RecursionError"),
         ("rows.csv", b'text,label\n"never closed,a\nb,c\n', "a quote that is never closed"),
