@@ -8,19 +8,23 @@ import io
 import json
 import lzma
 import pickle
+import re
 import sqlite3
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.feather
 import pytest
 
 from tasks.core.errors import InputError, MissingDependencyError, PerennialError
+from tasks.ingest import SourceConfig
+from tasks.ingest.config import InputFormat
 from tasks.ingest.reading import read_source
+from tasks.ingest.snapshot import make_snapshot
 
 ROWS = [{"id": f"r{n}", "prompt": f"Grüße {n}", "completion": "Ja."} for n in range(3)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
@@ -248,3 +252,19 @@ def test_rows_under_a_path_are_read(tmp_path: Path, document: Any, records: str)
 def test_an_array_of_other_things_is_told_by_item(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text('["a", 1, {"prompt": "x"}]')
     assert [record.fault for record in read_source(str(tmp_path / "d.json")).records] == ["not_an_object"] * 2 + [None]
+
+
+_DOCUMENTED = re.findall(
+    r"^\| `(\w+)` \| `(\{.*?\})`(?: \||;)", (Path(__file__).parents[3] / "docs" / "own-data.md").read_text(), re.MULTILINE
+)
+
+
+def test_every_format_has_an_example_row_in_the_documentation() -> None:
+    assert {name for name, _ in _DOCUMENTED} == set(get_args(InputFormat))
+
+
+@pytest.mark.parametrize(("input_format", "row"), _DOCUMENTED)
+def test_an_example_row_of_the_documentation_is_read_as_its_format(tmp_path: Path, input_format: str, row: str) -> None:
+    (tmp_path / "d.jsonl").write_text(row)
+    config = SourceConfig(path=str(tmp_path / "d.jsonl"))
+    assert make_snapshot(read_source(config.path), config).input_format == input_format
