@@ -450,10 +450,10 @@ def kinds() -> Iterator[Case]:
 def configurations() -> Iterator[Case]:
     for name, text, says in (
         ("twice", "name: a\nexamples: {path: P}\nexamples: {path: P}\n", "line 2"), ("twice_below", "name: a\nexamples:\n  path: P\n  path: P\n", "line 3"),
-        ("empty", "", "NoneType"), ("null_section", "name: a\nexamples: {path: P}\ntraining:\n  sft:\n", r"training\.sft"),
+        ("empty", "", "an empty file"), ("null_section", "name: a\nexamples: {path: P}\ntraining:\n  sft:\n", r"training\.sft: is empty; leave it out"),
         ("unknown", "name: a\nexampels: {path: P}\n", "did you mean `examples`"), ("role", "name: a\nexamples: {path: P, columns: {promt: q}}\n", "did you mean `prompt`"),
         ("format", "name: a\nexamples: {path: P, format: chats}\n", "did you mean `chat`"), ("tabs", "name: a\nexamples:\n\tpath: P\n", "line 3"),
-        ("no_path", "name: a\nexamples: {}\n", "examples.path: is required"), ("list", "- a\n", "list"), ("number", "name: a\nexamples: 3\n", "examples"),
+        ("no_path", "name: a\nexamples: {}\n", "examples.path: is required"), ("list", "- a\n", "a list of 1"), ("number", "name: a\nexamples: 3\n", "examples"),
         ("encoding", "name: a\nexamples: {path: P, encoding: utf-9}\n", "encoding"), ("window", "name: a\nexamples: {path: P, created_after: 2026-02-01, created_before: 2026-01-01}\n", "created_after"),
     ):  # fmt: skip
         yield Case("configuration", name, lines(), None, says, config=text)

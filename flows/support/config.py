@@ -305,7 +305,8 @@ def settings_of(document: Any, kind: type[SettingsT], where: str) -> SettingsT:
         ConfigError: It is no mapping, or has faults; all of them are listed.
     """
     if not isinstance(document, dict):
-        raise ConfigError(where, type(document).__name__, "a mapping of settings", "See examples/ for its shape.")
+        found = "an empty file" if document is None else _kind_of(document)
+        raise ConfigError(where, found, "a mapping of settings", "See examples/ for its shape.")
     try:
         return kind.model_validate(document)
     except ValidationError as error:
@@ -340,6 +341,8 @@ def _describe(fault: Any, kind: Any) -> str:
     path = _path_of(fault["loc"], kind)
     if fault["type"] == "missing":
         return f"{path}: is required and absent"
+    if fault["input"] is None and fault["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        return f"{path}: is empty; leave it out, or indent its settings below it"
     similar = difflib.get_close_matches(str(fault["input"]), re.findall(r"'([^']+)'", str(fault["msg"])), n=1)
     hint = f"; did you mean `{similar[0]}`?" if similar and fault["type"] == "literal_error" else ""
     return f"{path}: {fault['msg']} (given {_kind_of(fault['input'])}){hint}"

@@ -88,3 +88,22 @@ def test_the_fit_verdict_is_about_the_gate_s_metric_unless_told_otherwise(tmp_pa
     assert load_config(written(tmp_path, text + "fit: {metric: nll}\n")).fit.metric == "nll"
     with pytest.raises(ConfigError, match=r"fit\.enabled needs fit\.target"):
         load_config(written(tmp_path, text + "fit: {enabled: true}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "an empty file"),
+        ("- a\n- b\n", "a list of 2"),
+        ("name: desk\nexamples: {path: a.jsonl}\ntraining:\n  sft:\n", r"training\.sft: is empty; leave it out"),
+        ("name: desk\nexamples: {path: a.jsonl}\nprepare:\n  pii:\n", r"prepare\.pii: is empty; leave it out"),
+        ("name: desk\nexamples:\n", r"examples: is empty; leave it out"),
+        ("name: desk\nexamples: {path: a.jsonl, columns: {promt: q}}\n", "did you mean `prompt`"),
+        ("name: desk\nexamples: {path: a.jsonl, format: tickts}\n", "did you mean `tickets`"),
+        ("name: desk\nexamples: {path: a.jsonl}\npromotion: {policy: improved}\n", "did you mean `improve`"),
+        ("name: desk\nexamples: {path: a.jsonl}\nexamples: {path: b.jsonl}\n", "stands in line 2"),
+    ],
+)
+def test_what_is_empty_misspelt_or_written_twice_is_told_as_a_person_would(tmp_path: Path, text: str, found: str) -> None:
+    with pytest.raises(ConfigError, match=found):
+        load_config(written(tmp_path, text))
