@@ -108,7 +108,7 @@ def test_what_it_calls_ok_was_opened(settings: Callable[..., RetrainConfig], wor
     assert [finding.check for finding in found] == ["data", "trackers", "base model"]
     shutil.copytree(tiny_model_dir, workplace / "mute", ignore=shutil.ignore_patterns("*token*", "*.jinja"))
     (mute,) = faults(settings(training={"base_model": {"source": str(workplace / "mute")}}))
-    assert "no tokenizer" in mute.found
+    assert "a tokenizer that transformers cannot load" in mute.found
     assert all(finding.todo for finding in found)
 
 
