@@ -68,10 +68,11 @@ def unknown_language(text: str, known: Collection[str]) -> str | None:
     head = text[:_MAX_CHARS]
     if sum(map(str.isalpha, head)) < MIN_LETTERS:
         return None
-    ranked: list[tuple[str, float]] = _detector().rank(head)
-    language, score = ranked[0]
+    language = str(_detector().classify(head)[0])
     if language in known or language == _NO_LANGUAGE:
         return None
+    ranked: list[tuple[str, float]] = _detector().rank(head)
+    score = ranked[0][1]
     return language if score - max(score for code, score in ranked if code in known) > _MIN_MARGIN else None
 
 

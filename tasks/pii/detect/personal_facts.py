@@ -34,24 +34,9 @@ _LIFE_EVENT = re.compile(
     re.IGNORECASE,
 )
 _LIFE_EVENT_KEYWORDS = (
-    "born",
-    "birth",
-    "dob",
-    "d.o",
-    "do.b",
-    "deceased",
-    "died",
-    "death",
-    "admi",
-    "discharge",
-    "geb",
-    "né",
-    "naissance",
-    "nat",
-    "nasc",
-    "nac",
-    "ur",
-    "doğum",
+    *("born", "birth", "dob", "d.o", "do.b", "deceased", "died", "death", "admi", "discharge", "geboren", "geburt", "geb."),
+    *("né ", "née", "naissance", "nato ", "nata ", "nascit", "nacim", "nacid", "nascim", "nascid", "nasceu", "geboorte"),
+    *("urodz", "ur.", "doğum"),
 )
 
 
