@@ -12,7 +12,7 @@ from tasks.text.languages import unknown_language
 UNREAD = {
     "pl": "Dzień dobry, chciałbym zgłosić awarię pralki kupionej w zeszłym tygodniu.",
     "tr": "Merhaba, geçen hafta aldığım çamaşır makinesi çalışmıyor, yardım eder misiniz?",
-    "sv": "Hej, tvättmaskinen som jag köpte förra veckan fungerar inte längre alls.",
+    "sv": "Hej, tvättmaskinen vi köpte förra veckan fungerar inte längre riktigt bra.",
     "fi": "Hei, viime viikolla ostamani pesukone ei enää toimi lainkaan kunnolla.",
     "cyrillic": "Здравствуйте, стиральная машина не работает.",
     "cjk": "你好，我的洗衣机坏了。",

@@ -25,7 +25,7 @@ LINES = [
     "Bonjour, je m'appelle Solène Kerbrat et j'habite à Quimper.",
     "Hola, soy Iñaki Zubizarreta; mi correo ya no funciona.",
     "Buongiorno, sono Ludovica Serpentini di Bari.",
-    "Olá, o meu nome é Gonçalo Figueiredo.",
+    "Olá, aqui fala o Gonçalo Figueiredo, de Braga.",
     "Mijn naam is Sietske Hoekstra uit Leeuwarden.",
     "the courier left it with kwabena next door",
     "It is raining.",
