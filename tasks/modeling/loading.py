@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from tasks.core.errors import ModelNotFoundError
+from tasks.core.errors import ModelNotFoundError, TrainingError
 from tasks.modeling.profile import SETTING, library_message
 from tasks.modeling.templates import all_prepared
 
@@ -119,8 +119,41 @@ def load_with_adapter(folder: Path, adapter: Path, *, merge: bool = False, **opt
         adapter: Folder of a trained adapter, or of the whole model that full fine-tuning stores.
         merge: Whether to merge the adapter into the base: faster, equal up to rounding.
         **options: As for :func:`load_base`.
+
+    Raises:
+        TrainingError: The merged model is another than the one that was trained.
     """
     if not (adapter / "adapter_config.json").is_file():
         return load_base(adapter, **options)
     model = PeftModel.from_pretrained(load_base(folder, **options), str(adapter), use_safetensors=True)
-    return (model.merge_and_unload(safe_merge=True) if merge else model).eval()
+    return _merged(model.eval(), adapter) if merge else model.eval()
+
+
+MAX_MERGE_DIFFERENCE = 0.05
+"""Of next-token distributions in total variation, mean over :data:`_NUM_COMPARED` places. Rounding to bfloat16 causes .01 to
+.02, a layer that shares its weights with another as much as training changed."""
+_NUM_COMPARED = 32
+
+
+def _merged(model: Any, adapter: Path) -> Any:
+    """The adapter in the base's weights, compared once with the model as it was trained."""
+    expected = _next_tokens(model)
+    merged = model.merge_and_unload(safe_merge=True).eval()
+    difference = float((_next_tokens(merged) - expected).abs().sum(dim=-1).mean() / 2)
+    if not difference <= MAX_MERGE_DIFFERENCE:  # also where it is not a number
+        raise TrainingError(
+            f"adapter {adapter.name[:12]}",
+            f"a merged model whose next-token probabilities differ by {difference:.3f} from the trained one's",
+            f"at most {MAX_MERGE_DIFFERENCE}",
+            "Leave layers that share weights with others, such as embeddings, out of `training.sft.lora.target_modules`.",
+        )
+    return merged
+
+
+def _next_tokens(model: Any) -> torch.Tensor:
+    """Next-token probabilities after each of a few tokens spread over the vocabulary, ``(num_tokens, vocab_size)``."""
+    num_tokens = len(model.get_input_embeddings().weight)
+    ids = torch.linspace(0, num_tokens - 1, _NUM_COMPARED).long().unsqueeze(0).to(model.device)
+    with torch.inference_mode():
+        probabilities: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0].float().softmax(dim=-1)
+    return probabilities

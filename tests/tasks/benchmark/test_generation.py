@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from tasks.benchmark.config import BenchmarkConfig
 from tasks.benchmark.scoring import aggregate, answer_rows, score_answers
@@ -19,7 +20,7 @@ from tasks.contracts.references import DatasetRef, FolderRef
 from tasks.contracts.registry import Champion, RegisteredVersion
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.cache_key import content_of
-from tasks.core.errors import InputError
+from tasks.core.errors import InputError, TrainingError
 from tasks.core.rows import prompt_messages, reply
 from tasks.core.storage import Store, open_store, run_store
 from tasks.modeling.conversations import prompt_token_ids
@@ -32,7 +33,7 @@ from tasks.modeling.generation import (
     reply_likelihoods,
     reply_limit,
 )
-from tasks.modeling.loading import load_base
+from tasks.modeling.loading import load_base, load_with_adapter
 from tasks.promotion import PromotionConfig, decide_promotion
 from tests.support.tiny_model import desk_pair, desk_row
 
@@ -170,6 +171,16 @@ def test_an_adapter_is_merged_and_changes_the_model(tiny: LoadedModel, tiny_mode
     assert reply_likelihoods(adapted, PROMPTS[:2], REFERENCES[:2], batch_size=2) != reply_likelihoods(
         tiny, PROMPTS[:2], REFERENCES[:2], batch_size=2
     )
+
+
+def test_a_merged_model_that_differs_from_the_trained_one_is_refused(tiny_model_dir: Path, tmp_path: Path) -> None:
+    """Merging into an embedding moves the output head that is tied to it, which training did not."""
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, lora_alpha=64, target_modules=["embed_tokens"], init_lora_weights=False)
+    get_peft_model(load_base(tiny_model_dir), lora).save_pretrained(tmp_path)
+    load_with_adapter(tiny_model_dir, tmp_path)
+    with pytest.raises(TrainingError, match="next-token probabilities differ by"):
+        load_with_adapter(tiny_model_dir, tmp_path, merge=True)
 
 
 # -------------------------------------------------------------------------------------------------------------- the task
