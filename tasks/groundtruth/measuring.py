@@ -13,7 +13,7 @@ from typing import Any
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.preparation import PreparedDataset, StageReport
 from tasks.contracts.references import DatasetRef
-from tasks.core.rows import Row, iter_texts
+from tasks.core.rows import Row, iter_strings
 from tasks.core.storage import run_store
 from tasks.groundtruth.planted import PlantedFault
 from tasks.stats.intervals import wilson_interval
@@ -170,7 +170,7 @@ def _measure_personal_data(prepared: PreparedDataset, faults: Sequence[PlantedFa
     masked = _spans_by_place(store.read_table(prepared.scrub.findings).to_pylist())
     planted: dict[Place, list[Span]] = defaultdict(list)
     for fault in faults:
-        text = dict(iter_texts(before[fault.row_id])).get(fault.field or "", "") if fault.row_id in before else ""
+        text = dict(iter_strings(before[fault.row_id])).get(fault.field or "", "") if fault.row_id in before else ""
         if not fault.value or fault.value not in text:
             continue
         start = text.index(fault.value)
@@ -185,7 +185,7 @@ def _measure_personal_data(prepared: PreparedDataset, faults: Sequence[PlantedFa
     quarantined = _removed_ids(prepared.scrub)
     tally.add("pii.refused_rows.precision", len(quarantined & {name for name, _ in planted}), len(quarantined))
     for place, spans in masked.items():
-        text = dict(iter_texts(before[place[0]])).get(place[1], "")
+        text = dict(iter_strings(before[place[0]])).get(place[1], "")
         planted_spans = planted.get(place, [])
         for span in spans:
             overlaps = any(start < span[1] and span[0] < end for start, end in planted_spans)
@@ -195,7 +195,7 @@ def _measure_personal_data(prepared: PreparedDataset, faults: Sequence[PlantedFa
 
 def _still_holds(row: Row, value: str) -> bool:
     known = row.get("known_values") or ()
-    return any(value in text for _, text in iter_texts(row)) or any(value in other for other in known)
+    return any(value in text for _, text in iter_strings(row)) or any(value in other for other in known)
 
 
 def _covered_characters(text: str, span: Span, others: Iterable[Span]) -> tuple[int, int]:

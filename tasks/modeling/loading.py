@@ -129,25 +129,33 @@ def load_with_adapter(folder: Path, adapter: Path, *, merge: bool = False, **opt
     return _merged(model.eval(), adapter) if merge else model.eval()
 
 
-MAX_MERGE_DIFFERENCE = 0.05
-"""Of next-token distributions in total variation, mean over :data:`_NUM_COMPARED` places. Rounding to bfloat16 causes .01 to
-.02, a layer that shares its weights with another as much as training changed."""
+MAX_MERGE_DIFFERENCE = 0.1
+"""Of next-token probabilities, in total variation. Rounding to bfloat16 causes .01 to .03; a layer that shares its weights
+with another, as much as training changed."""
 _NUM_COMPARED = 32
 
 
 def _merged(model: Any, adapter: Path) -> Any:
     """The adapter in the base's weights, compared once with the model as it was trained."""
     expected = _next_tokens(model)
+    with model.disable_adapter():
+        learned = _difference(_next_tokens(model), expected)
     merged = model.merge_and_unload(safe_merge=True).eval()
-    difference = float((_next_tokens(merged) - expected).abs().sum(dim=-1).mean() / 2)
-    if not difference <= MAX_MERGE_DIFFERENCE:  # also where it is not a number
+    difference = _difference(_next_tokens(merged), expected)
+    limit = max(MAX_MERGE_DIFFERENCE, learned / 2)
+    if not difference <= limit:  # also where it is not a number
         raise TrainingError(
             f"adapter {adapter.name[:12]}",
             f"a merged model whose next-token probabilities differ by {difference:.3f} from the trained one's",
-            f"at most {MAX_MERGE_DIFFERENCE}",
+            f"at most {limit:.3f}; training changed them by {learned:.3f}",
             "Leave layers that share weights with others, such as embeddings, out of `training.sft.lora.target_modules`.",
         )
     return merged
+
+
+def _difference(first: torch.Tensor, second: torch.Tensor) -> float:
+    """The total variation between distributions, mean over places."""
+    return float((first - second).abs().sum(dim=-1).mean() / 2)
 
 
 def _next_tokens(model: Any) -> torch.Tensor:

@@ -117,18 +117,32 @@ def find_common_terms(rows: Sequence[Row], share: float) -> frozenset[str]:
     return frozenset(word for word, count in counts.items() if count >= enough)
 
 
+MIN_ROWS_OF_CLASS = 10
+"""Rows that each value of a field has on average, where the field tells classes and not people."""
+
+
 def find_class_values(rows: Sequence[Row], policy: Policy) -> frozenset[str]:
-    """The values beside the texts that name classes of rows: those of 30 rows, or of all, that are surely nobody's.
+    """The values beside the texts that name classes of rows and are surely nobody's.
+
+    A class value stands alone, and without a sentence around it the name model takes ``west`` or ``EMEA`` for a person. What
+    tells a class is how often it comes: in 30 rows, in all, or in a field whose values come 10 times on average.
 
     Args:
         rows: Canonical rows.
         policy: The rules to scrub by; a value in which they find a distinctive one is somebody's, however many rows share
             it.
     """
-    counts: Counter[str] = Counter()
-    for row in rows:
-        counts.update({value for name, value in iter_values(row) if isinstance(value, str) and not _is_time(name, value)})
-    shared = sorted(value for value, count in counts.items() if count >= MIN_ROWS_SHOWN or 1 < count == len(rows))
+    values = ((name, value) for row in rows for name, value in iter_values(row))
+    counts = Counter((name, value) for name, value in values if isinstance(value, str) and not _is_time(name, value))
+    in_field, kinds = Counter[str](), Counter(name for name, _ in counts)
+    in_rows = Counter[str]()
+    for (name, value), count in counts.items():
+        in_field[name] += count
+        in_rows[value] += count
+    classes = {name for name, count in in_field.items() if count >= MIN_ROWS_OF_CLASS * kinds[name]}
+    in_class = {value for (name, value), count in counts.items() if name in classes and count > 1}
+    often = {value for value, count in in_rows.items() if count >= MIN_ROWS_SHOWN or 1 < count == len(rows)}
+    shared = sorted(in_class | often)
     scrubbed = scrub_batch(shared, policy)
     somebodys = {unread.text_index for unread in scrubbed.quarantine}
     for finding in scrubbed.findings:
