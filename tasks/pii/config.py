@@ -71,9 +71,9 @@ class NerConfig(FrozenModel):
     @field_validator("labels")
     @classmethod
     def _entities_are_known(cls, labels: Mapping[str, str]) -> Mapping[str, str]:
-        for label, entity in labels.items():
+        for number, entity in enumerate(labels.values(), start=1):
             if entity != "none" and entity not in ENTITIES:
-                raise ValueError(f"label {label}: no entity has this name; known are none, {', '.join(sorted(ENTITIES))}")
+                raise ValueError(f"no entity has the name of place {number}; known are none, {', '.join(sorted(ENTITIES))}")
         return labels
 
 

@@ -19,6 +19,11 @@ from tests.support.workplace import Workplace, make_workplace
 KEPT = "kept from an earlier run"
 CONFIG = ("--config", "config.yaml")
 EXPENSIVE = {"scrub", "audit_labels", "train_sft", "train_dpo"}
+SETTINGS: dict[str, Any] = {
+    "registry": {"approval": "always"},
+    # A tiny model of random weights soon learns to expect the replies, but hardly to write them.
+    "promotion": {"min_examples": 10, "primary_metric": "nll"},
+}
 WORD = ("--name", "Ann Lee", "--reason", "Read twenty replies.")
 
 
@@ -26,12 +31,12 @@ WORD = ("--name", "Ann Lee", "--reason", "Read twenty replies.")
 def moved(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Workplace:
     """A workplace whose first run asked a person, moved as a whole before anybody answered; the old place is gone."""
     before = make_workplace(tmp_path_factory.mktemp("before"), tiny_model_dir)
-    before.write_config(registry={"approval": "always"})
+    before.write_config(**SETTINGS)
     before.run("retrain", *CONFIG)
     after = dataclasses.replace(before, folder=tmp_path_factory.mktemp("after"))
     for name in ("home", "store"):
         shutil.move(before.folder / name, after.folder / name)
-    after.write_config(registry={"approval": "always"})
+    after.write_config(**SETTINGS)
     return after
 
 
@@ -56,7 +61,7 @@ def test_every_command_works_where_the_store_was_moved_to(moved: Workplace, monk
 
     # Another quarter: what is new is trained in the moved store, and the former champion comes back out of it.
     sft = {**moved.settings["training"]["sft"], "learning_rate": 0.002}
-    moved.write_config(registry={"approval": "always"}, training={**moved.settings["training"], "sft": sft})
+    moved.write_config(**SETTINGS, training={**moved.settings["training"], "sft": sft})
     assert "train_sft" in worked(moved.retrain())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved.folder / 'home' / 'mlflow' / 'mlflow.db'}")
     newer = describe(connect(), "desk", "2")

@@ -80,7 +80,7 @@ def test_each_quarter_is_compared_with_the_one_before(tmp_path: Path) -> None:
 
 def test_no_value_beside_the_texts_is_left_in_the_store(tmp_path: Path, embedded_home: Path) -> None:
     """Names and numbers as labels, groups, annotations and ids, in seven languages: no file but raw rows holds one."""
-    lines = ordinary_lines(40)
+    lines = [json.dumps({**json.loads(line), "created_at": "2026-01-11T08:00:00Z"}) for line in ordinary_lines(40)]
     values = set()
     for number, (language, name) in enumerate(PEOPLE.items()):
         ssn, mail = f"219-09-{9990 + number}", f"x{number}.{language}@corp-mail.example"

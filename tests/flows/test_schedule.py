@@ -78,7 +78,7 @@ def test_deploys_at_once_beside_workers_that_start_end_alike(tmp_path: Path) -> 
         names = [found["name"] for found in place.ask("automations/filter", {})]
         assert sorted(names) == ["perennial: crashed runs", "perennial: dead runs"]
         deployments = place.ask("deployments/filter", {})
-        assert len(deployments) == 11
+        assert len(deployments) == 12
         assert all(len({one["slug"] for one in found["schedules"]}) == len(found["schedules"]) for found in deployments)
 
 

@@ -275,7 +275,9 @@ def test_the_name_of_a_class_is_left_where_thirty_rows_share_it(strict: Policy, 
     assert value not in find_class_values(shared[:18], strict)
 
 
-@pytest.mark.parametrize("values", [("EMEA", "west", "Nord"), ("Setosa", "virginica", "versicolor"), ("Süd", "Ouest", "Centro")])
+@pytest.mark.parametrize(
+    "values", [("EMEA", "west", "Nord"), ("Setosa", "virginica", "versicolor"), ("Süd", "Ouest", "Centro")]
+)
 def test_the_classes_of_a_small_data_set_are_left(tmp_path: Path, strict: Policy, values: tuple[str, ...]) -> None:
     """A class stands alone, without the sentence that tells a name; a customer's name in the same field is no class."""
     rows = [labelled(f"r{number}", values[number % 3]) for number in range(45)]
