@@ -66,7 +66,9 @@ def _contract_of(name: object) -> type[Contract] | None:
 CONTRACTS = JSONSerializer(
     object_encoder="tasks.core.results.encode_contract", object_decoder="tasks.core.results.decode_contract"
 )
-"""The serializer of stages and flows. Prefect's own JSON serializer imports any class that a record names."""
+"""The serializer of stages and flows. Prefect's own JSON serializer imports any class that a record names, and writes
+a model as ``{"__class__": ..., "data": ...}``, which it then reads as a record of an older release: a finished flow returns
+a dictionary, and the retry of its parent fails (Prefect 3.8.8, ``ResultRecord.coerce_old_format``)."""
 
 
 def read_result(cls: type[ResultRecord[Any]], data: bytes, backup_serializer: Serializer | None = None) -> ResultRecord[Any]:
@@ -74,7 +76,7 @@ def read_result(cls: type[ResultRecord[Any]], data: bytes, backup_serializer: Se
 
     Prefect lets each record select its serializer, with ``pickle`` as the default: write access to its storage of results
     would allow code execution in the worker. This function therefore replaces ``ResultRecord.deserialize``, through which
-    Prefect 3.9 reads every result: of a cached stage, of a retried flow, of a child run.
+    Prefect 3.8 reads every result: of a cached stage, of a retried flow, of a child run.
 
     Args:
         cls: The class of the record.

@@ -68,7 +68,7 @@ def test_a_healthy_machine_has_no_fault(settings: Callable[..., RetrainConfig]) 
         ("store", {"store": "/proc/store"}),
         ("base model", {"training": {"base_model": {"source": "./no-such-model"}}}),
         ("name model", {"prepare": {"pii": {"ner": {"model": "no_such_pipeline"}}}}),
-        ("PII key", {"prepare": {"pii": {"operator": "surrogate", "key_env": "NO_SUCH_KEY"}}}),
+        ("PII key", {"prepare": {"pii": {"operator": "hash", "key_env": "NO_SUCH_KEY"}}}),
         ("GPU", {"training": {"sft": {"device": "cuda"}}}),
     ],
 )
