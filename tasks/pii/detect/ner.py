@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 import tokenizers
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # where a newer ONNX Runtime is installed; it is read when the library is loaded
+import onnxruntime
 
 from tasks.core.errors import ConfigError, MissingDependencyError, ModelNotFoundError
 from tasks.modeling.weights import local_folder

@@ -39,7 +39,7 @@ class NameReader:
         min_score: The least score of a word of which the dictionaries say nothing.
         corroborates: Whether a capitalised word that is not English speaks for a name.
         allowed: Lower-case words that are never personal.
-        common: Lower-case words that are frequent in the data.
+        common: Lower-case words that are frequent in the data and in no list of names: a name only beside another.
     """
 
     def __init__(
@@ -119,7 +119,9 @@ class NameReader:
             return 1
         if is_eponym(text, index):
             return TERM_SCORE
-        if word in self._common or (is_small and word in EPONYM_HEADS):
+        if word in self._common:  # the data's own brand, in each system prompt and sign-off; beside a name it is one
+            return 1
+        if is_small and word in EPONYM_HEADS:
             return SURE_SCORE
         if token.is_number and is_published(text, token.start):
             return inf

@@ -474,3 +474,12 @@ def test_a_known_value_of_many_words_costs_no_more_than_they_do(turbo: Policy) -
     long = " ".join(f"word{chr(97 + number % 26)}{chr(97 + number // 26)}" for number in range(600))
     result = scrub_batch([f"by {long} today", "short"], turbo, [[long], [long]])
     assert result.texts == ["by <KNOWN_VALUE> today", "short"]
+
+
+def test_a_brand_in_many_rows_is_no_person_unless_it_stands_where_a_name_does(strict: Policy) -> None:
+    """The data's own brand stands in each system prompt and sign-off, and the model alone takes it for a name."""
+    policy = replace(strict, common_terms=frozenset({"veltrix"}))
+    texts = ["You are the support agent of Veltrix.", "Yours, the Veltrix crew.", "Ich danke dem Team von Veltrix."]
+    assert list(scrub_batch(texts, policy).texts) == texts
+    named = ["Dear Rose Veltrix, hello.", "Ask Mr Veltrix about it.", "My name is Veltrix."]
+    assert not any("Veltrix" in str(text) for text in scrub_batch(named, policy).texts)

@@ -104,7 +104,7 @@ def test_an_unknown_label_is_refused_until_the_settings_say_what_it_is() -> None
         entities_of(["O", "B-ZODIAC", "I-shoe size", "B-PER"], NerConfig())
     config = NerConfig(labels={"ZODIAC": "none", "shoe size": "ID_NUMBER"})
     assert entities_of(["B-ZODIAC", "I-SHOE_SIZE"], config) == [None, "ID_NUMBER"]
-    with pytest.raises(ValueError, match="no entity has this name"):
+    with pytest.raises(ValueError, match="no entity has the name"):
         NerConfig(labels={"ZODIAC": "STARS"})
 
 
