@@ -148,13 +148,13 @@ def test_what_is_written_again_is_young_again(store: Store) -> None:
 
 def test_a_data_set_goes_with_its_manifest_and_a_work_folder_with_all_in_it(store: Store) -> None:
     (ref, *_) = chain(store, "nobody")
-    store.write_named("work/sft-1/checkpoint/weights", b"2" * 5000)
+    store.write_named("work/sft-1/checkpoint/weights", b"2" * 50_000)
     age(store, 200)
     store.write_named("work/sft-2/checkpoint/weights", b"3")
     found = sweep(store, set(), CONFIG, NOW)
     assert found[0].name == "work/sft-1"
-    assert (found[0].size_bytes, found[0].age_days) == (5000, 200.0)
-    assert totals_of(found)[0] == ("work folder", 1, 5000)
+    assert (found[0].size_bytes, found[0].age_days) == (50_000, 200.0)
+    assert totals_of(found)[0] == ("work folder", 1, 50_000)
     for one in found:
         store.remove(one.name)
         store.remove(one.name)
