@@ -222,7 +222,13 @@ def test_calls_of_tools_that_are_not_stated_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "tools", ["no json", [{"description": "no name"}], [{"name": "f", "parameters": {"type": "thing"}}]]
+    "tools",
+    [
+        "no json",
+        [{"description": "no name"}],
+        [{"name": "f", "parameters": {"type": "thing"}}],
+        [{"name": "f", "parameters": {"properties": {"n": {"default": float("nan")}}}}],
+    ],
 )
 def test_tools_that_cannot_be_read_are_refused(tools: Any) -> None:
     assert fault({"messages": [ASK, DONE], "tools": tools})[0] == "malformed_tools"
