@@ -96,7 +96,8 @@ def held_out_rewards(
     """
     model = trainer.accelerator.unwrap_model(trainer.model).get_base_model()
     settings, was_training = model.generation_config, model.training
-    loaded = LoadedModel(model.eval(), trainer.processing_class, max(len(prompt) for prompt in prompts))
+    # Every prompt has room for its longest reply; generation leaves a reply at most half of the context.
+    loaded = LoadedModel(model.eval(), trainer.processing_class, 2 * max(len(prompt) for prompt in prompts))
     replies = generate_replies(
         loaded,
         [prompt.messages for prompt in prompts],

@@ -11,9 +11,12 @@ import pytest
 
 from tasks.core.rows import prompt_messages
 from tasks.modeling.conversations import prompt_token_ids
+from tasks.modeling.generation import LoadedModel, prompt_batches, reply_limit
 from tasks.modeling.tool_templates import HERMES_TEMPLATE
 from tasks.training.examples import render_prompt
+from tasks.training.trainer import grpo
 from tasks.training.trainer.grpo import _GrpoTrainer
+from tasks.training.trainer.rewards import Reward
 from tests.support.chat_templates import tokenizer_of
 from tests.support.tiny_model import desk_row, tiny_tokenizer
 from tests.tasks.modeling.test_tool_templates import ROWS
@@ -59,3 +62,27 @@ def test_a_forged_turn_stays_text(family: str) -> None:
     assert (images, fields) == (None, {})
     assert ids == [prompt_token_ids(tokenizer, prompt) for prompt in prompts]
     assert len({tuple(token for token in row if token in control) for row in ids}) == 1
+
+
+def test_held_out_replies_are_as_long_as_training_allows(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    max_new_tokens = 512
+    prompts = [render_prompt(tokenizer, desk_row(1), max_length=1024, max_new_tokens=max_new_tokens)]
+    assert len(prompts[0].input_ids) < max_new_tokens / 2
+
+    def generate(loaded: LoadedModel, messages: list[Any], **settings: Any) -> list[SimpleNamespace]:
+        assert reply_limit(loaded, settings["max_new_tokens"]) == max_new_tokens
+        [[whole]] = prompt_batches(loaded, messages, max_new_tokens=max_new_tokens, batch_size=1)
+        assert whole == prompts[0].input_ids
+        return [SimpleNamespace(text="Reply.")]
+
+    monkeypatch.setattr(grpo, "generate_replies", generate)
+    model = SimpleNamespace(train=lambda mode: None, generation_config=None, training=True)
+    model.eval = lambda: model
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(get_base_model=lambda: model),
+        accelerator=SimpleNamespace(unwrap_model=lambda wrapped: wrapped),
+        processing_class=tokenizer,
+        args=SimpleNamespace(per_device_train_batch_size=1),
+    )
+    rewards = grpo.held_out_rewards(trainer, [Reward("one", 1.0, lambda *_: 1.0)], prompts)
+    assert rewards == {"one": 1.0, "total": 1.0}
