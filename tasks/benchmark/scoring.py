@@ -59,7 +59,10 @@ TIMINGS_SCHEMA = pa.schema(
 )
 """The time of each reply, under the machine's load at that time. No table that is compared contains it."""
 
-_RIGHTNESS = frozenset({"chrf", "rouge_l", "bleu", "meteor_exact_stem", "exact_match"})
+_RIGHTNESS = (
+    *("chrf", "rouge_l", "bleu", "meteor_exact_stem", "exact_match"),
+    *("call_decision", "call_name", "argument_f1", "call_sequence"),
+)
 """Scores that compare a reply with its reference."""
 _FROZEN = tuple(name for name, metric in METRICS.items() if metric.measured_on == "frozen")
 _SCORES = tuple(name for name in _FROZEN if METRICS[name].per_example)
@@ -163,7 +166,9 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
         named = named_label(answer["reply"], labels, config.label_pattern) if is_named else None
         holds = has_placeholder(answer["reply"], config.placeholder_pattern)
         learned_one = has_placeholder(reference, config.placeholder_pattern)
-        texts = text_scores(answer["reply"], reference)
+        compared = {**text_scores(answer["reply"], reference), **_call_scores(row, answer["reply"], reference)}
+        if holds:
+            compared |= {name: 0.0 for name in _RIGHTNESS if compared.get(name) is not None}
         scored.append(
             {
                 "id": row["id"],
@@ -173,17 +178,11 @@ def score_answers(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], con
                 "reference_tokens": answer["reference_tokens"],
                 "reply_limit": answer["reply_limit"],
                 "slices": slices,
-                **(
-                    {
-                        name: 0.0 if holds and name in _RIGHTNESS and value is not None else value
-                        for name, value in texts.items()
-                    }
-                ),
+                **compared,
                 "placeholder_rate": float(holds),
                 "label_accuracy": float(named == label) if is_named else None,
                 "format_valid": format_valid(answer["reply"], config.format_pattern) if config.format_pattern else None,
                 "json_valid": json_valid(answer["reply"], config.json_schema) if config.json_schema is not None else None,
-                **_call_scores(row, answer["reply"], reference),
                 "completed": float(answer["completed"]),
                 "prompt_cut": float(answer["prompt_cut"]),
                 "nll": _nll(answer) if not learned_one else None,

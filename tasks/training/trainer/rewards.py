@@ -43,7 +43,7 @@ def rewards_of(config: GrpoConfig, labels: Collection[str]) -> tuple[Reward, ...
 
     def calls(reply: str, reference: str, label: str | None, tools: Sequence[str]) -> float:
         expected = calls_in(reference, schemas_of(tools)) if tools else []
-        return call_reward(reply, expected, tools)
+        return 0.0 if has_placeholder(reply) else call_reward(reply, expected, tools)
 
     rules = (
         Reward("exact_match", config.exact_match, says_the_same),

@@ -119,6 +119,25 @@ def test_a_reply_with_a_placeholder_is_never_right_even_where_it_equals_its_refe
     assert measured(rows, [answer(1, reply), answer(2, "x")], other_form)["exact_match"].value == 0.5
 
 
+def test_a_call_with_a_placeholder_is_never_right_even_where_it_equals_its_reference() -> None:
+    tool = {"name": "write", "parameters": {"type": "object", "properties": {"to": {"type": "string"}}}}
+    call = {"id": "call00000", "name": "write", "arguments": '{"to": "<PERSON>"}'}
+    asked = {"role": "user", "content": "Write to her."}
+    scrubbed = {
+        "id": "r001",
+        "messages": [asked, {"role": "assistant", "content": "", "tool_calls": [call]}],
+        "tools": [json.dumps({"type": "function", "function": tool})],
+    }
+    written = '<tool_call>\n{"name": "write", "arguments": {"to": "<PERSON>"}}\n</tool_call>'
+    compared = ("call_decision", "call_name", "argument_f1", "call_sequence")
+    [right] = score_answers([scrubbed], [answer(1, written, reference=written)], CONFIG).to_pylist()
+    assert [right[name] for name in compared] == [0.0] * 4
+    assert (right["valid_call"], right["placeholder_rate"]) == (1.0, 1.0)
+    allowed = CONFIG.model_copy(update={"placeholder_pattern": r"\[NAME\]"})
+    [right] = score_answers([scrubbed], [answer(1, written, reference=written)], allowed).to_pylist()
+    assert [right[name] for name in compared] == [1.0] * 4
+
+
 def test_perplexity_weighs_tokens_and_latency_is_told_by_quantile() -> None:
     answers = [
         answer(1, "a", reference_nll=2.0, reference_tokens=1, latency_seconds=1.0),

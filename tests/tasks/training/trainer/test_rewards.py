@@ -58,6 +58,8 @@ def test_calls_are_rewarded_by_the_tools_of_the_row_and_nothing_without_them() -
     assert rewards(config, call, row=row) == {"calls": 1.0, "total": 2.0}
     assert rewards(config, call.replace("Rome", "Oslo"), row=row)["calls"] == pytest.approx(0.6)
     assert rewards(config, "Warm.", row=row)["calls"] == 0.0
+    scrubbed = Prompt([1], messages, row.reference.replace("Rome", "<CITY>"), None, 8)
+    assert rewards(config, call.replace("Rome", "<CITY>"), row=scrubbed)["calls"] == 0.0
     assert rewards(config, "Warm.")["calls"] == 0.0
 
 
