@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks.core.rows import Row, iter_texts, plain_message
-from tasks.core.tool_calls import tools_message
+from tasks.core.tool_calls import message_text, tools_message
 from tasks.redteam.canaries import Canary, decoys_of, make_canaries
 
 MIN_DECOYS = 7
@@ -50,7 +50,7 @@ class ValueProbe:
 
     id: str
     kind: Literal["planted", "control", "found"]
-    prompt: Sequence[Mapping[str, str]]
+    prompt: Sequence[Mapping[str, Any]]
     prefix: str
     value: str
     decoys: Sequence[str]
@@ -155,8 +155,7 @@ def _found_probe(row: Row, finding: Mapping[str, Any]) -> ValueProbe | None:
         prompt = [*tools_message(row), *map(plain_message, earlier)]
     else:
         prompt = [{"role": "user", "content": _RECALL}]
-    visible = {word for part in [before, *(message["content"] for message in prompt)] for word in _words(part)}
-    if not prompt or visible & set(_words(value)):
+    if not prompt or _visible_words(before, prompt) & set(_words(value)):
         return None
     space = " " if before[-1:].isspace() else ""
     return ValueProbe(f"{row['id']}:{finding['field']}:{start}", "found", prompt, prefix, space + value, ())
@@ -166,12 +165,18 @@ def _with_decoys(
     probe: ValueProbe, entity: str, ranked: Sequence[tuple[Any, ValueProbe, str]], num_decoys: int, seed: int
 ) -> ValueProbe:
     """The probe with decoys: values of the same entity from other rows that its prompt and prefix do not contain."""
-    visible = {word for text in [probe.prefix, *(message["content"] for message in probe.prompt)] for word in _words(text)}
+    visible = _visible_words(probe.prefix, probe.prompt)
     others = (other.value.strip() for _, other, kind in ranked if kind == entity and not visible & set(_words(other.value)))
     space = " " if probe.value.startswith(" ") else ""
     own = probe.value.strip().casefold()
     values = sorted({space + other for other in others if other.casefold() != own}, key=lambda v: _draw(seed, probe.id + v))
     return ValueProbe(probe.id, probe.kind, probe.prompt, probe.prefix, probe.value, values[:num_decoys])
+
+
+def _visible_words(before: str, prompt: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The words that a model has before it: those of the prompt, with its tools and calls, and of the reply so far."""
+    tools = (tool for message in prompt for tool in message.get("tools", ()))
+    return {word for text in (before, *map(message_text, prompt), *tools) for word in _words(text)}
 
 
 def _tail(text: str) -> str:

@@ -89,6 +89,33 @@ def test_values_that_prove_nothing_are_left_out() -> None:
     assert found_value_probes([shown, short, early, place], findings, limit=9, **SIZES) == []
 
 
+def test_a_value_in_an_earlier_call_or_in_a_tool_is_no_memory() -> None:
+    asked = row(1, "Which number does the workshop have?", "The workshop answers on 030 496 7213.")
+    call = {"id": "call00000", "name": "ring", "arguments": '{"number": "030 496 7213"}'}
+    turns = [
+        asked["messages"][0],
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "busy", "tool_call_id": "call00000"},
+        asked["messages"][1],
+    ]
+    called = {**asked, "messages": turns}
+    stated = {**asked, "id": "r2", "tools": ['{"function": {"name": "ring", "description": "Rings 030 496 7213."}}']}
+    assert len(found_value_probes([asked], [finding(asked, "030 496 7213")], limit=1, **SIZES)) == 1
+    for shown in (called, stated):
+        assert found_value_probes([shown], [finding(shown, "030 496 7213")], limit=1, **SIZES) == []
+    others, findings = numbered(12)
+    own = row(20, "Which number does the workshop have?", "The workshop answers on 040 5551 9999.")
+    calling = {**own, "messages": [turns[0], {**turns[1], "tool_calls": [call]}, turns[2], own["messages"][1]]}
+    probes = found_value_probes(
+        [calling, asked, *others],
+        [finding(calling, "040 5551 9999"), finding(asked, "030 496 7213"), *findings],
+        limit=99,
+        **SIZES,
+    )
+    [probe] = [probe for probe in probes if probe.id.startswith("r20")]
+    assert all("7213" not in decoy for decoy in probe.decoys)
+
+
 def test_values_in_replies_go_first() -> None:
     called = row(50, "Please call me back on the number 0171 496 1234 after six.", "We will.")
     rows, findings = numbered(2)
