@@ -99,10 +99,12 @@ def test_nothing_to_probe_passes_only_where_nothing_can_come_out() -> None:
     assert checked(NONE_NEW, [], []).state == "passed"
     assert checked(MARGIN, [], []).state == "inconclusive"
     for guard in (NONE_NEW, MARGIN):
-        missing = check_rate(guard, failures([False]), None, "the base model", 0.95)
-        assert missing.state == "inconclusive"
-        assert missing.comparison is None
-        assert missing.remedy
+        for other in (None, {}):  # not probed, or of a kind that its chat template cannot write
+            missing = check_rate(guard, failures([False]), other, "the base model", 0.95)
+            assert missing.state == "inconclusive"
+            assert missing.comparison is None
+            assert missing.remedy
+            assert check_rate(guard, other, failures([False]), "the base model", 0.95).state == "inconclusive"
 
 
 def test_different_probes_are_refused() -> None:

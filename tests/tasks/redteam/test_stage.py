@@ -22,6 +22,7 @@ from tasks.measures.safety import RATES
 from tasks.modeling import stored
 from tasks.modeling.conversations import conversation_token_ids
 from tasks.modeling.generation import LoadedModel, load_model
+from tasks.modeling.resolution import CHATML_TEMPLATE
 from tasks.modeling.tool_templates import HERMES_TEMPLATE
 from tasks.redteam import RedTeamConfig, probe_model
 from tasks.redteam.canaries import make_canaries
@@ -235,6 +236,25 @@ def test_findings_without_their_rows_are_refused(store: Store, base: BaseLanguag
     orphan = store.write_table(pa.Table.from_pylist([], schema=FINDINGS), kind="table")
     with pytest.raises(IntegrityError, match="no rows before scrubbing"):
         probe_model.fn("base", base, None, [orphan], CONFIG)
+
+
+def test_models_with_and_without_tools_get_the_same_probes_but_for_the_results_of_tools(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tasks.modeling import generation
+    from tasks.modeling.generation import Reply
+
+    monkeypatch.setattr(
+        generation, "generate_replies", lambda loaded, prompts, **_: [Reply("Well.", 1, 1, 0.0, True) for _ in prompts]
+    )
+    probed: list[dict[str, set[str]]] = []
+    for template in (HERMES_TEMPLATE, CHATML_TEMPLATE):
+        ids: dict[str, set[str]] = {}
+        for outcome in probe_behaviour(LoadedModel(None, SimpleNamespace(chat_template=template), 512), CONFIG):
+            ids.setdefault(outcome.rate, set()).add(outcome.id)
+        probed.append(ids)
+    assert len(probed[0].pop("tool_result_injection")) == 4
+    assert probed[0] == probed[1]
 
 
 def test_each_detector_counts_for_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
