@@ -41,7 +41,7 @@ def with_shots(rows: Sequence[Row], train: Sequence[Row], config: FitConfig) -> 
         shots: Messages = []
         for index in choose(question_of(row)):
             example = [*prompt_messages(train[index]), reply_messages(train[index])[0]]
-            shot = [message for message in example if message["role"] not in ("system", TOOLS_ROLE)]
+            shot = _split_system(example)[1]
             if _num_chars(shots) + _num_chars(shot) <= config.max_added_chars:
                 shots = [*shot, *shots]
         prompted.append(_replace_prompt(row, [*system, *shots, *turns]))
@@ -106,6 +106,8 @@ def _num_chars(messages: Messages) -> int:
 
 
 def _replace_prompt(row: Row, prompt: Messages) -> dict[str, Any]:
+    """The row with another prompt, without the messages that state tools: the row keeps its own."""
+    prompt = [message for message in prompt if message["role"] != TOOLS_ROLE]
     if "messages" in row:
         return {**row, "messages": [*prompt, row["messages"][-1]]}
     return {**row, "prompt": prompt}

@@ -163,6 +163,9 @@ def test_calls_stay_calls_in_examples_and_passages_stand_in_the_question() -> No
     [shot] = with_shots([row], train, CONFIG)
     assert sum(message.get("tool_calls") == call["tool_calls"] for message in shot["messages"]) == 4
     assert tools_in(prompt_messages(shot)) == tools
+    for changed in (shot, *with_prompt([row], "Be brief."), *with_passages([row], ["A red router is starting."], CONFIG)):
+        assert "tools" not in [message["role"] for message in changed["messages"]]
+        assert changed["tools"] == tools
     [informed] = with_passages([row], ["A red router is starting."], CONFIG)
     said = [(message["role"], message["content"]) for message in informed["messages"]]
     assert "starting" in next(text for role, text in said if role == "user")
