@@ -63,13 +63,12 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
     pair_rows = splitting.split(pairs.dataset, config.prepare.splitting) if pairs else None
 
     # 3. Prompting baselines: does the base model suffice with a prompt, examples or retrieval? Measured before training.
-    preference = config.training.preference
     base = training.check_test_rows(
         base,
         examples.frozen,
         examples.fresh.dataset if examples.fresh else None,
-        pair_rows.train if pair_rows and preference else None,
-        preference.max_refused_share if preference else 0.0,
+        pair_rows.train if pair_rows else None,
+        config.training.preference,
     )
     prompting = on_gpu_pool_if(
         config.fit.enabled,

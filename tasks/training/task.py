@@ -54,7 +54,7 @@ def check_test_rows(
     frozen: DatasetRef,
     fresh: DatasetRef | None,
     pairs: DatasetRef | None = None,
-    max_refused_share: float = 0.0,
+    preference: DpoConfig | KtoConfig | None = None,
 ) -> BaseLanguageModel:
     """The base model, once its chat template is known to take every row of the test sets, and enough preference rows.
 
@@ -63,7 +63,7 @@ def check_test_rows(
         frozen: The frozen test set.
         fresh: The fresh one.
         pairs: The preference rows for training, which are read hours later, after the supervised training.
-        max_refused_share: The largest share of them that training may leave out.
+        preference: The settings of that training, with the share of them that it may leave out; None: they are not read.
 
     Raises:
         InputError: The template refuses a row; after training, the benchmark could not prompt for it.
@@ -72,8 +72,8 @@ def check_test_rows(
     from tasks.modeling.resolution import check_evaluated_rows
 
     check_evaluated_rows(base, [ref for ref in (frozen, fresh) if ref], run_store())
-    if pairs is not None:
-        check_evaluated_rows(base, [pairs], run_store(), max_refused_share)
+    if pairs is not None and preference is not None:
+        check_evaluated_rows(base, [pairs], run_store(), preference.max_refused_share)
     return base
 
 
