@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
@@ -13,6 +12,8 @@ from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 from pydantic import AfterValidator
 from referencing import Registry
+
+from tasks.core.tool_calls import loads
 
 _SEPARATORS = re.compile(r"(?<=[^\W_])[\s_\-]+(?=[^\W_])")
 """Between the words of a name; a hyphen before a name is a sign."""
@@ -71,15 +72,15 @@ def format_valid(reply: str, pattern: str) -> float:
 def json_valid(reply: str, schema: Mapping[str, Any]) -> float:
     """1 when the whole reply is JSON (RFC 8259: no NaN) that satisfies the schema, else 0."""
     try:
-        value = json.loads(reply, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):  # that it is no JSON is the finding
+        value = loads(reply)
+    except ValueError:  # that it is no JSON is the finding
         return 0.0
-    # An empty registry: a reference is never fetched from the network.
-    return float(validator_for(schema)(schema, registry=Registry()).is_valid(value))
+    return float(validator_of(schema).is_valid(value))
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+def validator_of(schema: Mapping[str, Any]) -> Any:
+    """What checks values against a JSON schema; its registry is empty, so that no reference is fetched from the network."""
+    return validator_for(schema)(schema, registry=Registry())
 
 
 def named_label(reply: str, labels: Collection[str], pattern: str | None) -> str | None:

@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jsonschema.validators import validator_for
-from referencing import Registry
-
 from tasks.core.tool_calls import loads
+from tasks.measures.reply_checks import validator_of
 
 _OF_CALLS = ("valid_call", "call_name", "argument_f1", "call_sequence")
 _CALL_START = re.compile(r"[\[{]")
@@ -180,6 +178,4 @@ def _value(text: str) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _validator(schema: str) -> Any:
-    loaded = json.loads(schema)
-    # An empty registry: a reference is never fetched from the network.
-    return validator_for(loaded)(loaded, registry=Registry())
+    return validator_of(json.loads(schema))
