@@ -9,7 +9,7 @@ from tasks.contracts.references import FolderRef
 from tasks.core.library_versions import version_of
 from tasks.core.source_hash import code_sha256, file_of
 from tasks.core.storage import Store, sha256_of_json
-from tasks.modeling.templates import Changes, changes_of, prepared
+from tasks.modeling.templates import Changes, changes_of
 
 
 class TemplateProfile(Contract):
@@ -72,18 +72,17 @@ def describe_template(folder: Path, template: str | None = None) -> TemplateProf
         ModelNotFoundError: See :func:`template_in_store`.
         ConfigError: See :func:`template_in_store`.
     """
-    from tasks.modeling.conversations import split_replies, stop_token_ids
+    from tasks.modeling.conversations import default_template_of, split_replies, stop_token_ids
     from tasks.modeling.loading import load_tokenizer
     from tasks.modeling.tool_templates import knows_tools
 
     tokenizer = load_tokenizer(folder)
     if template is not None:
-        tokenizer.chat_template = prepared(template)
+        tokenizer.chat_template = template
     question, reply = {"role": "user", "content": "text"}, {"role": "assistant", "content": "text"}
     stops = stop_token_ids(tokenizer, None)
     split_replies(tokenizer, [question], [reply], stops)
-    templates = tokenizer.chat_template  # `load_tokenizer` has prepared them
-    text = templates["default"] if isinstance(templates, dict) else templates
+    text = default_template_of(tokenizer)
     return TemplateProfile(
         changes=changes_of(text),
         reads_tools=knows_tools(text),

@@ -258,12 +258,12 @@ def _check_guards(
         if guard.opponent in arms:
             measured = arms if METRICS[guard.metric].measured_on == "frozen" else general
             findings.add(_check_guard(measured, guard, names[guard.opponent], config))
-    for opponent in [name for name in names if name in arms and config.max_placeholder_increase is not None]:
-        candidate, other = _pairs(arms, opponent, METRIC)
-        if len(candidate):
-            interval = difference(candidate, other, config)
-            margin = config.max_placeholder_increase or 0.0
-            findings.add(check_placeholders(candidate, other, interval, margin, opponent, names[opponent]))
+    if (margin := config.max_placeholder_increase) is not None:
+        for opponent in [name for name in names if name in arms]:
+            candidate, other = _pairs(arms, opponent, METRIC)
+            if len(candidate):
+                interval = difference(candidate, other, config)
+                findings.add(check_placeholders(candidate, other, interval, margin, opponent, names[opponent]))
 
 
 def _check_guard(arms: Mapping[str, pd.DataFrame], guard: GuardConfig, name: str, config: PromotionConfig) -> GuardResult:
