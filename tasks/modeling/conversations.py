@@ -220,13 +220,18 @@ def default_template_of(tokenizer: Any) -> str:
     if isinstance(templates, Mapping):
         templates = templates.get("default")
     if not templates:
-        raise ModelNotFoundError(
-            "training.base_model",
-            "a tokenizer without a chat template",
-            "one that says how a conversation is written",
-            "Use the model's instruction-tuned release, or set `base_model.chat_template` (for instance to `chatml`).",
-        )
+        raise no_template()
     return prepared(templates)
+
+
+def no_template() -> ModelNotFoundError:
+    """The error for a base model that does not say how a conversation is written."""
+    return ModelNotFoundError(
+        "training.base_model",
+        "a tokenizer without a chat template",
+        "one that says how a conversation is written",
+        "Use the model's instruction-tuned release, or set `base_model.chat_template` (for instance to `chatml`).",
+    )
 
 
 def _mark(tokenizer: Any, role: str, value: Any) -> Any:

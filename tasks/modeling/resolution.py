@@ -25,6 +25,7 @@ from tasks.core.scratch import scratch_folder
 from tasks.core.source_hash import code_sha256, file_of
 from tasks.core.storage import Store, sha256_of_file, sha256_of_json
 from tasks.modeling.config import BaseModelConfig
+from tasks.modeling.conversations import no_template
 from tasks.modeling.hub import download
 from tasks.modeling.profile import profile_in_store
 from tasks.modeling.rendering import require_evaluable
@@ -127,18 +128,26 @@ def check_evaluated_rows(
 
     Raises:
         InputError: See :func:`tasks.modeling.rendering.require_evaluable`.
+        ModelNotFoundError: See :func:`stored_template`.
     """
     template = stored_template(model, store)
-    for ref in datasets if template else ():
-        require_evaluable(template or "", store.read_rows(ref), f"data set {ref.sha256[:12]}", max_share)
+    for ref in datasets:
+        require_evaluable(template, store.read_rows(ref), f"data set {ref.sha256[:12]}", max_share)
 
 
-def stored_template(model: BaseLanguageModel, store: Store) -> str | None:
-    """The prepared chat template of a resolved model, without its tokenizer; None where it has none."""
+def stored_template(model: BaseLanguageModel, store: Store) -> str:
+    """The prepared chat template of a resolved model, read without its tokenizer.
+
+    Raises:
+        ModelNotFoundError: Its files hold none; :func:`resolve` refuses such a model.
+    """
     digests, sha256 = store.digests_of(model.folder), model.folder.sha256
-    return default_template(
+    template = default_template(
         lambda name: store.read_named(f"folders/{sha256[:2]}/{sha256}/{name}") if name in digests else None
     )
+    if template is None:
+        raise no_template()
+    return template
 
 
 def count_parameters(folder: Path) -> int:

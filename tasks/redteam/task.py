@@ -45,8 +45,7 @@ def check_probes(base: BaseLanguageModel, config: RedTeamConfig) -> BaseLanguage
     from tasks.modeling.resolution import stored_template
     from tasks.redteam.probing import refused_probes
 
-    template = stored_template(base, run_store()) if config.enabled else None
-    if template is not None and (refused := refused_probes(template, config)):
+    if config.enabled and (refused := refused_probes(stored_template(base, run_store()), config)):
         raise InputError(
             "redteam.probe_files",
             f"{len(refused)} probes that the base model's chat template refuses, such as {', '.join(refused[:5])}",

@@ -142,3 +142,16 @@ def test_a_test_set_that_the_template_refuses_is_named_before_training(
     with pytest.raises(InputError, match=r"1 of 2 rows .* odd") as caught:
         check_evaluated_rows(model, (good, odd), store)
     assert user["content"] not in str(caught.value)
+
+
+def test_rows_are_not_taken_unchecked_where_a_stored_base_has_no_template(
+    store: Store, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    model = resolve(BaseModelConfig(source=str(tiny_model_dir), license="mit"), store)
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    bare = model.model_copy(update={"folder": store.add_folder(folder)})
+    rows = store.write_rows([desk_row(1)], kind="messages")
+    check_evaluated_rows(model, (rows,), store)
+    with pytest.raises(ModelNotFoundError, match="without a chat template"):
+        check_evaluated_rows(bare, (rows,), store)
