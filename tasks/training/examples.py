@@ -117,13 +117,14 @@ class Pair(_FromRow):
 
 @dataclass(frozen=True)
 class Prompt(_FromRow):
-    """A prompt whose reply is generated during training, with what rewards the reply."""
+    """A prompt whose reply is generated during training, with what rewards the reply; the row's own has ``num_calls``."""
 
     input_ids: list[int]
     messages: list[dict[str, Any]]
     reference: str
     label: str | None
     num_new_tokens: int
+    num_calls: int = field(default=0, kw_only=True)
 
     @property
     def num_learned_tokens(self) -> int:
@@ -292,5 +293,7 @@ def render_prompt(tokenizer: Any, row: Row, *, max_length: int, max_new_tokens: 
     messages, expected = prompt_messages(row), reply_messages(row)[0]
     ids = prompt_token_ids(tokenizer, messages)
     fits = len(ids) + max_new_tokens <= max_length
-    reference = reply_as_written(tokenizer, messages, expected) if expected.get("tool_calls") else reply(row)
-    return Prompt(ids, messages, reference, row.get("label"), max_new_tokens if fits else 0, row_id=str(row["id"]))
+    calls = expected.get("tool_calls") or ()
+    reference = reply_as_written(tokenizer, messages, expected) if calls else reply(row)
+    num_new_tokens = max_new_tokens if fits else 0
+    return Prompt(ids, messages, reference, row.get("label"), num_new_tokens, row_id=str(row["id"]), num_calls=len(calls))

@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks.contracts.training import TrainingPlan
 from tasks.core.errors import ConfigError, InputError, ModelNotFoundError, OutOfMemoryError, QualityLimitError, StoreError
 from tasks.core.tool_calls import tools_in
+from tasks.measures.tool_calls import calls_in, schemas_of
 from tasks.modeling.shape import ModelShape
 from tasks.training.config import GrpoConfig
 from tasks.training.examples import Prompt, Rendered
@@ -20,7 +21,8 @@ def check_rewards(config: GrpoConfig, prompts: Sequence[Prompt]) -> None:
     """Refuses prompts whose replies could not differ in reward.
 
     Raises:
-        InputError: Labels or calls are rewarded and no row has any, or there are too few prompts for one step.
+        InputError: Labels or calls are rewarded and no row has any, no call can be read, or there are too few prompts for
+            one step.
     """
     if config.label and not any(prompt.label for prompt in prompts):
         raise InputError(
@@ -32,6 +34,14 @@ def check_rewards(config: GrpoConfig, prompts: Sequence[Prompt]) -> None:
     if config.calls and not any(tools_in(prompt.messages) for prompt in prompts):
         raise InputError(
             "training.grpo.calls", "rows without tools", "tools whose calls are rewarded", "Leave the reward out."
+        )
+    calling = [prompt for prompt in prompts if prompt.num_calls] if config.calls else []
+    if calling and not any(calls_in(prompt.reference, schemas_of(tools_in(prompt.messages))) for prompt in calling):
+        raise InputError(
+            "training.grpo.calls",
+            f"{len(calling)} rows whose calls the chat template writes in a form that is not known here",
+            "calls that can be read in a reply",
+            "Set `training.base_model.chat_template` (for instance to `hermes`), or leave the reward out.",
         )
     per_step = config.effective_batch_size // config.num_generations
     if len(prompts) < per_step:

@@ -7,10 +7,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.core.errors import ConfigError, ModelNotFoundError, OutOfMemoryError, PerennialError, QualityLimitError
-from tasks.training.examples import Example, Pair
+from tasks.core.errors import (
+    ConfigError,
+    InputError,
+    ModelNotFoundError,
+    OutOfMemoryError,
+    PerennialError,
+    QualityLimitError,
+)
+from tasks.training.config import GrpoConfig
+from tasks.training.examples import Example, Pair, Prompt
 from tasks.training.plan.hardware import Hardware, find_hardware
-from tasks.training.plan.preflight import check_device, check_fits_model, check_truncation
+from tasks.training.plan.preflight import check_device, check_fits_model, check_rewards, check_truncation
 from tests.tasks.training.plans import LLAMA_8B, NEW_GPU, SMOLLM, plan_for
 
 SMALL = replace(SMOLLM, vocab_size=100, max_positions=8)
@@ -76,3 +84,16 @@ def test_other_programs_on_a_device_decide_whether_training_begins_and_not_how(m
         found.append(find_hardware("cpu"))
     assert [hardware.room_bytes for hardware in found] == [60 * 10**9, 10**9]
     assert replace(found[0], free_memory_bytes=None) == replace(found[1], free_memory_bytes=None)
+
+
+@pytest.mark.parametrize("form", ["CALL find WITH {}", '<tool_call>\n{"name": "find", "arguments": {}}\n</tool_call>'])
+def test_calls_that_no_reply_could_be_read_for_are_not_rewarded(form: str) -> None:
+    tools = ['{"type": "function", "function": {"name": "find", "parameters": {}}}']
+    messages = [{"role": "tools", "content": "", "tools": tools}, {"role": "user", "content": "Where is it?"}]
+    prompts = [Prompt([1], messages, form, None, 8, num_calls=1), Prompt([1], messages, "Here.", None, 8)] * 8
+    if form.startswith("CALL"):
+        with pytest.raises(InputError, match="8 rows whose calls"):
+            check_rewards(GrpoConfig(calls=1.0), prompts)
+    else:
+        check_rewards(GrpoConfig(calls=1.0), prompts)
+    check_rewards(GrpoConfig(exact_match=1.0), prompts)
