@@ -14,8 +14,9 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tasks.contracts.references import DatasetRef
 from tasks.contracts.training import BaseLanguageModel
@@ -220,26 +221,22 @@ def _license_of_package(distribution: str) -> str | None:
 
 def _from_gguf(path: Path, stated: str | None, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
     converter = [code_sha256(file_of("tasks.modeling.conversion")), version_of("gguf")]
-    digest = sha256_of_json([sha256_of_file(path), config.chat_template, converter])
-    stored = store.read_record(f"models/{digest}", BaseLanguageModel)
-    if stored is None or not store.holds(stored.folder):
+
+    def convert() -> BaseLanguageModel:
         from tasks.modeling.conversion import convert_gguf
 
         with scratch_folder("convert") as folder:
             file_type, license_in_file = convert_gguf(path, folder)
             _apply_template(folder, config.chat_template)
-            converted = BaseLanguageModel(
+            return BaseLanguageModel(
                 name=path.stem,
                 folder=store.add_folder(folder),
                 license=(stated or license_in_file or _UNKNOWN_LICENSE).lower(),
                 num_parameters=count_parameters(folder),
                 note=f"weights rounded to {file_type} (GGUF), stored as float32",
             )
-        stored = store.update_record(
-            f"models/{digest}",
-            BaseLanguageModel,
-            lambda other: other if other is not None and store.holds(other.folder) else converted,
-        )
+
+    stored = _made_once(store, [sha256_of_file(path), config.chat_template, converter], convert)
     return stored if config.license is None else stored.model_copy(update={"license": config.license})
 
 
@@ -247,9 +244,8 @@ def _from_quantized(folder: Path, kind: str, name: str, config: BaseModelConfig,
     """The model of a folder with quantised weights, turned back once and found again by the digest of its files."""
     kept = {path.name: sha256_of_file(path) for pattern in _KEPT_FILES for path in sorted(folder.glob(pattern))}
     converter = [code_sha256(file_of("tasks.modeling.dequantization")), version_of("transformers")]
-    record = f"models/{sha256_of_json([kept, config.chat_template, converter])}"
-    stored = store.read_record(record, BaseLanguageModel)
-    if stored is None or not store.holds(stored.folder):
+
+    def turn_back() -> BaseLanguageModel:
         from tasks.modeling.dequantization import dequantize
 
         with scratch_folder("dequantize") as plain:
@@ -259,12 +255,22 @@ def _from_quantized(folder: Path, kind: str, name: str, config: BaseModelConfig,
                     shutil.copyfile(folder / file, plain / file)
             made = _stored_folder(plain, name, config, store)
         note = f"weights turned back from {kind} to bfloat16"
-        made = made.model_copy(update={"note": f"{made.note}; {note}" if made.note else note})
-        stored = store.update_record(
-            record, BaseLanguageModel, lambda other: other if other is not None and store.holds(other.folder) else made
-        )
-    license_ = (config.license or _license_in_card(folder / "README.md") or _UNKNOWN_LICENSE).lower()
-    return stored.model_copy(update={"license": license_})
+        return made.model_copy(update={"note": f"{made.note}; {note}" if made.note else note})
+
+    stored = _made_once(store, [kept, config.chat_template, converter], turn_back)
+    return stored.model_copy(update={"license": _license_of_folder(folder, config)})
+
+
+def _made_once(store: Store, made_of: list[Any], make: Callable[[], BaseLanguageModel]) -> BaseLanguageModel:
+    """The model that was made of the same before, or a new one; of two that are made at the same time the first stays."""
+    record = f"models/{sha256_of_json(made_of)}"
+    stored = store.read_record(record, BaseLanguageModel)
+    if stored is not None and store.holds(stored.folder):
+        return stored
+    made = make()
+    return store.update_record(
+        record, BaseLanguageModel, lambda other: other if other is not None and store.holds(other.folder) else made
+    )
 
 
 def _from_folder(folder: Path, name: str, config: BaseModelConfig, store: Store) -> BaseLanguageModel:
@@ -284,7 +290,7 @@ def _stored_folder(folder: Path, name: str, config: BaseModelConfig, store: Stor
         return BaseLanguageModel(
             name=name,
             folder=store.add_folder(staged, follow_links=True),
-            license=(config.license or _license_in_card(folder / "README.md") or _UNKNOWN_LICENSE).lower(),
+            license=_license_of_folder(folder, config),
             num_parameters=count_parameters(staged),
             note="" if config.revision is None else f"revision {config.revision}",
         )
@@ -315,6 +321,10 @@ def _check_folder(folder: Path) -> None:
             "a complete causal language model in Hugging Face format",
             "Save it with `save_pretrained` (model and tokenizer) from a transformers release that supports it.",
         )
+
+
+def _license_of_folder(folder: Path, config: BaseModelConfig) -> str:
+    return (config.license or _license_in_card(folder / "README.md") or _UNKNOWN_LICENSE).lower()
 
 
 def _license_in_card(card: Path) -> str | None:
