@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tasks.benchmark.config import BenchmarkConfig
 from tasks.core.rare_values import MIN_ROWS_SHOWN, WITHHELD
-from tasks.core.rows import Row, prompt_messages
+from tasks.core.rows import Row, question_of
 from tasks.measures.metrics import METRICS
 from tasks.stats.estimates import mean_score
 
@@ -38,10 +38,10 @@ _LENGTHS = ("short third", "middle third", "long third")
 def slices_of(rows: Sequence[Row]) -> list[list[dict[str, str]]]:
     """The slices that each row belongs to, as :data:`SLICE`; a dimension on which no two rows differ is left out.
 
-    The length is that of the last question, in thirds of the rows. The script stands in for the language, which is not
+    The length is that of the user's last question, in thirds of the rows. The script stands in for the language, which is not
     detected here; rows with a known language have it as a group.
     """
-    questions = [messages[-1]["content"] if (messages := prompt_messages(row)) else "" for row in rows]
+    questions = [question_of(row) for row in rows]
     lengths = np.array([len(question) for question in questions])
     thirds = np.searchsorted(np.quantile(lengths, (1 / 3, 2 / 3)), lengths) if len(rows) else lengths
     slices: list[list[tuple[str, str]]] = []

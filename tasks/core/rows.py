@@ -164,6 +164,18 @@ def prompt_messages(row: Row) -> list[dict[str, Any]]:
     return [*tools_message(row), *map(plain_message, messages)]
 
 
+def question_of(row: Row) -> str:
+    """The user's last message in the row's prompt; empty without a prompt."""
+    messages = prompt_messages(row)
+    return str(messages[last_question(messages)]["content"]) if messages else ""
+
+
+def last_question(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Where the user's last message stands: before calls and results; the last of all where the user says nothing."""
+    places = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    return places[-1] if places else len(messages) - 1
+
+
 def reply_messages(row: Row) -> list[dict[str, Any]]:
     """The messages to learn: the last of a conversation, or the chosen and the rejected one of a preference row."""
     last = [row["messages"][-1]] if "messages" in row else [row["chosen"][-1], row["rejected"][-1]]

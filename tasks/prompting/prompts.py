@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tasks.core.rows import Row, prompt_messages, reply_messages
+from tasks.core.rows import Row, last_question, prompt_messages, question_of, reply_messages
 from tasks.core.tool_calls import TOOLS_ROLE, message_text
 from tasks.prompting.config import FitConfig
 from tasks.prompting.retrieval import Bm25
@@ -60,23 +60,11 @@ def with_passages(rows: Sequence[Row], passages: Sequence[str], config: FitConfi
             if sum(map(len, retrieved)) + len(passages[number]) <= config.max_added_chars:
                 retrieved.append(passages[number])
         if retrieved:
-            place = _last_question(messages)
+            place = last_question(messages)
             question = _PASSAGES.format(passages="\n\n".join(retrieved), question=messages[place]["content"])
             messages = [*messages[:place], {**messages[place], "content": question}, *messages[place + 1 :]]
         prompted.append(_replace_prompt(row, messages))
     return prompted
-
-
-def question_of(row: Row) -> str:
-    """The user's last message in the row's prompt, which retrieval searches for."""
-    messages = prompt_messages(row)
-    return str(messages[_last_question(messages)]["content"]) if messages else ""
-
-
-def _last_question(messages: Messages) -> int:
-    """Where the user's last message stands: before calls and results; the last of all where the user says nothing."""
-    places = [place for place, message in enumerate(messages) if message["role"] == "user"]
-    return places[-1] if places else len(messages) - 1
 
 
 def _chooser(train: Sequence[Row], config: FitConfig) -> Callable[[str], list[int]]:

@@ -42,6 +42,18 @@ def test_a_row_belongs_to_its_label_group_length_and_script() -> None:
     assert third == {("label", "Y"), ("length", "long third"), ("script", "Latin")}
 
 
+def test_the_result_of_a_tool_is_no_question() -> None:
+    asked = row(1, "Где мой заказ?")
+    call = {"id": "call00000", "name": "find_order", "arguments": "{}"}
+    steps = [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": '{"place": "in the red van behind the harbour"}', "tool_call_id": "call00000"},
+    ]
+    called = {**asked, "messages": [asked["messages"][0], *steps, asked["messages"][1]], "tools": ["{}"]}
+    others = [row(number, "Where is my order, please?") for number in (2, 3)]
+    assert slices_of([called, *others]) == slices_of([asked, *others])
+
+
 def test_what_all_rows_share_is_no_slice() -> None:
     assert slices_of([row(1, "same", "X"), row(2, "same", "X")]) == [[], []]
     assert slices_of([]) == []
