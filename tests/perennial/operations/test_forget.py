@@ -21,7 +21,7 @@ from tasks.core.errors import ConfigError, InputError
 from tasks.core.storage import Store, open_store
 from tasks.dossier.report_data import lineage_fault
 from tasks.ingest import SourceConfig, take_snapshot
-from tasks.tracking import connect
+from tasks.tracking import connect, experiment_id
 from tests.support.evidence import make_evidence
 from tests.support.prepared import ticket
 
@@ -181,8 +181,7 @@ def published(client: Any, evidence: RunEvidence, store: Store, values: list[str
     store.write_named(f"{folder}/dossier.json", json.dumps(record).encode())
     store.write_named(f"{folder}/dossier.html", page)
     store.write_named("work/sft-0a1b/rows.txt", LONG.encode())
-    experiment = client.create_experiment(evidence.model_name)
-    run = client.create_run(experiment, tags={"asked": f"by {values[0]}"})
+    run = client.create_run(experiment_id(client, evidence.model_name), tags={"asked": f"by {values[0]}"})
     client.log_text(run.info.run_id, page.decode(), "dossier/dossier.html")
     client.create_registered_model(evidence.model_name)
     tags = {"perennial.run_name": evidence.run_name}
