@@ -18,8 +18,8 @@ from tasks.core.typed_text import cut
 VERDICT = "perennial.verdict."
 _REASON_CHARACTERS = 1_000
 _MAX_NAMED = 5
-_DECIDES_NOTHING = frozenset({"price_per_device_hour", "currency", "judge", "lm_eval", "batch_size", "latency"})
-"""Settings of the benchmark that no rule of the gate reads."""
+_DECIDES_NOTHING = frozenset({"price_per_device_hour", "currency", "judge", "lm_eval", "batch_size"})
+"""Settings of the benchmark that no rule of the gate reads; ``latency`` is read where the gate limits latency."""
 
 
 def question_of(settings: Mapping[str, Any]) -> str:
@@ -28,7 +28,9 @@ def question_of(settings: Mapping[str, Any]) -> str:
     Args:
         settings: The configuration of a retrain, as JSON.
     """
-    benchmark = {key: value for key, value in settings.get("benchmark", {}).items() if key not in _DECIDES_NOTHING}
+    is_timed = settings.get("promotion", {}).get("max_latency_increase") is not None
+    ignored = _DECIDES_NOTHING if is_timed else _DECIDES_NOTHING | {"latency"}
+    benchmark = {key: value for key, value in settings.get("benchmark", {}).items() if key not in ignored}
     return sha256_of_json({**{part: settings.get(part) for part in ("promotion", "redteam")}, "benchmark": benchmark})
 
 

@@ -121,7 +121,19 @@ def test_what_decides_is_part_of_the_question(part: str, change: dict[str, Any])
 
 
 @pytest.mark.parametrize(
-    ("part", "change"), [("benchmark", {"batch_size": 2}), ("benchmark", {"judge": {"enabled": True}}), ("training", {})]
+    ("part", "change"),
+    [
+        ("benchmark", {"batch_size": 2}),
+        ("benchmark", {"judge": {"enabled": True}}),
+        ("benchmark", {"latency": {"opponent": "base"}}),
+        ("training", {}),
+    ],
 )
 def test_what_decides_nothing_is_not(part: str, change: dict[str, Any]) -> None:
     assert question_of(SETTINGS) == question_of({**SETTINGS, part: {**SETTINGS[part], **change}})
+
+
+def test_how_latency_is_timed_decides_where_it_is_limited() -> None:
+    limited = {**SETTINGS, "promotion": {**SETTINGS["promotion"], "max_latency_increase": 0.2}}
+    against_base = {**limited["benchmark"], "latency": {"opponent": "base"}}
+    assert question_of(limited) != question_of({**limited, "benchmark": against_base})
