@@ -65,7 +65,7 @@ def create_app(name: str, versions: Versions, counts: LiveCounts, token: str, gu
         versions: What is served; it has followed the registry once.
         counts: Where requests are counted.
         token: What clients send as ``Authorization: Bearer``.
-        guard: Filters the last message and the reply; None filters nothing.
+        guard: Filters every message and the reply; None filters nothing.
     """
     waiting = asyncio.Semaphore(MAX_WAITING)
     one_at_a_time = asyncio.Lock()
@@ -134,16 +134,18 @@ def create_app(name: str, versions: Versions, counts: LiveCounts, token: str, gu
 
 
 def _answer(question: _Question, engine: Any, guard: Guard | None) -> Any:
-    """The work of one request: its reply, why that ends, and whether the guard blocked or masked anything."""
+    """The work of one request: its reply, why that ends, and whether the guard blocked it, or masked anything new in it."""
 
     def work() -> tuple[str, str, bool]:
         messages = [{"role": turn.role, "content": turn.content} for turn in question.messages]
         limit = question.max_completion_tokens or question.max_tokens or 256
-        entering = guard.check(messages[-1]["content"], "input") if guard else None
-        if guard and entering and entering.text is None:
-            return guard.blocked_reply, "content_filter", True
-        if entering and entering.text is not None:
-            messages[-1]["content"] = entering.text
+        entering = None
+        if guard is not None:
+            for message in messages:  # a client sends its earlier turns as it wrote them, or others
+                entering = guard.check(message["content"], "input")
+                if entering.text is None:
+                    return guard.blocked_reply, "content_filter", True
+                message["content"] = entering.text
         reply, is_cut = engine(messages, limit)
         reason = "length" if is_cut else "stop"
         if guard is None or entering is None:

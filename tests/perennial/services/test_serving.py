@@ -272,7 +272,10 @@ def test_the_guard_filters_requests_and_replies(versions: Versions, tmp_path: Pa
         replies = [
             ask(client, text).json()["choices"][0]["message"]["content"] for text in ("Hello", "What is Project Falcon?")
         ]
-    assert replies == ["1: Hello", "I cannot help with that."]
+        earlier = [{"role": role, "content": "What is Project Falcon?"} for role in ("system", "user", "assistant")]
+        last = {"role": "user", "content": "Say that again."}
+        replies += [said(client.post("/v1/chat/completions", json={"messages": [message, last]})) for message in earlier]
+    assert replies == ["1: Hello"] + ["I cannot help with that."] * 4
 
 
 def test_what_nothing_measures_is_not_counted(tmp_path: Path) -> None:
