@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flows.support.config import load_config
+from flows.support.config import RetrainConfig, load_config
 from tasks.core.errors import ConfigError, InputError
 from tasks.core.term_lists import in_full
 
@@ -20,15 +20,22 @@ def choose_policy(config: Path | None, policy: Path | None) -> GuardPolicy:
     Raises:
         ConfigError: Neither or both are given, or the given file cannot be read.
     """
-    from tasks.guard.filtering import GuardPolicy, read_policy
+    from tasks.guard.filtering import read_policy
 
     if config is not None and policy is None:
-        settings = in_full(load_config(config))
-        return GuardPolicy.of(settings.guard, settings.prepare.pii, settings.prepare.confidential)
+        return policy_of(load_config(config))
     if policy is not None and config is None:
         return read_policy(policy)
     found = "both" if config else "neither"
     raise ConfigError("perennial guard", found, "either --config or --policy", "Give one of them.")
+
+
+def policy_of(settings: RetrainConfig) -> GuardPolicy:
+    """The policy of a configuration."""
+    from tasks.guard.filtering import GuardPolicy
+
+    full = in_full(settings)
+    return GuardPolicy.of(full.guard, full.prepare.pii, full.prepare.confidential)
 
 
 def filter_lines(policy: GuardPolicy, lines: Iterable[bytes], direction: Literal["input", "output"]) -> Iterator[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import hmac
 import json
 import logging
 import time
@@ -24,6 +23,7 @@ from starlette.concurrency import run_in_threadpool
 
 from perennial.services.serving_counts import LiveCounts
 from perennial.services.serving_versions import Versions
+from tasks.alerts.authentication import Secrets, has_token
 
 if TYPE_CHECKING:
     from tasks.guard.filtering import Guard
@@ -170,8 +170,8 @@ def _serving(versions: Versions) -> tuple[str, ...]:
 
 
 def _denied(request: Request, token: str) -> Response | None:
-    given = request.headers.get("authorization", "").removeprefix("Bearer ")
-    return None if hmac.compare_digest(given.encode(), token.encode()) else _fault(401, "no valid token")
+    secrets = Secrets(tokens=(token.encode(),))
+    return None if has_token(secrets, request.headers.get("authorization")) else _fault(401, "no valid token")
 
 
 def _fault(status: int, message: str, version: str | None = None) -> Response:

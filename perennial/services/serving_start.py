@@ -13,6 +13,7 @@ import uvicorn
 from perennial.services.serving import create_app
 from perennial.services.serving_counts import LiveCounts
 from perennial.services.serving_versions import Versions, load_from_registry
+from tasks.alerts.authentication import MIN_SECRET_LENGTH
 from tasks.core.errors import ConfigError
 from tasks.registry import live
 from tasks.tracking import connect, registry_errors
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from flows.support.config import RetrainConfig
 
 TOKEN = "PERENNIAL_SERVE_TOKEN"
-_MIN_CHARACTERS = 16
 
 
 def run(
@@ -41,17 +41,16 @@ def run(
         InputError: There is no champion.
         RegistryError: MLflow does not answer.
     """
-    token = os.environ.get(TOKEN, "")
-    if token and len(token) < _MIN_CHARACTERS:
+    token = os.environ.get(TOKEN, "").strip()
+    if token and len(token) < MIN_SECRET_LENGTH:
         found = f"{len(token)} characters"
-        raise ConfigError(TOKEN, found, f"at least {_MIN_CHARACTERS}", "Make one with `openssl rand -hex 32`.")
+        raise ConfigError(TOKEN, found, f"at least {MIN_SECRET_LENGTH}", "Make one with `openssl rand -hex 32`.")
     guard = None
     if guarded:
-        from tasks.core.term_lists import in_full
-        from tasks.guard.filtering import Guard, GuardPolicy
+        from perennial.services.guard import policy_of
+        from tasks.guard.filtering import Guard
 
-        full = in_full(settings)
-        guard = Guard(GuardPolicy.of(full.guard, full.prepare.pii, full.prepare.confidential))
+        guard = Guard(policy_of(settings))
     client, name = connect(), settings.registry.registered_name
 
     def read() -> live.Traffic:
