@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tasks.core.errors import IntegrityError
 from tasks.core.storage import open_store
 from tasks.modeling.loading import load_base
 from tasks.registry.live import read_traffic
+from tasks.registry.served_code import write_served_code
 from tasks.registry.versions import register
 from tasks.tracking import connect
 from tests.support.candidates import decide, make_candidate, make_from
@@ -29,18 +31,24 @@ TOKEN = "0123456789abcdef"
 def registry(tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """MLflow with two versions of a tiny model, the first of them champion."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    client, store = connect(), open_store(tmp_path / "store")
+    client = connect()
     client.create_registered_model("desk")
-    base = BaseLanguageModel(name="tiny", folder=store.add_folder(tiny_model_dir), license="apache-2.0", num_parameters=1)
-    made = make_candidate(store, tmp_path)
     for seed in (1, 2):
-        torch.manual_seed(seed)
-        lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-        get_peft_model(load_base(tiny_model_dir), lora).save_pretrained(tmp_path / f"trained-{seed}")
-        adapter = store.add_folder(tmp_path / f"trained-{seed}")
-        register(client, "desk", make_from(adapter, base, made.scores.dataset, made.trained.curves, decide()))
+        add_version(client, tmp_path, tiny_model_dir, seed)
     client.set_registered_model_alias("desk", "champion", "1")
     return client
+
+
+def add_version(client: Any, folder: Path, model: Path, seed: int) -> None:
+    """Registers a version whose adapter is drawn by a seed."""
+    store = open_store(folder / "store")
+    base = BaseLanguageModel(name="tiny", folder=store.add_folder(model), license="apache-2.0", num_parameters=1)
+    made = make_candidate(store, folder)
+    torch.manual_seed(seed)
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(load_base(model), lora).save_pretrained(folder / f"trained-{seed}")
+    adapter = store.add_folder(folder / f"trained-{seed}")
+    register(client, "desk", make_from(adapter, base, made.scores.dataset, made.trained.curves, decide()))
 
 
 def test_the_server_answers_from_the_registered_files_and_follows_the_champion(registry: Any, tmp_path: Path) -> None:
@@ -64,3 +72,25 @@ def test_the_server_answers_from_the_registered_files_and_follows_the_champion(r
     assert (first["model"], second["model"]) == ("desk@1", "desk@2")
     assert first["choices"][0]["message"]["content"]
     assert first["choices"][0]["finish_reason"] == "length"
+
+
+def test_each_version_is_prompted_by_the_code_that_it_carries(
+    registry: Any, tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_code(folder: Path) -> Path:
+        package = write_served_code(folder)
+        with (package / "modeling" / "conversations.py").open("a") as file:
+            file.write("\n\ndef prompt_token_ids(tokenizer, messages):\n    raise ValueError('the code of version 3')\n")
+        return package
+
+    monkeypatch.setattr("tasks.registry.versions.write_served_code", other_code)
+    add_version(registry, tmp_path, tiny_model_dir, 3)
+    registry.set_registered_model_alias("desk", "rollout", "3")
+    paths = list(sys.path)
+    (_, first), (version, third) = (load_from_registry(registry, "desk", alias) for alias in ("champion", "rollout"))
+    question = [{"role": "user", "content": "Hello"}]
+    assert version == "3"
+    assert first(question, 6)[0]
+    with pytest.raises(ValueError, match="the code of version 3"):
+        third(question, 6)
+    assert sys.path == paths
