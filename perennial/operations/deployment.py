@@ -109,7 +109,7 @@ def deploy(
     pools = {deployment.wanted.work_pool.name for deployment in planned}
     queues = {deployment.wanted.work_pool.work_queue_name for deployment in planned}
     with prefect_errors("the Prefect server"), get_client(sync_client=True) as client:
-        present = _present_deployments(client)
+        present = present_deployments(client)
         if not take_over:
             _check_ownership(planned, present, files)
         for pool in sorted(pools):
@@ -509,7 +509,7 @@ def _write(
         raise ObjectAlreadyExists(http_exc=error) from error
 
 
-def _present_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
+def present_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
     """All deployments of the server by ``flow/deployment``, in the order of their names."""
     with prefect_errors("deployments"):
         flows = {flow.id: flow.name for flow in every(lambda limit, offset: client.read_flows(limit=limit, offset=offset))}

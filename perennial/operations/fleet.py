@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from pydantic import ValidationError
 
 from flows.support.config import RetrainConfig, settings_of
-from perennial.operations.deployment import prefect_errors
+from perennial.operations.deployment import prefect_errors, present_deployments
 from perennial.operations.model_files import read_models
 from tasks.contracts.base import FrozenModel
 from tasks.contracts.run import RunEvidence
@@ -184,8 +189,7 @@ def _decision(config: RetrainConfig) -> Decision | None:
         return None
     evidence = RunEvidence.model_validate_json(data)
     verdict = verdict_of(evidence)
-    results = [result for result in (evidence.sft, evidence.dpo, evidence.kto, evidence.grpo) if result is not None]
-    costs = [result.cost for result in results if result.cost is not None]
+    costs = [result.cost for result in evidence.steps if result.cost is not None]
     return Decision(
         label=verdict.label,
         tone=verdict.tone,
@@ -193,8 +197,8 @@ def _decision(config: RetrainConfig) -> Decision | None:
         reason=next(iter(evidence.decision.reasons), ""),
         run=run,
         cost=sum(costs) if costs else None,
-        currency=results[0].plan.currency if results else "",
-        training_hours=sum(result.seconds for result in results) / 3600,
+        currency=evidence.sft.plan.currency,
+        training_hours=sum(result.seconds for result in evidence.steps) / 3600,
     )
 
 
@@ -256,14 +260,19 @@ class _Registry:
 # ------------------------------------------------------------------------------------------------------------- Prefect
 
 
+_ACTIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+_ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
+
+
 class _Runs:
     """Deployments and runs of all models, read once; ``fault`` says why that failed."""
 
     def __init__(self) -> None:
         self.fault: PerennialError | None = None
         self._deployments: dict[str, list[DeploymentResponse]] = {}
-        self._flows: dict[Any, str] = {}
-        self._runs: dict[str, list[Any]] = {}
+        self._next: dict[str, FlowRun] = {}
+        self._last: dict[str, FlowRun] = {}
+        self._active: list[FlowRun] = []
         try:
             with prefect_errors("the Prefect server"), get_client(sync_client=True) as client:
                 self._read(client)
@@ -271,27 +280,27 @@ class _Runs:
             self.fault = error
 
     def _read(self, client: SyncPrefectClient) -> None:
-        flows = every(lambda limit, offset: client.read_flows(limit=limit, offset=offset))
-        self._flows = {flow.id: flow.name for flow in flows}
-        for deployment in every(lambda limit, offset: client.read_deployments(limit=limit, offset=offset)):
+        for name, deployment in present_deployments(client).items():
             model = _model_of(deployment)
-            if model is not None and self._flows.get(deployment.flow_id) == "retrain":
+            if model is not None and name.startswith("retrain/"):
                 self._deployments.setdefault(model, []).append(deployment)
-        active = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-        ended = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
-        for kind, states, order in (
-            ("next", [StateType.SCHEDULED], FlowRunSort.EXPECTED_START_TIME_ASC),
-            ("active", active, FlowRunSort.EXPECTED_START_TIME_ASC),
-            ("last", ended, FlowRunSort.END_TIME_DESC),
-        ):
-            chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)))
-            self._runs[kind] = list(
-                every(
-                    lambda limit, offset, chosen=chosen, order=order: client.read_flow_runs(  # type: ignore[misc]
-                        flow_run_filter=chosen, sort=order, limit=limit, offset=offset
-                    )
+        active = _runs_in(*_ACTIVE)
+        by_start = FlowRunSort.EXPECTED_START_TIME_ASC
+        self._active = list(
+            every(
+                lambda limit, offset: client.read_flow_runs(
+                    flow_run_filter=active, sort=by_start, limit=limit, offset=offset
                 )
             )
+        )
+        # One of each model, however many have ended in the years before.
+        for model, deployments in self._deployments.items():
+            for found, states, order in (
+                (self._next, (StateType.SCHEDULED,), by_start),
+                (self._last, _ENDED, FlowRunSort.END_TIME_DESC),
+            ):
+                own = _runs_in(*states, deployments=deployments)
+                found.update((model, run) for run in client.read_flow_runs(flow_run_filter=own, sort=order, limit=1))
 
     def configs(self) -> Iterator[RetrainConfig]:
         """The configurations of the deployed models.
@@ -314,7 +323,7 @@ class _Runs:
             raise self.fault
         deployments = self._deployments.get(model, [])
         own = {deployment.id for deployment in deployments}
-        runs = {kind: [run for run in found if run.deployment_id in own] for kind, found in self._runs.items()}
+        first, last = self._next.get(model), self._last.get(model)
         off = [f"deployment retrain/{one.name}" for one in deployments if one.paused]
         off += [
             f"schedule {schedule.slug} of retrain/{one.name}"
@@ -322,14 +331,19 @@ class _Runs:
             for schedule in one.schedules
             if not schedule.active
         ]
-        first, last = next(iter(runs["next"]), None), next(iter(runs["last"]), None)
         start = first.expected_start_time if first else None
         return {
             "next_run": start.isoformat(timespec="seconds") if start else None,
             "last_run": f"{last.state_name} ({last.name})" if last else None,
-            "running": tuple(run.name for run in runs["active"]),
+            "running": tuple(run.name for run in self._active if run.deployment_id in own),
             "paused": tuple(off),
         }
+
+
+def _runs_in(*states: StateType, deployments: Sequence[DeploymentResponse] | None = None) -> FlowRunFilter:
+    """The runs in these states, of these deployments or of all."""
+    ids = None if deployments is None else FlowRunFilterDeploymentId(any_=[one.id for one in deployments])
+    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))), deployment_id=ids)
 
 
 def _model_of(deployment: DeploymentResponse) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import tempfile
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from perennial.operations.fleet import Decision, FleetStatus, ModelStatus
 from tasks.core.errors import ConfigError
+from tasks.core.storage.writing import replace_file
 from tasks.dossier.blocks import Bullets, Cell, Page, Section, State, Table, Tile
 from tasks.dossier.formatting import amount
 from tasks.dossier.rendering import render_page
@@ -188,10 +187,8 @@ def write_whole(path: Path, data: bytes) -> None:
         ConfigError: The folder is missing or not writable.
     """
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(path.parent)
+        replace_file(path, data, 0o644)
     except OSError as error:
         raise ConfigError(str(path), type(error).__name__, "a file in a folder that exists", "Make the folder.") from error

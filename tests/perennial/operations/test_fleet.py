@@ -85,12 +85,21 @@ def deploy_retrains(folder: Path) -> None:
     list(deploy(deployments_of([folder], folder.parent / "template.yaml"), "local", claims=False))
 
 
-def test_each_model_says_what_it_does_now(folder: Path, server: SyncPrefectClient) -> None:
+def test_each_model_says_what_it_does_now(folder: Path, server: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> None:
     deploy_retrains(folder)
     desk = server.read_deployment_by_name("retrain/support-desk")
     server.update_deployment_schedule(desk.id, desk.schedules[0].id, active=False)
-    run = server.create_flow_run_from_deployment(desk.id, name="the-night-run")
-    server.set_flow_run_state(run.id, Crashed(), force=True)
+    for name in ("two-nights-ago", "the-night-run"):
+        run = server.create_flow_run_from_deployment(desk.id, name=name)
+        server.set_flow_run_state(run.id, Crashed(), force=True)
+    read, read_runs = set[str](), SyncPrefectClient.read_flow_runs
+
+    def noting(client: SyncPrefectClient, **options: Any) -> Any:
+        runs = read_runs(client, **options)
+        read.update(run.name for run in runs)
+        return runs
+
+    monkeypatch.setattr(SyncPrefectClient, "read_flow_runs", noting)
     for paths in ([folder], []):  # from the files, and from the server
         fleet = read_fleet(paths, NOW)
         new, desk_now = (one for one in fleet.models if one.name in ("support-desk", "new-one"))
@@ -104,6 +113,8 @@ def test_each_model_says_what_it_does_now(folder: Path, server: SyncPrefectClien
         assert desk_now.paused == ("schedule yearly of retrain/support-desk",)
         assert desk_now.away == ()
         assert new == ModelStatus(name="new-one", owner="desk", registered_model="fleet-new-one", next_run=new.next_run)
+    assert "the-night-run" in read
+    assert "two-nights-ago" not in read, "of the runs that ended the last one is read"
     assert not (folder.parent / "nowhere").exists(), "looking makes nothing"
 
 
