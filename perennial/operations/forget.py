@@ -101,7 +101,8 @@ def forget_everywhere(
         apply: Whether to change anything.
 
     Raises:
-        ConfigError: There is no key, under which the list of forgotten rows says nothing about anybody.
+        ConfigError: There is no key, under which the list of forgotten rows says nothing about anybody, or others were
+            forgotten under another one; then nothing has changed.
         InputError: See :func:`find_person`.
         IntegrityError: Something is left afterwards.
     """
@@ -117,13 +118,15 @@ def forget_everywhere(
     found = find_person(store, values, row_ids)
     learned, notes = versions_that_learned(client, store, model, found.datasets)
     found.notes += notes
-    in_mlflow = clean_tracking(client, found, apply=apply)
+    certificate = certificate_of(found, values, key, by, now)
     if apply:
-        certificate = forget_person(store, found, values, key=key, key_names=(pii.key_env, pii.key_block), by=by, now=now)
+        # First what a command that is cut short could not do again: without the rows nothing tells who learned from them.
+        _suppress(store, found, values, key, (pii.key_env, pii.key_block))
         for version in learned:
             client.set_model_version_tag(model, version, VERSION_TAG, certificate.name)
-    else:
-        certificate = certificate_of(found, values, key, by, now)
+    in_mlflow = clean_tracking(client, found, apply=apply)
+    if apply:
+        certificate = forget_person(store, found, certificate)
     certificate = certificate.model_copy(
         update={"objects": (*certificate.objects, *in_mlflow), "marked_versions": tuple(learned)}
     )
@@ -183,32 +186,14 @@ def find_person(store: Store, values: Sequence[str], row_ids: Iterable[str] = ()
     return found
 
 
-def forget_person(
-    store: Store,
-    found: Found,
-    values: Sequence[str],
-    *,
-    key: bytes,
-    key_names: tuple[str, str | None],
-    by: str,
-    now: datetime,
-) -> ForgetCertificate:
-    """Removes what was found from a store and keeps it from coming back; what was done, with the hashes of what remains.
+def forget_person(store: Store, found: Found, certificate: ForgetCertificate) -> ForgetCertificate:
+    """Removes what was found from a store; what was done, with the hashes of what remains.
 
     Args:
         store: The store.
         found: What :func:`find_person` found.
-        values: The values, whose keyed hashes are kept.
-        key: The scrubber's key.
-        key_names: Environment variable and Secret block that the key comes from.
-        by: At whose request.
-        now: The time of the certificate.
-
-    Raises:
-        ConfigError: Others were forgotten under another key.
+        certificate: What is to be done (:func:`certificate_of`).
     """
-    certificate = certificate_of(found, values, key, by, now)
-    _suppress(store, found, values, key, key_names)
     done = []
     for change, planned in zip(found.changes, certificate.objects, strict=True):
         remaining = None
@@ -239,6 +224,7 @@ def check_nothing_left(store: Store, values: Sequence[str], row_ids: Iterable[st
 
 
 def _suppress(store: Store, found: Found, values: Sequence[str], key: bytes, key_names: tuple[str, str | None]) -> None:
+    """Keeps what was found from coming back; a ConfigError where others were forgotten under another key."""
     signs = PersonValues(values).signs
     rows = {digest for copies in found.rows.values() for row in copies for digest in row_hashes(row, key)}
     new = {value_hash(value, key) for value in signs}

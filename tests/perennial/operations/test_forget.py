@@ -134,18 +134,45 @@ def test_a_row_is_forgotten_by_its_id(tmp_path: Path, client: Any) -> None:
     assert take_snapshot.fn(source, uri).dropped == {"forgotten": 1}
 
 
+def test_an_interrupted_command_has_marked_the_versions_that_learned(
+    tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, folder = list(PEOPLE["en"]), tmp_path / "store"
+    evidence = evidence_with(folder, values, monkeypatch)
+    store = open_store(folder)
+    version = published(client, evidence, store, values)
+    settings, removed = settings_for(evidence.model_name), []
+    forget_bytes = Store.forget_bytes
+
+    def forget_two(self: Store, name: str, data: bytes, certificate: str) -> Any:
+        if len(removed) == 2:
+            raise KeyboardInterrupt
+        removed.append(name)
+        return forget_bytes(self, name, data, certificate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "forget_bytes", forget_two)
+        with pytest.raises(KeyboardInterrupt):
+            forget_everywhere(store, client, settings, values, [], by="x", now=NOW, apply=True)
+    assert VERSION_TAG in client.get_model_version(evidence.model_name, version).tags
+    forget_everywhere(store, client, settings, values, [], by="x", now=NOW, apply=True)
+    assert forget_everywhere(store, client, settings, values, [], by="x", now=NOW, apply=False).objects == ()
+
+
 def test_another_key_or_none_is_refused(tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     source, uri = SourceConfig(path=str(in_source(tmp_path, "en"))), str(tmp_path / "store")
     take_snapshot.fn(source, uri)
     forget_everywhere(
         open_store(uri), client, settings_for("desk"), ["Harriet Blankenship"], [], by="x", now=NOW, apply=True
     )
+    run = client.create_run(client.create_experiment("desk"), tags={"asked": "by Jo Miller"}).info.run_id
     for key in ("", "another"):
         monkeypatch.setenv("PERENNIAL_PII_KEY", key)
         with pytest.raises(ConfigError, match="under which people were forgotten"):
             take_snapshot.fn(source, uri)
         with pytest.raises(ConfigError, match="key"):
             forget_everywhere(open_store(uri), client, settings_for("desk"), ["Jo Miller"], [], by="x", now=NOW, apply=True)
+        assert client.get_run(run).data.tags["asked"] == "by Jo Miller", "nothing has changed"
 
 
 @pytest.mark.parametrize("values", [[], ["Ann"], ["Ann Lee", "12"]])
