@@ -327,12 +327,16 @@ def _is_text(value: object) -> bool:
 
 
 def _check_files(store: Store, found: Found) -> None:
+    is_in_work = bool(found.rows)
     for folder in store.folders():
         if folder in ("objects", "tombstones", "certificates"):
             continue
         for name, size, _ in store.walk(folder):
             kind = {"files": "file", "folders": "folder", "work": "work folder"}.get(folder, "record")
-            if name.endswith(_WEIGHTS) or size > _MAX_FILE_BYTES:
+            if name.endswith(_WEIGHTS):
+                continue
+            if size > _MAX_FILE_BYTES:
+                found.notes.append(f"{name} was not searched: it has more than {_MAX_FILE_BYTES // 10**6} MB")
                 continue
             data = store.read_named(name) or b""
             left = without_person(name, data, found.named, found.person)
@@ -340,9 +344,11 @@ def _check_files(store: Store, found: Found) -> None:
                 continue
             if kind == "folder":
                 found.notes.append(f"{name} holds a value; remove its version and prune")
-            elif kind != "work folder":
+            elif kind == "work folder":
+                is_in_work = True
+            else:
                 found.changes.append(Change(kind, name, "blanked", data=left))
-    if found.rows:
+    if is_in_work:
         folders = sorted({"/".join(name.split("/")[:2]) for name, _, _ in store.walk("work")})
         found.changes += [Change("work folder", name, "removed") for name in folders]
 
@@ -360,8 +366,10 @@ def without_person(name: str, data: bytes, ids: frozenset[str], person: PersonVa
     try:
         document = json.loads(text)
     except ValueError:
+        document = None
+    if not isinstance(document, dict | list):
         return person.blank(text).encode()
-    if isinstance(document, dict | list) and holds_strings(document, person):
+    if holds_strings(document, person):
         return json.dumps(blank_strings(document, person), indent=2, ensure_ascii=False).encode()
     return data
 

@@ -175,6 +175,22 @@ def test_another_key_or_none_is_refused(tmp_path: Path, client: Any, monkeypatch
         assert client.get_run(run).data.tags["asked"] == "by Jo Miller", "nothing has changed"
 
 
+def test_files_beside_the_data_sets_are_searched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A work folder goes where no row does, one number is a text, and what is too large to be searched is told."""
+    store = open_store(tmp_path)
+    store.write_named("work/sft-0a1b/rows.txt", b"Harriet Blankenship, 4155550132")
+    number = store.write_bytes(b"4155550132", ".txt")
+    store.write_named("records/large", b"x" * 4_000)
+    monkeypatch.setattr("perennial.operations.forget._MAX_FILE_BYTES", 1_000)
+    found = find_person(store, ["415-555-0132"])
+    assert [(change.kind, change.action, change.data) for change in found.changes] == [
+        ("file", "blanked", b"(forgotten)"),
+        ("work folder", "removed", None),
+    ]
+    assert number.sha256 in found.changes[0].name
+    assert ["records/large" in note for note in found.notes] == [True]
+
+
 @pytest.mark.parametrize("values", [[], ["Ann"], ["Ann Lee", "12"]])
 def test_values_that_many_hold_are_refused(tmp_path: Path, values: list[str]) -> None:
     with pytest.raises(InputError):
