@@ -27,7 +27,6 @@ MIN_SIGNS = 4
 """A value of fewer letters and digits would be found in the text of others."""
 _ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\[nrt]|&#?[A-Za-z0-9]{2,8};")
 _BETWEEN = re.compile(r"[\W_]+")
-_MAX_WORDS = 12
 
 
 class PersonValues:
@@ -105,6 +104,7 @@ class SuppressedRows:
             )
         self._key = secret.encode()
         self._values, self._lengths, self._rows = set(record.values), set(record.lengths), set(record.rows)
+        self._longest = max(record.lengths, default=0)
 
     def holds(self, row: Row) -> bool:
         """Whether a row is one of them, or holds a value of them."""
@@ -112,11 +112,13 @@ class SuppressedRows:
 
     def is_in(self, text: str) -> bool:
         """Whether a text holds a value of somebody who was forgotten."""
-        words = _BETWEEN.sub(" ", _folded(text)).split()
+        words = _BETWEEN.split(_folded(_unescaped(text)))
         for first in range(len(words)):
             window = ""
-            for word in words[first : first + _MAX_WORDS]:
+            for word in words[first:]:
                 window += word
+                if len(window) > self._longest:
+                    break
                 if len(window) in self._lengths and value_hash(window, self._key) in self._values:
                     return True
         return False
@@ -159,8 +161,12 @@ def _strings(row: Row) -> Iterator[str]:
 
 
 def _folded(text: str) -> str:
+    """The text without case and accents; a word with an accent stays one word."""
+    if text.isascii():
+        return text.lower()
     # Turkish has two letters i, of which lower case in any other language knows one.
-    return text.lower() if text.isascii() else unicodedata.normalize("NFKD", text).casefold().replace("ı", "i")
+    folded = unicodedata.normalize("NFKD", text).casefold().replace("ı", "i")
+    return "".join(sign for sign in folded if not unicodedata.combining(sign))
 
 
 def _signs(text: str) -> str:
