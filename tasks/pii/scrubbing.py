@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tasks.core.cpu_limit import CpuLimitError, cpu_limit
 from tasks.pii.detect.detector import Detector, detector_for
 from tasks.pii.policy import Policy
-from tasks.pii.replace.operators import people_of, replace_spans
+from tasks.pii.replace.operators import PLACEHOLDER, people_of, replace_spans
 from tasks.pii.replace.record import RecordPeople
 from tasks.pii.spans import Span
 from tasks.text.languages import unknown_language
@@ -136,7 +136,7 @@ def scrub_batch(
 
 
 def _rest(group: Sequence[int], texts: Sequence[object], spans: dict[int, list[Span]]) -> str:
-    """The texts of a record without what is masked, whose names and streets belong to any language."""
+    """The texts of a record without what is masked, now or before: its names and streets belong to any language."""
     parts: list[str] = []
     for index in group:
         text, position = str(texts[index]), 0
@@ -144,7 +144,7 @@ def _rest(group: Sequence[int], texts: Sequence[object], spans: dict[int, list[S
             parts.append(text[position : span.start])
             position = span.end
         parts += (text[position:], "\n")
-    return " ".join(parts)
+    return PLACEHOLDER.sub(" ", " ".join(parts))
 
 
 def _unreadable(text: object, max_text_chars: int) -> str | None:

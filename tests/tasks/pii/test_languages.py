@@ -44,6 +44,11 @@ def test_known_languages_short_texts_and_symbols_pass(strict: Policy) -> None:
     assert scrub_batch(READ, strict).quarantine == []
 
 
+def test_placeholders_are_words_of_no_language(strict: Policy) -> None:
+    scrubbed = "j <USERNAME>\n<PROPER_NOUN>:î"
+    assert scrub_batch([scrubbed], strict).texts == [scrubbed]
+
+
 def test_the_configuration_says_who_reads_what() -> None:
     text = UNREAD["cyrillic"]
     for languages in (("en", "ru"), ("*",)):
