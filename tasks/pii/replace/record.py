@@ -125,8 +125,10 @@ class RecordPeople:
         free = [name for name in names if identity(name) not in taken] or [name for name in names if identity(name) != known]
         return free[stream.below(len(free))]
 
-    def _email(self, value: str) -> str:
+    def _email(self, value: str) -> str | None:
         local, _, domain = value.rpartition("@")
+        if not any(map(str.isalnum, local)):  # spelled out: "jo at corp dot example"
+            return surrogate_from("EMAIL_ADDRESS", value, self.stream)
         stream, made, last = self.stream("email", value), [], 0
         for match in _PIECE.finditer(local):
             piece = match.group()

@@ -42,6 +42,12 @@ def test_an_address_keeps_its_shape_and_follows_the_name() -> None:
     assert re.fullmatch(rf"{first}\.{last}\d\d@example\.org", made, re.IGNORECASE)
 
 
+@pytest.mark.parametrize("spelled", ["john dot smith at corp dot com", "jo [at] corp.example"])
+def test_a_spelled_out_address_becomes_a_whole_one(spelled: str) -> None:
+    made = people().surrogate("EMAIL_ADDRESS", spelled) or ""
+    assert re.fullmatch(r"[a-z]+\.[a-z]+\d+@example\.com", made)
+
+
 @pytest.mark.parametrize(
     ("language", "text", "name", "gender"),
     [
