@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
-from tasks.pii.lexicon import lexicon, vocabulary, without_accents
+from tasks.pii.lexicon import lexicon, without_accents
 from tasks.pii.replace.people import (
     STREETS,
     family_names,
@@ -23,7 +23,7 @@ from tasks.pii.replace.people import (
     language_of_name,
     language_of_texts,
 )
-from tasks.pii.replace.surrogates import Stream, surrogate_from
+from tasks.pii.replace.surrogates import Stream, is_small, surrogate_from
 
 _PART = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|[^\W_]*\d[^\W_]*")
 _PIECE = re.compile(r"[^\W\d_]+|\d+")
@@ -81,7 +81,7 @@ class RecordPeople:
         """A placeholder with a number: one for one value, and for one person under all forms of the name."""
         if entity not in _PEOPLE or any(map(str.isdigit, value)):
             return self._numbered(entity, f"{entity}\0{identity(value)}")
-        own = {identity(part) for part in _PART.findall(value) if not _is_small(part)} or {identity(value)}
+        own = {identity(part) for part in _PART.findall(value) if not is_small(part)} or {identity(value)}
         number = next((place for place, known in enumerate(self._people) if known & own), len(self._people))
         if number == len(self._people):
             self._people.append(set())
@@ -99,7 +99,7 @@ class RecordPeople:
         made, last = [], 0
         for place, match in enumerate(matches):
             part = match.group()
-            stays = _is_small(part) and place < len(matches) - 1
+            stays = is_small(part) and place < len(matches) - 1
             made += [value[last : match.start()], part if stays else self._part(part, is_last=0 < place == len(matches) - 1)]
             last = match.end()
         return "".join([*made, value[last:]])
@@ -158,10 +158,6 @@ class RecordPeople:
                 moved if re.search(r"\b0\d", value) or not re.search(r"\b\d\b", value) else re.sub(r"\b0(\d)", r"\1", moved)
             )
         return None
-
-
-def _is_small(part: str) -> bool:
-    return part.casefold() in vocabulary("particles") | vocabulary("titles")
 
 
 def _plain(name: str) -> str:

@@ -60,6 +60,11 @@ def surrogate_from(entity: str, value: str, draw: Draw) -> str | None:
     return make(value, draw) if make is not None else None
 
 
+def is_small(part: str) -> bool:
+    """Whether a part of a name is a title or a particle."""
+    return part.lower() in vocabulary("particles") | vocabulary("titles")
+
+
 def _name(value: str, draw: Draw) -> str:
     parts = list(_PART.finditer(value))
     made: list[str] = []
@@ -67,8 +72,7 @@ def _name(value: str, draw: Draw) -> str:
     for place, match in enumerate(parts):
         # "von" and "Dr" stay where a name follows; alone or last ("Mr. King", "Di") they are the name.
         part = match.group()
-        is_small = part.lower() in vocabulary("particles") | vocabulary("titles")
-        stays = is_small and place < len(parts) - 1
+        stays = is_small(part) and place < len(parts) - 1
         is_number = any(map(str.isdigit, part))
         made += (value[position : match.start()], part if stays else (_code if is_number else _name_part)(part, draw))
         position = match.end()
