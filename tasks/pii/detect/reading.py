@@ -91,12 +91,11 @@ class NameReader:
 
     def judge(self, text: TokenizedText, start: int, entities: Entities) -> list[Span]:
         """The entities that count, of a line that starts at a place in the text."""
-        starts = [token.start for token in text.tokens]
         spans: list[Span] = []
         doubtful: list[Span] = []
         for first, last, entity, score in entities:
             span = Span(start + first, start + last, entity, score, "ner")
-            indices = range(max(bisect_left(starts, span.start + 1) - 1, 0), bisect_left(starts, span.end))
+            indices = range(max(bisect_left(text.starts, span.start + 1) - 1, 0), bisect_left(text.starts, span.end))
             least = min((self._least(text, index, entity) for index in indices), default=inf)
             if score >= least:
                 spans.append(span)

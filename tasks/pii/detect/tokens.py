@@ -167,6 +167,11 @@ class TokenizedText:
         return {token.start: index for index, token in enumerate(self.tokens)}
 
     @cached_property
+    def starts(self) -> list[int]:
+        """Where each token starts, in order."""
+        return [token.start for token in self.tokens]
+
+    @cached_property
     def num_digits(self) -> int:
         """How many digits the text has."""
         return len(_DIGIT.findall(self.plain))
