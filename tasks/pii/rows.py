@@ -231,13 +231,15 @@ def _scrub_batch_of_rows(rows: Sequence[Row], policy: Policy) -> ScrubbedRows:
         result.findings.append({"id": rows[number]["id"], "field": name, **entry})
         if words := distinctive_value(finding.entity, finding.score, original[finding.start : finding.end]):
             result.values.add(words)
-    texts = {(number, name): text for (number, name, _), text in zip(fields, scrubbed.texts, strict=True)}
+    texts: list[dict[str, str]] = [{} for _ in rows]
+    for (number, name, _), text in zip(fields, scrubbed.texts, strict=True):
+        texts[number][name] = text or ""
     for number, row in enumerate(rows):
         if number in reasons:
             name, reason = reasons[number]
             result.quarantined.append(quarantine_row(STAGE, row["id"], reason, row, field=name))
         else:
-            result.kept.append(_with_texts(row, {name: text or "" for (n, name), text in texts.items() if n == number}))
+            result.kept.append(_with_texts(row, texts[number]))
     result.num_characters = scrubbed.stats.num_characters
     result.num_masked_characters = scrubbed.stats.num_masked_characters
     return result
