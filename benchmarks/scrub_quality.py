@@ -84,7 +84,7 @@ def scrubber(mode: str) -> Masker:
 
 
 def stock_presidio() -> Masker:
-    """``AnalyzerEngine.analyze`` with its defaults and the same spaCy model."""
+    """``AnalyzerEngine.analyze`` with its defaults and a spaCy pipeline."""
     import spacy
     from presidio_analyzer import AnalyzerEngine
     from presidio_analyzer.nlp_engine import NerModelConfiguration, SpacyNlpEngine

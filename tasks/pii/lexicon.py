@@ -97,10 +97,3 @@ def lexicon() -> Lexicon:
 
 def _with_plain_forms(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(names) | frozenset(without_accents(name) for name in names if not name.isascii())
-
-
-"""Countries that are also in the lists of names, and usual short forms."""
-
-"""Words in the lists of given names that are never taken for one without a title or an introduction before them."""
-
-"""Brands, abbreviations and newer words that spelling lists leave out; none is a person. The project's own list."""
