@@ -25,8 +25,8 @@ from flows.support.config import RetrainConfig
 from tasks.contracts.forgetting import ForgetCertificate, ForgottenObject, ForgottenRows
 from tasks.contracts.references import DatasetRef
 from tasks.core.errors import ConfigError, InputError, IntegrityError
-from tasks.core.forgetting import RECORD, PersonValues, blank_strings, holds_strings, row_hashes, value_hash
-from tasks.core.rows import Row, iter_strings, iter_texts
+from tasks.core.forgetting import RECORD, PersonValues, blank_strings, holds_strings, row_hashes, strings_of, value_hash
+from tasks.core.rows import Row, iter_texts
 from tasks.core.secrets import id_of_key
 from tasks.core.storage import Store, sha256_of_json
 
@@ -174,7 +174,8 @@ def find_person(store: Store, values: Sequence[str], row_ids: Iterable[str] = ()
     own: dict[str, set[str]] = {}
     for ref in refs:
         if ref.kind in _ROWS:
-            hits = {row["id"] for row in store.read_rows(ref) if row["id"] in named or _holds(row, person)}
+            rows = store.read_rows(ref)
+            hits = {row["id"] for row in rows if row["id"] in named or any(map(person.holds, strings_of(row)))}
             own |= {ref.sha256: hits} if hits else {}
     by_sha = {ref.sha256: ref for ref in refs}
     for ref in refs:
@@ -254,11 +255,6 @@ def _datasets(store: Store) -> Iterator[DatasetRef]:
         path = Path(name)
         if path.suffix == ".parquet" and (ref := store.find_dataset(path.stem)) is not None:
             yield ref
-
-
-def _holds(row: Mapping[str, Any], person: PersonValues) -> bool:
-    strings = [text for _, text in iter_strings(row)] + list(row.get("known_values") or ())
-    return any(person.holds(text) for text in strings) or person.holds(str(row["id"]))
 
 
 def _sentences(row: Row) -> Iterator[str]:

@@ -18,6 +18,7 @@ from tasks.contracts.forgetting import ForgottenRows
 from tasks.core.errors import ConfigError, InputError
 from tasks.core.rows import Row, iter_strings, iter_texts
 from tasks.core.secrets import id_of_key, load_secret
+from tasks.core.tool_calls import iter_names
 
 MARK = "(forgotten)"
 """What stands where a value stood."""
@@ -108,7 +109,7 @@ class SuppressedRows:
 
     def holds(self, row: Row) -> bool:
         """Whether a row is one of them, or holds a value of them."""
-        return not self._rows.isdisjoint(row_hashes(row, self._key)) or any(self.is_in(text) for text in _strings(row))
+        return not self._rows.isdisjoint(row_hashes(row, self._key)) or any(self.is_in(text) for text in strings_of(row))
 
     def is_in(self, text: str) -> bool:
         """Whether a text holds a value of somebody who was forgotten."""
@@ -136,6 +137,13 @@ def row_hashes(row: Row, key: bytes) -> set[str]:
     return {hmac.new(key, f"row\0{text}".encode(), hashlib.sha256).hexdigest() for text in known}
 
 
+def strings_of(row: Mapping[str, Any]) -> Iterator[str]:
+    """All that may name a person in a row: its strings, the keys of its calls, its known values, its id."""
+    yield from (text for _, text in (*iter_strings(row), *iter_names(row)))
+    yield from row.get("known_values") or ()
+    yield str(row["id"])
+
+
 def blank_strings(value: Any, person: PersonValues) -> Any:
     """A JSON value with the person's values blanked in every string of it, keys included."""
     if isinstance(value, str):
@@ -152,12 +160,6 @@ def holds_strings(value: Any, person: PersonValues) -> bool:
     if isinstance(value, Mapping):
         return any(person.holds(str(name)) or holds_strings(item, person) for name, item in value.items())
     return isinstance(value, list) and any(holds_strings(item, person) for item in value)
-
-
-def _strings(row: Row) -> Iterator[str]:
-    yield from (text for _, text in iter_strings(row))
-    yield from row.get("known_values") or ()
-    yield str(row["id"])
 
 
 def _folded(text: str) -> str:
