@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
         ConfigError: A keyed operator without a key, or with another key than expected.
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
-    from tasks.pii.rows import FINDINGS_SCHEMA, quarantine_known_values
+    from tasks.pii.rows import quarantine_known_values
 
     config, rows = in_full(config), run_store().read_rows(dataset)
     policy = _policy_for(rows, config)
@@ -87,8 +87,7 @@ def scrub(dataset: DatasetRef, config: PiiConfig) -> ScrubReport:
     originals = {row["id"]: row for row in rows}
     quarantine_known_values(result, originals)
     whole = _Joined(kept=RowTable(dataset.kind), quarantined=result.quarantined)
-    whole.cost.add(result.kept, result.findings, originals)
-    whole.add(result, pa.Table.from_pylist(result.findings, schema=FINDINGS_SCHEMA))
+    whole.add(result, originals)
     return _build_report(dataset, whole, policy)
 
 
@@ -144,7 +143,7 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
         IntegrityError: A shard was scrubbed by other rules: another key, model or version of the code.
         QualityLimitError: More than ``max_quarantined_share`` of the rows could not be scrubbed.
     """
-    from tasks.pii.rows import FINDINGS_SCHEMA, distinctive_values, quarantine_known_values
+    from tasks.pii.rows import distinctive_values, quarantine_known_values
 
     progress, num_done = stage_progress(), 0
     config, store = in_full(config), run_store()
@@ -170,10 +169,9 @@ def join_shards(dataset: DatasetRef, cut: ScrubShards, parts: Sequence[ScrubbedS
         num_quarantined = len(scrubbed.quarantined)
         originals = {row["id"]: row for row in store.read_rows(shard)}
         quarantine_known_values(scrubbed, originals)
-        joined.cost.add(scrubbed.kept, scrubbed.findings, originals)
         joined.quarantined += scrubbed.quarantined[:num_quarantined]
         caught += scrubbed.quarantined[num_quarantined:]
-        joined.add(scrubbed, pa.Table.from_pylist(scrubbed.findings, schema=FINDINGS_SCHEMA))
+        joined.add(scrubbed, originals)
         num_done += shard.num_rows
         progress(num_done)
     joined.quarantined += caught
@@ -214,10 +212,13 @@ class _Joined:
     num_characters: int = 0
     num_masked_characters: int = 0
 
-    def add(self, rows: ScrubbedRows, findings: pa.Table) -> None:
-        """Adds all of some rows but the quarantined ones."""
+    def add(self, rows: ScrubbedRows, originals: Mapping[str, Row]) -> None:
+        """Adds all of some rows but the quarantined ones; ``originals`` are the rows as they were, by id."""
+        from tasks.pii.rows import FINDINGS_SCHEMA
+
+        self.cost.add(rows.kept, rows.findings, originals)
         self.kept.extend(rows.kept)
-        self.findings.append(findings)
+        self.findings.append(pa.Table.from_pylist(rows.findings, schema=FINDINGS_SCHEMA))
         self.num_characters += rows.num_characters
         self.num_masked_characters += rows.num_masked_characters
 
