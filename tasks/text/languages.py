@@ -65,13 +65,10 @@ def unknown_language(text: str, known: Collection[str]) -> str | None:
         for script in _scripts_of_words(text):
             if script not in scripts:
                 return script.lower()
-    head = text[:_MAX_CHARS]
-    if sum(map(str.isalpha, head)) < MIN_LETTERS:
+    language = language_of(text)
+    if language is None or language in known or language == _NO_LANGUAGE:
         return None
-    language = str(_detector().classify(head)[0])
-    if language in known or language == _NO_LANGUAGE:
-        return None
-    ranked: list[tuple[str, float]] = _detector().rank(head)
+    ranked: list[tuple[str, float]] = _detector().rank(text[:_MAX_CHARS])
     score = ranked[0][1]
     return language if score - max(score for code, score in ranked if code in known) > _MIN_MARGIN else None
 
