@@ -17,6 +17,7 @@ import ahocorasick
 from tasks.confidential.gitleaks import gitleaks_rules
 from tasks.confidential.rules import OWN_RULES, SecretRule
 from tasks.confidential.terms import Hit
+from tasks.text.lower_case import lowered
 
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0") | {
     chr(code) for code in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
@@ -59,13 +60,13 @@ class SecretMatcher:
             return
         yield from self._find(text)
         seen, places = _seen(text)
-        if len(seen) != len(text) or seen != text:
+        if seen != text:
             yield from (_moved(hit, places) for hit in self._find(seen))
         breaks = [match.span() for match in _BREAK.finditer(seen)]
         if not breaks:
             return
         # A secret may begin where a line does, or be broken where a keyword happens to stand.
-        starts = {last - length + 1 for last, (length, _) in self._automaton.iter(_lowered(seen))}
+        starts = {last - length + 1 for last, (length, _) in self._automaton.iter(lowered(seen))}
         inner = [span for span in breaks if span[1] not in starts]
         for removed in (breaks, inner) if len(inner) < len(breaks) else (breaks,):
             joined, kept = _without(seen, removed)
@@ -83,7 +84,7 @@ class SecretMatcher:
 
     def _find(self, text: str) -> Iterator[Hit]:
         first: dict[int, int] = {}
-        for last, (length, indices) in self._automaton.iter(_lowered(text)):
+        for last, (length, indices) in self._automaton.iter(lowered(text)):
             for index in indices:
                 first.setdefault(index, last - length + 1)
         for index in sorted(first):
@@ -127,14 +128,6 @@ def _without(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, Sequence
         places.extend(range(last, start))
         last = end
     return "".join(parts), places
-
-
-def _lowered(text: str) -> str:
-    """The text in lower case, as long as before."""
-    lowered = text.lower()
-    if len(lowered) == len(text):
-        return lowered
-    return "".join(low if len(low := character.lower()) == 1 else character for character in text)
 
 
 def _moved(hit: Hit, places: Sequence[int]) -> Hit:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tasks.pii.lexicon import Lexicon, lexicon
+from tasks.text.lower_case import lowered
 
 JOINED = r"[\d_A-Za-z\u00aa-\u024f\u0370-\u052f]"
 """A character that makes one word with a number beside it. Scripts without spaces (Chinese, Japanese, Thai) and those
@@ -179,10 +180,7 @@ class TokenizedText:
     @cached_property
     def lower(self) -> str:
         """The text in lower case, of the same length."""
-        lowered = self.plain.lower()
-        if len(lowered) == len(self.plain):
-            return lowered
-        return "".join(low if len(low := character.lower()) == 1 else character for character in self.plain)
+        return lowered(self.plain)
 
     @cached_property
     def signs(self) -> str:
