@@ -382,34 +382,39 @@ def _is_of(line: str, ids: frozenset[str]) -> bool:
 
 
 def clean_tracking(client: Any, found: Found, *, apply: bool) -> list[ForgottenObject]:
-    """The runs' artifacts and tags that hold the person, blanked when ``apply`` is set; parameters cannot be changed."""
+    """The runs' artifacts and tags that hold the person, blanked when ``apply`` is set.
+
+    Parameters and deleted runs cannot be changed; the files of deleted runs lie there until MLflow collects them.
+    """
     from tasks.tracking import registry_errors
 
-    touched: list[ForgottenObject] = []
     with registry_errors("the runs of MLflow"):
-        for experiment in client.search_experiments():
-            for run in _runs(client, experiment.experiment_id):
-                touched += _clean_run(client, run, found, apply)
-    return touched
+        return [touched for run in _runs(client) for touched in _clean_run(client, run, found, apply)]
 
 
-def _runs(client: Any, experiment_id: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=200, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+def _runs(client: Any) -> Iterator[Any]:
+    """Every run of every experiment, the deleted ones too."""
+    from mlflow.entities import ViewType
+
+    for experiment in client.search_experiments(view_type=ViewType.ALL):
+        token: str | None = ""
+        while token is not None:
+            page = client.search_runs(
+                [experiment.experiment_id], run_view_type=ViewType.ALL, max_results=200, page_token=token or None
+            )
+            yield from page
+            token = page.token or None
 
 
 def _clean_run(client: Any, run: Any, found: Found, apply: bool) -> Iterator[ForgottenObject]:
     run_id, person = run.info.run_id, found.person
+    is_deleted = run.info.lifecycle_stage == "deleted"
+    apply, action = apply and not is_deleted, "left: remove the deleted run with `mlflow gc`" if is_deleted else "blanked"
     for tag, value in run.data.tags.items():
         if person.holds(str(value)):
             if apply:
                 client.set_tag(run_id, tag, person.blank(str(value)))
-            yield ForgottenObject(kind="MLflow tag", name=f"{run_id}/{tag}", action="blanked")
+            yield ForgottenObject(kind="MLflow tag", name=f"{run_id}/{tag}", action=action)
     for parameter, value in run.data.params.items():
         if person.holds(str(value)):
             yield ForgottenObject(kind="MLflow parameter", name=f"{run_id}/{parameter}", action="left: delete the run")
@@ -422,7 +427,7 @@ def _clean_run(client: Any, run: Any, found: Found, apply: bool) -> Iterator[For
                 if apply:
                     local.write_bytes(left)
                     client.log_artifact(run_id, str(local), str(Path(path).parent) if "/" in path else None)
-                yield ForgottenObject(kind="MLflow artifact", name=f"{run_id}/{path}", action="blanked")
+                yield ForgottenObject(kind="MLflow artifact", name=f"{run_id}/{path}", action=action)
 
 
 def _artifacts(client: Any, run_id: str, folder: str) -> Iterator[str]:

@@ -175,6 +175,20 @@ def test_another_key_or_none_is_refused(tmp_path: Path, client: Any, monkeypatch
         assert client.get_run(run).data.tags["asked"] == "by Jo Miller", "nothing has changed"
 
 
+def test_a_deleted_run_is_told(tmp_path: Path, client: Any) -> None:
+    run = client.create_run(client.create_experiment("desk"), tags={"asked": "by Jo Miller"}).info.run_id
+    client.log_text(run, "Jo Miller", "note.txt")
+    client.delete_run(run)
+    done = forget_everywhere(
+        open_store(tmp_path / "store"), client, settings_for("desk"), ["Jo Miller"], [], by="x", now=NOW, apply=True
+    )
+    left = "left: remove the deleted run with `mlflow gc`"
+    assert [(one.kind, one.name, one.action) for one in done.objects] == [
+        ("MLflow tag", f"{run}/asked", left),
+        ("MLflow artifact", f"{run}/note.txt", left),
+    ]
+
+
 def test_files_beside_the_data_sets_are_searched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A work folder goes where no row does, one number is a text, and what is too large to be searched is told."""
     store = open_store(tmp_path)
