@@ -128,7 +128,11 @@ def forget_everywhere(
     if apply:
         certificate = forget_person(store, found, certificate)
     certificate = certificate.model_copy(
-        update={"objects": (*certificate.objects, *in_mlflow), "marked_versions": tuple(learned)}
+        update={
+            "objects": (*certificate.objects, *in_mlflow),
+            "marked_versions": tuple(learned),
+            "notes": tuple(found.notes),
+        }
     )
     if apply:
         store.write_named(f"certificates/{certificate.name}.json", certificate.model_dump_json(indent=2).encode())
@@ -150,7 +154,6 @@ def certificate_of(found: Found, values: Sequence[str], key: bytes, by: str, now
             ForgottenObject(kind=change.kind, name=change.name, action=change.action, num_rows=change.num_rows)
             for change in found.changes
         ),
-        notes=tuple(found.notes),
     )
 
 
@@ -332,7 +335,7 @@ def _check_files(store: Store, found: Found) -> None:
             if name.endswith(_WEIGHTS):
                 continue
             if size > _MAX_FILE_BYTES:
-                found.notes.append(f"{name} was not searched: it has more than {_MAX_FILE_BYTES // 10**6} MB")
+                found.notes.append(_not_searched(name))
                 continue
             data = store.read_named(name) or b""
             left = without_person(name, data, found.named, found.person)
@@ -347,6 +350,10 @@ def _check_files(store: Store, found: Found) -> None:
     if is_in_work:
         folders = sorted({"/".join(name.split("/")[:2]) for name, _, _ in store.walk("work")})
         found.changes += [Change("work folder", name, "removed") for name in folders]
+
+
+def _not_searched(name: str) -> str:
+    return f"{name} was not searched: it has more than {_MAX_FILE_BYTES // 10**6} MB"
 
 
 def without_person(name: str, data: bytes, ids: frozenset[str], person: PersonValues) -> bytes:
@@ -419,7 +426,10 @@ def _clean_run(client: Any, run: Any, found: Found, apply: bool) -> Iterator[For
         if person.holds(str(value)):
             yield ForgottenObject(kind="MLflow parameter", name=f"{run_id}/{parameter}", action="left: delete the run")
     with tempfile.TemporaryDirectory() as folder:
-        for path in _artifacts(client, run_id, ""):
+        for path, size in _artifacts(client, run_id, ""):
+            if size > _MAX_FILE_BYTES:
+                found.notes.append(_not_searched(f"{run_id}/{path}"))
+                continue
             local = Path(client.download_artifacts(run_id, path, folder))
             data = local.read_bytes()
             left = without_person(path, data, found.named, person)
@@ -430,12 +440,12 @@ def _clean_run(client: Any, run: Any, found: Found, apply: bool) -> Iterator[For
                 yield ForgottenObject(kind="MLflow artifact", name=f"{run_id}/{path}", action=action)
 
 
-def _artifacts(client: Any, run_id: str, folder: str) -> Iterator[str]:
+def _artifacts(client: Any, run_id: str, folder: str) -> Iterator[tuple[str, int]]:
     for item in client.list_artifacts(run_id, folder or None):
         if item.is_dir:
             yield from _artifacts(client, run_id, item.path)
-        elif not item.path.endswith(_WEIGHTS) and (item.file_size or 0) <= _MAX_FILE_BYTES:
-            yield item.path
+        elif not item.path.endswith(_WEIGHTS):
+            yield item.path, item.file_size or 0
 
 
 def versions_that_learned(client: Any, store: Store, model: str, datasets: Iterable[str]) -> tuple[list[str], list[str]]:

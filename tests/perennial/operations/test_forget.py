@@ -175,9 +175,13 @@ def test_another_key_or_none_is_refused(tmp_path: Path, client: Any, monkeypatch
         assert client.get_run(run).data.tags["asked"] == "by Jo Miller", "nothing has changed"
 
 
-def test_a_deleted_run_is_told(tmp_path: Path, client: Any) -> None:
+def test_a_deleted_run_and_a_large_file_of_a_run_are_told(
+    tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perennial.operations.forget._MAX_FILE_BYTES", 1_000)
     run = client.create_run(client.create_experiment("desk"), tags={"asked": "by Jo Miller"}).info.run_id
     client.log_text(run, "Jo Miller", "note.txt")
+    client.log_text(run, "x" * 4_000, "large.txt")
     client.delete_run(run)
     done = forget_everywhere(
         open_store(tmp_path / "store"), client, settings_for("desk"), ["Jo Miller"], [], by="x", now=NOW, apply=True
@@ -187,6 +191,7 @@ def test_a_deleted_run_is_told(tmp_path: Path, client: Any) -> None:
         ("MLflow tag", f"{run}/asked", left),
         ("MLflow artifact", f"{run}/note.txt", left),
     ]
+    assert [f"{run}/large.txt was not searched" in note for note in done.notes] == [True]
 
 
 def test_files_beside_the_data_sets_are_searched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
