@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -44,34 +45,37 @@ def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from perennial.operations import embedded
 
     folder = tmp_path_factory.mktemp("perennial")
-    before = os.environ.copy()
-    _point_at(folder)
     try:
-        with embedded.prefect_api(lambda line: None):
-            yield folder
+        with patch.dict(os.environ):  # never another mapping in its place: libraries keep the one that they found
+            _point_at(folder)
+            with embedded.prefect_api(lambda line: None):
+                yield folder
     finally:
-        os.environ.clear()
-        os.environ.update(before)
         refresh_global_settings_context()
+
+
+@pytest.fixture
+def wide_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console on which no line wraps; it takes its width from the environment only where it is made."""
+    from perennial.cli.shared import console
+
+    monkeypatch.setattr(console, "_width", 240)
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of its own with an embedded home of its own; the environment is as before afterwards."""
-    with monkeypatch.context() as patch:
-        patch.chdir(tmp_path)
-        patch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
-        patch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.chdir(tmp_path)
+    with patch.dict(os.environ, {"PERENNIAL_HOME": str(tmp_path / "home")}):
         yield tmp_path
 
 
 @pytest.fixture
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_home(tmp_path: Path) -> Iterator[Path]:
     """A folder whose embedded home no server runs over yet, with its environment set: for tests that start their own."""
     from prefect.context import refresh_global_settings_context
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "environ", os.environ.copy())
+    with patch.dict(os.environ):
         _point_at(tmp_path / "home")
         yield tmp_path
     refresh_global_settings_context()

@@ -38,8 +38,8 @@ _LENGTHS = ("short third", "middle third", "long third")
 def slices_of(rows: Sequence[Row]) -> list[list[dict[str, str]]]:
     """The slices that each row belongs to, as :data:`SLICE`; a dimension on which no two rows differ is left out.
 
-    The length is that of the user's last question, in thirds of the rows. The script stands in for the language, which is not
-    detected here; rows with a known language have it as a group.
+    The length is that of the user's last question, in thirds of the rows. The script stands in for the language, which
+    is not detected here; rows with a known language have it as a group.
     """
     questions = [question_of(row) for row in rows]
     lengths = np.array([len(question) for question in questions])

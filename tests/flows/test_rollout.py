@@ -65,7 +65,7 @@ def test_the_flow_waits_and_then_takes_a_bad_version_back(tmp_path: Path, monkey
     assert {event["resource"]["prefect.resource.id"] for event in events} == {"perennial.model.watched-desk"}
 
 
-@pytest.mark.usefixtures("embedded_home")
+@pytest.mark.usefixtures("embedded_home", "wide_console")
 def test_the_command_shows_the_signals_and_exits_with_3_after_an_abort(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +73,6 @@ def test_the_command_shows_the_signals_and_exits_with_3_after_an_abort(
 
     monkeypatch.setattr("perennial.operations.embedded.prefect_api", lambda say: nullcontext("nowhere"))
     monkeypatch.setattr("perennial.operations.embedded.prepare_environment", lambda: None)
-    monkeypatch.setenv("COLUMNS", "240")
     begin("typed-desk")
     config = tmp_path / "config.yaml"
     config.write_text("name: typed-desk\nexamples: {path: rows.jsonl}\n")

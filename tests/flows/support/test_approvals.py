@@ -91,9 +91,9 @@ def test_an_answer_needs_a_name_and_a_reason(name: str, reason: str) -> None:
         read_answer("approve", name, reason)
 
 
+@pytest.mark.usefixtures("wide_console")
 def test_history_and_rollout_in_the_terminal(asked: RunEvidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perennial.operations.embedded.prefect_api", lambda say: nullcontext("nowhere"))
-    monkeypatch.setenv("COLUMNS", "240")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text("name: support-desk\nexamples: {path: rows.jsonl}\n")
     (tmp_path / "bad.json").write_text("[]")
@@ -129,8 +129,8 @@ def test_live_metrics_come_from_a_file_and_from_pairs(tmp_path: Path) -> None:
             read_metrics(None, [pair])
 
 
-def test_two_quarters_side_by_side(asked: RunEvidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("wide_console")
+def test_two_quarters_side_by_side(asked: RunEvidence, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     arguments: list[Any] = ["compare", asked.run_name, "latest", "--store", str(tmp_path / "store"), "--html", str(page)]
     result = CliRunner().invoke(app, arguments)

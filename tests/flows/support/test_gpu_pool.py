@@ -50,7 +50,6 @@ def test_what_is_kept_waits_for_no_gpu(tmp_path: Path) -> None:
     """The only slot is taken: a block whose stages are all kept goes on, one that has work left waits for the slot."""
     from prefect import flow
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
     from prefect.concurrency.sync import concurrency
 
     worked: list[int] = []
@@ -67,7 +66,7 @@ def test_what_is_kept_waits_for_no_gpu(tmp_path: Path) -> None:
             return sum(train_a_little(number) for number in numbers)
 
     with get_client(sync_client=True) as client:
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu-slots", limit=1))
+        client.upsert_global_concurrency_limit_by_name("gpu-slots", 1)
         try:
             assert trained(1, 2) == 3
             assert worked == [1, 1], "one slot for the block"
