@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from prefect.client.schemas.schedules import CronSchedule
 from pydantic import Field, model_validator
@@ -32,6 +32,30 @@ class Schedule(FrozenModel):
         return CronSchedule(cron=self.cron, timezone=self.timezone)
 
 
+Event = Literal["requested", "expiring", "expired", "promoted", "held", "aborted", "failed", "leaked", "violated"]
+
+
+class NotifyTarget(FrozenModel):
+    """Whom `perennial notify` notifies. The address is a secret: it stands in a block or an environment variable."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$", description="Its name in logs; it never shows the address.")
+    block: str | None = Field(
+        None,
+        description="Prefect Secret block with the address, in Apprise's form: `mailto://...`, `slack://...`, `json://...`.",
+    )
+    variable: str = Field(
+        "PERENNIAL_NOTIFY_URL",
+        pattern=r"^[A-Z][A-Z0-9_]{0,99}$",
+        description="Environment variable with the address, where no block is named.",
+    )
+    events: tuple[Event, ...] = Field(
+        get_args(Event),
+        min_length=1,
+        description="What is reported: a request is open, expires within a day, or expired; a version was promoted or held; "
+        "a rollout was aborted; a run failed; scrubbed rows still held personal data; production violates a limit.",
+    )
+
+
 class OperateConfig(FrozenModel):
     """How `perennial deploy models/` deploys the model; a retrain itself does not read it."""
 
@@ -47,6 +71,14 @@ class OperateConfig(FrozenModel):
     priority: Literal["high", "normal", "low"] = Field(
         "normal", description="Which runs a worker takes first: the work queue `high`, `default` or `low` of each pool."
     )
+
+    notify: tuple[NotifyTarget, ...] = Field((), max_length=20, description="Who is notified of what happens to the model.")
+
+    @model_validator(mode="after")
+    def _names_each_target_once(self) -> Self:
+        if len({target.name for target in self.notify}) < len(self.notify):
+            raise ValueError("notify: two targets have one name")
+        return self
 
     @model_validator(mode="after")
     def _names_each_schedule_once(self) -> Self:

@@ -1,4 +1,4 @@
-"""The outcome of a retrain as the name and message of its final state: Prefect's lists of runs then show it."""
+"""The outcome of a run as the name and message of its final state: Prefect's lists of runs then show it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import cast
 from prefect import State
 from prefect.states import Completed
 
+from tasks.contracts.registry import RolloutTick
 from tasks.contracts.run import RetrainOutcome
 from tasks.dossier.formatting import interval, metric_name, signed
+from tasks.registry.page import describe_tick
 
-OUTCOMES = ("Promoted", "RollsOut", "Passed", "Held", "Rejected", "Asked")
+OUTCOMES = ("Promoted", "RollsOut", "Passed", "Held", "Rejected", "Asked", "Advanced", "Aborted")
 """Names of completed states. Prefect's events carry the name: an automation that waits for a run's end lists them all."""
 _DECIDED = {"PROMOTE": "Passed", "HOLD": "Held", "NEEDS_HUMAN": "Asked"}
+_ALL = 100
 _OPPONENTS = ("champion", "base")
 
 
@@ -23,6 +26,13 @@ def shown_as_state(outcome: RetrainOutcome) -> RetrainOutcome:
     """
     state: State[RetrainOutcome] = Completed(name=name_of_outcome(outcome), message=message_of(outcome), data=outcome)
     return cast(RetrainOutcome, state)
+
+
+def tick_as_state(tick: RolloutTick) -> RolloutTick:
+    """One look at a rollout as the flow's return value, see :func:`shown_as_state`."""
+    name = {"abort": "Aborted", "advance": "Promoted" if tick.share == _ALL else "Advanced"}.get(tick.verdict.action)
+    state: State[RolloutTick] = Completed(name=name, message=describe_tick(tick), data=tick)
+    return cast(RolloutTick, state)
 
 
 def name_of_outcome(outcome: RetrainOutcome) -> str:

@@ -60,6 +60,50 @@ def alert_bridge(
 
 
 @app.command()
+def notify(
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="Folders or files of models. The models deployed on the server by default.")
+    ] = None,
+    outbox: Annotated[Path, typer.Option(help="File of the durable outbox (SQLite), on a local disk, not NFS.")] = Path(
+        ".perennial/outbox.db"
+    ),
+    every: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds between two looks.")] = 60,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look and send once; exit code 3 if something could not be read or sent.")
+    ] = False,
+    test: Annotated[bool, typer.Option("--test", help="Send a test message to every target, and end.")] = False,
+) -> None:
+    """Tells the targets of `operate.notify` what is new about each model, until Ctrl-C.
+
+    They hear of requests for approval and their expiry, promoted and held versions, failed runs, and violated limits.
+    """
+    with explained_errors():
+        from perennial.operations import embedded
+
+        embedded.prepare_environment()
+        embedded.use_running_server()
+        from perennial.services.json_lines import log_as_json
+        from perennial.services.notifier import Notifier
+        from perennial.services.outbox import Outbox
+
+        log_as_json()
+        box = Outbox(outbox)
+        try:
+            notifier = Notifier(box, models or [])
+            targets, without = notifier.check_targets()
+            typer.echo(f"Targets: {', '.join(targets)}." + (f" Without one: {', '.join(without)}." if without else ""))
+            if test:
+                failed = notifier.test()
+                typer.echo(f"Not received by {', '.join(failed)}." if failed else "Every target received the test.")
+                raise typer.Exit(3 if failed else 0)
+            if once:
+                raise typer.Exit(0 if notifier.step() else 3)
+            notifier.run(every)
+        finally:
+            box.close()
+
+
+@app.command()
 def serve(
     config: ConfigOption,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

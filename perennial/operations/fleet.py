@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class ModelStatus(FrozenModel):
         champion_since: When it became champion, ISO 8601 in UTC.
         decision: The last decision.
         questions: Open requests for approval.
+        expired: Requests that expired without an answer.
         next_run: When the next retrain is scheduled, ISO 8601 in UTC.
         last_run: State of the last retrain that ended, with Prefect's name of the run.
         running: Names of its active runs.
@@ -96,6 +97,7 @@ class ModelStatus(FrozenModel):
     champion_since: str | None = None
     decision: Decision | None = None
     questions: tuple[Question, ...] = ()
+    expired: tuple[Question, ...] = ()
     next_run: str | None = None
     last_run: str | None = None
     running: tuple[str, ...] = ()
@@ -138,15 +140,25 @@ def read_fleet(paths: Sequence[Path], now: dt.datetime) -> FleetStatus:
         ConfigError: A file has faults, or there are no models.
         PerennialError: No files are named, and Prefect does not respond.
     """
-    runs = _Runs()
+    return fleet_of(read_configs(paths), now)
+
+
+def read_configs(paths: Sequence[Path]) -> list[RetrainConfig]:
+    """The configurations of all models; the arguments and errors are those of :func:`read_fleet`."""
     if paths:
         configs = [model.config for model in read_models(paths)]
     else:
-        if runs.fault is not None:
-            raise runs.fault
-        configs = list(runs.configs())
+        with prefect_errors("the Prefect server"), get_client(sync_client=True) as client:
+            deployments = _retrains(present_deployments(client))
+        configs = list(_configs_of(deployments))
     if not configs:
         raise ConfigError("the models", "none", _NOT_EMPTY, "Name a folder of models, or run `perennial deploy` first.")
+    return configs
+
+
+def fleet_of(configs: Sequence[RetrainConfig], now: dt.datetime) -> FleetStatus:
+    """The status of these models, by name, at a time in UTC."""
+    runs = _Runs()
     registry = _Registry(now.isoformat(timespec="seconds"))
     models = [_status(config, runs, registry) for config in sorted(configs, key=lambda one: one.name)]
     return FleetStatus(written_at=now.isoformat(timespec="seconds"), models=tuple(models))
@@ -245,15 +257,16 @@ class _Registry:
         except RegistryOutageError as error:
             self._outage = error
             raise
-        questions = [
-            Question(version=version, requested_at=request.requested_at, expires_at=request.expires_at)
-            for version, request in requests.items()
-            if request.verdict is None and not is_expired(request, self._now)
-        ]
+        questions: dict[bool, list[Question]] = {False: [], True: []}
+        for version, request in requests.items():
+            if request.verdict is None:
+                question = Question(version=version, requested_at=request.requested_at, expires_at=request.expires_at)
+                questions[is_expired(request, self._now)].append(question)
         return {
             "champion": champion,
             "champion_since": tenures[-1].since if tenures else None,
-            "questions": tuple(questions),
+            "questions": tuple(questions[False]),
+            "expired": tuple(questions[True]),
         }
 
 
@@ -280,10 +293,7 @@ class _Runs:
             self.fault = error
 
     def _read(self, client: SyncPrefectClient) -> None:
-        for name, deployment in present_deployments(client).items():
-            model = _model_of(deployment)
-            if model is not None and name.startswith("retrain/"):
-                self._deployments.setdefault(model, []).append(deployment)
+        self._deployments = _retrains(present_deployments(client))
         active = _runs_in(*_ACTIVE)
         by_start = FlowRunSort.EXPECTED_START_TIME_ASC
         self._active = list(
@@ -301,17 +311,6 @@ class _Runs:
             ):
                 own = _runs_in(*states, deployments=deployments)
                 found.update((model, run) for run in client.read_flow_runs(flow_run_filter=own, sort=order, limit=1))
-
-    def configs(self) -> Iterator[RetrainConfig]:
-        """The configurations of the deployed models.
-
-        Raises:
-            ConfigError: A deployment's configuration is of another version.
-        """
-        for model, deployments in self._deployments.items():
-            config = next((one.parameters["config"] for one in deployments if "config" in one.parameters), None)
-            if config is not None:
-                yield settings_of(config, RetrainConfig, f"the deployed configuration of {model}")
 
     def of(self, model: str) -> dict[str, Any]:
         """The runs of a model.
@@ -340,13 +339,35 @@ class _Runs:
         }
 
 
+def _retrains(deployments: Mapping[str, DeploymentResponse]) -> dict[str, list[DeploymentResponse]]:
+    """The deployments that retrain, by their model."""
+    found: dict[str, list[DeploymentResponse]] = {}
+    for name, deployment in deployments.items():
+        model = model_of(deployment)
+        if model is not None and name.startswith("retrain/"):
+            found.setdefault(model, []).append(deployment)
+    return found
+
+
+def _configs_of(deployments: Mapping[str, Sequence[DeploymentResponse]]) -> Iterator[RetrainConfig]:
+    """The configurations of the deployed models.
+
+    Raises:
+        ConfigError: A deployment's configuration is of another version.
+    """
+    for model, of_model in deployments.items():
+        config = next((one.parameters["config"] for one in of_model if "config" in one.parameters), None)
+        if config is not None:
+            yield settings_of(config, RetrainConfig, f"the deployed configuration of {model}")
+
+
 def _runs_in(*states: StateType, deployments: Sequence[DeploymentResponse] | None = None) -> FlowRunFilter:
     """The runs in these states, of these deployments or of all."""
     ids = None if deployments is None else FlowRunFilterDeploymentId(any_=[one.id for one in deployments])
     return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))), deployment_id=ids)
 
 
-def _model_of(deployment: DeploymentResponse) -> str | None:
+def model_of(deployment: DeploymentResponse) -> str | None:
     """The model whose configuration a deployment has."""
     config = (deployment.parameters or {}).get("config")
     return str(config["name"]) if isinstance(config, dict) and "name" in config else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import logging
 import os
 import sqlite3
@@ -30,6 +29,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.support.alert_runs import PrefectRuns
+from perennial.services.json_lines import log_as_json
 from tasks.alerts import BridgeConfig
 from tasks.alerts.authentication import Secrets, has_signature, has_token, signed_bytes
 from tasks.alerts.connections import BoundedConnection, Closed
@@ -340,22 +340,6 @@ def _response_of(rejection: RequestRejectedError) -> Response:
 # --------------------------------------------------------------------------------------------------------------- service
 
 
-class JsonLines(logging.Formatter):
-    """Log format: one JSON object per line with time, level, logger, message, and the type of an exception."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info and record.exc_info[0]:
-            line["exception"] = record.exc_info[0].__name__
-        return json.dumps(line, ensure_ascii=False)
-
-
 def server_settings(app: FastAPI, config: BridgeConfig, host: str, port: int) -> uvicorn.Config:
     """The server of the application, with limits on time and number of connections before authentication."""
     metrics: Metrics = app.state.metrics
@@ -398,10 +382,7 @@ def serve(config: BridgeConfig, secrets: Secrets, host: str, port: int) -> None:
             "Set it, or start `perennial server` in this folder first.",
         )
     queue = AlertQueue(Path(config.queue), cooldown_seconds=config.cooldown_seconds, max_waiting=config.max_waiting_alerts)
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_as_json()
     waiting = queue.backlog().num_waiting
     logger.info("listening on %s port %d for %s; %d alerts wait", host, port, ", ".join(sorted(config.deployments)), waiting)
     app = create_app(config, secrets, queue, PrefectRuns(dict(config.deployments)))

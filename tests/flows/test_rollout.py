@@ -57,7 +57,10 @@ def test_the_flow_waits_and_then_takes_a_bad_version_back(tmp_path: Path, monkey
     waits = watch_rollout(config, str(write_windows(tmp_path / "live.jsonl", errors=2)))
     assert (waits.verdict.action, waits.share, waits.champion) == ("wait", 5, "1")
     assert "24 h are needed" in waits.verdict.reason
-    aborted = watch_rollout(config, str(write_windows(tmp_path / "live.jsonl", errors=40)))
+    state = watch_rollout(config, str(write_windows(tmp_path / "live.jsonl", errors=40)), return_state=True)
+    aborted = state.result()
+    assert state.name == "Aborted"
+    assert (state.message or "").startswith("version 2 is aborted; version 1 has all the traffic: error_rate: 40 of 200")
     assert (aborted.verdict.action, aborted.share, aborted.champion) == ("abort", 0, "1")
     after = watch_rollout(config, str(tmp_path / "live.jsonl"))
     assert after.verdict.action == "none"

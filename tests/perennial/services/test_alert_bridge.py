@@ -19,7 +19,8 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perennial.services.alert_bridge import JsonLines, RequestRejectedError, create_app, read_body
+from perennial.services.alert_bridge import RequestRejectedError, create_app, read_body
+from perennial.services.json_lines import JsonLines
 from tasks.alerts import BridgeConfig
 from tasks.alerts.authentication import Secrets
 from tasks.alerts.delivery import UnavailableError
