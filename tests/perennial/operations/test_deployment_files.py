@@ -273,6 +273,7 @@ def test_units_run_what_there_is_and_name_secrets_that_are_made(secrets: Path) -
         "perennial-mlflow.service",
         "perennial-worker@.service",
         "perennial-alert-bridge.service",
+        "perennial-notify.service",
     }
     for unit in UNITS:
         settings = settings_in(unit)
@@ -288,6 +289,7 @@ def test_units_run_what_there_is_and_name_secrets_that_are_made(secrets: Path) -
         assert Path(program).name in ("prefect", "mlflow", "perennial")
         assert "0.0.0.0" not in start
         users = {name: value for name, value in settings if name in ("User", "DynamicUser")}
-        assert users == ({"User": "perennial"} if "@" in unit.name else {"DynamicUser": "yes"})
+        opens_store = ("StateDirectory", "perennial") in settings
+        assert users == ({"User": "perennial"} if opens_store else {"DynamicUser": "yes"})
     shared = (ROOT / "deployments" / "systemd" / "perennial.env").read_text()
     assert not re.search(r"PASSWORD=|TOKEN=|SECRET|AUTH_STRING=|://[^/\s]*@", shared)
