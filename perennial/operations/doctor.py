@@ -438,9 +438,10 @@ def _scheduled(deployment: Any, name: str) -> Finding:
 
 @_check("MLflow")
 def _mlflow(settings: RetrainConfig | None) -> Iterator[Finding]:
-    from tasks.tracking import connect, tracking_uri
+    from tasks.tracking import connect, reach_database, tracking_uri
 
     try:
+        reach_database(tracking_uri())
         connect().search_experiments(max_results=1)
     except PerennialError:
         raise

@@ -10,6 +10,7 @@ from tasks.tracking.client import (
     registry_errors,
     tracking_uri,
 )
+from tasks.tracking.database import reach_database
 from tasks.tracking.runs import RunStopped, TrackingRun, open_run, run_page, send_kept, unsent_folder
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "is_outage",
     "is_served",
     "open_run",
+    "reach_database",
     "registry_errors",
     "run_page",
     "send_kept",

@@ -42,6 +42,21 @@ def open_database(uri: str) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
+def reach_database(uri: str) -> None:
+    """Connects once to the database server of a tracking URI; MLflow itself tries ten times, for 100 s. Others are ignored.
+
+    Raises:
+        StoreError: It does not respond, or rejects the account.
+    """
+    if not uri.startswith(("postgresql", "mysql", "mssql")):
+        return
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    with database_errors(uri):
+        create_engine(uri, poolclass=NullPool).connect().close()
+
+
 @contextmanager
 def database_errors(uri: str) -> Iterator[None]:
     """Turns errors of the database and its file system, except a wrong path, into :class:`~tasks.core.errors.StoreError`."""
