@@ -23,7 +23,7 @@ from tasks.contracts.base import FrozenModel
 from tasks.core.paging import every
 
 _TAG = "model:"
-_ERROR = re.compile(r"exception: (\w+(?:Error|Exception))\b")
+_ERROR = re.compile(r"^Flow run encountered an exception: (\w+(?:Error|Exception))\b")
 
 
 class EndedRun(FrozenModel):
@@ -57,10 +57,11 @@ class EndedRun(FrozenModel):
 def read_ended(client: SyncPrefectClient, since: dt.datetime) -> list[EndedRun]:
     """Runs of the models' deployments that ended at a time or later, the earliest first; cancelled ones are left out.
 
-    A run belongs to the model that its tag names, or its deployment's, or the deployment's configuration. Children of other
-    runs have no deployment of a model, and are reported with their parent.
+    A run belongs to the model that its tag names, or its deployment's, or the configuration. A retrain that another run
+    started, such as one on an alert, is left out where it failed: its parent fails with it.
     """
-    present = {deployment.id: (name, deployment) for name, deployment in present_deployments(client).items()}
+    flows = {flow.id: flow.name for flow in every(lambda limit, offset: client.read_flows(limit=limit, offset=offset))}
+    present = {deployment.id: deployment for deployment in present_deployments(client).values()}
     states = FlowRunFilterStateType(any_=[StateType.COMPLETED, StateType.FAILED, StateType.CRASHED])
     chosen = FlowRunFilter(state=FlowRunFilterState(type=states), end_time=FlowRunFilterEndTime(after_=since))
     runs = every(
@@ -70,13 +71,16 @@ def read_ended(client: SyncPrefectClient, since: dt.datetime) -> list[EndedRun]:
     )
     found = []
     for run in runs:
-        name, deployment = present.get(run.deployment_id, (None, None)) if run.deployment_id else (None, None)
-        if name is None or deployment is None or run.parent_task_run_id is not None:
+        deployment = present.get(run.deployment_id) if run.deployment_id else None
+        if run.parent_task_run_id is not None and (
+            flows.get(run.flow_id, "") != "retrain" or run.state_type != StateType.COMPLETED
+        ):
             continue
-        tags = [*run.tags, *deployment.tags]
-        model = next((tag.removeprefix(_TAG) for tag in tags if tag.startswith(_TAG)), None) or model_of(deployment)
+        tags = [*run.tags, *(deployment.tags if deployment else ())]
+        model = next((tag.removeprefix(_TAG) for tag in tags if tag.startswith(_TAG)), None)
+        model = model or model_of(deployment or run)
         if model is not None:
-            found.append(_ended(run, name.split("/", 1)[0], model))
+            found.append(_ended(run, flows.get(run.flow_id, ""), model))
     return found[::-1]
 
 

@@ -183,7 +183,7 @@ def _noted(part: str, away: list[str]) -> Iterator[None]:
     """Turns an explained error inside the block into a note."""
     try:
         yield
-    except ValidationError:
+    except (ValidationError, KeyError, TypeError):
         away.append(f"{part}: a record of another version of Perennial")
     except (PerennialError, OSError, ValueError) as error:
         found = error.found if isinstance(error, PerennialError) else type(error).__name__
@@ -367,7 +367,7 @@ def _runs_in(*states: StateType, deployments: Sequence[DeploymentResponse] | Non
     return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))), deployment_id=ids)
 
 
-def model_of(deployment: DeploymentResponse) -> str | None:
-    """The model whose configuration a deployment has."""
-    config = (deployment.parameters or {}).get("config")
+def model_of(one: DeploymentResponse | FlowRun) -> str | None:
+    """The model whose configuration a deployment or a run has."""
+    config = (one.parameters or {}).get("config")
     return str(config["name"]) if isinstance(config, dict) and "name" in config else None

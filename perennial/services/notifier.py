@@ -50,6 +50,7 @@ class Notifier:
         self._paths = paths
         self._send = send or send_with_apprise
         self._targets: dict[tuple[str, str], NotifyTarget] = {}
+        self._all_read = True
 
     def check_targets(self) -> tuple[list[str], list[str]]:
         """Reads every target's address.
@@ -104,6 +105,7 @@ class Notifier:
             messages += news_of(status, now, since, self._outbox.note(note))
             if status.production is not None:
                 notes[note] = status.production.status
+            self._all_read &= not status.away
             for part in status.away:
                 logger.warning("%s: %s could not be read; what is new there is reported later", status.name, part)
         addressed = [
@@ -147,14 +149,15 @@ class Notifier:
 
     def step(self) -> bool:
         """One look and one delivery; whether all could be read and everything due was received."""
-        seen = True
+        self._all_read = True
         try:
             self.look(dt.datetime.now(dt.UTC))
         except PerennialError as error:
-            seen = False
+            self._all_read = False
             logger.error("nothing new was read: %s", first_line(error))
-        self.deliver(time.time())
-        return seen and not self._outbox.num_waiting()
+        while self.deliver(time.time()):
+            pass
+        return self._all_read and not self._outbox.num_waiting()
 
     def _remember(self, configs: Sequence[RetrainConfig]) -> None:
         self._targets = {(config.name, one.name): one for config in configs for one in config.operate.notify}

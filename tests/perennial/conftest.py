@@ -59,6 +59,8 @@ def fleet_server(embedded_home: Path) -> Iterator[SyncPrefectClient]:
             )
             client.set_model_version_tag(name, version, APPROVAL, request.model_dump_json())
     with get_client(sync_client=True) as prefect:
+        for one in prefect.read_deployments():  # other tests of this process leave models of the same name
+            prefect.delete_deployment(one.id)
         yield prefect
         for one in prefect.read_deployments():
             if "model:support-desk" in one.tags or "model:new-one" in one.tags:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Crashed, Failed
@@ -163,6 +164,18 @@ def test_every_message_arrives_once_over_an_outage_and_a_kill(
         run = fleet_server.create_flow_run_from_deployment(desk.id, name=name)
         fleet_server.set_flow_run_state(run.id, state, force=True)
 
+    config = {"name": "support-desk"}
+
+    @flow(name="retrain")
+    def retrain_now(config: dict[str, str]) -> Any:
+        return Completed(name="Held", message="The gate held it.")
+
+    @flow(name="retrain-on-alert")
+    def on_alert(config: dict[str, str]) -> None:
+        retrain_now(config)
+
+    on_alert(config)
+
     sink.status = 503  # the receiver is away
     notifier.look(now)
     assert notifier.deliver(now.timestamp() + 1) == 0
@@ -185,6 +198,7 @@ def test_every_message_arrives_once_over_an_outage_and_a_kill(
         "[support-desk] retrain ended as Crashed",  # to both targets
         "[support-desk] retrain ended as Failed (ValueError)",
         "[support-desk] retrain ended as Failed (ValueError)",
+        "[support-desk] retrain held",  # a child, started by an alert
         "[support-desk] retrain promoted",
     ]
     assert SECRET not in json.dumps(sink.received) + caplog.text
