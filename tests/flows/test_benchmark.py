@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from typer.testing import CliRunner
 
 from flows.benchmark import benchmark_models
@@ -37,7 +36,7 @@ FINDINGS = pa.schema(
 def taken_slots(embedded_home: Path) -> Iterator[Callable[[], int]]:
     """How many GPU slots are taken, of the one that Prefect's server has for the test."""
     with get_client(sync_client=True) as client:
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_SLOTS, limit=1))
+        client.upsert_global_concurrency_limit_by_name(GPU_SLOTS, 1)
 
     def count() -> int:
         with get_client(sync_client=True) as client:

@@ -104,7 +104,7 @@ def test_what_a_fit_verdict_is_asked_with_survives_the_way_to_another_pool(tmp_p
 @pytest.mark.timeout(1500)
 def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(own_home: Path) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+    from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.deployments import run_deployment
     from prefect.states import AwaitingRetry, Cancelling, Crashed
     from prefect.utilities.callables import parameter_schema
@@ -112,7 +112,7 @@ def test_a_stage_on_another_pool_answers_fails_and_is_cancelled(own_home: Path) 
     with ExitStack() as stack:
         api = stack.enter_context(embedded.prefect_api(print))
         client = stack.enter_context(get_client(sync_client=True))
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu-slots", limit=1))
+        client.upsert_global_concurrency_limit_by_name("gpu-slots", 1)
         for pool, flow, function in (("cpu", parent, "parent"), ("gpu", stage, "stage")):
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
             client.create_deployment(

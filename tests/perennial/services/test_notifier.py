@@ -29,7 +29,7 @@ from perennial.services.outbox import Outbox
 from tasks.core.errors import ConfigError, PerennialError, StoreError
 from tests.support.fleet import deploy_retrains
 
-SECRET = "Vermilion-Heron-7731"
+SECRET = "Ochre-Wagtail-5502"
 NOW = dt.datetime(2026, 12, 1, 12, tzinfo=dt.UTC)
 SINCE = "2026-12-01T00:00:00+00:00"
 TOMORROW, DAY_BEFORE = "2026-12-02T10:00:00+00:00", "2026-11-28T00:00:00+00:00"
