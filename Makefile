@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 IMPORTED := flows.retrain, perennial.cli.app, tasks.training.trainer.worker, tasks.labels.audit, tasks.benchmark.scoring, tasks.redteam.probing, \
 	tasks.pii.scrubbing, tasks.validation.checking, tasks.bias.comparison, tasks.dossier.rendering, mlflow, prefect.server.api.server
 
-.PHONY: help demo test test-fast check format coverage lock bench bench-gpu failures server docs clean
+.PHONY: help demo test test-fast fuzz check format coverage lock bench bench-gpu failures server docs clean
 
 help:  ## What each verb does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ test: $(STAMP)  ## Every test that needs no GPU
 
 test-fast: $(STAMP)  ## The default tier: a few minutes
 	$(PYTEST)
+
+fuzz: $(STAMP)  ## The property tests with new examples
+	$(PYTEST) --hypothesis-profile=new $$(grep -rl --include='*.py' "^from hypothesis import" tests)
 
 check: $(STAMP)  ## Lint, format, types, architecture, spelling, words, the documentation's site
 	$(BIN)/ruff check .

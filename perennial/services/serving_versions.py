@@ -9,8 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +104,11 @@ def load_from_registry(client: Any, name: str, alias: str) -> tuple[str, Engine]
 
     with tempfile.TemporaryDirectory(prefix="perennial-serve-") as scratch:
         version = fetch_version(client, name, Path(scratch) / "model", alias)
-        with _its_own_code():
+        paths = list(sys.path)
+        try:
             model = mlflow.pyfunc.load_model(str(Path(scratch) / "model"))
+        finally:
+            sys.path[:] = paths  # MLflow leaves the version's folder in it, which is removed
     tokenizer = model.unwrap_python_model()._tokenizer
 
     def reply(messages: Messages, max_new_tokens: int) -> tuple[str, bool]:
@@ -115,17 +117,3 @@ def load_from_registry(client: Any, name: str, alias: str) -> tuple[str, Engine]
         return text, len(tokenizer(text, add_special_tokens=False)["input_ids"]) >= max_new_tokens
 
     return version, reply
-
-
-@contextmanager
-def _its_own_code() -> Iterator[None]:
-    """Lets the version that is loaded inside import the modules that it carries, not those of a version loaded before."""
-    from tasks.registry.served_code import PACKAGE
-
-    for module in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
-        del sys.modules[module]
-    paths = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = paths  # MLflow leaves the version's folder in it, which is removed

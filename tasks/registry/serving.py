@@ -11,6 +11,7 @@ compares every file of a version with the registry first.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import tempfile
 from pathlib import Path
@@ -29,10 +30,10 @@ class AdapterOnBase(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             RuntimeError: The base model or a file is missing or differs from what was registered.
         """
         from peft import PeftModel
-        from perennial_rendering.modeling import conversations  # type: ignore[import-not-found]
         from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         config = context.model_config
+        conversations = importlib.import_module(f"{config['rendering']}.modeling.conversations")
         source = _base_model(config)
         with tempfile.TemporaryDirectory(prefix="perennial-serving-") as name:
             base = _checked(_local(source, list(config["base_files"])), config["base_files"], Path(name) / "base")

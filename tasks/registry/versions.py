@@ -352,11 +352,12 @@ def _write_model(folder: Path, candidate: Candidate) -> None:
         scratch_folder("served-code") as code,
         warnings.catch_warnings(record=True),
     ):  # MLflow requests type annotations although it is given a signature
+        rendering = write_served_code(code)
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(Path(__file__).with_name("serving.py")),
             artifacts={"adapter": str(adapter)},
-            code_paths=[str(write_served_code(code))],
+            code_paths=[str(rendering)],
             signature=_SIGNATURE,
             input_example=(_EXAMPLE, {"max_new_tokens": 64}),
             pip_requirements=["mlflow", *(f"{package}=={importlib.metadata.version(package)}" for package in packages)],
@@ -365,6 +366,7 @@ def _write_model(folder: Path, candidate: Candidate) -> None:
                 "base_model_sha256": trained.base.folder.sha256,
                 "base_files": store.digests_of(trained.base.folder),
                 "adapter_files": store.digests_of(trained.adapter),
+                "rendering": rendering.name,
             },
         )
     (folder / "MODEL_CARD.md").write_text(

@@ -27,20 +27,20 @@ _THOUSANDS = re.compile(r"\d{1,3}(?:[. ]000)+|\d{1,3}(?:\.\d{3})+|\d+\.\d+")
 _NUMBER_WORD = re.compile(r"\b(?:number|nummer|nr|no)\.?(?: is| was|:)?\s?$")
 _DASHED_SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
 _QUANTITY = re.compile(r"[1-9]\d*(?:[ .]\d+)*")
-_PUBLISHED = re.compile(r"\b(?:isbn(?:-1[03])?|issn|doi|rfc|build|version|release)(?: (?:number|no\.?))?\s?[:=]?$")
+_PUBLISHED = re.compile(r"\b(?:isbn(?:-1[03])?|issn|doi|rfc|build|version|release)(?: (?:number|no\.?))?[ \t]?[:=]?\Z")
 """What stands before a number that is the same for everybody."""
 _TIMESTAMP = re.compile(r"(?:19|20)\d\d[-./]\d\d[-./]\d\d \d\d")
 _DOTTED_QUAD = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _ROUND = re.compile(r"[1-9]\d?0{5,}")
-_MONEY_BEFORE = re.compile(r"(?:[$€£¥₹]|\b(?:usd|eur|gbp|chf|inr|rs)\.?) ?$", re.IGNORECASE)
+_MONEY_BEFORE = re.compile(r"(?:[$€£¥₹]|\b(?:usd|eur|gbp|chf|inr|rs)\.?) ?\Z", re.IGNORECASE)
 _UNIT_AFTER = re.compile(
     r"\s?(?:%|[$€£¥₹]|°|(?:usd|eur|gbp|dollars?|euros?|pounds?|percent|people|inhabitants|miles|km|kilomet|met(?:er|re)s?"
     r"|years?|square|times|bytes|bits|[kmg]b|units|tons?|lightyears?|light)\b)",
     re.IGNORECASE,
 )
 _ARITHMETIC = re.compile(
-    r"[=×÷^*<>]\s?$|\b(?:sum|result|product|equals?|factorial|integer|decimal|binary|value|array|list|"
-    r"sequence) (?:of |is |to )?$"
+    r"[=×÷^*<>][ \t]?\Z|\b(?:sum|result|product|equals?|factorial|integer|decimal|binary|value|array|list|"
+    r"sequence) (?:of |is |to )?\Z"
 )
 _ENTITY_WORDS = (
     ("CREDIT_CARD", re.compile(r"\b(?:card|visa|mastercard|amex|credit|debit|cc|maestro|discover)\b")),

@@ -77,10 +77,8 @@ _IPV6 = re.compile(r"[\dA-Fa-f]{0,4}:[\dA-Fa-f]{0,4}:")
 _LONG_WORD = re.compile(r"\b(?:[13]|bc1)[A-Za-z\d]{24,}")
 _CODE = re.compile(r"[A-Za-z]\d|\d[A-Za-z]")
 _WEB = re.compile(r"://|www\.|\w\.[a-z]{2,}", re.IGNORECASE)
-_NUMBERED = re.compile(
-    r"(?:\b(?:section|sect?\.|chapter|clause|article|paragraph|version|release|build|v|figure|table|appendix|step)|§)\s?$",
-    re.IGNORECASE,
-)
+_PART = re.compile(r"(?:\b(?:section|sect?\.|chapter|clause|article|paragraph|figure|table|appendix|step)|§)[ \t]?\Z", re.I)
+_RELEASE = re.compile(r"\b(?:version|release|build|v)[ \t]?\Z", re.I)
 _COMMON_DOMAINS = vocabulary("domains")
 
 
@@ -135,8 +133,14 @@ class PresidioRule:
 
 
 def _is_full_ip(plain: str, start: int, end: int) -> bool:
-    """Presidio's pattern also matches the bare ``::`` of a code sample, sections and versions."""
-    return end - start > 3 and _NUMBERED.search(plain, max(0, start - 20), start) is None
+    """An address, but not the bare ``::`` of a code sample nor the number of a release or of a document's part.
+
+    Parts of a document have numbers of one or two digits, so ``section 108.243.109.20`` holds an address.
+    """
+    before, value = plain[max(0, start - 20) : start], plain[start:end]
+    if len(value) <= 3 or _RELEASE.search(before):
+        return False
+    return _PART.search(before) is None or max(map(len, value.split("."))) > 2
 
 
 def _is_web_address(plain: str, start: int, end: int) -> bool:
@@ -165,7 +169,7 @@ PRESIDIO_RULES: tuple[PresidioRule, ...] = (
     PresidioRule(IbanRecognizer, ("to «DE89370400440532013000»",), ("to DE89370400440532013001",), _IBAN, min_digits=8),
     PresidioRule(
         IpRecognizer,
-        ("from «192.168.10.44»", "host «2001:db8::8a2e:370:7334»"),
+        ("from «192.168.10.44»", "host «2001:db8::8a2e:370:7334»", "§ «108.243.109.20»", "a new version\n«10.20.3.40»"),
         ("a :: b", "see section 10.2.3.4", "in version 4.18.2.1"),
         _may_hold_ip,
         0,

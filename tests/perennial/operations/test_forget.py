@@ -159,13 +159,17 @@ def test_an_interrupted_command_has_marked_the_versions_that_learned(
     assert forget_everywhere(store, client, settings, values, [], by="x", now=NOW, apply=False).objects == ()
 
 
+def _experiment(client: Any, folder: Path) -> str:
+    return str(client.create_experiment("desk", artifact_location=(folder / "artifacts").as_uri()))
+
+
 def test_another_key_or_none_is_refused(tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     source, uri = SourceConfig(path=str(in_source(tmp_path, "en"))), str(tmp_path / "store")
     take_snapshot.fn(source, uri)
     forget_everywhere(
         open_store(uri), client, settings_for("desk"), ["Harriet Blankenship"], [], by="x", now=NOW, apply=True
     )
-    run = client.create_run(client.create_experiment("desk"), tags={"asked": "by Jo Miller"}).info.run_id
+    run = client.create_run(_experiment(client, tmp_path), tags={"asked": "by Jo Miller"}).info.run_id
     for key in ("", "another"):
         monkeypatch.setenv("PERENNIAL_PII_KEY", key)
         with pytest.raises(ConfigError, match="under which people were forgotten"):
@@ -179,7 +183,7 @@ def test_a_deleted_run_and_a_large_file_of_a_run_are_told(
     tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("perennial.operations.forget._MAX_FILE_BYTES", 1_000)
-    run = client.create_run(client.create_experiment("desk"), tags={"asked": "by Jo Miller"}).info.run_id
+    run = client.create_run(_experiment(client, tmp_path), tags={"asked": "by Jo Miller"}).info.run_id
     client.log_text(run, "Jo Miller", "note.txt")
     client.log_text(run, "x" * 4_000, "large.txt")
     client.delete_run(run)

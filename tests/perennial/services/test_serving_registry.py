@@ -16,10 +16,10 @@ from perennial.services.serving_counts import LiveCounts
 from perennial.services.serving_versions import Versions, load_from_registry
 from tasks.contracts.training import BaseLanguageModel
 from tasks.core.errors import IntegrityError
+from tasks.core.source_hash import file_of
 from tasks.core.storage import open_store
 from tasks.modeling.loading import load_base
 from tasks.registry.live import read_traffic
-from tasks.registry.served_code import write_served_code
 from tasks.registry.versions import register
 from tasks.tracking import connect
 from tests.support.candidates import decide, make_candidate, make_from
@@ -77,14 +77,15 @@ def test_the_server_answers_from_the_registered_files_and_follows_the_champion(r
 def test_each_version_is_prompted_by_the_code_that_it_carries(
     registry: Any, tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other_code(folder: Path) -> Path:
-        package = write_served_code(folder)
-        with (package / "modeling" / "conversations.py").open("a") as file:
-            file.write("\n\ndef prompt_token_ids(tokenizer, messages):\n    raise ValueError('the code of version 3')\n")
-        return package
-
-    monkeypatch.setattr("tasks.registry.versions.write_served_code", other_code)
-    add_version(registry, tmp_path, tiny_model_dir, 3)
+    altered = tmp_path / "conversations.py"
+    raising = "\n\ndef prompt_token_ids(tokenizer, messages):\n    raise ValueError('the code of version 3')\n"
+    altered.write_text(file_of("tasks.modeling.conversations").read_text() + raising)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "tasks.registry.served_code.file_of",
+            lambda module: altered if module == "tasks.modeling.conversations" else file_of(module),
+        )
+        add_version(registry, tmp_path, tiny_model_dir, 3)
     registry.set_registered_model_alias("desk", "rollout", "3")
     paths = list(sys.path)
     (_, first), (version, third) = (load_from_registry(registry, "desk", alias) for alias in ("champion", "rollout"))
@@ -93,4 +94,5 @@ def test_each_version_is_prompted_by_the_code_that_it_carries(
     assert first(question, 6)[0]
     with pytest.raises(ValueError, match="the code of version 3"):
         third(question, 6)
+    assert first(question, 6)[0]
     assert sys.path == paths
