@@ -16,7 +16,7 @@ from perennial.cli.shared import (
     load,
     say,
 )
-from tasks.core.errors import ConfigError
+from tasks.core.errors import ConfigError, PerennialError, UserError
 
 app = typer.Typer()
 
@@ -83,19 +83,27 @@ def notify(
         embedded.prepare_environment()
         embedded.use_running_server()
         from perennial.services.json_lines import log_as_json
-        from perennial.services.notifier import Notifier
+        from perennial.services.notifier import Notifier, Watched
         from perennial.services.outbox import Outbox
 
         log_as_json()
+        watched = Watched(models or [])
+        try:
+            targets, without = watched.check()
+            typer.echo(f"Targets: {', '.join(targets)}." + (f" Without one: {', '.join(without)}." if without else ""))
+        except UserError:
+            raise
+        except PerennialError as error:
+            if once or test:
+                raise
+            typer.echo(f"{error} The next look tries again.", err=True)
+        if test:
+            failed = watched.test()
+            typer.echo(f"Not received by {', '.join(failed)}." if failed else "Every target received the test.")
+            raise typer.Exit(3 if failed else 0)
         box = Outbox(outbox)
         try:
-            notifier = Notifier(box, models or [])
-            targets, without = notifier.check_targets()
-            typer.echo(f"Targets: {', '.join(targets)}." + (f" Without one: {', '.join(without)}." if without else ""))
-            if test:
-                failed = notifier.test()
-                typer.echo(f"Not received by {', '.join(failed)}." if failed else "Every target received the test.")
-                raise typer.Exit(3 if failed else 0)
+            notifier = Notifier(box, watched)
             if once:
                 raise typer.Exit(0 if notifier.step() else 3)
             notifier.run(every)

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from flows.support.config import RetrainConfig, settings_of
 from perennial.operations.deployment import prefect_errors, present_deployments
-from perennial.operations.model_files import read_models
+from perennial.operations.model_files import read_models, readable_models
 from tasks.contracts.base import FrozenModel
 from tasks.contracts.run import RunEvidence
 from tasks.core.errors import ConfigError, PerennialError, RegistryOutageError
@@ -146,14 +146,31 @@ def read_fleet(paths: Sequence[Path], now: dt.datetime) -> FleetStatus:
 def read_configs(paths: Sequence[Path]) -> list[RetrainConfig]:
     """The configurations of all models; the arguments and errors are those of :func:`read_fleet`."""
     if paths:
-        configs = [model.config for model in read_models(paths)]
+        return [model.config for model in read_models(paths)]
+    configs, faults = readable_configs(paths)
+    if faults:
+        raise faults[0]
+    return configs
+
+
+def readable_configs(paths: Sequence[Path]) -> tuple[list[RetrainConfig], list[ConfigError]]:
+    """The configurations that have no faults, and the faults of the others; one model's fault is not another's.
+
+    Raises:
+        ConfigError: There is no model.
+        PerennialError: Prefect does not respond.
+    """
+    faults: list[ConfigError] = []
+    if paths:
+        models, faults = readable_models(paths)
+        configs = [model.config for model in models]
     else:
         with prefect_errors("the Prefect server"), get_client(sync_client=True) as client:
             deployments = _retrains(present_deployments(client))
-        configs = list(_configs_of(deployments))
-    if not configs:
+        configs = list(_configs_of(deployments, faults))
+    if not configs and not faults:
         raise ConfigError("the models", "none", _NOT_EMPTY, "Name a folder of models, or run `perennial deploy` first.")
-    return configs
+    return configs, faults
 
 
 def fleet_of(configs: Sequence[RetrainConfig], now: dt.datetime) -> FleetStatus:
@@ -349,16 +366,17 @@ def _retrains(deployments: Mapping[str, DeploymentResponse]) -> dict[str, list[D
     return found
 
 
-def _configs_of(deployments: Mapping[str, Sequence[DeploymentResponse]]) -> Iterator[RetrainConfig]:
-    """The configurations of the deployed models.
-
-    Raises:
-        ConfigError: A deployment's configuration is of another version.
-    """
+def _configs_of(
+    deployments: Mapping[str, Sequence[DeploymentResponse]], faults: list[ConfigError]
+) -> Iterator[RetrainConfig]:
+    """The configurations of the deployed models; a configuration of another version is a fault."""
     for model, of_model in deployments.items():
         config = next((one.parameters["config"] for one in of_model if "config" in one.parameters), None)
         if config is not None:
-            yield settings_of(config, RetrainConfig, f"the deployed configuration of {model}")
+            try:
+                yield settings_of(config, RetrainConfig, f"the deployed configuration of {model}")
+            except ConfigError as error:
+                faults.append(error)
 
 
 def _runs_in(*states: StateType, deployments: Sequence[DeploymentResponse] | None = None) -> FlowRunFilter:

@@ -67,14 +67,7 @@ def read_models(paths: Sequence[Path]) -> tuple[ModelFile, ...]:
     Raises:
         ConfigError: A file has faults, a folder has no files, or two files would write the same names.
     """
-    models: list[ModelFile] = []
-    faults: list[ConfigError] = []
-    for path in _files_in(paths):
-        try:
-            document = read_document(path)
-            models.append(ModelFile(path, document, settings_of(document, RetrainConfig, str(path))))
-        except ConfigError as error:
-            faults.append(error)
+    models, faults = readable_models(paths)
     if len(faults) == 1:
         raise faults[0]
     if faults:
@@ -83,6 +76,23 @@ def read_models(paths: Sequence[Path]) -> tuple[ModelFile, ...]:
         raise ConfigError(f"{len(faults)} files of models", found, "configurations of models", todo)
     _reject_shared_names(models)
     return tuple(models)
+
+
+def readable_models(paths: Sequence[Path]) -> tuple[list[ModelFile], list[ConfigError]]:
+    """The models whose files have no faults, by path, and the faults of the others.
+
+    Raises:
+        ConfigError: A folder has no files.
+    """
+    models: list[ModelFile] = []
+    faults: list[ConfigError] = []
+    for path in _files_in(paths):
+        try:
+            document = read_document(path)
+            models.append(ModelFile(path, document, settings_of(document, RetrainConfig, str(path))))
+        except ConfigError as error:
+            faults.append(error)
+    return models, faults
 
 
 def deployments_of(paths: Sequence[Path], template: Path = TEMPLATE) -> FileSet:

@@ -58,7 +58,7 @@ def news_of(status: ModelStatus, now: dt.datetime, since: str, reported: str | N
         status: The model now.
         now: The time, in UTC.
         since: Expired requests from before this time are old news; ISO 8601 in UTC.
-        reported: The status of production at the last look; None at the first.
+        reported: The limits that production violated at the last look, joined by commas; None at the first.
     """
     for question in status.questions:
         yield _about(status, "requested", question, f"version {question.version} awaits approval", _QUESTION)
@@ -72,7 +72,7 @@ def news_of(status: ModelStatus, now: dt.datetime, since: str, reported: str | N
             title = f"the request for version {question.version} expired without an answer"
             yield _about(status, "expired", question, title, "The champion stays. The next retrain asks anew.")
     production = status.production
-    if production is not None and production.status == "violated" != reported:
+    if production is not None and set(production.violated) - set((reported or "").split(",")):
         body = f"Window until {production.window_end}. Drift: {', '.join(production.drift) or 'none'}."
         title = f"production violates {', '.join(production.violated)}"
         yield _message(f"violated {status.name} {production.window_end}", status.name, "violated", title, body)

@@ -1,7 +1,8 @@
 """`perennial notify`: looks at every model, and notifies its targets of what is new.
 
 It reads Prefect, the registry and the stores, and writes its outbox alone. Runs send nothing themselves: one that was killed
-is reported all the same, and no worker holds the address of a person.
+is reported all the same, and no worker holds the address of a person. A fault of one model, its file or its target delays
+no message of another.
 """
 
 from __future__ import annotations
@@ -9,31 +10,111 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import apprise
 from prefect.client.orchestration import get_client
 
 from flows.support.config import RetrainConfig
 from flows.support.operating import NotifyTarget
 from perennial.operations.deployment import prefect_errors
 from perennial.operations.ended_runs import EndedRun, read_ended
-from perennial.operations.fleet import fleet_of, read_configs
+from perennial.operations.fleet import fleet_of, readable_configs
+from perennial.services.addresses import Send, address_of, send_with_apprise
 from perennial.services.news import Message, news_of, news_of_runs
-from perennial.services.outbox import Outbox
+from perennial.services.outbox import Outbox, Waiting
 from tasks.alerts.delivery import pause_seconds
 from tasks.core.addresses import first_line
 from tasks.core.errors import ConfigError, PerennialError
-from tasks.core.secrets import load_secret
 
 logger = logging.getLogger(__name__)
 
-Send = Callable[[str, Message], bool]
 _OVERLAP = dt.timedelta(minutes=10)
 """Runs are read from this long before the last look: a state may reach the server late, and clocks differ."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 10.0, 3600.0
-_EXPECTED = "an address in Apprise's form, such as mailto://user:password@host or slack://..."
+
+
+class Watched:
+    """The models that are watched, and their targets.
+
+    A model whose file or deployment cannot be read stays as it was read last.
+
+    Args:
+        paths: Files of models and folders of them; empty takes the models that are deployed on the server.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._configs: dict[str, RetrainConfig] = {}
+        self.complete = False
+        """Whether the last look could read every model, so that what is missing is gone."""
+
+    def read(self) -> list[RetrainConfig]:
+        """Reads the models' configurations again.
+
+        Raises:
+            ConfigError: There is no model.
+            PerennialError: Prefect does not respond.
+        """
+        self.complete = False
+        configs, faults = readable_configs(self._paths)
+        for fault in faults:
+            logger.error("a model cannot be read, and stays as it was: %s", first_line(fault))
+        self._configs = {**(self._configs if faults else {}), **{config.name: config for config in configs}}
+        self.complete = not faults
+        return list(self._configs.values())
+
+    def targets(self) -> Iterator[tuple[str, NotifyTarget]]:
+        """Every target with its model."""
+        for model, config in self._configs.items():
+            for target in config.operate.notify:
+                yield model, target
+
+    def target(self, model: str, name: str) -> NotifyTarget | None:
+        """The target of this name."""
+        return next((target for owner, target in self.targets() if (owner, target.name) == (model, name)), None)
+
+    def check(self) -> tuple[list[str], list[str]]:
+        """Reads every target's address.
+
+        Returns:
+            The targets that have one, as ``model/target``, and the models without such a target.
+
+        Raises:
+            ConfigError: No target has an address, or there is no target.
+            PerennialError: Prefect does not respond.
+        """
+        configs = self.read()
+        usable: dict[str, str] = {}
+        faults: list[ConfigError] = []
+        for model, target in self.targets():
+            try:
+                address_of(model, target)
+                usable[f"{model}/{target.name}"] = model
+            except ConfigError as fault:
+                faults.append(fault)
+                logger.error("%s/%s gets no message: %s", model, target.name, first_line(fault))
+        if faults and not usable:
+            raise faults[0]
+        if not usable:
+            todo = "Add it to the models' files, then deploy them; see docs/operating.md."
+            raise ConfigError("operate.notify", "no target of any model", "at least one", todo)
+        return list(usable), sorted(config.name for config in configs if config.name not in usable.values())
+
+    def test(self, send: Send = send_with_apprise) -> list[str]:
+        """Sends a test message to every target, past the outbox; the targets that did not take it."""
+        failed = []
+        for model, target in self.targets():
+            message = Message(
+                "test", model, "requested", f"[{model}] a test of notifications", "Sent by perennial notify --test."
+            )
+            try:
+                received = send(address_of(model, target), message)
+            except ConfigError:  # `check` said which
+                received = False
+            if not received:
+                failed.append(f"{model}/{target.name}")
+        return failed
 
 
 class Notifier:
@@ -41,59 +122,28 @@ class Notifier:
 
     Args:
         outbox: What was reported, and what waits.
-        paths: Files of models and folders of them; empty takes the models that are deployed on the server.
+        watched: The models.
         send: Gives a message to an address; False when the receiver did not take it.
     """
 
-    def __init__(self, outbox: Outbox, paths: Sequence[Path], send: Send | None = None) -> None:
+    def __init__(self, outbox: Outbox, watched: Watched, send: Send = send_with_apprise) -> None:
         self._outbox = outbox
-        self._paths = paths
-        self._send = send or send_with_apprise
-        self._targets: dict[tuple[str, str], NotifyTarget] = {}
-        self._all_read = True
+        self._watched = watched
+        self._send = send
 
-    def check_targets(self) -> tuple[list[str], list[str]]:
-        """Reads every target's address.
-
-        Returns:
-            The targets, as ``model/target``, and the models without one.
-
-        Raises:
-            ConfigError: An address is missing or is none, or no model has a target.
-            PerennialError: Prefect does not respond.
-        """
-        configs = read_configs(self._paths)
-        self._remember(configs)
-        for (model, _), target in self._targets.items():
-            address_of(model, target)
-        if not self._targets:
-            todo = "Add it to the models' files, then deploy them; see docs/operating.md."
-            raise ConfigError("operate.notify", "no target of any model", "at least one", todo)
-        without = sorted(config.name for config in configs if not config.operate.notify)
-        return [f"{model}/{target}" for model, target in self._targets], without
-
-    def test(self) -> list[str]:
-        """Sends a test message to every target, past the outbox; the targets that did not take it."""
-        failed = []
-        for (model, name), target in self._targets.items():
-            message = Message(
-                "test", model, "requested", f"[{model}] a test of notifications", "Sent by perennial notify --test."
-            )
-            if not self._send(address_of(model, target), message):
-                failed.append(f"{model}/{name}")
-        return failed
-
-    def look(self, now: dt.datetime) -> int:
-        """Puts what is new into the outbox; the number of new messages.
+    def look(self, now: dt.datetime) -> tuple[int, bool]:
+        """Puts what is new into the outbox.
 
         Args:
             now: The time, in UTC.
 
+        Returns:
+            The number of new messages, and whether all could be read.
+
         Raises:
-            PerennialError: Prefect does not respond; the next look sees the same news.
+            PerennialError: Prefect does not respond, or the outbox cannot be written; the next look sees the same news.
         """
-        configs = read_configs(self._paths)
-        self._remember(configs)
+        configs = self._watched.read()
         text = now.isoformat(timespec="seconds")
         since = self._outbox.note("since") or text
         looked = dt.datetime.fromisoformat(self._outbox.note("looked") or text)
@@ -104,42 +154,50 @@ class Notifier:
             note = f"production {status.name}"
             messages += news_of(status, now, since, self._outbox.note(note))
             if status.production is not None:
-                notes[note] = status.production.status
-            self._all_read &= not status.away
+                notes[note] = ",".join(status.production.violated)
             for part in status.away:
                 logger.warning("%s: %s could not be read; what is new there is reported later", status.name, part)
         addressed = [
-            (message, name)
+            (message, target.name)
             for message in messages
-            for (model, name), target in self._targets.items()
+            for model, target in self._watched.targets()
             if model == message.model and message.event in target.events
         ]
-        return self._outbox.put(addressed, notes, now.timestamp())
+        all_read = self._watched.complete and not any(status.away for status in fleet.models)
+        return self._outbox.put(addressed, notes, now.timestamp()), all_read
 
     def deliver(self, now: float) -> int:
         """Sends what is due; the number that was received. The rest waits, for pauses that double up to an hour.
 
         Args:
             now: Unix time.
+
+        Raises:
+            StoreError: The outbox cannot be written; what it could not record is not sent.
         """
-        num_sent = 0
-        for waiting in self._outbox.due(now):
-            message, target = waiting.message, self._targets.get((waiting.message.model, waiting.target))
-            try:
-                received = target is not None and self._send(address_of(message.model, target), message)
-            except PerennialError as error:
-                logger.error("%s/%s: %s", message.model, waiting.target, first_line(error))
-                received = False
-            if received:
-                self._outbox.mark_sent(waiting, now)
-                num_sent += 1
-                logger.info("%s/%s received: %s", message.model, waiting.target, message.key)
-                continue
-            pause = pause_seconds(waiting.num_attempts + 1, _FIRST_PAUSE, _LONGEST_PAUSE)
-            self._outbox.postpone(waiting, now + pause)
-            why = "did not take" if target is not None else "is in no configuration any more, and did not get"
-            logger.warning("%s/%s %s %s; next attempt in %.0f s", message.model, waiting.target, why, message.key, pause)
-        return num_sent
+        return sum(self._attempt(waiting, now) for waiting in self._outbox.due(now))
+
+    def _attempt(self, waiting: Waiting, now: float) -> bool:
+        """Whether the message was received."""
+        message, name = waiting.message, f"{waiting.message.model}/{waiting.target}"
+        target = self._watched.target(message.model, waiting.target)
+        if target is None and self._watched.complete:
+            self._outbox.drop(waiting)
+            logger.warning("%s is in no configuration any more, and does not get %s", name, message.key)
+            return False
+        pause = pause_seconds(waiting.num_attempts + 1, _FIRST_PAUSE, _LONGEST_PAUSE)
+        self._outbox.begin(waiting, now + pause)
+        try:
+            received = target is not None and self._send(address_of(message.model, target), message)
+        except PerennialError as error:
+            logger.error("%s: %s", name, first_line(error))
+            received = False
+        if received:
+            self._outbox.mark_sent(waiting, now)
+            logger.info("%s received: %s", name, message.key)
+        else:
+            logger.warning("%s did not take %s; next attempt in %.0f s", name, message.key, pause)
+        return received
 
     def run(self, seconds: float) -> None:
         """Looks and delivers, again and again, until interrupted."""
@@ -149,49 +207,18 @@ class Notifier:
 
     def step(self) -> bool:
         """One look and one delivery; whether all could be read and everything due was received."""
-        self._all_read = True
         try:
-            self.look(dt.datetime.now(dt.UTC))
+            _, done = self.look(dt.datetime.now(dt.UTC))
         except PerennialError as error:
-            self._all_read = False
+            done = False
             logger.error("nothing new was read: %s", first_line(error))
-        while self.deliver(time.time()):
-            pass
-        return self._all_read and not self._outbox.num_waiting()
-
-    def _remember(self, configs: Sequence[RetrainConfig]) -> None:
-        self._targets = {(config.name, one.name): one for config in configs for one in config.operate.notify}
-
-
-def address_of(model: str, target: NotifyTarget) -> str:
-    """The address of a target.
-
-    Raises:
-        ConfigError: There is none, or it is not in Apprise's form. The error does not show it.
-    """
-    setting = f"operate.notify.{target.name}.block of {model}"
-    address = load_secret(setting, variable=target.variable, block=target.block)
-    source = f"the Secret block {target.block}" if target.block else f"the environment variable {target.variable}"
-    if address is None:
-        raise ConfigError(setting, f"nothing in {source}", _EXPECTED, "Set it; perennial notify --test tries it.")
-    if not _sender().add(address):
-        raise ConfigError(setting, f"no address in {source}", _EXPECTED, "Correct it; perennial notify --test tries it.")
-    return address
-
-
-def send_with_apprise(address: str, message: Message) -> bool:
-    """Whether the receiver took the message."""
-    sender = _sender()
-    sender.add(address)
-    kind = apprise.NotifyType.INFO if message.event in ("requested", "promoted", "held") else apprise.NotifyType.WARNING
-    text = apprise.NotifyFormat.TEXT
-    return sender.notify(message.body, title=message.title, notify_type=kind, body_format=text) is True
-
-
-def _sender() -> apprise.Apprise:
-    """An empty list of receivers; apprise keeps no files and logs nothing, for its lines may show an address."""
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-    return apprise.Apprise(asset=apprise.AppriseAsset(storage_mode=apprise.PersistentStoreMode.MEMORY))
+        try:
+            while self.deliver(time.time()):
+                pass
+            return done and not self._outbox.num_waiting()
+        except PerennialError as error:
+            logger.error("not everything was sent: %s", first_line(error))
+            return False
 
 
 def _runs_since(since: dt.datetime) -> list[EndedRun]:

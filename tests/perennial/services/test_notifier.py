@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import socketserver
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -23,8 +25,9 @@ from flows.support.operating import NotifyTarget
 from perennial.cli.app import app
 from perennial.operations.ended_runs import EndedRun
 from perennial.operations.fleet import Decision, ModelStatus, Production, Question
+from perennial.services.addresses import address_of, send_with_apprise
 from perennial.services.news import Message, news_of, news_of_runs
-from perennial.services.notifier import Notifier, address_of, send_with_apprise
+from perennial.services.notifier import Notifier, Watched
 from perennial.services.outbox import Outbox
 from tasks.core.errors import ConfigError, PerennialError, StoreError
 from tests.support.fleet import deploy_retrains
@@ -107,7 +110,8 @@ def test_production_is_told_when_it_changes() -> None:
     violated = Production(status="violated", violated=("refusal",), drift=("domain",), window_end=SINCE)
     (message,) = news_of(status(production=violated), NOW, SINCE, reported=None)
     assert (message.title, "Drift: domain." in message.body) == ("[desk] production violates refusal", True)
-    assert list(news_of(status(production=violated), NOW, SINCE, reported="violated")) == []
+    assert list(news_of(status(production=violated), NOW, SINCE, reported="length,refusal")) == []
+    assert len(list(news_of(status(production=violated), NOW, SINCE, reported="length"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -152,8 +156,9 @@ def test_every_message_arrives_once_over_an_outage_and_a_kill(
 ) -> None:
     now = dt.datetime.now(dt.UTC)
     box = Outbox(tmp_path / "outbox.db")
-    notifier = Notifier(box, [])
-    assert notifier.check_targets() == (["support-desk/ops", "support-desk/failures"], ["new-one"])
+    watched = Watched([])
+    notifier = Notifier(box, watched)
+    assert watched.check() == (["support-desk/ops", "support-desk/failures"], ["new-one"])
     notifier.look(now)
     desk = fleet_server.read_deployment_by_name("retrain/support-desk")
     for name, state in (
@@ -184,11 +189,11 @@ def test_every_message_arrives_once_over_an_outage_and_a_kill(
 
     sink.status = 200
     box = Outbox(tmp_path / "outbox.db")
-    notifier = Notifier(box, [])
+    notifier = Notifier(box, Watched([]))
     with temporary_settings(NOBODY), pytest.raises(PerennialError):
         notifier.look(now)
     later = now + dt.timedelta(hours=2)
-    assert notifier.look(later) == 0, "nothing is new"
+    assert notifier.look(later)[0] == 0, "nothing is new"
     assert notifier.deliver(later.timestamp()) == num_waiting
     assert notifier.deliver(later.timestamp()) == 0
     titles = [one["title"] for one in sink.received if "fleet-support-desk 3" not in one["message"]]
@@ -235,6 +240,57 @@ def test_an_address_that_is_missing_or_none_is_refused_and_not_shown(monkeypatch
     with pytest.raises(ConfigError, match="no address") as error:
         address_of("desk", NotifyTarget(name="ops"))
     assert SECRET not in str(error.value)
+
+
+def test_several_addresses_in_one_secret_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERENNIAL_NOTIFY_URL", "json://one.example, json://two.example")
+    with pytest.raises(ConfigError, match="2 addresses"):
+        address_of("desk", NotifyTarget(name="ops"))
+
+
+MESSAGE = Message("held 7", "support-desk", "held", "[support-desk] retrain held", "Two figures.")
+
+
+def test_a_fault_of_one_model_delays_no_message_of_another(
+    fleet_files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, other = fleet_files / "support-desk.yaml", fleet_files / "new-one.yaml"
+    document = yaml.safe_load(path.read_text())
+    document["operate"]["notify"] = [{"name": "ops"}, {"name": "pager", "variable": "PERENNIAL_UNSET"}]
+    path.write_text(yaml.safe_dump(document))
+    other_text = other.read_text()
+    other.write_text("name: [")
+    watched, sent = Watched([fleet_files]), []
+    with patch.dict(os.environ, {"PERENNIAL_NOTIFY_URL": "json://one.example"}):
+        assert watched.check()[0] == ["support-desk/ops"]
+        assert "support-desk/pager gets no message" in caplog.text
+        assert str(other) in caplog.text
+        box = Outbox(tmp_path / "outbox.db")
+        box.put([(MESSAGE, "ops"), (MESSAGE, "pager"), (MESSAGE, "gone")], {}, 0)
+        notifier = Notifier(box, watched, send=lambda address, message: not sent.append(message.key))  # type: ignore[func-returns-value]
+        assert notifier.deliver(1) == 1
+        assert box.num_waiting() == 2, "a file cannot be read: whose target is gone is not known"
+        other.write_text(other_text)
+        watched.read()
+        notifier.deliver(3600)
+    assert (sent, box.num_waiting()) == (["held 7"], 1)
+    box.close()
+
+
+def test_what_a_full_disk_cannot_record_is_not_sent(
+    fleet_files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched, sent = Watched([fleet_files]), []
+    box = Outbox(tmp_path / "outbox.db")
+    box.put([(MESSAGE, "ops")], {}, 0)
+    box._connection.execute("PRAGMA query_only = ON")  # as on a disk that is full: nothing can be written
+    notifier = Notifier(box, watched, send=lambda address, message: not sent.append(message))  # type: ignore[func-returns-value]
+    with temporary_settings(NOBODY):
+        assert not notifier.step()
+        assert not notifier.step()
+    assert (sent, box.num_waiting()) == ([], 1)
+    assert "not everything was sent" in caplog.text
+    box.close()
 
 
 def test_a_second_sender_is_refused(tmp_path: Path) -> None:
