@@ -104,7 +104,7 @@ def train_in_stage(job: Job) -> float:
     tokenizer, checkpoints = load_tokenizer(job.base), job.folder / "checkpoints"
     reference_seconds = time_reference()
     if isinstance(job.config, SftConfig):
-        trainer = trainers.sft_trainer(job.base, tokenizer, job.plan, job.config, job.rows, [], checkpoints)
+        trainer = trainers.sft_trainer(job.base, None, tokenizer, job.plan, job.config, job.rows, [], checkpoints)
     else:
         trainer = trainers.dpo_trainer(job.base, job.adapter, tokenizer, job.plan, job.config, job.rows, [], checkpoints)
     best = BestKeeper(job.folder / "best", lambda folder: weights.save_weights(trainer, folder))

@@ -81,9 +81,17 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         scoring=config.benchmark,
     )
 
-    # 4. Train on the GPU pool, once experiment and registered model belong to this installation: LoRA SFT on the rows, then
-    #    DPO or KTO on the pairs and GRPO by rewards where configured, on top of the same adapter.
+    # 4. Train on the GPU pool, once experiment and registered model belong to this installation: LoRA SFT on the rows, from
+    #    the base or the champion's adapter, then DPO or KTO on the pairs and GRPO by rewards where configured, on the same
+    #    adapter.
     registry.claim_names(config.registry, config.name)
+    start = registry.find_start(
+        config.registry,
+        start_from=config.training.start_from,
+        base=base,
+        rows=rows.train,
+        frozen=examples.frozen,
+    )
     trained = on_gpu_pool(
         train_adapter,
         store_uri=store,
@@ -94,6 +102,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         pair_rows=pair_rows,
         settings=config.training,
         experiment=config.name,
+        start=start.point,
     )
 
     # 5. Evaluate: base, candidate and champion get the same frozen and fresh examples and the same attacks. The decision
@@ -127,6 +136,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         mixture=mixture,
         split=rows,
         fit=prompting,
+        start=start.reason,
         sft=trained.sft,
         dpo=trained.dpo,
         kto=trained.kto,

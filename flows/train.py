@@ -8,7 +8,7 @@ from flows.support.gpu_pool import gpu_slot
 from flows.support.run_names import name_of
 from tasks import training
 from tasks.contracts.preparation import Mixture, PreparedDataset, Split
-from tasks.contracts.training import BaseLanguageModel, TrainedModel
+from tasks.contracts.training import BaseLanguageModel, StartingPoint, TrainedModel
 from tasks.core.results import CONTRACTS
 from tasks.core.storage import open_store
 
@@ -23,6 +23,7 @@ def train_adapter(
     pair_rows: Split | None,
     settings: training.TrainingConfig,
     experiment: str,
+    start: StartingPoint | None = None,
 ) -> TrainedModel:
     """The trained adapter with its training results; rows that do not descend from their snapshots are rejected.
 
@@ -35,6 +36,7 @@ def train_adapter(
         pair_rows: Preference pairs to train and to validate on, or None.
         settings: The settings of every method, their budget, and whether to merge.
         experiment: MLflow experiment that receives the curves.
+        start: The version that SFT continues; None: a new adapter.
     """
     open_store(store_uri)
     with gpu_slot():
@@ -47,6 +49,7 @@ def train_adapter(
             snapshots=snapshots,
             experiment=experiment,
             budget=settings.budget,
+            start=start,
         )
         dpo = kto = grpo = None
         if pairs is not None and pair_rows is not None:

@@ -449,7 +449,8 @@ def _artifacts(client: Any, run_id: str, folder: str) -> Iterator[tuple[str, int
 
 
 def versions_that_learned(client: Any, store: Store, model: str, datasets: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The versions of a model that were trained on one of the data sets, and notes on those of which it is unknown."""
+    """The versions that learned from one of the data sets, or continue one that did; notes where it is unknown."""
+    from tasks.registry.versions import started_from
     from tasks.tracking import registry_errors
 
     wanted, learned, notes = set(datasets), [], []
@@ -462,6 +463,15 @@ def versions_that_learned(client: Any, store: Store, model: str, datasets: Itera
             notes.append(f"version {version.version} has no dossier, so what it learned from is unknown")
         elif wanted & set(_trained_on(json.loads(record))):
             learned.append(str(version.version))
+    for version in versions:  # training that continues a version keeps what that version learned
+        start = started_from(version.tags)
+        gone = sorted(set(start.versions) - {str(one.version) for one in versions}) if start else []
+        if start and set(start.versions) & set(learned) and str(version.version) not in learned:
+            learned.append(str(version.version))
+        elif gone:
+            notes.append(
+                f"version {version.version} continues {', '.join(gone)}, which is gone, so what it learned is unknown"
+            )
     return learned, notes
 
 

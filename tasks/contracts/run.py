@@ -16,7 +16,8 @@ from tasks.contracts.training import MergedModel, TrainingSteps
 class RunFindings(TrainingSteps):
     """All results of a run before registration; the input of promotion and dossier.
 
-    ``flow_run_id`` is Prefect's id of the retrain, whichever run writes the dossier.
+    ``flow_run_id`` is Prefect's id of the retrain, whichever run writes the dossier. ``start`` says where the training
+    started.
     """
 
     run_name: str
@@ -34,6 +35,7 @@ class RunFindings(TrainingSteps):
     fit: PromptingVerdict | None = None
     mixture: Mixture | None = None
     reason: str | None = None
+    start: str = "the base model"
 
     @property
     def snapshots(self) -> tuple[str, ...]:

@@ -23,6 +23,26 @@ class BaseLanguageModel(Contract):
     note: str = ""
 
 
+class StartingPoint(Contract):
+    """The version whose adapter a training continues; ``ancestors`` are the versions that it grew from, oldest first."""
+
+    version: str
+    adapter: FolderRef
+    ancestors: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Every version whose rows the training has learned from."""
+        return (*self.ancestors, self.version)
+
+
+class Start(Contract):
+    """What a training starts from: a version, or the base model (None); ``reason`` says so in words."""
+
+    point: StartingPoint | None = None
+    reason: str = "the base model"
+
+
 class TrainingPlan(Contract):
     """The plan of a training, computed before it starts."""
 
@@ -90,7 +110,8 @@ class TrainingResult(Contract):
     """A trained adapter (safetensors) with its manifest, curves and history of attempts.
 
     ``num_trained_rows`` are the different rows of the ledger, fewer than the data set has where the steps end before all are
-    drawn; None without a ledger (GRPO, records of older releases).
+    drawn; None without a ledger (GRPO, records of older releases). ``started_from`` is None where a supervised training
+    started from the base model.
     """
 
     method: str
@@ -108,6 +129,7 @@ class TrainingResult(Contract):
     mlflow_run_id: str | None = None
     peak_memory_bytes: int = 0
     num_trained_rows: int | None = None
+    started_from: StartingPoint | None = None
 
     @property
     def num_rows(self) -> int:

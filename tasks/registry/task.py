@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from prefect import runtime
@@ -27,6 +27,7 @@ from tasks.contracts.pruning import OldVersions
 from tasks.contracts.references import DatasetRef
 from tasks.contracts.registry import Approval, Champion, PromotionRecord, RegisteredVersion, RollbackPlan, RolloutTick
 from tasks.contracts.run import RunFindings
+from tasks.contracts.training import BaseLanguageModel, Start
 from tasks.core.ensuring import AlreadyThereError, ensure
 from tasks.core.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
 from tasks.core.pages import artifact_key
@@ -86,6 +87,35 @@ def find_champion(config: RegistryConfig) -> Champion | None:
     fetched = recover_champion(client, champion, run_store())
     stage_progress().summarize(f"version {champion.version.version}" + (", fetched from the registry" if fetched else ""))
     return champion
+
+
+@stage(cached=False, patient=True, unit="models")
+def find_start(
+    config: RegistryConfig,
+    start_from: Literal["base", "champion"],
+    base: BaseLanguageModel,
+    rows: DatasetRef,
+    frozen: DatasetRef,
+) -> Start:
+    """What the training starts from: the champion with its adapter in the run's store, or the base model.
+
+    Raises:
+        RegistryError: MLflow does not answer, or the alias points to a version that Perennial did not register.
+        IntegrityError: Neither store nor registry has the champion's files as they were benchmarked.
+    """
+    from tasks.registry.recovery import recover_champion
+    from tasks.registry.starting import starting_point
+    from tasks.registry.versions import champion_of
+
+    if start_from == "base":
+        return Start()
+    client = connect()
+    champion = champion_of(client, config.registered_name)
+    start = starting_point(client, champion, base, rows, frozen)
+    if start.point and champion and start.point.version == champion.version.version:
+        recover_champion(client, champion, run_store())
+    stage_progress().summarize(start.reason)
+    return start
 
 
 @stage(cached=False, patient=True, unit="models")

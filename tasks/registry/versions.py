@@ -28,7 +28,7 @@ from tasks.contracts.evaluation import BenchmarkReport, PromotionDecision
 from tasks.contracts.references import DatasetRef, FolderRef
 from tasks.contracts.registry import Champion, RegisteredVersion, Verdict
 from tasks.contracts.run import RunFindings
-from tasks.contracts.training import BaseLanguageModel, TrainingResult
+from tasks.contracts.training import BaseLanguageModel, StartingPoint, TrainingResult
 from tasks.core.addresses import without_secrets
 from tasks.core.ensuring import AlreadyThereError
 from tasks.core.errors import RegistryError
@@ -71,6 +71,7 @@ class Candidate:
         merged: The merged model in the store, where the configuration merges.
         reason: Why a person started the run, where one did.
         question: The digest of the settings that decide, see :mod:`tasks.registry.verdicts`.
+        started_from: The version that was trained further; None: the base model.
     """
 
     model_name: str
@@ -83,6 +84,7 @@ class Candidate:
     merged: FolderRef | None = None
     reason: str | None = None
     question: str = ""
+    started_from: StartingPoint | None = None
 
     @classmethod
     def of(cls, findings: RunFindings) -> Self:
@@ -110,6 +112,7 @@ class Candidate:
             merged=findings.merged.folder if findings.merged else None,
             reason=findings.reason,
             question=question_of(findings.settings),
+            started_from=findings.sft.started_from,
         )
 
     @property
@@ -201,6 +204,12 @@ def champion_of(client: Any, name: str) -> Champion | None:
             base=BaseLanguageModel.model_validate_json(tags[f"{_TAG}base"]),
             adapter=FolderRef.model_validate_json(tags[f"{_TAG}adapter"]),
         )
+
+
+def started_from(tags: Mapping[str, str]) -> StartingPoint | None:
+    """The version that a version was trained from, by its tags; None: the base model."""
+    point = tags.get(f"{_TAG}started_from")
+    return StartingPoint.model_validate_json(point) if point else None
 
 
 def training_rows_of(client: Any, name: str) -> str | None:
@@ -312,6 +321,7 @@ def _create_version(client: Any, name: str, candidate: Candidate) -> str:
             f"{_TAG}run_name": candidate.run_name,
             f"{_TAG}flow_run_url": without_secrets(candidate.flow_run_url or ""),
             **({f"{_TAG}reason": candidate.reason} if candidate.reason else {}),
+            **({f"{_TAG}started_from": candidate.started_from.model_dump_json()} if candidate.started_from else {}),
             **_decision_tags(candidate, {}),
             **_merged_tag(candidate),
         },

@@ -519,6 +519,12 @@ class TrainingConfig(FrozenModel):
     """The base model and its training."""
 
     base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="The base model.")
+    start_from: Literal["base", "champion"] = Field(
+        default="base",
+        description="What supervised fine-tuning starts from. `champion`: its adapter is trained further, where its base "
+        "model is this one; the run says so where it is not. What earlier versions learned, and was removed from the data "
+        "since, stays learned.",
+    )
     sft: SftConfig = Field(default=SftConfig(), description="Supervised fine-tuning.")
     dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards, on pairs; None: none.")
     kto: KtoConfig | None = Field(
@@ -577,6 +583,8 @@ class TrainingConfig(FrozenModel):
                 f"{method} continues the adapter of sft, and full fine-tuning (sft.lora: null) has none; "
                 f"set sft.lora, or leave {method} out"
             )
+        if self.sft.lora is None and self.start_from == "champion":
+            raise ValueError("start_from: champion continues an adapter, and full fine-tuning (sft.lora: null) has none")
         if self.sft.lora is None and self.merge:
             raise ValueError("merge needs an adapter; full fine-tuning (sft.lora: null) already stores a whole model")
         return self

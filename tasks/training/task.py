@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.contracts.references import DatasetRef
-from tasks.contracts.training import BaseLanguageModel, MergedModel, SearchReport, TrainingResult
+from tasks.contracts.training import BaseLanguageModel, MergedModel, SearchReport, StartingPoint, TrainingResult
 from tasks.core.stage import stage, stage_progress
 from tasks.modeling.config import BaseModelConfig
 from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, LoraSettings, SftConfig, TrainingConfig
@@ -86,20 +86,28 @@ def train_sft(
     snapshots: tuple[str, ...],
     experiment: str,
     budget: BudgetConfig,
+    start: StartingPoint | None = None,
 ) -> TrainingResult:
     """An adapter trained on the replies; refuses rows that do not descend from the snapshots.
 
+    ``start`` is the version whose adapter is trained further; None: a new adapter on the base model.
+
     Raises:
+        ConfigError: The adapter that is continued has other settings.
         BudgetError: The plan exceeds a ceiling; nothing was trained.
     """
+    from tasks.core.storage import run_store
     from tasks.training.launch import execution
     from tasks.training.launch.protocol import SftMethod
+    from tasks.training.plan.adapter_check import check_start
 
+    if start is not None:
+        check_start(start, base.folder, config.lora, run_store())
     result = execution.train(
         base,
         train,
         validation,
-        SftMethod(config=config),
+        SftMethod(config=config, start=start),
         snapshots=snapshots,
         experiment=experiment,
         on_progress=stage_progress(),

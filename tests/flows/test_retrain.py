@@ -113,7 +113,8 @@ def test_a_changed_setting_trains_anew_and_a_training_above_its_ceiling_waits_fo
     record = workplace.record()
     sft = {**workplace.settings["training"]["sft"], "learning_rate": 0.002}
     budget = {"max_device_hours": 1e-6, "on_exceeded": "ask"}
-    workplace.write_config(training={**workplace.settings["training"], "sft": sft, "budget": budget})
+    changes = {"sft": sft, "budget": budget, "start_from": "champion"}
+    workplace.write_config(training={**workplace.settings["training"], **changes})
     config = ("--config", "config.yaml")
     asked: list[str] = []
     summaries: list[dict[str, str]] = []
@@ -140,6 +141,9 @@ def test_a_changed_setting_trains_anew_and_a_training_above_its_ceiling_waits_fo
     assert not any("train_dpo" in each for each in summaries[:-1])
     assert {"train_dpo", "decide_promotion", "write_dossier"} <= worked(summaries[-1])
     changed = workplace.record()
+    champion = record["promotion"]["champion_version"]
+    why = f", as version {champion} did, which learned these rows" if champion else ": there is no champion yet"
+    assert changed["start"] == f"the base model{why}"
     assert changed["decision"]["outcome"] in {"PROMOTE", "HOLD", "NEEDS_HUMAN"}
     for method in ("sft", "dpo"):
         assert changed[method]["adapter"]["sha256"] != record[method]["adapter"]["sha256"]

@@ -17,7 +17,8 @@ def training_section(evidence: RunEvidence, data: ReportData) -> Section:
     split = evidence.split
     intro = (
         f"{count(split.train.num_rows)} rows to train on, {count(split.validation.num_rows)} for validation, in "
-        f"{count(split.num_groups)} groups of near duplicates, each entirely on one side."
+        f"{count(split.num_groups)} groups of near duplicates, each entirely on one side. "
+        f"Training started from {evidence.start}."
     )
     blocks: list[Block] = [Text(intro)]
     plots = []

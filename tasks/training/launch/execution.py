@@ -19,7 +19,7 @@ from tasks.core.storage import Store, run_store, sha256_of_json, write_file_atom
 from tasks.tracking import TrackingRun, open_run
 from tasks.training.config import BudgetConfig
 from tasks.training.launch import supervisor
-from tasks.training.launch.protocol import REFUSED_PLAN, ContinuingMethod, Method, TrainerEvent, TrainerSpec
+from tasks.training.launch.protocol import REFUSED_PLAN, Method, SftMethod, TrainerEvent, TrainerSpec
 from tasks.training.launch.work_folder import discard, work_root
 from tasks.training.plan.budget import NO_PRICE, BudgetUsed, apply_approved_ceiling, request_approval
 
@@ -137,6 +137,7 @@ def train(
             events=(*([approval] if approval else []), *outcome.history, *report.notes),
             mlflow_run_id=run.run_id,
             peak_memory_bytes=report.peak_memory_bytes,
+            started_from=method.start if isinstance(method, SftMethod) else None,
         )
         run.log_metrics(_planned_and_actual(result))
     discard(work)
@@ -165,7 +166,7 @@ def work_folder(store: Store, base: BaseLanguageModel, rows: DatasetRef, validat
     Another version of the trainer or of its libraries gets another folder: a result must come from one code alone.
     """
     settings = method.config.model_dump(mode="json", exclude={"scratch_dir"})
-    continued = method.adapter.sha256 if isinstance(method, ContinuingMethod) else None
+    continued = method.adapter.sha256 if method.adapter else None
     code = code_sha256(file_of(supervisor.WORKER))
     content = [base.folder.sha256, rows.sha256, validation.sha256, continued, settings, code]
     name = f"{method.kind}-{sha256_of_json(content)[:16]}"

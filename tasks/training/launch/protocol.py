@@ -9,7 +9,7 @@ from pydantic import Field
 from tasks.contracts.base import Contract
 from tasks.contracts.measurement import Measurement
 from tasks.contracts.references import DatasetRef, FolderRef
-from tasks.contracts.training import BaseLanguageModel, TrainingPlan
+from tasks.contracts.training import BaseLanguageModel, StartingPoint, TrainingPlan
 from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig
 from tasks.training.plan.budget import BudgetUsed
 
@@ -21,10 +21,16 @@ REFUSED_PLAN = "refused-plan.json"
 
 
 class SftMethod(Contract):
-    """Supervised fine-tuning of the base model."""
+    """Supervised fine-tuning of the base model; with a start, of the adapter of an earlier version."""
 
     kind: Literal["sft"] = "sft"
     config: SftConfig
+    start: StartingPoint | None = None
+
+    @property
+    def adapter(self) -> FolderRef | None:
+        """The adapter that is continued; None: a new one."""
+        return self.start.adapter if self.start else None
 
 
 class ContinuingMethod(Contract):

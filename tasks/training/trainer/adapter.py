@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.contracts.training import TrainingPlan
 from tasks.core.storage import sha256_of_json
-from tasks.training.launch.protocol import ContinuingMethod, TrainerSpec
+from tasks.training.launch.protocol import TrainerSpec
 
 MANIFEST = "training.json"
 _VERSIONS = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
@@ -53,7 +53,7 @@ def _manifest(spec: TrainerSpec, plan: TrainingPlan) -> dict[str, Any]:
         "method": method.kind,
         "base_model": {"name": spec.base.name, "sha256": spec.base.folder.sha256, "note": spec.base.note},
         "license": spec.base.license,
-        "continues_adapter_sha256": method.adapter.sha256 if isinstance(method, ContinuingMethod) else None,
+        "continues_adapter_sha256": method.adapter.sha256 if method.adapter else None,
         "train_sha256": spec.train.sha256,
         "validation_sha256": None if spec.validation is None else spec.validation.sha256,
         "config_sha256": sha256_of_json(method.config.model_dump(mode="json")),

@@ -116,8 +116,9 @@ def _make_plan(spec: TrainerSpec, base: Path, profile: BaseProfile, rows: Rows) 
 
 def _num_trainable(spec: TrainerSpec, base: Path) -> int:
     """The parameters of the adapter that is trained, or of the one that is continued."""
-    if isinstance(spec.method, SftMethod):
+    if isinstance(spec.method, SftMethod) and spec.method.start is None:
         return count_trainable(base, spec.method.config.lora)
+    assert spec.method.adapter is not None
     return count_parameters(run_store().fetch_folder(spec.method.adapter))
 
 
@@ -143,9 +144,10 @@ def _set_up_trainer(
     spec: TrainerSpec, work: Path, base: Path, tokenizer: Any, plan: TrainingPlan, rows: Rows, progress: ProgressFile
 ) -> Any:
     method, checkpoints = spec.method, work / "checkpoints"
+    adapter = run_store().fetch_folder(method.adapter) if method.adapter else None
     if isinstance(method, SftMethod):
-        return trainers.sft_trainer(base, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
-    adapter = run_store().fetch_folder(method.adapter)
+        return trainers.sft_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
+    assert adapter is not None
     if isinstance(method, KtoMethod):
         return trainers.kto_trainer(base, adapter, tokenizer, plan, method.config, rows.train, rows.validation, checkpoints)
     if isinstance(method, GrpoMethod):

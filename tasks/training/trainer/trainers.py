@@ -94,6 +94,7 @@ class _KtoTrainer(RowTracking, KTOTrainer):  # type: ignore[misc]
 
 def sft_trainer(
     base: Path,
+    adapter: Path | None,
     tokenizer: Any,
     plan: TrainingPlan,
     config: SftConfig,
@@ -101,7 +102,7 @@ def sft_trainer(
     validation: Sequence[Example],
     output_dir: Path,
 ) -> Any:
-    """A trainer for supervised fine-tuning of the base model with a new adapter."""
+    """A trainer for supervised fine-tuning of the base model with a new adapter, or with one that it continues."""
     arguments = SFTConfig(
         **common_arguments(plan, config, output_dir),
         loss_type=config.loss_type,
@@ -110,12 +111,12 @@ def sft_trainer(
         eval_packing=False,
     )
     trainer = _SftTrainer(
-        model=weights.load_model(base, plan),
+        model=weights.load_model(base, plan) if adapter is None else weights.load_model_with(base, adapter, plan),
         args=arguments,
         processing_class=tokenizer,
         train_dataset=dataset_of(train),
         eval_dataset=dataset_of(validation) if validation else None,
-        peft_config=None if config.lora is None else lora_config(config.lora, base),
+        peft_config=None if config.lora is None or adapter is not None else lora_config(config.lora, base),
     )
     if plan.packing and plan.attn_implementation in MASKED_ATTENTION:
         kernels.check_separate_rows(trainer.model)

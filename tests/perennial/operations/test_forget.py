@@ -134,6 +134,29 @@ def test_a_row_is_forgotten_by_its_id(tmp_path: Path, client: Any) -> None:
     assert take_snapshot.fn(source, uri).dropped == {"forgotten": 1}
 
 
+def test_versions_that_continue_one_that_learned_are_marked_too(
+    tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, folder = list(PEOPLE["en"]), tmp_path / "store"
+    evidence = evidence_with(folder, values, monkeypatch)
+    store = open_store(folder)
+    first = published(client, evidence, store, values)
+    name, made = evidence.model_name, client.get_model_version(evidence.model_name, first)
+    adapter = {"sha256": "a" * 64, "num_files": 2, "size_bytes": 1}
+
+    def continue_(*ancestors: str, version: str) -> str:
+        start = json.dumps({"version": version, "adapter": adapter, "ancestors": ancestors})
+        tags = {"perennial.started_from": start}
+        return str(client.create_model_version(name, made.source, made.run_id, tags=tags).version)
+
+    child = continue_(version=first)
+    grandchild, orphan = continue_(first, version="77"), continue_(version="78")
+    done = forget_everywhere(store, client, settings_for(name), values, [], by="x", now=NOW, apply=True)
+    marked = [one for one in (first, child, grandchild, orphan) if VERSION_TAG in client.get_model_version(name, one).tags]
+    assert marked == [first, child, grandchild]
+    assert f"version {orphan} continues 78, which is gone, so what it learned is unknown" in done.notes
+
+
 def test_an_interrupted_command_has_marked_the_versions_that_learned(
     tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

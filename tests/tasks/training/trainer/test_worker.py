@@ -16,6 +16,7 @@ import trl
 from torch.nn.attention import varlen
 from torch.nn.functional import scaled_dot_product_attention
 
+from tasks.contracts.training import StartingPoint
 from tasks.core.storage import Store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.resolution import resolve
@@ -23,7 +24,7 @@ from tasks.training.config import BudgetConfig, DpoConfig, KtoConfig, LoraSettin
 from tasks.training.launch.protocol import DpoMethod, KtoMethod, SftMethod, TrainerReport, TrainerSpec
 from tasks.training.plan.planning import PACKED_ATTENTION
 from tests.support.tiny_model import desk_row
-from tests.tasks.training.conftest import by_rewards
+from tests.tasks.training.conftest import by_rewards, quick_sft
 
 RunWorker = Callable[[TrainerSpec], TrainerReport]
 
@@ -138,6 +139,28 @@ def test_every_batch_of_the_reference_is_reported(
     reference, before = kinds.index("compute the reference"), kinds.index("measure before")
     assert kinds[reference:before].count("alive") >= 4 + 6, "16 pairs to train on and 24 to validate on"
     assert kinds[before : kinds.index("train")].count("alive") >= 6
+
+
+def test_a_version_is_trained_further_and_a_resume_ends_in_the_same_adapter(
+    desk: Any, run_worker: RunWorker, tmp_path: Path, sft_adapter: Any
+) -> None:
+    start = StartingPoint(version="1", adapter=sft_adapter)
+    method = SftMethod(config=quick_sft(max_steps=4, save_interval_seconds=0), start=start)
+    spec = desk.spec(tmp_path / "further", method)
+    measured = figures(run_worker(spec))
+    first = figures(run_worker(desk.spec(tmp_path / "first", SftMethod(config=quick_sft(max_steps=4)))))
+    assert measured["eval_loss_before"] == pytest.approx(first["eval_loss_after"], rel=1e-4)
+    assert measured["eval_loss_after"] < measured["eval_loss_before"]  # type: ignore[operator]
+    manifest = json.loads((tmp_path / "further" / "adapter" / "training.json").read_text())
+    assert manifest["continues_adapter_sha256"] == sft_adapter.sha256
+
+    shutil.copytree(tmp_path / "further", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "adapter")
+    for checkpoint in sorted((tmp_path / "again" / "checkpoints").glob("checkpoint-*"))[2:]:
+        shutil.rmtree(checkpoint)
+    run_worker(desk.spec(tmp_path / "again", method))
+    weights = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("further", "again")]
+    assert weights[0] == weights[1]
 
 
 def test_a_smaller_micro_batch_learns_the_same(
