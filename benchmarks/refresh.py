@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from tasks.core.storage import open_store
 from tasks.modeling.config import BaseModelConfig
 from tasks.modeling.generation import load_model, reply_likelihoods
 from tasks.modeling.resolution import resolve
+from tasks.refresh.replay import choose_rows, content_of
 from tasks.stats.estimates import mean_difference
 from tasks.training.config import LoraSettings, SftConfig
 from tasks.training.launch import execution
@@ -95,7 +96,8 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     snapshot = store.write_rows([row_of(0, "a", "b", "c")], kind="messages", passed=["ingested"])
 
     def stored(rows: Sequence[dict[str, Any]]) -> DatasetRef:
-        return store.write_rows(list(rows), kind="messages", parents=[snapshot], passed=execution.REQUIRED_GATES)
+        rows = [{name: value for name, value in row.items() if name != "changed"} for row in rows]
+        return store.write_rows(rows, kind="messages", parents=[snapshot], passed=execution.REQUIRED_GATES)
 
     def train(arm: Arm, rows: Sequence[dict[str, Any]], epochs: float) -> None:
         start = StartingPoint(version=str(len(arm.trained)), adapter=arm.trained[-1].adapter) if arm.trained else None
@@ -120,7 +122,6 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
             )
         )
 
-    rng = random.Random(options.seed)
     quarters, held_out = deal(options)
     arms = [Arm(name) for name in (SCRATCH, ALL, NEW, REPLAY)]
     learned: list[dict[str, Any]] = []
@@ -137,7 +138,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
                 SCRATCH: (everything, 2.0),
                 ALL: (everything, 1.0),
                 NEW: (quarter.rows, 2.0),
-                REPLAY: ([*quarter.rows, *replayed(learned, len(quarter.rows), rng)], 2.0),
+                REPLAY: (choose_rows(everything, map(content_of, learned), replay=1.0, seed=options.seed).rows, 2.0),
             }[arm.name]
             train(arm, rows, epochs)
         learned = everything
@@ -150,7 +151,8 @@ LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 def row_of(number: int, question: str, reply: str, topic: str) -> dict[str, Any]:
     """A canonical row."""
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
-    return {"id": f"row-{number}", "messages": messages, "label": topic}
+    hour = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
+    return {"id": f"row-{number}", "messages": messages, "label": topic, "created_at": hour.isoformat()}
 
 
 def deal(options: argparse.Namespace) -> tuple[list[Quarter], list[list[dict[str, Any]]]]:
@@ -180,21 +182,7 @@ def draw(desk: Any, intent: dict[str, Any], number: int) -> dict[str, Any]:
     desk.deck[:] = [intent]
     row = generate.draw_row(desk)
     made = row_of(number, row.values["instruction"], row.values["response"], intent["topic"])
-    return {**made, "label": intent["topic"] + (CHANGED if intent.get("changed") else "")}
-
-
-def replayed(rows: Sequence[dict[str, Any]], size: int, rng: random.Random) -> list[dict[str, Any]]:
-    """Earlier rows, as many of every intent as there are, newest first: a changed fact is replayed as it is now."""
-    by_topic: dict[str, list[dict[str, Any]]] = {}
-    for row in reversed(rows):
-        by_topic.setdefault(row["label"].removesuffix(CHANGED), []).append(row)
-    topics, chosen = sorted(by_topic), []
-    rng.shuffle(topics)
-    while len(chosen) < min(size, len(rows)):
-        for topic in topics:
-            if by_topic[topic]:
-                chosen.append(by_topic[topic].pop(0))
-    return chosen[:size]
+    return {**made, "changed": "changed" in intent}
 
 
 def slices_of(
@@ -204,7 +192,7 @@ def slices_of(
     new = {intent["topic"] for intent in quarters[number - 1].intents}
     slices: dict[str, list[dict[str, Any]]] = {"old": [], "new": [], "changed": []}
     for row in held_out[number - 1]:
-        name = "changed" if row["label"].endswith(CHANGED) else "new" if row["label"] in new else "old"
+        name = "changed" if row["changed"] else "new" if row["label"] in new else "old"
         slices[name].append(row)
     return {name: rows for name, rows in slices.items() if rows}
 

@@ -20,7 +20,7 @@ from flows.support.outcomes import shown_as_state
 from flows.support.requests import RunRequest, as_requested, reason_of
 from flows.support.run_names import scheduled_run_name
 from flows.train import train_adapter
-from tasks import groundtruth, promotion, redteam, registry, splitting, training
+from tasks import groundtruth, promotion, redteam, refresh, registry, splitting, training
 from tasks.contracts.run import RetrainOutcome, RunFindings
 from tasks.core.results import CONTRACTS
 from tasks.core.storage import open_store
@@ -81,9 +81,9 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         scoring=config.benchmark,
     )
 
-    # 4. Train on the GPU pool, once experiment and registered model belong to this installation: LoRA SFT on the rows, from
-    #    the base or the champion's adapter, then DPO or KTO on the pairs and GRPO by rewards where configured, on the same
-    #    adapter.
+    # 4. Train on the GPU pool, once experiment and registered model belong to this installation: LoRA SFT from the base on
+    #    all rows, or from the champion's adapter on those new to it and some to replay; then, on the same adapter, DPO or
+    #    KTO on the pairs and GRPO by rewards where configured.
     registry.claim_names(config.registry, config.name)
     start = registry.find_start(
         config.registry,
@@ -92,17 +92,18 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         rows=rows.train,
         frozen=examples.frozen,
     )
+    chosen = refresh.choose_training_rows(rows, start, replay=config.training.replay, seed=config.prepare.splitting.seed)
     trained = on_gpu_pool(
         train_adapter,
         store_uri=store,
         base=base,
         mixture=mixture,
-        rows=rows,
+        rows=chosen.rows,
         pairs=pairs,
         pair_rows=pair_rows,
         settings=config.training,
         experiment=config.name,
-        start=start.point,
+        start=chosen.start,
     )
 
     # 5. Evaluate: base, candidate and champion get the same frozen and fresh examples and the same attacks. The decision
@@ -136,7 +137,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         mixture=mixture,
         split=rows,
         fit=prompting,
-        start=start.reason,
+        start=chosen.reason,
         sft=trained.sft,
         dpo=trained.dpo,
         kto=trained.kto,

@@ -37,10 +37,14 @@ class StartingPoint(Contract):
 
 
 class Start(Contract):
-    """What a training starts from: a version, or the base model (None); ``reason`` says so in words."""
+    """What a training starts from: a version, or the base model (None); ``reason`` says so in words.
+
+    ``learned`` are the training rows of the version and of its ancestors, as far as the store holds them.
+    """
 
     point: StartingPoint | None = None
     reason: str = "the base model"
+    learned: tuple[DatasetRef, ...] = ()
 
 
 class TrainingPlan(Contract):

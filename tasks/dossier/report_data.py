@@ -89,7 +89,7 @@ def read_report_data(evidence: RunEvidence, num_answers: int) -> ReportData:
         curves={result.method: _curve(store, result) for result in evidence.steps},
         issue_actions=actions,
         differences=_differences(store, evidence.examples),
-        facts=_facts(store, evidence.split.train),
+        facts=_facts(store, evidence.sft.dataset),
         chain=_chain(evidence),
         lineage_fault=lineage_fault(store, evidence),
         num_leaked_rows=count_leaked_rows(store, evidence),
@@ -101,7 +101,7 @@ def read_report_data(evidence: RunEvidence, num_answers: int) -> ReportData:
 def lineage_fault(store: Store, evidence: RunEvidence) -> str | None:
     """Why the rows trained on do not descend from the snapshot through every gate; None when they do."""
     try:
-        store.verify_lineage(evidence.split.train, descends_from=evidence.snapshots, passed=GATES)
+        store.verify_lineage(evidence.sft.dataset, descends_from=evidence.snapshots, passed=GATES)
     except (GateError, IntegrityError) as error:
         return str(error)
     return None
@@ -136,7 +136,7 @@ def _words(row: Row) -> str:
 def _chain(evidence: RunEvidence) -> list[DatasetRef]:
     examples = evidence.examples
     mixed = [evidence.mixture.dataset] if evidence.mixture and evidence.mixture.prepared else []
-    refs = [stage.dataset for stage in examples.stages] + mixed + [evidence.split.train]
+    refs = [stage.dataset for stage in examples.stages] + mixed + [evidence.split.train, evidence.sft.dataset]
     return list(dict.fromkeys(refs))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from tasks.contracts.references import DatasetRef
 from tasks.contracts.registry import Champion
 from tasks.contracts.training import BaseLanguageModel, Start, StartingPoint
+from tasks.core.storage import Store
 from tasks.registry.versions import started_from, tags_of
 from tasks.tracking import registry_errors
 
@@ -47,3 +48,25 @@ def starting_point(
     ancestors = before.versions if before else ()
     point = StartingPoint(version=version, adapter=champion.adapter, ancestors=ancestors)
     return Start(point=point, reason=f"version {version}")
+
+
+def with_learned_rows(client: Any, name: str, start: Start, store: Store) -> Start:
+    """The start with the training rows of its version and of all before it; the words name those that the store lacks.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+        IntegrityError: Rows were altered.
+    """
+    learned, unknown = [], []
+    for version in start.point.versions if start.point else ():
+        with registry_errors(f"registered model {name}"):
+            sha256 = (tags_of(client, name, version) or {}).get("perennial.train_sha256")
+        rows = store.find_dataset(sha256) if sha256 else None
+        if rows is None:
+            unknown.append(version)
+        else:
+            learned.append(rows)
+    reason = start.reason
+    if unknown:
+        reason += f" (the store lacks the rows of version {', '.join(unknown)}, which count as new)"
+    return start.model_copy(update={"learned": tuple(learned), "reason": reason})

@@ -104,7 +104,7 @@ def find_start(
         IntegrityError: Neither store nor registry has the champion's files as they were benchmarked.
     """
     from tasks.registry.recovery import recover_champion
-    from tasks.registry.starting import starting_point
+    from tasks.registry.starting import starting_point, with_learned_rows
     from tasks.registry.versions import champion_of
 
     if start_from == "base":
@@ -114,6 +114,7 @@ def find_start(
     start = starting_point(client, champion, base, rows, frozen)
     if start.point and champion and start.point.version == champion.version.version:
         recover_champion(client, champion, run_store())
+    start = with_learned_rows(client, config.registered_name, start, run_store())
     stage_progress().summarize(start.reason)
     return start
 

@@ -525,6 +525,13 @@ class TrainingConfig(FrozenModel):
         "model is this one; the run says so where it is not. What earlier versions learned, and was removed from the data "
         "since, stays learned.",
     )
+    replay: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="With `start_from: champion`: rows that the champion knows and learns again, for each row that is new "
+        "to it; they are drawn from today's rows, evenly over labels. Null: every row of today is learned.",
+    )
     sft: SftConfig = Field(default=SftConfig(), description="Supervised fine-tuning.")
     dpo: DpoConfig | None = Field(default=None, description="Preference training afterwards, on pairs; None: none.")
     kto: KtoConfig | None = Field(
@@ -587,6 +594,12 @@ class TrainingConfig(FrozenModel):
             raise ValueError("start_from: champion continues an adapter, and full fine-tuning (sft.lora: null) has none")
         if self.sft.lora is None and self.merge:
             raise ValueError("merge needs an adapter; full fine-tuning (sft.lora: null) already stores a whole model")
+        return self
+
+    @model_validator(mode="after")
+    def _replay_has_a_champion(self) -> Self:
+        if self.replay is not None and self.start_from != "champion":
+            raise ValueError("replay learns again what the champion learned; set start_from: champion, or leave replay out")
         return self
 
     @model_validator(mode="after")

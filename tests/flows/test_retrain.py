@@ -113,7 +113,7 @@ def test_a_changed_setting_trains_anew_and_a_training_above_its_ceiling_waits_fo
     record = workplace.record()
     sft = {**workplace.settings["training"]["sft"], "learning_rate": 0.002}
     budget = {"max_device_hours": 1e-6, "on_exceeded": "ask"}
-    changes = {"sft": sft, "budget": budget, "start_from": "champion"}
+    changes = {"sft": sft, "budget": budget, "start_from": "champion", "replay": 1.0}
     workplace.write_config(training={**workplace.settings["training"], **changes})
     config = ("--config", "config.yaml")
     asked: list[str] = []

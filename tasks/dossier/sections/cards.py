@@ -39,7 +39,7 @@ def model_card(evidence: RunEvidence, config: DossierConfig) -> Section:
         ("Model", f"{candidate.name}, version {candidate.version}"),
         ("Base model", f"{base.name} ({magnitude(base.num_parameters)} parameters, licence {base.license})"),
         ("Method", f"LoRA adapter by {steps}, {size(evidence.trained.adapter.size_bytes)}"),
-        ("Trained on", f"{_trained_rows(evidence)} {short(evidence.split.train.sha256)}"),
+        ("Trained on", f"{_trained_rows(evidence)} {short(evidence.sft.dataset.sha256)}"),
         ("Evaluation", f"{metric_name(metric)} {score} on {count(evidence.benchmark.dataset.num_rows)} held-out examples"),
         ("Intended use", config.intended_use or "not stated (set dossier.intended_use)"),
         ("Contact", config.contact or "not stated (set dossier.contact)"),
@@ -64,7 +64,7 @@ def data_card(evidence: RunEvidence, data: ReportData) -> Section:
         ("Source digest", short(snapshot.source_sha256)),
         ("Rows read", count(snapshot.num_rows_in)),
         ("Rows trained on", _trained_rows(evidence)),
-        ("Gates passed", ", ".join(words(gate).lower() for gate in evidence.split.train.passed)),
+        ("Gates passed", ", ".join(words(gate).lower() for gate in evidence.sft.dataset.passed)),
     ]
     if facts.first_day:
         items.append(("Rows dated", f"{facts.first_day} to {facts.last_day}"))

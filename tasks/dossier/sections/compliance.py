@@ -100,7 +100,7 @@ def _held_out_check(evidence: RunEvidence, data: ReportData) -> Check:
 def _lineage_check(evidence: RunEvidence, data: ReportData) -> Check:
     if data.lineage_fault:
         return Check("fail", "Lineage holds", data.lineage_fault)
-    trained, snapshot = short(evidence.split.train.sha256), short(evidence.examples.snapshot.dataset.sha256)
+    trained, snapshot = short(evidence.sft.dataset.sha256), short(evidence.examples.snapshot.dataset.sha256)
     return Check("pass", "Lineage holds", f"Training rows {trained} descend from snapshot {snapshot} through every gate.")
 
 

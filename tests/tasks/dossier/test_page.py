@@ -235,9 +235,8 @@ def test_a_decision_without_comparisons_falls_back_on_its_reason(evidence: RunEv
 
 
 def test_a_broken_chain_fails_the_lineage_check(evidence: RunEvidence) -> None:
-    other = run_store().write_rows([], kind="messages", passed=evidence.split.train.passed)
-    split = evidence.split.model_copy(update={"train": other})
-    broken = evidence.model_copy(update={"split": split})
+    other = run_store().write_rows([], kind="messages", passed=evidence.sft.dataset.passed)
+    broken = evidence.model_copy(update={"sft": evidence.sft.model_copy(update={"dataset": other})})
     assert "a descendant of snapshot" in (read_report_data(broken, 0).lineage_fault or "")
     html = render(broken)
     assert re.search(r'<li class="fail">.{0,200}Lineage holds', html, flags=re.DOTALL)
