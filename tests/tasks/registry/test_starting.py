@@ -10,7 +10,7 @@ import pytest
 
 from tasks.contracts.training import BaseLanguageModel, Start, StartingPoint
 from tasks.core.storage import Store
-from tasks.registry.starting import starting_point
+from tasks.registry.starting import starting_point, with_learned_rows
 from tasks.registry.versions import Candidate, champion_of, register, started_from
 from tests.support.candidates import make_candidate
 
@@ -81,3 +81,17 @@ def test_another_base_or_other_frozen_examples_start_from_the_base_and_say_so(
         "frozen": f"version {version} was measured on other frozen examples, and may have learned the present ones",
     }
     assert start == Start(reason=f"the base model: {why[differs]}")
+
+
+def test_the_rows_of_every_ancestor_are_found_and_those_that_the_store_lacks_are_named(
+    client: Any, name: str, candidate: Candidate, store: Store, tmp_path: Path
+) -> None:
+    first = champion(client, name, candidate)
+    rows = store.write_rows([], kind="messages", passed=["decontaminated"])
+    trained = make_candidate(store, tmp_path, number=2).trained
+    lineage = {**candidate.lineage, "train_sha256": rows.sha256}
+    second = champion(client, name, replace(candidate, trained=trained, lineage=lineage))
+    point = StartingPoint(version=second, adapter=trained.adapter, ancestors=(first,))
+    start = with_learned_rows(client, name, Start(point=point, reason=f"version {second}"), store)
+    assert start.learned == (rows,)
+    assert start.reason == f"version {second} (the store lacks the rows of version {first}, which count as new)"
