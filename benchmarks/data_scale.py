@@ -28,7 +28,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-STAGES = ("ingest", "validate", "deduplicate", "filter", "scrub")
+STAGES = ("ingest", "validate", "deduplicate", "filter", "scrub", "labels", "bias", "freeze", "decontaminate", "split")
 LIMIT_MB, MILLION = 3_000, 1_000_000
 SHARD_ROWS = 50_000
 
@@ -116,13 +116,47 @@ def _stage_work(stage: str, folder: Path, mode: str) -> Callable[[Any], tuple[An
 
         return lambda dataset: (validate.fn(dataset, ValidationConfig()).dataset, dataset.num_rows)
     if stage == "deduplicate":
-        import tasks.deduplication.duplicates  # noqa: F401
+        import tasks.deduplication.duplicates
         from tasks.deduplication import DeduplicationConfig, deduplicate
 
         return lambda dataset: (deduplicate.fn(dataset, DeduplicationConfig()).dataset, dataset.num_rows)
-    from tasks.confidential import ConfidentialConfig, filter_confidential
+    if stage == "filter":
+        from tasks.confidential import ConfidentialConfig, filter_confidential
 
-    return lambda dataset: (filter_confidential.fn(dataset, ConfidentialConfig()).dataset, dataset.num_rows)
+        return lambda dataset: (filter_confidential.fn(dataset, ConfidentialConfig()).dataset, dataset.num_rows)
+    if stage == "labels":
+        import tasks.labels.audit
+        from tasks.labels import LabelAuditConfig, audit_labels
+
+        return lambda dataset: (audit_labels.fn(dataset, LabelAuditConfig()).dataset, dataset.num_rows)
+    if stage == "bias":
+        import tasks.bias.comparison  # noqa: F401
+        from tasks.bias import BiasConfig, audit_bias
+
+        return lambda dataset: (audit_bias.fn(dataset, BiasConfig()).dataset, dataset.num_rows)
+    return _splitting_work(stage, folder)
+
+
+def _splitting_work(stage: str, folder: Path) -> Callable[[Any], tuple[Any, int]]:
+    import tasks.splitting.groups  # noqa: F401
+    from tasks import splitting
+    from tasks.core.storage import Store
+
+    settings, name = splitting.SplitConfig(), "scale"
+
+    def freeze(dataset: Any) -> tuple[Any, int]:
+        splitting.freeze_test_set.fn(dataset, settings, name)
+        return dataset, dataset.num_rows
+
+    def decontaminate(dataset: Any) -> tuple[Any, int]:
+        frozen = Store(folder / "store").read_pointer(f"benchmarks/{name}")
+        assert frozen is not None
+        return splitting.decontaminate.fn(dataset, frozen, settings).dataset, dataset.num_rows
+
+    def split(dataset: Any) -> tuple[Any, int]:
+        return splitting.split.fn(dataset, settings).train, dataset.num_rows
+
+    return {"freeze": freeze, "decontaminate": decontaminate, "split": split}[stage]
 
 
 # ----------------------------------------------------------------------------------------------------------------- the run

@@ -9,6 +9,7 @@ intervals are drawn here, on sums per group.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from tasks.bias.config import BiasConfig
 from tasks.bias.terms import DIMENSIONS, mentioned_values
 from tasks.core.rare_values import MIN_ROWS_SHOWN, WITHHELD
-from tasks.core.rows import Row, prompt_messages, reply
+from tasks.core.rows import Row, TableRows, prompt_messages, reply
 from tasks.stats.intervals import wilson_interval
 from tasks.text.refusals import is_refusal
 
@@ -52,9 +53,9 @@ class GroupMeasure:
     finding: Literal["no_difference", "difference", "not_assessable"]
 
 
-def compare_groups(rows: Sequence[Row], config: BiasConfig) -> tuple[list[GroupMeasure], Verdict, list[str]]:
+def compare_groups(rows: TableRows, config: BiasConfig) -> tuple[list[GroupMeasure], Verdict, list[str]]:
     """Every measure of every group, the verdict over all, and notes; independent of the order of the rows."""
-    ordered = sorted(rows, key=lambda row: str(row["id"]))
+    ordered = rows.in_order_of("id")
     outcomes = outcome_columns(ordered)
     measures: list[GroupMeasure] = []
     for dimension, groups in _dimensions(ordered, config):
@@ -78,13 +79,17 @@ def outcome_columns(rows: Sequence[Row]) -> dict[str, Floats]:
 
     A label of fewer than 30 rows has no column, since it may point to a person.
     """
-    replies = [reply(row) for row in rows]
-    words = np.asarray([len(text.split()) for text in replies], dtype=np.float64)
+    figures = np.zeros((len(rows), 2))
+    labels: list[str | None] = []
+    for place, row in enumerate(rows):
+        text = reply(row)
+        figures[place] = is_refusal(text), len(text.split())
+        labels.append(row.get("label"))
+    refused, words = figures.T
     columns = {
-        "refusal_rate": np.asarray([is_refusal(text) for text in replies], dtype=np.float64),
+        "refusal_rate": refused,
         "relative_reply_length": words / max(float(words.mean()) if len(words) else 1.0, 1e-9),
     }
-    labels = [row.get("label") for row in rows]
     counts = Counter(label for label in labels if label)
     common = sorted((name for name in counts if counts[name] >= MIN_ROWS_SHOWN), key=lambda name: (-counts[name], name))[:10]
     for name in common:
@@ -95,20 +100,24 @@ def outcome_columns(rows: Sequence[Row]) -> dict[str, Floats]:
 def _dimensions(rows: Sequence[Row], config: BiasConfig) -> Iterator[tuple[str, list[str]]]:
     """Each dimension with the group of every row."""
     if config.audit_declared_groups:
-        declared = [{item["name"]: item["value"] for item in row.get("groups") or ()} for row in rows]
-        for name in sorted({name for groups in declared for name in groups}):
-            yield f"{_DECLARED}{name}", [groups.get(name) or NOT_STATED for groups in declared]
+        declared: dict[str, list[str]] = {}
+        for place, row in enumerate(rows):
+            for item in row.get("groups") or ():
+                declared.setdefault(item["name"], [NOT_STATED] * len(rows))[place] = sys.intern(item["value"] or NOT_STATED)
+        for name in sorted(declared):
+            yield f"{_DECLARED}{name}", declared[name]
     if config.audit_mentioned_terms:
         prompts = [
             " ".join(message["content"] for message in prompt_messages(row) if message["role"] != "system") for row in rows
         ]
         for dimension in DIMENSIONS:
-            mentioned = [mentioned_values(prompt, dimension) for prompt in prompts]
-            if any(mentioned):
-                yield (
-                    f"mentioned:{dimension}",
-                    [NOT_MENTIONED if not v else v[0] if len(v) == 1 else SEVERAL for v in mentioned],
-                )
+            groups = [_group_of(mentioned_values(prompt, dimension)) for prompt in prompts]
+            if any(group != NOT_MENTIONED for group in groups):
+                yield f"mentioned:{dimension}", groups
+
+
+def _group_of(mentioned: Sequence[str]) -> str:
+    return NOT_MENTIONED if not mentioned else mentioned[0] if len(mentioned) == 1 else SEVERAL
 
 
 def _compare(dimension: str, groups: list[str], outcomes: dict[str, Floats], config: BiasConfig) -> Iterator[GroupMeasure]:

@@ -10,6 +10,7 @@ from tasks.bias.config import BiasConfig
 from tasks.contracts.preparation import BiasReport
 from tasks.contracts.references import DatasetRef
 from tasks.core.pages import markdown_text
+from tasks.core.rows import TableRows
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import run_store
 
@@ -39,7 +40,7 @@ def audit_bias(dataset: DatasetRef, config: BiasConfig) -> BiasReport:
     from tasks.bias.reweighting import row_weights
 
     store = run_store()
-    rows = store.read_rows(dataset)
+    rows = TableRows(store.read_table(dataset))
     measures, verdict, notes = compare_groups(rows, config)
     weights = row_weights(rows, config.reweight_by) if config.reweight_by else {}
     if config.reweight_by and not weights:

@@ -279,6 +279,10 @@ class TableRows(Sequence[Row]):
         """The rows at the given positions, in that order, as a new table."""
         return TableRows(self.table.take(pa.array(positions, pa.int64())))
 
+    def in_order_of(self, column: str) -> TableRows:
+        """The rows sorted by the texts of a column."""
+        return TableRows(self.table.sort_by(column))
+
 
 class RowTable:
     """Collects rows of one kind in Arrow, batch by batch."""

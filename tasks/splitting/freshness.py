@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import chain
 
-from tasks.core.rows import Row
+from tasks.core.rows import Row, TableRows
 from tasks.core.timestamps import parse_timestamp
 from tasks.splitting.groups import MIN_ROWS, groups_of, keyed_share
 from tasks.text.near_duplicates import near_across
@@ -22,16 +22,14 @@ from tasks.text.normalization import prompt_views
 
 @dataclass(frozen=True)
 class Fresh:
-    """The rows held out, newer than ``since``; none, and ``reason`` says why, where there are too few."""
+    """The places of the rows held out, newer than ``since``; none, and ``reason`` says why, where there are too few."""
 
-    rows: list[dict[str, Any]]
+    places: list[int]
     since: datetime | None
     reason: str = ""
 
 
-def choose_fresh(
-    rows: Sequence[Row], frozen: Sequence[Row], *, share: float, days: int, threshold: float, seed: int
-) -> Fresh:
+def choose_fresh(rows: TableRows, frozen: TableRows, *, share: float, days: int, threshold: float, seed: int) -> Fresh:
     """The newest rows to hold out: whole near-duplicate groups without an older or a frozen twin.
 
     Args:
@@ -49,29 +47,31 @@ def choose_fresh(
     window = max(known) - timedelta(days=days)
     frozen_until = max((moment for row in frozen if (moment := _moment(row))), default=window)
     since = max(window, frozen_until)
-    is_new = [moment is not None and moment > since for moment in moments]
-    new = [row for row, newer in zip(rows, is_new, strict=True) if newer]
-    old = [*frozen, *(row for row, newer in zip(rows, is_new, strict=True) if not newer)]
-    alone = _without_twins(new, old, threshold)
-    held_out = [dict(row) for row, group in alone if keyed_share(group, purpose="fresh", seed=seed) < share]
+    new = [place for place, moment in enumerate(moments) if moment is not None and moment > since]
+    old = [place for place, moment in enumerate(moments) if moment is None or moment <= since]
+    alone = _without_twins(rows, new, [frozen, rows.take(old)], threshold)
+    held_out = [place for place, group in alone if keyed_share(group, purpose="fresh", seed=seed) < share]
     if len(held_out) < MIN_ROWS:
         found = f"{len(new)} rows are newer than {since:%Y-%m-%d}, {len(alone)} of them unlike any older one"
         return Fresh([], since, f"{found}; {share:.0%} of those make no set of {MIN_ROWS} or more")
     return Fresh(held_out, since)
 
 
-def _without_twins(new: Sequence[Row], old: Sequence[Row], threshold: float) -> list[tuple[Row, str]]:
-    """The new rows whose near-duplicate groups hold no old row, each with its group."""
-    if not new:
+def _without_twins(
+    rows: TableRows, places: Sequence[int], old: Sequence[TableRows], threshold: float
+) -> list[tuple[int, str]]:
+    """The places whose near-duplicate groups hold no old row, each with its group."""
+    if not places:
         return []
-    views = prompt_views([*old, *new])
-    twins = near_across(views[len(old) :], views[: len(old)], threshold)
-    old_groups = {row["split_group"] for row in old if row.get("split_group")}
+    new, num_old = rows.take(places), sum(map(len, old))
+    views = prompt_views(*old, new)
+    twins = near_across(views[num_old:], views[:num_old], threshold)
+    old_groups = {row["split_group"] for row in chain(*old) if row.get("split_group")}
     groups = groups_of(new, threshold)
     known = {
         group for row, group, near in zip(new, groups, twins, strict=True) if near or (row.get("split_group") in old_groups)
     }
-    return [(row, group) for row, group in zip(new, groups, strict=True) if group not in known]
+    return [(place, group) for place, group in zip(places, groups, strict=True) if group not in known]
 
 
 def _moment(row: Row) -> datetime | None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tasks.core.errors import InputError
-from tasks.core.quarantine import quarantine_row
 from tasks.core.rows import Row, iter_texts
 from tasks.text.near_duplicates import components, near_across, near_clusters
 from tasks.text.normalization import exact_key, prompt_views
@@ -26,19 +24,18 @@ MIN_ROWS = 8
 
 @dataclass(frozen=True)
 class SetAside:
-    """The ``chosen`` rows, the ``rest`` of them, and the number of groups among both."""
+    """The places of the ``chosen`` rows and of the ``rest`` in the data set, and the number of groups among both."""
 
-    chosen: list[dict[str, Any]]
-    rest: list[dict[str, Any]]
+    chosen: list[int]
+    rest: list[int]
     num_groups: int
 
 
 @dataclass(frozen=True)
 class Decontaminated:
-    """Rows that may be trained on, the dropped ones as quarantine rows, and how many frozen rows had a near twin."""
+    """Why rows must not be trained on, by their places, and how many frozen rows had a near twin."""
 
-    kept: list[dict[str, Any]]
-    dropped: list[dict[str, Any]]
+    reasons: dict[int, str]
     num_twinned: int
 
 
@@ -64,9 +61,9 @@ def set_aside(
     """Some rows chosen by group, so that no near-duplicate group stands on both sides; see :func:`choose_groups`."""
     groups = groups_of(rows, threshold)
     names = choose_groups(groups, share=share, max_rows=max_rows, purpose=purpose, seed=seed, where=where)
-    sides: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-    for row, group in zip(rows, groups, strict=True):
-        sides[group in names].append(dict(row))
+    sides: dict[bool, list[int]] = {True: [], False: []}
+    for place, group in enumerate(groups):
+        sides[group in names].append(place)
     return SetAside(sides[True], sides[False], len(set(groups)))
 
 
@@ -113,7 +110,7 @@ def choose_groups(
 def decontaminate_rows(
     rows: Sequence[Row], frozen: Sequence[Row], fresh: Sequence[Row] = (), *, threshold: float
 ) -> Decontaminated:
-    """The rows that neither are, nor equal, nor nearly equal a frozen or a fresh row.
+    """The rows that are, or equal, or nearly equal a frozen or a fresh row.
 
     Args:
         rows: Rows about to be trained on, of either kind.
@@ -121,35 +118,26 @@ def decontaminate_rows(
         fresh: Rows of the fresh test set.
         threshold: Jaccard similarity of prompts from which a row is too near.
     """
-    result = _decontaminate(rows, frozen, threshold, reasons=("held_out", "near_frozen"))
-    if not fresh:
-        return result
-    newest = _decontaminate(result.kept, fresh, threshold, reasons=("held_out_fresh", "near_fresh"))
-    return Decontaminated(newest.kept, [*result.dropped, *newest.dropped], result.num_twinned)
+    result = _compare(rows, frozen, threshold, reasons=("held_out", "near_frozen"))
+    newest = _compare(rows, fresh, threshold, reasons=("held_out_fresh", "near_fresh")) if fresh else None
+    return Decontaminated((newest.reasons if newest else {}) | result.reasons, result.num_twinned)
 
 
-def _decontaminate(
-    rows: Sequence[Row], frozen: Sequence[Row], threshold: float, *, reasons: tuple[str, str]
-) -> Decontaminated:
+def _compare(rows: Sequence[Row], held_out: Sequence[Row], threshold: float, *, reasons: tuple[str, str]) -> Decontaminated:
     """``reasons``: codes of a test row itself, and of a row of a test row's group or with nearly its prompt."""
-    frozen_groups = {row["split_group"] for row in frozen if row.get("split_group")}
-    frozen_keys = {(row["id"], _content_key(row)) for row in frozen}
-    views = prompt_views([*frozen, *rows])
-    twins = near_across(views[len(frozen) :], views[: len(frozen)], threshold)
-    kept: list[dict[str, Any]] = []
-    dropped: list[dict[str, Any]] = []
+    groups = {row["split_group"] for row in held_out if row.get("split_group")}
+    keys = {(row["id"], _content_key(row)) for row in held_out}
+    views = prompt_views(held_out, rows)
+    twins = near_across(views[len(held_out) :], views[: len(held_out)], threshold)
+    found: dict[int, str] = {}
     twinned: set[int] = set()
-    for row, near in zip(rows, twins, strict=True):
-        if (row["id"], _content_key(row)) in frozen_keys:
-            reason = reasons[0]
-        elif near or row.get("split_group") in frozen_groups:
-            reason = reasons[1]
+    for place, (row, near) in enumerate(zip(rows, twins, strict=True)):
+        if (row["id"], _content_key(row)) in keys:
+            found[place] = reasons[0]
+        elif near or row.get("split_group") in groups:
+            found[place] = reasons[1]
             twinned.update(near)
-        else:
-            kept.append(dict(row))
-            continue
-        dropped.append(quarantine_row(STAGE, str(row["id"]), reason, row, disposition="dropped"))
-    return Decontaminated(kept, dropped, len(twinned))
+    return Decontaminated(found, len(twinned))
 
 
 def keyed_share(name: str, *, purpose: str, seed: int) -> float:
@@ -157,7 +145,7 @@ def keyed_share(name: str, *, purpose: str, seed: int) -> float:
     return float(int.from_bytes(_keyed_hash(name, purpose, seed)) / 2**128)
 
 
-def _content_key(row: Mapping[str, Any]) -> str:
+def _content_key(row: Row) -> str:
     return exact_key(*(text for _, text in iter_texts(row)))
 
 

@@ -6,7 +6,8 @@ from tasks.contracts.measurement import Measurement
 from tasks.contracts.preparation import RecentHoldout, Split, StageReport
 from tasks.contracts.references import DatasetRef
 from tasks.core.pages import report_table
-from tasks.core.quarantine import count_reasons
+from tasks.core.quarantine import count_reasons, quarantine_row
+from tasks.core.rows import TableRows
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import run_store
 from tasks.splitting.config import SplitConfig
@@ -32,8 +33,9 @@ def freeze_test_set(dataset: DatasetRef, config: SplitConfig, name: str) -> Data
         store.read_table(frozen, columns=[])
         progress.summarize(f"{frozen.num_rows} rows, frozen earlier")
         return frozen
+    rows = TableRows(store.read_table(dataset))
     aside = set_aside(
-        store.read_rows(dataset),
+        rows,
         share=config.test_share,
         max_rows=config.max_test_rows,
         purpose="test",
@@ -41,7 +43,7 @@ def freeze_test_set(dataset: DatasetRef, config: SplitConfig, name: str) -> Data
         threshold=config.near_duplicate_threshold,
         where=f"test set {name} from data set {dataset.sha256[:12]}",
     )
-    chosen = store.write_rows(aside.chosen, kind=dataset.kind, parents=[dataset], passed=dataset.passed)
+    chosen = store.write_table(rows.take(aside.chosen).table, kind=dataset.kind, parents=[dataset], passed=dataset.passed)
     # Of two first runs the one that comes first chooses for both.
     frozen = store.create_record(pointer, chosen)
     if frozen != chosen:
@@ -58,18 +60,21 @@ def hold_out_fresh(dataset: DatasetRef, frozen: DatasetRef, config: SplitConfig)
     if not config.fresh_share:
         return RecentHoldout(reason="prepare.splitting.fresh_share is 0")
     store = run_store()
+    rows = TableRows(store.read_table(dataset))
     fresh = choose_fresh(
-        store.read_rows(dataset),
-        store.read_rows(frozen),
+        rows,
+        TableRows(store.read_table(frozen)),
         share=config.fresh_share,
         days=config.fresh_days,
         threshold=config.near_duplicate_threshold,
         seed=config.seed,
     )
-    stage_progress().summarize(f"{len(fresh.rows)} newest rows held out" if fresh.rows else f"none: {fresh.reason}")
+    stage_progress().summarize(f"{len(fresh.places)} newest rows held out" if fresh.places else f"none: {fresh.reason}")
     return RecentHoldout(
-        dataset=store.write_rows(fresh.rows, kind=dataset.kind, parents=[dataset, frozen], passed=dataset.passed)
-        if fresh.rows
+        dataset=store.write_table(
+            rows.take(fresh.places).table, kind=dataset.kind, parents=[dataset, frozen], passed=dataset.passed
+        )
+        if fresh.places
         else None,
         since=fresh.since,
         reason=fresh.reason,
@@ -89,21 +94,26 @@ def decontaminate(
     store = run_store()
     newest = fresh.dataset if fresh else None
     parents = [dataset, frozen, *([newest] if newest else [])]
+    rows = TableRows(store.read_table(dataset))
     result = decontaminate_rows(
-        store.read_rows(dataset),
-        store.read_rows(frozen),
-        store.read_rows(newest) if newest else [],
+        rows,
+        TableRows(store.read_table(frozen)),
+        TableRows(store.read_table(newest)) if newest else [],
         threshold=config.near_duplicate_threshold,
     )
-    stage_progress().summarize(f"{len(result.kept)} rows kept, {len(result.dropped)} held out or too near the test sets")
+    places = sorted(result.reasons)
+    dropped = [
+        quarantine_row(STAGE, str(row["id"]), result.reasons[place], row, disposition="dropped")
+        for place, row in zip(places, rows.take(places), strict=True)
+    ]
+    kept = rows.take(place for place in range(len(rows)) if place not in result.reasons).table
+    stage_progress().summarize(f"{len(kept)} rows kept, {len(dropped)} held out or too near the test sets")
     return StageReport(
         stage=STAGE,
-        dataset=store.write_rows(
-            result.kept, kind=dataset.kind, parents=parents, passed=(*dataset.passed, "decontaminated")
-        ),
+        dataset=store.write_table(kept, kind=dataset.kind, parents=parents, passed=(*dataset.passed, "decontaminated")),
         num_rows_in=dataset.num_rows,
-        quarantine=store.write_quarantine(result.dropped, parents=parents, passed=dataset.passed),
-        dropped=count_reasons(result.dropped, "dropped"),
+        quarantine=store.write_quarantine(dropped, parents=parents, passed=dataset.passed),
+        dropped=count_reasons(dropped, "dropped"),
         measurements=(
             Measurement(
                 name="frozen_rows_with_a_near_twin",
@@ -125,8 +135,9 @@ def split(dataset: DatasetRef, config: SplitConfig) -> Split:
     from tasks.splitting.groups import set_aside
 
     store = run_store()
+    rows = TableRows(store.read_table(dataset))
     aside = set_aside(
-        store.read_rows(dataset),
+        rows,
         share=config.validation_share,
         max_rows=config.max_validation_rows,
         purpose="validation",
@@ -135,8 +146,8 @@ def split(dataset: DatasetRef, config: SplitConfig) -> Split:
         where=f"split of data set {dataset.sha256[:12]}",
     )
     train, validation = (
-        store.write_rows(rows, kind=dataset.kind, parents=[dataset], passed=dataset.passed)
-        for rows in (aside.rest, aside.chosen)
+        store.write_table(rows.take(places).table, kind=dataset.kind, parents=[dataset], passed=dataset.passed)
+        for places in (aside.rest, aside.chosen)
     )
     stage_progress().summarize(f"{train.num_rows} rows to train on, {validation.num_rows} for validation")
     return Split(train=train, validation=validation, num_groups=aside.num_groups)

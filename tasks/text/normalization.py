@@ -15,7 +15,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from tasks.core.rows import Row, prompt_messages, reply
 from tasks.core.tool_calls import TOOLS_ROLE, message_text
@@ -99,15 +99,15 @@ def answer_view(text: str, question: str, known_values: Iterable[str] = ()) -> s
     return placeholder_view(text, known_values, refer)
 
 
-def prompt_views(rows: Sequence[Row]) -> list[str]:
-    """The placeholder view of what each row asks: its prompt without system messages, and its context.
+def prompt_views(*parts: Sequence[Row]) -> list[str]:
+    """The placeholder view of what each row of all parts asks: its prompt without system messages, and its context.
 
     A head or tail that nine in ten prompts share is an instruction template, not content: it is cut away, else every pair
     of short texts under a long template would be near. A row that asks nothing is represented by its reply.
     """
-    prompts = strip_template([prompt_text(row) for row in rows])
+    prompts = strip_template([prompt_text(row) for rows in parts for row in rows])
     views = []
-    for row, text in zip(rows, prompts, strict=True):
+    for row, text in zip(chain(*parts), prompts, strict=True):
         view = placeholder_view(f"{text}\n{row.get('context') or ''}", row.get("known_values") or ())
         views.append(view or reply_view(row))
     return views

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tasks.bias.comparison import compare_groups
+from tasks.bias import comparison
 from tasks.bias.config import BiasConfig
 from tasks.bias.task import audit_bias
 from tasks.bias.terms import DIMENSIONS, mentioned_values
+from tasks.core.rows import TableRows, rows_to_table
 from tasks.core.storage import open_store
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -35,6 +36,12 @@ def two_regions(*, north_refusals: float, south_refusals: float, size: int = 150
         row(number, region, reply=REFUSAL if rng.random() < shares[region] else ANSWER)
         for number, region in enumerate(sorted(shares) * size)
     ]
+
+
+def compare_groups(rows: list[dict], config: BiasConfig) -> tuple:
+    """The comparison, of rows in a table as the stage has them."""
+    kind = "preferences" if rows and "chosen" in rows[0] else "messages"
+    return comparison.compare_groups(TableRows(rows_to_table(rows, kind)), config)
 
 
 def test_a_planted_difference_is_found_and_named() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.contracts.preparation import RecentHoldout
 from tasks.contracts.references import DatasetRef
+from tasks.core.rows import TableRows, rows_to_table
 from tasks.core.storage import Store, open_store
 from tasks.splitting import SplitConfig, decontaminate, freeze_test_set, hold_out_fresh
 from tasks.splitting.freshness import choose_fresh
@@ -44,6 +45,15 @@ def ids(rows: Any) -> set[str]:
     return {row["id"] for row in rows}
 
 
+def choose(
+    rows: list[dict[str, Any]], frozen: list[dict[str, Any]], **changes: Any
+) -> tuple[set[str], datetime | None, str]:
+    """The ids of the rows held out, since when, and why there are none."""
+    tables = [TableRows(rows_to_table(each, "messages")) for each in (rows, frozen)]
+    fresh = choose_fresh(*tables, **{**CHOICE, **changes})
+    return {rows[place]["id"] for place in fresh.places}, fresh.since, fresh.reason
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(tmp_path / "store")
@@ -55,38 +65,36 @@ def write(store: Store, rows: list[dict[str, Any]]) -> DatasetRef:
 
 def test_only_rows_newer_than_the_frozen_set_and_in_the_window_are_held_out() -> None:
     frozen = rows_of(range(0, 90, 6))
-    fresh = choose_fresh(rows_of(range(250)), frozen, **CHOICE)
-    assert fresh.since == START + timedelta(days=249 - 92)
-    assert all(int(name[1:]) > 249 - 92 for name in ids(fresh.rows))
-    assert 15 <= len(fresh.rows) <= 40  # about 30 % of 92
-    early = choose_fresh(rows_of(range(120)), frozen, **CHOICE)
-    assert early.since == START + timedelta(days=84)
+    fresh, since, _ = choose(rows_of(range(250)), frozen)
+    assert since == START + timedelta(days=249 - 92)
+    assert all(int(name[1:]) > 249 - 92 for name in fresh)
+    assert 15 <= len(fresh) <= 40  # about 30 % of 92
+    assert choose(rows_of(range(120)), frozen)[1] == START + timedelta(days=84)
 
 
 def test_the_first_snapshot_has_no_fresh_set_and_says_why() -> None:
     rows = rows_of(range(90))
-    assert "rows are newer than 2026-03-26" in choose_fresh(rows, rows[::6], **CHOICE).reason
+    assert "rows are newer than 2026-03-26" in choose(rows, rows[::6])[2]
     timeless = [{**row, "created_at": None} for row in rows]
-    assert choose_fresh(timeless, timeless[:9], **CHOICE).reason == "no row says when it was made (created_at)"
+    assert choose(timeless, timeless[:9])[2] == "no row says when it was made (created_at)"
 
 
 def test_an_overlapping_later_run_holds_out_what_the_champion_s_run_held_out() -> None:
     frozen = rows_of(range(0, 90, 6))
-    first = ids(choose_fresh(rows_of(range(200)), frozen, **CHOICE).rows)
-    second = ids(choose_fresh(rows_of(range(220)), frozen, **CHOICE).rows)
+    first = choose(rows_of(range(200)), frozen)[0]
+    second = choose(rows_of(range(220)), frozen)[0]
     since = 219 - 92
     assert {name for name in second if int(name[1:]) < 200} == {name for name in first if int(name[1:]) > since}
-    much_later = choose_fresh(rows_of(range(400)), frozen, **CHOICE)
-    assert not first & ids(much_later.rows)  # to be learned by now
+    assert not first & choose(rows_of(range(400)), frozen)[0]  # to be learned by now
 
 
 def test_a_new_row_with_an_older_twin_is_not_fresh() -> None:
     frozen, rows = rows_of(range(0, 60, 6)), rows_of(range(160))
     renamed = {"split_group": None, "created_at": "2026-06-20T08:00:00"}
     again = [{**row, "id": f"again-{row['id']}", **renamed} for row in rows[:60]]
-    fresh = choose_fresh([*rows, *again], frozen, **{**CHOICE, "share": 0.5})
-    assert fresh.rows
-    assert not {name for name in ids(fresh.rows) if name.startswith("again")}
+    fresh, *_ = choose([*rows, *again], frozen, share=0.5)
+    assert fresh
+    assert not {name for name in fresh if name.startswith("again")}
 
 
 def test_fresh_rows_and_what_is_near_them_are_not_trained_on(store: Store) -> None:
