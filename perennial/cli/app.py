@@ -14,7 +14,7 @@ app = typer.Typer(
     help="Keeps fine-tuned language models fresh: prepare, train, evaluate, promote, explain.",
     no_args_is_help=True,
     epilog="Exit codes: 0 success, including a candidate that is not promoted; 1 an unexpected error; 2 a fault that the "
-    "user can correct, with its remedy; 3 rejected by a gate.",
+    "user can correct, with its remedy; 3 rejected by a gate; with `retrain --exit-on`, 4 held and 5 waiting for a person.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from perennial.cli.json_output import JsonOption, print_json
 from perennial.cli.shared import (
     ConfigOption,
     NameOption,
@@ -22,7 +23,7 @@ BudgetReasonOption = Annotated[str, typer.Option(help="Why; recorded with the tr
 
 
 @budget_app.command("show")
-def show_budget(config: ConfigOption) -> None:
+def show_budget(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Prints the trainings that wait for manual approval (`training.budget.on_exceeded: ask`)."""
     with explained_errors():
         settings = load(config)
@@ -30,6 +31,9 @@ def show_budget(config: ConfigOption) -> None:
         from tasks.training.plan.budget import open_requests
 
         requests = open_requests(Store(settings.store), settings.name)
+        if as_json:
+            print_json(requests)
+            return
         if not requests:
             console.print("No training waits for approval.")
             return
@@ -37,23 +41,40 @@ def show_budget(config: ConfigOption) -> None:
 
 
 @budget_app.command("approve")
-def approve_budget(training: TrainingArgument, config: ConfigOption, name: NameOption, reason: BudgetReasonOption) -> None:
+def approve_budget(
+    training: TrainingArgument,
+    config: ConfigOption,
+    name: NameOption,
+    reason: BudgetReasonOption,
+    as_json: JsonOption = False,
+) -> None:
     """Approves a training above its ceiling; start the run again afterwards."""
-    _answer_budget(training, config, "allow", name, reason)
+    _answer_budget(training, config, "allow", name, reason, as_json)
 
 
 @budget_app.command("reject")
-def reject_budget(training: TrainingArgument, config: ConfigOption, name: NameOption, reason: BudgetReasonOption) -> None:
+def reject_budget(
+    training: TrainingArgument,
+    config: ConfigOption,
+    name: NameOption,
+    reason: BudgetReasonOption,
+    as_json: JsonOption = False,
+) -> None:
     """Rejects a training above its ceiling; a restarted run ends with an error."""
-    _answer_budget(training, config, "refuse", name, reason)
+    _answer_budget(training, config, "refuse", name, reason, as_json)
 
 
-def _answer_budget(training: str, config: Path, verdict: Literal["allow", "refuse"], name: str, reason: str) -> None:
+def _answer_budget(
+    training: str, config: Path, verdict: Literal["allow", "refuse"], name: str, reason: str, as_json: bool
+) -> None:
     with explained_errors():
         settings = load(config)
         from tasks.core.storage import Store
         from tasks.training.plan.budget import answer
 
         answered = answer(Store(settings.store), settings.name, training, verdict, name, reason)
+        if as_json:
+            print_json(answered)
+            return
         decision = "approved" if answered.verdict == "allow" else "rejected"
         console.print(f"{answered.training}: {decision}. {answered.question}.")

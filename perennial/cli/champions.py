@@ -5,10 +5,11 @@ from __future__ import annotations
 import getpass
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from perennial.cli.json_output import JsonOption, print_json
 from perennial.cli.shared import (
     ConfigOption,
     NameOption,
@@ -22,6 +23,9 @@ from perennial.cli.shared import (
 from tasks.core.errors import ConfigError
 from tasks.core.typed_text import check_text
 
+if TYPE_CHECKING:
+    from tasks.registry.live import Traffic
+
 app = typer.Typer()
 rollout_app = typer.Typer(help="Gradual rollout of a new version in place of the champion.", no_args_is_help=True)
 
@@ -32,9 +36,10 @@ def approve(
     name: NameOption,
     reason: Annotated[str, typer.Option(help="Why; recorded with the version and in the dossier.")],
     store: StoreOption = ".perennial/store",
+    as_json: JsonOption = False,
 ) -> None:
     """Promotes the candidate of a run, unless the champion has changed since the candidate was evaluated."""
-    _answer(run, "approve", name, reason, store)
+    _answer(run, "approve", name, reason, store, as_json)
 
 
 @app.command()
@@ -43,12 +48,13 @@ def reject(
     name: NameOption,
     reason: Annotated[str, typer.Option(help="Why; recorded with the version and in the dossier.")],
     store: StoreOption = ".perennial/store",
+    as_json: JsonOption = False,
 ) -> None:
     """Rejects the candidate of a run; no alias moves."""
-    _answer(run, "reject", name, reason, store)
+    _answer(run, "reject", name, reason, store, as_json)
 
 
-def _answer(run: str, verdict: Literal["approve", "reject"], name: str, reason: str, store: str) -> None:
+def _answer(run: str, verdict: Literal["approve", "reject"], name: str, reason: str, store: str, as_json: bool) -> None:
     with explained_errors():
         from perennial.operations import embedded
 
@@ -57,23 +63,31 @@ def _answer(run: str, verdict: Literal["approve", "reject"], name: str, reason: 
             from flows.support.approvals import answer_run, read_answer
 
             record, resumed = answer_run(store, run, read_answer(verdict, name, reason))
+        if as_json:
+            print_json({"promotion": record, "resumed": resumed})
+            return
         console.print(f"Champion of {record.candidate.name}: version {record.champion_version or 'none'}. {record.reason}")
         if resumed:
             console.print("The suspended run resumes and writes the dossier.")
 
 
 @app.command()
-def history(config: ConfigOption) -> None:
+def history(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Prints the champions over time: start, approver, scores, and why each was replaced."""
     with explained_errors():
         settings = load(config)
-        from perennial.operations.champion_history import history_blocks
+        from perennial.operations.champion_history import history_block
+        from tasks.registry.champion_history import champion_tenures
+        from tasks.tracking import connect
 
-        blocks = history_blocks(settings.registry)
-        if not blocks:
+        tenures = champion_tenures(connect(), settings.registry.registered_name)
+        if as_json:
+            print_json(tenures)
+            return
+        if not tenures:
             console.print(f"{settings.name} has had no champion yet.")
-        for title, lines in blocks:
-            print_pairs(title, lines)
+        for tenure in tenures:
+            print_pairs(*history_block(tenure))
 
 
 @app.command()
@@ -85,6 +99,7 @@ def rollback(
     to: Annotated[
         str | None, typer.Option(help="The version that comes back; by default the one that the champion replaced.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Makes an earlier champion the champion again, or aborts an active rollout; the same command again changes nothing."""
     with explained_errors():
@@ -101,11 +116,16 @@ def rollback(
             plan = read_rollback_plan(settings.registry, to)
             console.print(describe_plan(plan), highlight=False, soft_wrap=True)
             if plan.already:
+                if as_json:
+                    print_json({"plan": plan, "promotion": None})
                 return
             if sys.stdin.isatty() and not yes:
                 typer.confirm("Continue?", abort=True)
             record = rollback_flow(settings.registry, reason, name or _login(), plan)
             assert isinstance(record, PromotionRecord)  # the plan was confirmed, so it is not cancelled
+        if as_json:
+            print_json({"plan": plan, "promotion": record})
+            return
         console.print(f"Champion of {settings.name} is now version {record.champion_version}. {record.reason}")
 
 
@@ -126,6 +146,7 @@ def fetch(
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to create, for `mlflow models serve -m`.")],
     alias: Annotated[str, typer.Option(help="Alias of the version.")] = "champion",
+    as_json: JsonOption = False,
 ) -> None:
     """Fetches the files of a version for serving; each file, including code, is verified against the registered one."""
     with explained_errors():
@@ -134,11 +155,14 @@ def fetch(
         from tasks.tracking import connect
 
         version = fetch_version(connect(), settings.registry.registered_name, out, alias)
+        if as_json:
+            print_json({"name": settings.registry.registered_name, "version": version, "folder": out})
+            return
         console.print(f"Version {version} of {settings.registry.registered_name} is in {out}.", soft_wrap=True)
 
 
 @rollout_app.command("start")
-def rollout_start(config: ConfigOption) -> None:
+def rollout_start(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Starts a rollout at the first step of `registry.rollout`: of the aborted version, else of the champion."""
     with explained_errors():
         settings = load(config)
@@ -147,7 +171,7 @@ def rollout_start(config: ConfigOption) -> None:
         with embedded.prefect_api(say):
             from perennial.operations.rollout import start_rollout
 
-            print_pairs(*start_rollout(settings.registry))
+            _print_traffic(settings.registry.registered_name, start_rollout(settings.registry), as_json)
 
 
 @rollout_app.command("advance")
@@ -155,6 +179,7 @@ def rollout_advance(
     config: ConfigOption,
     metrics: Annotated[Path | None, typer.Option(help="JSON file of live metrics by name.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="One live metric, NAME=VALUE; may be repeated.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Advances to the next step after the bake time; a live metric beyond its limit aborts instead (exit code 3)."""
     with explained_errors():
@@ -162,11 +187,11 @@ def rollout_advance(
         from perennial.operations import embedded
 
         with embedded.prefect_api(say):
-            from perennial.operations.rollout import advance_rollout, read_metrics
+            from perennial.operations.rollout import advance_rollout, is_aborted, read_metrics
 
-            title, lines, aborted = advance_rollout(settings.registry, read_metrics(metrics, metric or []))
-        print_pairs(title, lines)
-        if aborted:
+            traffic = advance_rollout(settings.registry, read_metrics(metrics, metric or []))
+        _print_traffic(settings.registry.registered_name, traffic, as_json)
+        if is_aborted(traffic):
             sys.exit(3)
 
 
@@ -174,6 +199,7 @@ def rollout_advance(
 def rollout_tick(
     config: ConfigOption,
     signals: Annotated[Path, typer.Option(help="File of live signals: counts by version and window; docs/operating.md.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Looks at the live signals of both versions, and advances, waits, or aborts (exit code 3); for a schedule."""
     with explained_errors():
@@ -181,16 +207,24 @@ def rollout_tick(
         from perennial.operations import embedded
 
         with embedded.prefect_api(say):
-            from perennial.operations.rollout import tick_rollout
+            from perennial.operations.rollout import tick_lines
+            from tasks.registry.task import look_at_rollout
 
-            title, lines, action = tick_rollout(settings.registry, signals)
-        print_pairs(title, lines)
-        if action == "abort":
+            tick = look_at_rollout(settings.registry, signals)
+        if as_json:
+            print_json(tick)
+        else:
+            print_pairs(*tick_lines(tick))
+        if tick.verdict.action == "abort":
             sys.exit(3)
 
 
 @rollout_app.command("abort")
-def rollout_abort(config: ConfigOption, reason: Annotated[str, typer.Option(help="Why; for the record.")]) -> None:
+def rollout_abort(
+    config: ConfigOption,
+    reason: Annotated[str, typer.Option(help="Why; for the record.")],
+    as_json: JsonOption = False,
+) -> None:
     """Returns all traffic from the version under rollout to the champion."""
     with explained_errors():
         settings = load(config)
@@ -199,7 +233,7 @@ def rollout_abort(config: ConfigOption, reason: Annotated[str, typer.Option(help
         with embedded.prefect_api(say):
             from perennial.operations.rollout import abort_rollout
 
-            print_pairs(*abort_rollout(settings.registry, reason))
+            _print_traffic(settings.registry.registered_name, abort_rollout(settings.registry, reason), as_json)
 
 
 @rollout_app.command("render")
@@ -223,10 +257,19 @@ def rollout_render(
 
 
 @rollout_app.command("status")
-def rollout_status(config: ConfigOption) -> None:
+def rollout_status(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Prints the share of the traffic, the plan, and the changes so far."""
     with explained_errors():
         settings = load(config)
         from perennial.operations import rollout
 
-        print_pairs(*rollout.rollout_status(settings.registry))
+        _print_traffic(settings.registry.registered_name, rollout.rollout_status(settings.registry), as_json)
+
+
+def _print_traffic(name: str, traffic: Traffic, as_json: bool) -> None:
+    from perennial.operations.rollout import rollout_lines
+
+    if as_json:
+        print_json(traffic)
+    else:
+        print_pairs(*rollout_lines(name, traffic))

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from perennial.cli.json_output import JsonOption, print_json
 from perennial.cli.shared import console, explained_errors
 
 app = typer.Typer()
@@ -20,7 +21,7 @@ def status(
     models: Annotated[
         list[Path] | None, typer.Argument(help="Folders or files of models. The models deployed on the server by default.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
     prometheus: Annotated[
         Path | None, typer.Option(help="Also write metrics to this file (*.prom), for node-exporter's textfile collector.")
@@ -40,8 +41,8 @@ def status(
             write_whole(html, render_fleet(fleet))
         if prometheus is not None:
             write_whole(prometheus, prometheus_text(fleet))
-        if json:
-            typer.echo(fleet.model_dump_json(indent=2))
+        if as_json:
+            print_json(fleet)
             return
         table = Table(*HEADERS, box=None, pad_edge=False, header_style="bold")
         for model in fleet.models:

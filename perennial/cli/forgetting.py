@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from perennial.cli.json_output import JsonOption, print_json
 from perennial.cli.shared import ConfigOption, NameOption, console, explained_errors, load, print_pairs
 from tasks.core.addresses import without_secrets
 
@@ -26,6 +27,7 @@ def forget(
     ] = None,
     row: Annotated[list[str] | None, typer.Option("--row", help="Id of a row; may be repeated.")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Remove it; without this option it is only listed.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Lists everything that holds a person, in store and registry; --apply removes the person from it for good."""
     with explained_errors():
@@ -40,6 +42,9 @@ def forget(
         certificate = forget_everywhere(
             store, connect(), settings, read_values(text), row or (), by=by, now=now, apply=apply
         )
+        if as_json:
+            print_json({"applied": apply, "certificate": certificate})
+            return
         verb = "Removed" if apply else "Would change"
         if certificate.objects:
             lines: list[tuple[str, ...]] = [(one.kind, one.name, one.action) for one in certificate.objects]

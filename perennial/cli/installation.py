@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 
+from perennial.cli.json_output import JsonOption, print_json
 from perennial.cli.shared import (
     ConfigOption,
     console,
@@ -51,6 +53,7 @@ def deploy(
         bool, typer.Option("--adopt", help="Mark existing experiments and registered models as owned by this installation.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the changes, and write nothing.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Deploys models, or a file of deployments, with their pools, limit and automations; those of other files stay."""
     with explained_errors():
@@ -70,15 +73,20 @@ def deploy(
 
         files = deployments_of(models, template) if models else FileSet.of(file or Path("deployments/prefect.yaml"))
         options = {"prune": prune, "take_over": take_over, "adopt": adopt, "claims": claims, "dry_run": dry_run}
+        changes = deploy_all(files, profile, gpus, **options)
+        if as_json:
+            print_json({"dry_run": dry_run, "changes": list(changes)})
+            return
         if dry_run:
             console.print("Dry run: these changes would be made; nothing is written.", highlight=False)
-        for action, subject in deploy_all(files, profile, gpus, **options):
+        for action, subject in changes:
             console.print(f"{action:<9} {subject}", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def doctor(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Check this configuration too.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Checks everything a retrain needs. `ok` and `note` need no action; a `fault` does, and sets exit code 1."""
     with explained_errors():
@@ -89,13 +97,17 @@ def doctor(
         from perennial.operations.doctor import examine
 
         signs = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "fault": "[red]fault[/]"}
-        num_faults = 0
+        findings = []
         for finding in examine(load(config) if config else None):
-            num_faults += finding.status == "fault"
+            findings.append(finding)
+            if as_json:
+                continue
             todo = f"  [dim]{escape(finding.todo)}[/]" if finding.todo else ""
             line = f"{signs[finding.status]} {finding.check:<12} {escape(finding.found)}{todo}"
             console.print(line, highlight=False, soft_wrap=True)
-        if num_faults:
+        if as_json:
+            print_json(findings)
+        if any(finding.status == "fault" for finding in findings):
             raise typer.Exit(1)
 
 
@@ -107,17 +119,24 @@ def init(
     ] = Path("config.yaml"),
     name: Annotated[str | None, typer.Option(help="Name of the model; unset: that of the data.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a configuration, for editors.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Looks at rows and writes a configuration for them: format, columns, label, groups, time, known values."""
     with explained_errors():
         from perennial.operations import initial
 
+        if schema and as_json:
+            print_json(initial.schema())
+            return
         if schema:
             typer.echo(json.dumps(initial.schema(), indent=1))
             return
         if data is None:
             raise ConfigError("perennial init", "no data", "a file of rows, or --schema", "Name the file.")
         guess, num_rows, found = initial.write_initial(data, out, name)
+        if as_json:
+            print_json({"file": out, "rows": num_rows, "format": found, **asdict(guess)})
+            return
         console.print(f"{num_rows} rows of the format {found}.", highlight=False)
         for setting, reason in guess.reasons.items():
             line = f"  {setting}: {escape(str(guess.settings[setting]))}  [dim]{escape(reason)}[/]"
@@ -129,10 +148,14 @@ def init(
 def canaries(
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON Lines file to write; an existing one is not overwritten.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Writes fictitious customers to add to the raw rows; the red team tests whether the model reproduces them."""
     with explained_errors():
         from perennial.operations.canaries import write_canaries
 
         count = write_canaries(load(config), out)
+        if as_json:
+            print_json({"file": out, "canaries": count})
+            return
         console.print(f"{count} canaries in {out}. Add them to the raw rows; the scrubber must remove them.", soft_wrap=True)

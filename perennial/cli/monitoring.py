@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perennial.cli.json_output import JsonOption, print_json
 from perennial.cli.shared import (
     ConfigOption,
     console,
@@ -18,6 +19,9 @@ from perennial.cli.shared import (
 )
 from tasks.core.addresses import without_secrets
 
+if TYPE_CHECKING:
+    from tasks.contracts.monitoring import CheckOutcome
+
 app = typer.Typer()
 
 
@@ -25,6 +29,7 @@ app = typer.Typer()
 def check(
     config: ConfigOption,
     until: Annotated[datetime | None, typer.Option(help="End of the window (UTC). The last full hour by default.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Checks a window of production; exit code 0 if it is healthy or has too few requests, 3 if an alert was raised."""
     with explained_errors():
@@ -37,23 +42,29 @@ def check(
 
             with StageLines(console).showing():
                 outcome = check_production(settings, until)
-        from tasks.core.storage import Store
-        from tasks.monitoring.exporters import cells_of
-
-        store = Store(settings.store)
-        window = outcome.check
-        lines: list[tuple[str, ...]] = [cells_of(reading) for reading in window.readings]
-        title = f"{window.status}: {window.num_requests} requests until {window.window_end:%Y-%m-%d %H:%M} UTC"
-        print_pairs(title, lines, num_text_columns=6)
-        for signal, run in outcome.runs.items():
-            console.print(f"{signal}: run {run} of retrain-on-alert evaluates it", highlight=False)
-        for note in outcome.notes:
-            console.print(note, highlight=False)
-        if outcome.pairs:
-            console.print(
-                f"{outcome.num_pairs} preference pairs to confirm: {without_secrets(store.uri_of(outcome.pairs))}",
-                soft_wrap=True,
-            )
-        console.print(f"page  {without_secrets(store.uri_of(outcome.page))}", soft_wrap=True)
-        if window.alerted:
+        if as_json:
+            print_json(outcome)
+        else:
+            _print_check(outcome, settings.store)
+        if outcome.check.alerted:
             sys.exit(3)
+
+
+def _print_check(outcome: CheckOutcome, store_uri: str) -> None:
+    from tasks.core.storage import Store
+    from tasks.monitoring.exporters import cells_of
+
+    store, window = Store(store_uri), outcome.check
+    lines: list[tuple[str, ...]] = [cells_of(reading) for reading in window.readings]
+    title = f"{window.status}: {window.num_requests} requests until {window.window_end:%Y-%m-%d %H:%M} UTC"
+    print_pairs(title, lines, num_text_columns=6)
+    for signal, run in outcome.runs.items():
+        console.print(f"{signal}: run {run} of retrain-on-alert evaluates it", highlight=False)
+    for note in outcome.notes:
+        console.print(note, highlight=False)
+    if outcome.pairs:
+        console.print(
+            f"{outcome.num_pairs} preference pairs to confirm: {without_secrets(store.uri_of(outcome.pairs))}",
+            soft_wrap=True,
+        )
+    console.print(f"page  {without_secrets(store.uri_of(outcome.page))}", soft_wrap=True)

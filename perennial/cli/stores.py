@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from perennial.cli.json_output import JsonOption, print_json
 from perennial.cli.shared import (
     ConfigOption,
     console,
@@ -23,7 +25,7 @@ store_app = typer.Typer(help="The store of data sets, models and dossiers.", no_
 
 
 @store_app.command("verify")
-def verify(config: ConfigOption) -> None:
+def verify(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Verifies the whole store, and that it holds what the registered versions need; exit code 1 if not."""
     with explained_errors():
         settings = load(config)
@@ -38,6 +40,9 @@ def verify(config: ConfigOption) -> None:
         with StageLines(console).showing(), report_progress("verify_store", unit="things") as progress:
             report = verify_store(store, progress, needed_references(connect(), settings.registry.registered_name))
             progress.finish(", ".join(f"{count} {kind}s" for kind, count in report.counts.items()) or "nothing")
+        if as_json:
+            print_json({"store": store.uri, **asdict(report)})
+            raise typer.Exit(1 if report.faults else 0)
         signs, place = {"note": "[yellow]note[/] ", "fault": "[red]fault[/]"}, escape(without_secrets(store.uri))
         for finding in report.findings:
             line = f"{signs[finding.severity]} {escape(finding.name)}: {escape(finding.what)}"
@@ -53,6 +58,7 @@ def verify(config: ConfigOption) -> None:
 def prune(
     config: ConfigOption,
     remove: Annotated[bool, typer.Option("--remove", help="Remove it; without this option it is only listed.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Lists what no version in use and no recent run needs any more, with its size; --remove deletes it."""
     with explained_errors():
@@ -68,6 +74,9 @@ def prune(
 
         store = Store(settings.store)
         items = read_items(store, report)
+        if as_json:
+            print_json({"report": report, "items": items})
+            return
         shown: list[tuple[str, ...]] = [
             (item.kind, item.name, f"{item.age_days:.0f} days", f"{item.size_bytes / 1e6:.1f} MB") for item in items[:20]
         ]

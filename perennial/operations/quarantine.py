@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from tasks.core.errors import InputError
 from tasks.core.reasons import remedy_for
@@ -90,8 +90,3 @@ def counted(rows: Sequence[OutRow]) -> list[Block]:
 def listed(rows: Sequence[OutRow]) -> Block:
     """A line for each row: id, stage, reason and field."""
     return "Rows", [(row.id, row.stage, row.reason, row.field or "") for row in rows]
-
-
-def as_json(rows: Sequence[OutRow]) -> list[dict[str, str | None]]:
-    """The rows as objects."""
-    return [asdict(row) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from flows.support.config import RetrainConfig
@@ -47,14 +48,14 @@ def export_questions(settings: RetrainConfig, out: Path, *, label_studio: bool =
     return list(files), len(lines)
 
 
-def import_answers(settings: RetrainConfig, answers: Path) -> tuple[str, int]:
-    """Imports the decisions of a completed file; returns a summary, and the number of rows that still await a decision.
+def import_answers(settings: RetrainConfig, answers: Path) -> tuple[dict[str, int], int]:
+    """Imports the decisions of a completed file; returns their numbers by action, and that of rows that still await one.
 
     Raises:
         InputError: The file cannot be read, holds invalid decisions, or decisions on rows outside the review; then
             nothing is imported.
     """
-    from tasks.labels.review import count_decisions, import_decisions, keep_decisions, known_questions, open_questions
+    from tasks.labels.review import ACTIONS, import_decisions, keep_decisions, known_questions, open_questions
 
     try:
         data = read_document(answers)
@@ -74,7 +75,8 @@ def import_answers(settings: RetrainConfig, answers: Path) -> tuple[str, int]:
         )
     if decisions:
         keep_decisions(store, name, decisions)
-    return count_decisions(decisions.values()), len(open_questions(store, name).splitlines())
+    counts: Counter[str] = Counter(decision.action for decision in decisions.values())
+    return {action: counts[action] for action in ACTIONS}, len(open_questions(store, name).splitlines())
 
 
 def _name(settings: RetrainConfig) -> str:

@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import cast, get_args
 
 from perennial.operations.champion_history import Lines, minute_of
+from tasks.contracts.registry import RolloutTick
 from tasks.core.documents import parse_json, read_text
 from tasks.core.errors import ConfigError, InputError
 from tasks.core.typed_text import check_text
 from tasks.registry import RegistryConfig, live
 from tasks.registry.page import describe_tick, signal_cells
-from tasks.registry.task import change_rollout, look_at_rollout
+from tasks.registry.task import change_rollout
 
 
-def rollout_status(config: RegistryConfig) -> tuple[str, Lines]:
-    """A title and the shares of traffic of the champion and of the version under rollout."""
+def rollout_status(config: RegistryConfig) -> live.Traffic:
+    """The shares of traffic of the champion and of the version under rollout."""
     from tasks.tracking import connect, registry_errors
 
     with registry_errors(f"registered model {config.registered_name}"):
-        return rollout_lines(config.registered_name, live.read_traffic(connect(), config.registered_name))
+        return live.read_traffic(connect(), config.registered_name)
 
 
 def render_rollout(config: RegistryConfig, kind: str, *, backend: str | None, port: int, key: str) -> str:
@@ -43,42 +44,37 @@ def render_rollout(config: RegistryConfig, kind: str, *, backend: str | None, po
     return render_route(cast(Kind, kind), name, traffic, backend=backend, port=port, key=key)
 
 
-def start_rollout(config: RegistryConfig) -> tuple[str, Lines]:
-    """Starts a rollout; its first step as a title and lines."""
-    traffic = change_rollout(config, lambda client, name: live.start_rollout(client, name, config.rollout, _now()))
-    return rollout_lines(config.registered_name, traffic)
+def start_rollout(config: RegistryConfig) -> live.Traffic:
+    """Starts a rollout at its first step."""
+    return change_rollout(config, lambda client, name: live.start_rollout(client, name, config.rollout, _now()))
 
 
-def advance_rollout(config: RegistryConfig, metrics: Mapping[str, float]) -> tuple[str, Lines, bool]:
-    """Advances the rollout by one step, or aborts it for a live metric; title, lines, and whether it was aborted."""
-    traffic = change_rollout(config, lambda client, name: live.advance_rollout(client, name, metrics, _now()))
-    aborted = traffic.rollout is not None and traffic.rollout.state == "aborted"
-    return (*rollout_lines(config.registered_name, traffic), aborted)
+def advance_rollout(config: RegistryConfig, metrics: Mapping[str, float]) -> live.Traffic:
+    """Advances the rollout by one step, or aborts it for a live metric."""
+    return change_rollout(config, lambda client, name: live.advance_rollout(client, name, metrics, _now()))
 
 
-def tick_rollout(config: RegistryConfig, signals: Path) -> tuple[str, Lines, str]:
-    """One look at the rollout: a title, a line a signal, and what it did.
+def is_aborted(traffic: live.Traffic) -> bool:
+    """Whether the last rollout was aborted."""
+    return traffic.rollout is not None and traffic.rollout.state == "aborted"
 
-    Raises:
-        ConfigError: The rollout watches no signal.
-        InputError: There is no champion, or the file cannot be read.
-    """
-    tick = look_at_rollout(config, signals)
+
+def tick_lines(tick: RolloutTick) -> tuple[str, Lines]:
+    """One look at a rollout as a title and a line a signal."""
     lines: Lines = [signal_cells(reading) for reading in tick.verdict.readings]
     if lines:
         lines.insert(0, ("signal", "new version", "champion", "odds ratio, at all looks", "limit", ""))
-    return describe_tick(tick), lines, tick.verdict.action
+    return describe_tick(tick), lines
 
 
-def abort_rollout(config: RegistryConfig, reason: str) -> tuple[str, Lines]:
+def abort_rollout(config: RegistryConfig, reason: str) -> live.Traffic:
     """Aborts the rollout: its version gets no traffic.
 
     Raises:
         InputError: The reason is empty, too long for the record, or holds control characters.
     """
     reason = check_text(reason, "--reason", 400)
-    traffic = change_rollout(config, lambda client, name: live.abort_rollout(client, name, reason, _now()))
-    return rollout_lines(config.registered_name, traffic)
+    return change_rollout(config, lambda client, name: live.abort_rollout(client, name, reason, _now()))
 
 
 def rollout_lines(name: str, traffic: live.Traffic) -> tuple[str, Lines]:

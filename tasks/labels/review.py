@@ -9,7 +9,6 @@ its label. Texts are not edited here: an edit would bypass the scrubbing.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -247,9 +246,3 @@ def known_questions(store: Store, name: str) -> set[str]:
     queues = (store.read_record(f"reviews/{name}/{kind}", ReviewQueue) for kind in KINDS)
     lines = (line for queue in queues if queue is not None for line in store.read_bytes(queue.queue).splitlines())
     return {json.loads(line)["row_sha256"] for line in lines} | set(read_decisions(store, name))
-
-
-def count_decisions(decisions: Iterable[Decision]) -> str:
-    """``3 keep, 1 drop, 0 fix``."""
-    counts: Counter[str] = Counter(decision.action for decision in decisions)
-    return ", ".join(f"{counts[action]} {action}" for action in ACTIONS)
