@@ -30,6 +30,7 @@ LINES_SCHEMA = pa.schema(
         ("failed", pa.bool_()),
         ("escalated", pa.bool_()),
         ("latency_ms", pa.float64()),
+        ("model_version", pa.string()),
     ]
 )
 """``refused`` is null without a reply; every other column is null where the record has no value."""
@@ -61,7 +62,7 @@ def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
     else:
         found = config.format
         deque(survey.watching(readable), maxlen=0)
-    notes = survey.check(source.name, is_log=True)
+    notes = [*source.notes, *survey.check(source.name, is_log=True)]
     times = TimeCheck(config)
     names = names_of(source, config)
     collected = Collected(found, names)
@@ -86,7 +87,7 @@ def read_log(source: Source, config: LogConfig, window: Window) -> LogRows:
                 *row["groups"],
                 *([{"name": "feedback", "value": line["feedback"]}] if line["feedback"] else []),
             ]
-            if found != "preferences" and row["messages"]:
+            if found != "preferences" and row["messages"] and row["messages"][-1]["role"] == "assistant":
                 line["refused"] = is_refusal(reply(row))
             collected.add(row, number)
         except RowFaultError as fault:
@@ -110,6 +111,7 @@ def _line(fields: Fields, config: LogConfig, unknown: Counter[str]) -> dict[str,
         "failed": _flag(fields, config.error_column),
         "escalated": _flag(fields, config.escalation_column),
         "latency_ms": _number(fields, config.latency_column, unknown),
+        "model_version": str(version) if (version := fields.get("model_version")) is not None else None,
     }
 
 

@@ -21,6 +21,7 @@ from tasks.core.errors import InputError, MissingDependencyError
 from tasks.core.storage import sha256_of_files, sha256_of_json
 from tasks.ingest.config import Ceilings, SourceConfig
 from tasks.ingest.containers import Container, too_many
+from tasks.ingest.exchanges import with_conversations
 from tasks.ingest.json_text import read_json
 from tasks.ingest.kinds import START_BYTES, check_no_database, kind_of_file
 from tasks.ingest.parts import DATA_SUFFIXES, Part, is_pattern, parts_of_folder, parts_of_pattern
@@ -41,8 +42,8 @@ class Reading:
 
 
 def read_configured(source: SourceConfig) -> Source:
-    """The raw records of a configured source; see :func:`read_source`."""
-    return read_source(
+    """The raw records of a configured source, those of telemetry as conversations; see :func:`read_source`."""
+    given = read_source(
         source.path,
         encoding=source.encoding,
         records=source.records,
@@ -51,6 +52,7 @@ def read_configured(source: SourceConfig) -> Source:
         hub_revision=source.hub_revision,
         ceilings=source.ceilings,
     )
+    return with_conversations(given, source)
 
 
 def read_source(

@@ -55,8 +55,9 @@ class Records(Collection[Record]):
 
 @dataclass(frozen=True)
 class Source:
-    """All raw records of a source, with the SHA-256 of its bytes."""
+    """All raw records of a source, with the SHA-256 of its bytes, and notes on how they were read."""
 
     name: str
     sha256: str
     records: Collection[Record]
+    notes: tuple[str, ...] = ()

@@ -74,7 +74,7 @@ def make_snapshot(
     readable = (record.fields for record in source.records if record.fault is None)
     survey = ColumnSurvey(config)
     collected = Collected(find_format(survey.watching(readable), config, source.name), names)
-    notes = survey.check(source.name) + unused_columns(collected.input_format, config, survey.filled)
+    notes = [*source.notes, *survey.check(source.name), *unused_columns(collected.input_format, config, survey.filled)]
     times = TimeCheck(config)
     changes: Counter[str] = Counter()
     for number, given in enumerate(source.records):
