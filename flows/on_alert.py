@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC
 
 from prefect import flow, runtime, tags
 
@@ -28,10 +29,12 @@ def _run_name() -> str:
 
 
 def reason_of_alert(alert: Alert) -> str:
-    """The recorded reason of the retrain: alert, signal, sender and window."""
-    window = f"{alert.window_start:%Y-%m-%d %H:%M} to {alert.window_end:%Y-%m-%d %H:%M} UTC"
-    reason = f"Alert {alert.name} on {alert.signal}, sent by {alert.sender} as {alert.fingerprint}, about {window}."
-    return cut(reason, _REASON_CHARACTERS)
+    """The recorded reason of the retrain: alert, signal, time, sender and window."""
+    began = f"{alert.starts_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    start, end = (moment.astimezone(UTC) for moment in (alert.window_start, alert.window_end))
+    window = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+    sent = f"sent by {alert.sender} as {alert.fingerprint}"
+    return cut(f"Alert {alert.name} on {alert.signal} since {began}, {sent}, about {window}.", _REASON_CHARACTERS)
 
 
 @flow(

@@ -387,6 +387,8 @@ def _known_keys(kind: Any, location: tuple[Any, ...]) -> list[str]:
     """The settings that exist at a location in the tree."""
     model: Any = kind
     for part in location:
+        if isinstance(part, int):  # a place in a list of settings
+            continue
         field = model.model_fields.get(str(part)) if hasattr(model, "model_fields") else None
         if field is None:
             return []

@@ -56,7 +56,8 @@ def alert_bridge(
         from tasks.alerts import BridgeConfig
         from tasks.alerts.authentication import read_secrets
 
-        serve(load_settings(config, BridgeConfig), read_secrets(os.environ), host, port)
+        settings = load_settings(config, BridgeConfig)
+        serve(settings, read_secrets(os.environ, required=not settings.accept), host, port)
 
 
 @app.command()

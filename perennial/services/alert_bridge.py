@@ -2,7 +2,7 @@
 
 A request passes five checks, each with its own status: authentication (401), rate (429), size and time (413, 408), content
 (422), storage (503). Then it is accepted (202): its run will be started, whatever happens to Prefect or to this process. The
-checks are here, the rest is in :mod:`tasks.alerts`.
+first three are in :mod:`perennial.services.alert_doors`; what a sender sends, and the queue, are in :mod:`tasks.alerts`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import asyncio
 import functools
 import logging
 import os
+import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +26,29 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.support.alert_runs import PrefectRuns
+from perennial.services.alert_doors import Door, RequestRejectedError, doors_of
+from perennial.services.alert_handshakes import Visit, answer_options, answer_sns, visit
 from perennial.services.json_lines import log_as_json
 from tasks.alerts import BridgeConfig
-from tasks.alerts.authentication import Secrets, has_signature, has_token, signed_bytes
+from tasks.alerts.accept import SENDER, AcceptRule
+from tasks.alerts.authentication import Credential, Secrets, credentials_of
 from tasks.alerts.connections import BoundedConnection, Closed
 from tasks.alerts.delivery import Courier, StartRun, keep_running
+from tasks.alerts.expressions import Received
 from tasks.alerts.limits import RateLimit
-from tasks.alerts.payloads import MAX_ALERTS, Fault, PlainAlert, WebhookAlert, parse_alerts
+from tasks.alerts.payloads import MAX_ALERTS, Served, parse_alerts
 from tasks.alerts.queue import AlertQueue, QueueFullError
 from tasks.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 
+_NOBODY: Mapping[str, Sequence[Credential]] = {}
 MAX_HEAD_BYTES = 32_768
 """Limit of request line and headers together; beyond it the answer is 400."""
-
-
-class RequestRejectedError(Exception):
-    """A request failed one of the checks; carries the response."""
-
-    def __init__(self, code: int, where: str, found: str, expected: str, todo: str, retry_after: float = 0.0) -> None:
-        super().__init__(code)
-        self.code = code
-        self.fault = Fault(where, found, expected)
-        self.todo = todo
-        self.retry_after = retry_after
 
 
 class Metrics:
@@ -76,7 +70,7 @@ class Metrics:
             f"{prefix}_connections_closed", "Connections closed without an answer.", ["reason"], registry=self.registry
         )
         self._queue = queue
-        for outcome in ("accepted", "repeated", "resolved", "invalid"):
+        for outcome in ("accepted", "repeated", "resolved", "ignored", "invalid"):
             self.alerts.labels(outcome)
         for result in ("delivered", "refused", "unavailable", "failed"):
             self.deliveries.labels(result)
@@ -101,7 +95,7 @@ class RequestCounter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forwards the request."""
-        if scope["type"] != "http" or scope["path"] != "/alerts":
+        if scope["type"] != "http" or not (scope["path"] == "/alerts" or scope["path"].startswith("/alerts/")):
             await self._app(scope, receive, send)
             return
         started, code = time.monotonic(), 500
@@ -156,19 +150,19 @@ class AlertService:
         if not works:
             self.metrics.deaths.inc()
 
-    async def accept(self, body: bytes) -> Response:
-        """Queues the alerts in a body.
+    async def accept(self, request: Received, rule: AcceptRule | None) -> Response:
+        """Queues the alerts in an authenticated request.
+
+        Args:
+            request: The request.
+            rule: Its sender's; None for ``/alerts`` itself.
 
         Raises:
             RequestRejectedError: The alerts cannot be stored.
         """
-        now = time.time()
-        parsed = parse_alerts(
-            body,
-            list(self._config.deployments),
-            now=datetime.fromtimestamp(now, UTC),
-            default_window=timedelta(hours=self._config.default_window_hours),
-        )
+        now = request.now.timestamp()
+        window = timedelta(hours=self._config.default_window_hours)
+        parsed = parse_alerts(request, rule, Served(list(self._config.deployments), window))
         try:
             taken = await run_in_threadpool(self._queue.offer, parsed.alerts, now) if parsed.alerts else []
         except (sqlite3.Error, OSError, QueueFullError) as error:
@@ -180,6 +174,7 @@ class AlertService:
             "accepted": sum(taken),
             "repeated": len(taken) - sum(taken),
             "resolved": parsed.num_resolved,
+            "ignored": parsed.num_ignored,
             "invalid": parsed.num_invalid,
         }
         for outcome, count in counts.items():
@@ -191,7 +186,7 @@ class AlertService:
             logger.info("%s: %s", parsed.sender, found or "a body without alerts")
         faults = [vars(fault) for fault in parsed.faults]
         code = 422 if faults else 202 if counts["accepted"] else 200
-        return JSONResponse({**counts, "faults": faults}, code)
+        return JSONResponse({**counts, "faults": faults, "notes": list(parsed.notes)}, code)
 
     async def health(self) -> Response:
         """200 while alerts can be stored and are being delivered."""
@@ -212,28 +207,59 @@ class AlertService:
             return PlainTextResponse(f"# the queue cannot be used ({type(error).__name__})\n", 503)
 
 
-def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_run: StartRun) -> FastAPI:
+def create_app(
+    config: BridgeConfig,
+    secrets: Secrets,
+    queue: AlertQueue,
+    start_run: StartRun,
+    credentials: Mapping[str, Sequence[Credential]] = _NOBODY,
+    visiting: Visit = visit,
+) -> FastAPI:
     """The service; delivery runs while the application does.
 
     Args:
         config: Limits and the models served.
-        secrets: Credentials of the senders.
+        secrets: Credentials of ``/alerts`` itself.
         queue: The queue of accepted alerts.
         start_run: Starts the run of an alert; :class:`PrefectRuns`, or a replacement in a test.
+        credentials: Those of each sender of ``config.accept``.
+        visiting: Visits the address that confirms a subscription.
     """
     limit = RateLimit(config.max_requests_per_second, config.max_burst_requests, time.monotonic())
     service = AlertService(config, queue, start_run)
     app = FastAPI(title="Perennial alert bridge", version="1", lifespan=service.delivering, docs_url=None, redoc_url=None)
     app.add_middleware(RequestCounter, metrics=service.metrics)
     app.state.metrics = service.metrics
+    doors = doors_of(config, secrets, credentials)
+
+    async def take(request: Request, sender: str, token: str | None) -> Response:
+        try:
+            door = _door_of(doors, sender)
+            received = await door.enter(request, token, config, limit)
+            answer = None
+            if door.rule and door.rule.handshake == "sns":
+                answer = await answer_sns(received, door.rule, visiting)
+            return answer or await service.accept(received, door.rule)
+        except RequestRejectedError as rejection:
+            return _response_of(rejection)
 
     @app.post("/alerts", openapi_extra=_REQUEST_BODY, responses=_RESPONSES, status_code=202)
     async def post_alerts(request: Request) -> Response:
         """Accepts alerts from Alertmanager, Grafana or a program of your own."""
-        try:
-            return await service.accept(await _authenticated_body(request, config, secrets, limit))
-        except RequestRejectedError as rejection:
-            return _response_of(rejection)
+        return await take(request, "", None)
+
+    @app.post("/alerts/{sender}", responses=_RESPONSES, status_code=202)
+    @app.post("/alerts/{sender}/{token}", responses=_RESPONSES, status_code=202)
+    async def post_alerts_of(request: Request, sender: str, token: str | None = None) -> Response:
+        """Accepts alerts of a sender of `accept`, whose rule says what it sends and how it proves who it is."""
+        return await take(request, sender, token)
+
+    @app.options("/alerts/{sender}")
+    async def permit(request: Request, sender: str) -> Response:
+        """Permits an origin of CloudEvents to send."""
+        door = doors.get(sender)
+        is_known = door is not None and door.rule is not None and door.rule.handshake == "cloudevents"
+        return answer_options(request) if is_known else Response(status_code=404)
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -248,86 +274,58 @@ def create_app(config: BridgeConfig, secrets: Secrets, queue: AlertQueue, start_
     return app
 
 
+def _door_of(doors: Mapping[str, Door], sender: str) -> Door:
+    if sender not in doors:
+        found = "a sender without a rule" if re.fullmatch(SENDER, sender) else "no name of a sender"
+        todo = "Name the sender of a rule of `accept`; /alerts itself takes Alertmanager, Grafana and plain JSON."
+        raise RequestRejectedError(404, "path", found, "/alerts/SENDER of a rule", todo)
+    return doors[sender]
+
+
+_TEXT = {"type": "string"}
+_MOMENT = {"type": "string", "format": "date-time"}
+_WEBHOOK_ALERT = {
+    "type": "object",
+    "required": ["labels", "startsAt"],
+    "properties": {
+        "status": {"enum": ["firing", "resolved"]},
+        "labels": {"type": "object", "description": "`alertname`, and optionally `model` and `signal`."},
+        "annotations": {"type": "object", "description": "Optionally `window_start` and `window_end`."},
+        "startsAt": _MOMENT,
+        "fingerprint": _TEXT,
+    },
+}
 _WEBHOOK_SCHEMA = {
     "type": "object",
     "required": ["alerts"],
+    "properties": {"alerts": {"type": "array", "minItems": 1, "maxItems": MAX_ALERTS, "items": _WEBHOOK_ALERT}},
+}
+_PLAIN_SCHEMA = {
+    "type": "object",
+    "required": ["name", "starts_at"],
+    "additionalProperties": False,
     "properties": {
-        "alerts": {"type": "array", "minItems": 1, "maxItems": MAX_ALERTS, "items": WebhookAlert.model_json_schema()}
+        **dict.fromkeys(("name", "model", "signal", "fingerprint"), _TEXT),
+        "status": {"enum": ["firing", "resolved"]},
+        **dict.fromkeys(("starts_at", "window_start", "window_end"), _MOMENT),
     },
 }
 _REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"anyOf": [_WEBHOOK_SCHEMA, PlainAlert.model_json_schema()]}}},
+        "content": {"application/json": {"schema": {"anyOf": [_WEBHOOK_SCHEMA, _PLAIN_SCHEMA]}}},
     }
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Nothing new: repeated or resolved alerts."},
+    200: {"description": "Nothing new: repeated, resolved or ignored alerts, which `notes` explains."},
     401: {"description": "No valid token or signature."},
+    404: {"description": "No rule of this sender."},
     408: {"description": "The body did not arrive in time."},
     413: {"description": "The body is too large."},
     422: {"description": "Some alerts are invalid and listed; the others were accepted."},
     429: {"description": "Too many requests."},
     503: {"description": "The alerts cannot be stored."},
 }
-
-
-async def _authenticated_body(request: Request, config: BridgeConfig, secrets: Secrets, limit: RateLimit) -> bytes:
-    """The body of an authenticated request.
-
-    A bearer token is checked before the body is read; a signature needs the body, which is read up to its limit.
-
-    Raises:
-        RequestRejectedError: The request failed a check.
-    """
-    unauthenticated = RequestRejectedError(
-        401, "headers", "no valid token or signature", "`Authorization: Bearer ...` or a signature", "Check the secret."
-    )
-    signature = request.headers.get(config.signature_header)
-    is_token_valid = has_token(secrets, request.headers.get("Authorization"))
-    if not is_token_valid and not (secrets.hmac_keys and signature):
-        raise unauthenticated
-    if is_token_valid:
-        _check_rate(limit)
-    body = await read_body(request, config)
-    if not is_token_valid:
-        stamp = request.headers.get(config.timestamp_header) if config.timestamp_header else None
-        signed = signed_bytes(body, stamp, time.time()) if config.timestamp_header else body
-        if signed is None or not has_signature(secrets, signed, signature):
-            raise unauthenticated
-        _check_rate(limit)
-    return body
-
-
-def _check_rate(limit: RateLimit) -> None:
-    wait = limit.take(time.monotonic())
-    if wait > 0:
-        raise RequestRejectedError(429, "requests", "more than allowed", "a slower pace", "Send it again later.", wait)
-
-
-async def read_body(request: Request, config: BridgeConfig) -> bytes:
-    """The body of a request, within the limits of size and time.
-
-    Raises:
-        RequestRejectedError: The body is too large, or does not arrive in time.
-    """
-    most = config.max_body_bytes
-    too_large = RequestRejectedError(
-        413, "body", f"more than {most:,} bytes", f"at most {most:,} bytes", "Send fewer alerts at once."
-    )
-    announced = request.headers.get("Content-Length", "0")
-    if announced.isdecimal() and int(announced[:20]) > most:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(config.read_timeout_seconds):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
-                    raise too_large
-    except (TimeoutError, ClientDisconnect) as error:
-        raise RequestRejectedError(408, "body", "an incomplete body", "the whole body in time", "Send it again.") from error
-    return bytes(body)
 
 
 def _response_of(rejection: RequestRejectedError) -> Response:
@@ -381,11 +379,12 @@ def serve(config: BridgeConfig, secrets: Secrets, host: str, port: int) -> None:
             "the Prefect server whose workers retrain",
             "Set it, or start `perennial server` in this folder first.",
         )
+    credentials = {rule.sender: credentials_of(rule, os.environ) for rule in config.accept}
     queue = AlertQueue(Path(config.queue), cooldown_seconds=config.cooldown_seconds, max_waiting=config.max_waiting_alerts)
     log_as_json()
     waiting = queue.backlog().num_waiting
     logger.info("listening on %s port %d for %s; %d alerts wait", host, port, ", ".join(sorted(config.deployments)), waiting)
-    app = create_app(config, secrets, queue, PrefectRuns(dict(config.deployments)))
+    app = create_app(config, secrets, queue, PrefectRuns(dict(config.deployments)), credentials)
     try:
         # The courier has its own retries; those of the client would delay every alert by the length of one attempt.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):

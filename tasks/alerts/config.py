@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
+from tasks.alerts.accept import AcceptRule, SenderAuth
 from tasks.contracts.base import FrozenModel
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -45,6 +46,12 @@ class BridgeConfig(FrozenModel):
         min_length=1,
         description="The deployment of the flow `retrain-on-alert` for each model: `{support-desk: "
         "retrain-on-alert/retrain-on-alert}`. Alerts name the model in the label `model`; with one model they need not.",
+    )
+    accept: tuple[AcceptRule, ...] = Field(
+        (),
+        max_length=50,
+        description="Further senders, each with an address of its own, `/alerts/SENDER`: the name of a preset, or a rule. "
+        "`/alerts` itself takes Alertmanager, Grafana and plain JSON.",
     )
     queue: str = Field(
         ".perennial/alerts.db", min_length=1, description="File of the durable queue (SQLite), on a local disk, not NFS."
@@ -89,5 +96,29 @@ class BridgeConfig(FrozenModel):
         None,
         pattern=r"^[A-Za-z0-9-]{1,100}$",
         description="Header with the Unix time of a signed request; the signature then covers `<time>:<body>`, and one "
-        "older than five minutes is rejected.",
+        "older than `signature_tolerance_seconds` is rejected.",
     )
+    signature_tolerance_seconds: float = Field(
+        300.0, ge=1.0, le=86_400.0, description="How far the signed time of a request may be from now, either way."
+    )
+
+    @model_validator(mode="after")
+    def _each_sender_has_one_rule(self) -> Self:
+        senders = [rule.sender for rule in self.accept]
+        if len(senders) != len(set(senders)):
+            raise ValueError("accept: two rules have one sender; give one of them another `sender`")
+        unserved = sorted({model for rule in self.accept for model in rule.models.values()} - set(self.deployments))
+        if unserved:
+            raise ValueError("accept: `models` names a model that `deployments` does not have")
+        return self
+
+    @property
+    def signature(self) -> SenderAuth:
+        """How a request to `/alerts` itself is signed."""
+        return SenderAuth(
+            kind="hmac",
+            header=self.signature_header,
+            signed="{timestamp}:{body}" if self.timestamp_header else "{body}",
+            timestamp_header=self.timestamp_header,
+            tolerance_seconds=self.signature_tolerance_seconds,
+        )

@@ -82,7 +82,7 @@ class AlertQueue:
 
     Args:
         path: The SQLite file; its folder is made.
-        cooldown_seconds: The same fingerprint of the same model again within this time is a repetition.
+        cooldown_seconds: The same fingerprint of the same model and sender again within this time is a repetition.
         max_waiting: With so many undelivered alerts, no more are accepted.
 
     Raises:
@@ -204,12 +204,13 @@ class AlertQueue:
 
     def _insert(self, connection: sqlite3.Connection, alert: Alert, now: float) -> bool:
         repeated = connection.execute(
-            "SELECT 1 FROM alerts WHERE model = ? AND fingerprint = ? AND accepted_at > ? AND accepted_at < ? LIMIT 1",
-            (alert.model, alert.fingerprint, now - self._cooldown, now + self._cooldown),
+            "SELECT 1 FROM alerts WHERE model = ? AND fingerprint = ? AND accepted_at > ? AND accepted_at < ? "
+            "AND CASE WHEN json_valid(alert) THEN json_extract(alert, '$.sender') = ? ELSE 0 END LIMIT 1",
+            (alert.model, alert.fingerprint, now - self._cooldown, now + self._cooldown, alert.sender),
         ).fetchone()
         if repeated:
             return False
-        key = f"alert-{alert.model}-{alert.fingerprint}-{now:.3f}"
+        key = f"alert-{alert.model}-{alert.sender}-{alert.fingerprint}-{now:.3f}"
         connection.execute(
             "INSERT INTO alerts (key, model, fingerprint, accepted_at, alert, next_attempt_at) VALUES (?, ?, ?, ?, ?, ?)",
             (key, alert.model, alert.fingerprint, now, alert.model_dump_json(), now),

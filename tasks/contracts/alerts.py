@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -19,7 +19,7 @@ class Alert(Contract):
     signal: str = Field(
         min_length=1, max_length=100, description="What was measured: drift, feedback, latency. Two alerts may share it."
     )
-    sender: Literal["alertmanager", "grafana", "json", "check", "person"] = Field("person", description="Who sent it.")
+    sender: str = Field("person", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="Who sent it.")
     starts_at: AwareDatetime = Field(description="When the alert began to fire.")
     window_start: AwareDatetime = Field(description="Start of the window of rows that the alert is about.")
     window_end: AwareDatetime = Field(description="End of that window.")

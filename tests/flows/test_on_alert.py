@@ -100,6 +100,7 @@ def test_an_alert_becomes_one_retrain_on_its_window_and_the_next_one_waits(tmp_p
         ("HighThumbsDown", "feedback", "alertmanager"),
         ("p95 \u0000 slow \u202e", "latency / p95", "grafana"),
         ("x" * 100, "y" * 100, "check"),
+        ("Thumbs down", "feedback", "google-cloud"),
     ],
 )
 def test_a_retrain_says_which_alert_it_was(tmp_path: Path, retrains: Retrains, name: str, signal: str, sender: Any) -> None:
@@ -108,7 +109,7 @@ def test_a_retrain_says_which_alert_it_was(tmp_path: Path, retrains: Retrains, n
     fired = alert(model).model_copy(update=changes)
     on_alert.retrain_on_alert(config_of(tmp_path, model), fired, AlertPolicy(min_new_rows=1))
     (reason,), (tags,) = retrains.reasons, retrains.tags
-    for told in (sender, signal, "f" * 64, f"{WINDOW_END:%Y-%m-%d %H:%M} UTC", name.partition(" ")[0]):
+    for told in (sender, signal, "f" * 64, f"{WINDOW_END:%Y-%m-%d %H:%M} UTC", name.partition(" ")[0], "since 20"):
         assert told in reason
     assert {f"signal:{signal}", f"sender:{sender}", *origin_tags(fired)} <= tags
 
