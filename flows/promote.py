@@ -32,13 +32,15 @@ def promote_candidate(
     open_evidence_store(findings, store_uri)
     findings = findings.model_copy(update={"decision": registry.recall_verdicts(registration, findings)})
     candidate = registry.register_candidate(registration, findings)
-    record = registry.promote_champion(registration, candidate, findings.decision)
-    evidence = RunEvidence.of(findings, candidate, record)
-    written = dossier.write_dossier(evidence, page)
-    if approvals.should_wait(record):
-        answer = approvals.wait_for_answer(evidence)
-        # The first answer counts, wherever it was given; the record says if this one came too late.
-        record = registry.answer_approval(registration, candidate, findings.decision.champion_version, answer)
+    record = registry.promote_champion(registration, candidate, findings.decision, findings.started_by)
+    written = dossier.write_dossier(RunEvidence.of(findings, candidate, record), page)
+    num_forms = 0
+    while approvals.should_wait(record):  # several people may have to approve, and an answer may not count
+        num_forms += 1
+        evidence = RunEvidence.of(findings, candidate, record)
+        for answer in approvals.wait_for_answers(evidence, registration, num_forms):
+            # The first answer counts, wherever it was given; the record says if one came too late.
+            record = registry.answer_approval(registration, candidate, findings.decision.champion_version, answer)
         written = dossier.write_dossier(RunEvidence.of(findings, candidate, record), page, latest=False)
     outcome = RetrainOutcome(run_name=findings.run_name, decision=findings.decision, promotion=record, dossier=written)
     return shown_as_state(outcome)

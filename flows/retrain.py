@@ -17,7 +17,7 @@ from flows.support.approvals import hand_over
 from flows.support.config import RetrainConfig, sent_to_prefect
 from flows.support.gpu_pool import cancel_children, on_gpu_pool, on_gpu_pool_if
 from flows.support.outcomes import shown_as_state
-from flows.support.requests import RunRequest, as_requested, reason_of
+from flows.support.requests import RunRequest, as_requested, reason_of, starter_of
 from flows.support.run_names import scheduled_run_name
 from flows.train import train_adapter
 from tasks import groundtruth, promotion, redteam, refresh, registry, splitting, training
@@ -131,6 +131,7 @@ def retrain(config: RetrainConfig, request: RunRequest | None = None) -> Retrain
         run_name=runtime.flow_run.name or "",
         model_name=config.name,
         reason=reason_of(request),
+        started_by=starter_of(request),
         settings=config.model_dump(mode="json"),
         examples=examples,
         preferences=pairs,

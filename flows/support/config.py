@@ -132,6 +132,13 @@ class RetrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _names_its_approvers_once(self) -> Self:
+        listed = self.registry.approvers
+        if self.operate.approvers and listed and set(listed) != set(self.operate.approvers):
+            raise ValueError("operate.approvers and registry.approvers differ; keep one of them")
+        return self
+
+    @model_validator(mode="after")
     def _a_guard_has_its_evidence(self) -> Self:
         guards = self.promotion.safety_guards
         if guards and guards != PromotionConfig().safety_guards and not self.redteam.enabled:
@@ -161,6 +168,9 @@ class RetrainConfig(Section):
     def _names_what_has_no_name(self) -> Self:
         if self.registry.model_name is None:
             object.__setattr__(self, "registry", self.registry.model_copy(update={"model_name": self.name}))
+        if self.operate.approvers:
+            given = {**self.registry.model_dump(exclude_unset=True), "approvers": self.operate.approvers}
+            object.__setattr__(self, "registry", RegistryConfig.model_validate(given))
         if self.fit.metric is None:
             object.__setattr__(self, "fit", self.fit.model_copy(update={"metric": self.promotion.primary_metric}))
         if self.benchmark.price_per_device_hour is None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from tasks.alerts import AlertPolicy
 from tasks.contracts.base import FrozenModel
+from tasks.core.typed_text import Name
 
 _TAG = r"^[^\s,\x00-\x1f\x7f][^,\x00-\x1f\x7f]{0,99}$"
 
@@ -71,7 +72,9 @@ class OperateConfig(FrozenModel):
     priority: Literal["high", "normal", "low"] = Field(
         "normal", description="Which runs a worker takes first: the work queue `high`, `default` or `low` of each pool."
     )
-
+    approvers: tuple[Name, ...] = Field(
+        (), max_length=50, description="Who may answer its requests for approval, as `registry.approvers`; none: anybody."
+    )
     notify: tuple[NotifyTarget, ...] = Field((), max_length=20, description="Who is notified of what happens to the model.")
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from flows.support.config import RetrainConfig, Section
 from tasks.core.errors import ConfigError
 from tasks.core.timestamps import ensure_utc
-from tasks.core.typed_text import PRINTABLE
+from tasks.core.typed_text import PRINTABLE, Name
 from tasks.training import BudgetConfig
 
 
@@ -22,6 +22,10 @@ class RunRequest(Section):
         max_length=500,
         pattern=PRINTABLE,
         description="Why now. Recorded with the model version and in the dossier.",
+    )
+    name: Name | None = Field(
+        None,
+        description="Who starts it. Where several people must approve (`registry.required_approvals`), this one may not.",
     )
     rows_from: datetime | None = Field(
         None, description="Train on rows created at this time or later (UTC). Empty: as configured."
@@ -83,6 +87,11 @@ def as_requested(config: RetrainConfig, request: RunRequest | None) -> RetrainCo
 def reason_of(request: RunRequest | None) -> str | None:
     """Why a person or an alert started the run; None for a scheduled run."""
     return request.reason if request else None
+
+
+def starter_of(request: RunRequest | None) -> str | None:
+    """Who started the run, by their own statement; None for a schedule or an alert."""
+    return request.name if request else None
 
 
 def _budget(config: RetrainConfig, request: RunRequest) -> BudgetConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -62,7 +63,8 @@ def _answer(run: str, verdict: Literal["approve", "reject"], name: str, reason: 
         with embedded.prefect_api(say):
             from flows.support.approvals import answer_run, read_answer
 
-            record, resumed = answer_run(store, run, read_answer(verdict, name, reason))
+            token = os.environ.get("PERENNIAL_IDENTITY_TOKEN", "")
+            record, resumed = answer_run(store, run, read_answer(verdict, name, reason), token)
         if as_json:
             print_json({"promotion": record, "resumed": resumed})
             return

@@ -11,6 +11,7 @@ import typer
 
 from perennial.cli.shared import (
     ConfigOption,
+    StoreOption,
     console,
     explained_errors,
     load,
@@ -58,6 +59,29 @@ def alert_bridge(
 
         settings = load_settings(config, BridgeConfig)
         serve(settings, read_secrets(os.environ, required=not settings.accept), host, port)
+
+
+@app.command()
+def approvals(
+    store: StoreOption = ".perennial/store",
+    name_header: Annotated[
+        str, typer.Option(help="Header in which the proxy sends the person's name.")
+    ] = "X-Forwarded-Email",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8090,
+) -> None:
+    """Serves the page on which approvers answer, behind a proxy that authenticates them, until Ctrl-C.
+
+    The proxy sends the secret of PERENNIAL_PROXY_SECRET in the header X-Perennial-Proxy.
+    """
+    with explained_errors():
+        from perennial.operations import embedded
+
+        embedded.prepare_environment()
+        embedded.use_running_server()
+        from perennial.services.approvals_page import read_proxy_secret, serve
+
+        serve(read_proxy_secret(os.environ), name_header, store, host, port)
 
 
 @app.command()

@@ -40,11 +40,34 @@ class Verdict(Contract):
     figures: Mapping[str, str] = {}
 
 
+Identity = Literal["typed", "token", "proxy"]
+"""How the name of a person is known: typed by that person, from a signed token, or from an authenticating proxy."""
+
+
+def known_as(name: str | None, identity: Identity | None) -> str:
+    """A name, with how it is known; records of older releases do not say that."""
+    words = {"typed": " (typed)", "token": " (signed token)", "proxy": " (authenticating proxy)", None: ""}
+    return f"{name}{words[identity]}"
+
+
+class Vote(Contract):
+    """One person's approval, where several are required; ``at`` is ISO 8601 in UTC."""
+
+    by: str
+    identity: Identity
+    reason: str
+    at: str
+
+
 class Approval(Contract):
     """Manual approval of a candidate: the request, and the answer if there is one; times are ISO 8601 in UTC.
 
     The authoritative record is a tag of the model version. A request that another champion has outdated is ``withdrawn`` and
     can no longer be answered. ``also_waiting`` are flow runs that made the same request before and wait for its answer too.
+
+    ``approvers`` may answer, anybody where it is empty; ``required`` different people must approve. ``excluded``, who
+    started the run, may not. With ``verified`` a typed name does not count. ``votes`` are the approvals where several are
+    required; ``by`` then names all, and ``identity`` is None.
     """
 
     outcome: Literal["PROMOTE", "NEEDS_HUMAN"]
@@ -57,6 +80,12 @@ class Approval(Contract):
     by: str | None = None
     reason: str | None = None
     answered_at: str | None = None
+    identity: Identity | None = None
+    approvers: tuple[str, ...] = ()
+    required: int = 1
+    excluded: str | None = None
+    verified: bool = False
+    votes: tuple[Vote, ...] = ()
 
 
 class PromotionRecord(Contract):
@@ -79,6 +108,8 @@ class PromotionRecord(Contract):
 class ChampionEvent(Contract):
     """One change in the registry; ``at`` is ISO 8601 in UTC, ``by`` the person who approved or made it.
 
+    ``identity`` says how that name is known.
+
     ``run`` is the run whose verdict led to a promotion.
 
     ``rollout`` and ``abort`` start and end a rollout; they do not change the champion, ``replaced``.
@@ -90,6 +121,7 @@ class ChampionEvent(Contract):
     reason: str
     at: str
     by: str | None = None
+    identity: Identity | None = None
     run: str | None = None
 
 

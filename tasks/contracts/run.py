@@ -17,7 +17,7 @@ class RunFindings(TrainingSteps):
     """All results of a run before registration; the input of promotion and dossier.
 
     ``flow_run_id`` is Prefect's id of the retrain, whichever run writes the dossier. ``start`` says where the training
-    started.
+    started. ``started_by`` is the person who started it, by their own statement; None for a schedule or an alert.
     """
 
     run_name: str
@@ -36,6 +36,7 @@ class RunFindings(TrainingSteps):
     mixture: Mixture | None = None
     reason: str | None = None
     start: str = "the base model"
+    started_by: str | None = None
 
     @property
     def snapshots(self) -> tuple[str, ...]:

@@ -74,6 +74,10 @@ class ClosedQuestionError(InputError):
     """An answer to a request that was answered, expired, withdrawn, or never made."""
 
 
+class NotAnApproverError(InputError):
+    """An answer by somebody who may not give it, or whose identity is not known well enough; the request stays open."""
+
+
 class ModelNotFoundError(UserError):
     """A configured model cannot be read."""
 

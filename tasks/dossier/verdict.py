@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.contracts.registry import Approval
+from tasks.contracts.registry import Approval, known_as
 from tasks.contracts.run import RunEvidence
 from tasks.dossier.formatting import count, decimal, interval, measured, metric_name, metric_unit
 from tasks.measures.metrics import METRICS
@@ -71,11 +71,15 @@ def approval_line(approval: Approval) -> str:
     """The request for approval, or who answered it, when and why."""
     if approval.verdict is None:
         until = f", open until {_minute(approval.expires_at)}" if approval.expires_at else ""
-        return f"requested {_minute(approval.requested_at)}{until}"
+        given = "".join(f", approved by {known_as(vote.by, vote.identity)}" for vote in approval.votes)
+        several = f", {len(approval.votes)} of {approval.required} approvals" if approval.required > 1 else ""
+        return f"requested {_minute(approval.requested_at)}{until}{several}{given}"
     if approval.verdict == "withdrawn":
         return f"withdrawn {_minute(approval.answered_at or '')}: {approval.reason}"
     verb = "approved" if approval.verdict == "approve" else "rejected"
-    return f"{verb} by {approval.by}, {_minute(approval.answered_at or '')}: {approval.reason}"
+    who = f"{verb} by {known_as(approval.by, approval.identity)}, {_minute(approval.answered_at or '')}"
+    reasons = [f"{vote.by}: {vote.reason}" for vote in approval.votes] if len(approval.votes) > 1 else [approval.reason]
+    return f"{who}: {' '.join(reason for reason in reasons if reason)}"
 
 
 def _minute(moment: str) -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.contracts.evaluation import PromotionDecision
-from tasks.contracts.registry import ChampionEvent, PromotionRecord, RegisteredVersion, RollbackPlan
-from tasks.core.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
+from tasks.contracts.registry import ChampionEvent, PromotionRecord, RegisteredVersion, RollbackPlan, known_as
+from tasks.core.errors import ClosedQuestionError, NotAnApproverError, NothingToGoBackToError, RegistryError
 from tasks.core.typed_text import NAME_CHARACTERS, check_text
 from tasks.registry.approval import (
     APPROVAL,
@@ -22,6 +22,7 @@ from tasks.registry.approval import (
     approval_in,
     describe_approval,
     fault_of_answer,
+    fault_of_person,
     request_approval,
 )
 from tasks.registry.config import RolloutConfig
@@ -37,6 +38,8 @@ from tasks.registry.journal import (
 from tasks.registry.rollout import Rollout, abort, rollout_in, start
 from tasks.registry.versions import CHAMPION, PREVIOUS, UNDER_ROLLOUT, aliases_of, describe, tags_of
 from tasks.tracking import registry_errors
+
+_NO_ANSWER = dict.fromkeys(("verdict", "by", "identity", "reason", "answered_at"))
 
 
 def promote(
@@ -114,7 +117,8 @@ def record_answer(
 ) -> PromotionRecord:
     """The record of a candidate after a person's answer: champion after an approval, unchanged after a rejection.
 
-    The first answer counts. The same verdict again changes nothing, so that an interrupted answer may be repeated.
+    Where several people must approve, it is champion after the last of them; one rejection suffices. The first answer
+    counts. The same verdict again changes nothing, so that an interrupted answer may be repeated.
 
     Args:
         client: From :func:`tasks.tracking.connect`.
@@ -128,6 +132,7 @@ def record_answer(
     Raises:
         ClosedQuestionError: No approval was requested, another request replaced it, it expired or was withdrawn, or the
             answer differs from the first.
+        NotAnApproverError: This person may not give it; the request stays open.
         RegistryError: MLflow refuses.
     """
     where = f"registered model {name}, version {candidate.version}"
@@ -146,13 +151,24 @@ def record_answer(
             withdraw_approval(client, name, candidate.version, approval, why, now)
             todo = "Run again; the candidate is then compared with the new champion."
             raise ClosedQuestionError(where, f"an outdated request: {why[:-1]}", "a request about the champion", todo)
-        if answer.verdict == "reject":
-            approval = answer.apply_to(approval, now)
-            client.set_model_version_tag(name, candidate.version, APPROVAL, approval.model_dump_json())
-            client.set_model_version_tag(name, candidate.version, PROMOTION, describe_approval(approval))
-            return _make_record(client, name, candidate, reason=describe_approval(approval))
+        if refusal := fault_of_person(approval, answer.name, answer.identity, answer.verdict):
+            raise NotAnApproverError(where, *refusal)
+        answered = answer.apply_to(approval, now)
+        if answered.verdict != "approve":
+            client.set_model_version_tag(name, candidate.version, APPROVAL, answered.model_dump_json())
+            client.set_model_version_tag(name, candidate.version, PROMOTION, describe_approval(answered))
+            return _make_record(client, name, candidate, reason=describe_approval(answered))
+        if answered.votes:  # the change itself names the people, and not what each of them said
+            open_request = answered.model_copy(update={**_NO_ANSWER, "votes": answered.votes})
+            client.set_model_version_tag(name, candidate.version, APPROVAL, open_request.model_dump_json())
         event = ChampionEvent(
-            action="promote", version=candidate.version, replaced=champion, reason=answer.reason, at=now, by=answer.name
+            action="promote",
+            version=candidate.version,
+            replaced=champion,
+            reason=answer.reason,
+            at=now,
+            by=answered.by,
+            identity=answered.identity,
         )
         return _promote_or_roll_out(client, name, candidate, event, plan)
 
@@ -322,7 +338,7 @@ def _promote_or_roll_out(
         event = event.model_copy(update={"action": "rollout"})
     begin_change(client, name, event, rollout)
     complete_pending_change(client, name)
-    reason = f"Approved by {event.by}: {event.reason}" if event.by else event.reason
+    reason = f"Approved by {known_as(event.by, event.identity)}: {event.reason}" if event.by else event.reason
     return _make_record(client, name, candidate, reason=reason)
 
 

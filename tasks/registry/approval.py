@@ -7,6 +7,7 @@ request, and the first answer counts.
 from __future__ import annotations
 
 import datetime as dt
+import unicodedata
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.contracts.base import FrozenModel
 from tasks.contracts.evaluation import PromotionDecision
-from tasks.contracts.registry import Approval
+from tasks.contracts.registry import Approval, Identity, Vote, known_as
 from tasks.core.typed_text import Name, Reason
 
 APPROVAL = "perennial.approval"
@@ -30,11 +31,31 @@ class ApprovalTerms(FrozenModel):
         when: ``when_unsure`` requires approval when the gate says ``NEEDS_HUMAN``, ``always`` before every promotion too.
         timeout_hours: The request expires after it; None never expires.
         flow_run_id: The flow run that waits for the answer, if one does.
+        approvers: Who may answer; empty: anybody.
+        required: How many different people must approve.
+        excluded: Who started the run and may not approve it; None where that person may, or nobody started it.
+        verified: Whether a name must come from a token or a proxy.
     """
 
     when: When
     timeout_hours: float | None = None
     flow_run_id: str | None = None
+    approvers: tuple[str, ...] = ()
+    required: int = 1
+    excluded: str | None = None
+    verified: bool = False
+
+    def apply_to(self, approval: Approval) -> Approval:
+        """The request under these terms; approvals that they do not allow are dropped."""
+        rules = {
+            "approvers": self.approvers,
+            "required": self.required,
+            "excluded": self.excluded,
+            "verified": self.verified,
+        }
+        changed = approval.model_copy(update=rules)
+        votes = tuple(vote for vote in approval.votes if fault_of_person(changed, vote.by, vote.identity, "approve") is None)
+        return changed.model_copy(update={"votes": votes})
 
 
 class Answer(BaseModel):
@@ -45,11 +66,25 @@ class Answer(BaseModel):
     verdict: Verdict = Field(description="Whether the candidate becomes champion.")
     name: Name = Field(description="Who decides.")
     reason: Reason = Field(description="Why; kept with the version.")
+    identity: Identity = Field("typed", description="How the name is known.")
 
     def apply_to(self, approval: Approval, now: str) -> Approval:
-        """The request with this answer."""
-        answer: dict[str, str] = {"verdict": self.verdict, "by": self.name, "reason": self.reason, "answered_at": now}
+        """The request with this answer. One approval of several is a vote, and the last of them the answer."""
+        votes = self._votes(approval, now)
+        if len(votes) < approval.required and self.verdict == "approve":
+            return approval.model_copy(update={"votes": votes})
+        answer: dict[str, object] = {"verdict": self.verdict, "reason": self.reason, "answered_at": now}
+        answer |= {"by": self.name, "identity": self.identity}
+        if self.verdict == "approve" and len(votes) > 1:
+            answer |= {"by": " and ".join(known_as(vote.by, vote.identity) for vote in votes), "identity": None}
+            answer |= {"votes": votes}
         return approval.model_copy(update=answer)
+
+    def _votes(self, approval: Approval, now: str) -> tuple[Vote, ...]:
+        """The approvals with this one; the same person counts once."""
+        if any(same_person(vote.by, self.name) for vote in approval.votes):
+            return approval.votes
+        return (*approval.votes, Vote(by=self.name, identity=self.identity, reason=self.reason, at=now))
 
 
 def withdrawn(approval: Approval, reason: str, now: str) -> Approval:
@@ -81,19 +116,19 @@ def request_approval(
         return before
     if before is not None and same and before.verdict is None and not is_expired(before, now):
         others = {*before.also_waiting, before.flow_run_id} - {terms.flow_run_id, None}
-        return before.model_copy(
-            update={"flow_run_id": terms.flow_run_id, "also_waiting": tuple(sorted(run for run in others if run))}
-        )
+        waiting = {"flow_run_id": terms.flow_run_id, "also_waiting": tuple(sorted(run for run in others if run))}
+        return terms.apply_to(before.model_copy(update=waiting))
     expires = None
     if terms.timeout_hours is not None:
         expires = (dt.datetime.fromisoformat(now) + dt.timedelta(hours=terms.timeout_hours)).isoformat(timespec="seconds")
-    return Approval(
+    request = Approval(
         outcome=decision.outcome,
         champion_version=decision.champion_version,
         requested_at=now,
         expires_at=expires,
         flow_run_id=terms.flow_run_id,
     )
+    return terms.apply_to(request)
 
 
 def is_expired(approval: Approval, now: str) -> bool:
@@ -121,15 +156,54 @@ def fault_of_answer(
     return None
 
 
+def fault_of_person(
+    approval: Approval, name: str, identity: Identity | None, verdict: Verdict
+) -> tuple[str, str, str] | None:
+    """Why a person may not answer an open request, as found, expected and what to do; None where that is allowed."""
+    listed = f"one of {', '.join(approval.approvers)}" if approval.approvers else "anybody else"
+    if approval.verified and identity not in ("token", "proxy"):
+        found = "a name that was typed"
+        todo = "Answer with a signed token, or on the page behind the proxy that authenticates people (registry.identity)."
+        return found, "a name from a token or a proxy", todo
+    if approval.approvers and not any(same_person(name, each) for each in approval.approvers):
+        return f"an answer by {name}", listed, "Let one of them answer, or add the name to registry.approvers and run again."
+    if verdict == "approve" and approval.excluded is not None and same_person(name, approval.excluded):
+        return f"an approval by {name}, who started the run", listed, "Let another person approve."
+    return None
+
+
+def same_person(first: str, second: str) -> bool:
+    """Whether two names are equal but for case, spaces and their form in Unicode."""
+    return _plain(first) == _plain(second)
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def progress_of(approval: Approval) -> str:
+    """Who may answer an open request, and who approved already; empty where anybody decides alone."""
+    parts = []
+    if approval.required > 1:
+        given = ", ".join(known_as(vote.by, vote.identity) for vote in approval.votes)
+        parts.append(f"{len(approval.votes)} of {approval.required} approvals{f': {given}' if given else ''}")
+    if approval.approvers:
+        parts.append(f"may answer: {', '.join(approval.approvers)}")
+    if approval.excluded is not None:
+        parts.append(f"not by {approval.excluded}, who started the run")
+    return "; ".join(parts)
+
+
 def describe_approval(approval: Approval) -> str:
     """The request or its answer in a sentence."""
     if approval.verdict == "withdrawn":
         return f"Withdrawn on {approval.answered_at}: {approval.reason}"
     if approval.verdict is not None:
         verb = "Approved" if approval.verdict == "approve" else "Rejected"
-        return f"{verb} by {approval.by} on {approval.answered_at}: {approval.reason}"
+        return f"{verb} by {known_as(approval.by, approval.identity)} on {approval.answered_at}: {approval.reason}"
     until = f", until {approval.expires_at}" if approval.expires_at else ""
-    return f"Awaits a person's approval since {approval.requested_at}{until}."
+    progress = progress_of(approval)
+    return f"Awaits a person's approval since {approval.requested_at}{until}{f' ({progress})' if progress else ''}."
 
 
 def _champion(version: str | None) -> str:

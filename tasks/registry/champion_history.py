@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts.registry import ChampionEvent, Verdict
+from tasks.contracts.registry import ChampionEvent, Verdict, known_as
 from tasks.core.paging import every_token
 from tasks.registry.journal import champion_events
 from tasks.registry.verdicts import verdicts_in
@@ -24,7 +24,7 @@ class ChampionTenure:
         version: The champion.
         since: When it became champion, ISO 8601 in UTC.
         began: ``promoted`` or ``restored`` (by a rollback).
-        by: The decision or the person that made it champion.
+        by: The decision or the people that made it champion, each with how the name is known.
         reason: Why, in words.
         run_name: The run that promoted it; for a version of an older release the one that trained it, while that exists.
         scores: The gate's figures on the primary metric of that run, by opponent and metric.
@@ -79,7 +79,7 @@ def _tenure(event: ChampionEvent, after: ChampionEvent | None, tags: Mapping[str
         version=event.version,
         since=event.at,
         began="promoted" if promoted else "restored",
-        by=event.by or ("the gate" if promoted else "a rollback"),
+        by=known_as(event.by, event.identity) if event.by else ("the gate" if promoted else "a rollback"),
         reason=event.reason,
         run_name=run or tags.get(f"{_TAG}run_name"),
         scores=next((verdict.figures for verdict in reversed(verdicts) if verdict.run_name == run), named),

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from tasks.contracts.base import FrozenModel
 from tasks.core.errors import ConfigError
+from tasks.core.typed_text import Name
 
 
 class RolloutStep(FrozenModel):
@@ -117,6 +118,23 @@ class RolloutConfig(FrozenModel):
         return self
 
 
+class IdentityConfig(FrozenModel):
+    """How an approver proves who it is: a signed token (JWT), or the page of `perennial approvals` behind a proxy."""
+
+    algorithm: Literal["RS256", "ES256", "HS256"] = Field(
+        "RS256", description="How tokens are signed. The key is a public one (PEM), for HS256 a shared secret."
+    )
+    variable: str = Field(
+        "PERENNIAL_IDENTITY_KEY",
+        pattern=r"^[A-Z][A-Z0-9_]{0,99}$",
+        description="Environment variable with the key, where no block is named; workers and whoever answers need it.",
+    )
+    block: str | None = Field(None, min_length=1, max_length=200, description="Prefect Secret block with the key.")
+    audience: str = Field("perennial", min_length=1, max_length=200, description="A token must be meant for this audience.")
+    issuer: str | None = Field(None, min_length=1, max_length=200, description="Who must have issued it; none: any.")
+    claim: str = Field("email", min_length=1, max_length=100, description="The claim with the person's name.")
+
+
 class RegistryConfig(FrozenModel):
     """How versions are registered. The registry itself is where ``MLFLOW_TRACKING_URI`` points."""
 
@@ -149,7 +167,33 @@ class RegistryConfig(FrozenModel):
         description="A request for approval without an answer expires then: the candidate stays `challenger`, a run that "
         "waits fails. None: it never expires.",
     )
+    approvers: tuple[Name, ...] = Field(
+        (),
+        max_length=50,
+        description="Who may answer a request for approval; none: anybody. `operate.approvers` is the same.",
+    )
+    required_approvals: int = Field(
+        1, ge=1, le=5, description="How many different people must approve. One rejection closes the request."
+    )
+    starter_may_approve: bool | None = Field(
+        None,
+        description="Whether the person who started the run may approve its candidate. None: where one approval suffices.",
+    )
+    identity: IdentityConfig | None = Field(
+        None, description="How approvers prove who they are; with it a typed name does not count. None: names are typed."
+    )
     rollout: RolloutConfig = Field(RolloutConfig(), description="How a new champion takes over the traffic.")
+
+    @model_validator(mode="after")
+    def _can_be_approved(self) -> Self:
+        if self.approvers and len(self.approvers) < self.required_approvals:
+            raise ValueError("registry.required_approvals: more than there are approvers")
+        return self
+
+    def excluded(self, started_by: str | None) -> str | None:
+        """The person who may not approve a run's candidate, as its starter; None where the starter may."""
+        allowed = self.starter_may_approve if self.starter_may_approve is not None else self.required_approvals == 1
+        return None if allowed else started_by
 
     @property
     def registered_name(self) -> str:

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.contracts.base import FrozenModel
-from tasks.contracts.registry import Approval, ChampionEvent
+from tasks.contracts.registry import Approval, ChampionEvent, known_as
 from tasks.core.paging import every_token
 from tasks.core.typed_text import cut
-from tasks.registry.approval import APPROVAL, Answer, approval_in, withdrawn
+from tasks.registry.approval import APPROVAL, approval_in, withdrawn
 from tasks.registry.rollout import ROLLOUT, Rollout, abort, rollout_in
 from tasks.registry.verdicts import verdicts_in
 from tasks.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, UNDER_ROLLOUT, aliases_of, model_tags_of, tags_of
@@ -193,7 +193,8 @@ def _record_approval(client: Any, name: str, event: ChampionEvent) -> None:
     """Writes the event's approval to the version's tag, unless that holds an answer already: the first counts."""
     approval = approval_in(tags_of(client, name, event.version) or {})
     if approval is not None and approval.verdict is None and event.by is not None:
-        answered = Answer(verdict="approve", name=event.by, reason=event.reason).apply_to(approval, event.at)
+        answer = {"verdict": "approve", "by": event.by, "identity": event.identity, "reason": event.reason}
+        answered = approval.model_copy(update={**answer, "answered_at": event.at})
         client.set_model_version_tag(name, event.version, APPROVAL, answered.model_dump_json())
 
 
@@ -210,7 +211,7 @@ def _withdraw_outdated_approvals(client: Any, name: str, event: ChampionEvent) -
 
 def _describe_change(event: ChampionEvent) -> str:
     """The change in the words of the version's own tag."""
-    by = f" by {event.by}" if event.by else ""
+    by = f" by {known_as(event.by, event.identity)}" if event.by else ""
     approved = f", approved{by}: {event.reason}" if by else ""
     match event.action:
         case "rollout":

@@ -29,10 +29,11 @@ from tasks.contracts.registry import Approval, Champion, PromotionRecord, Regist
 from tasks.contracts.run import RunFindings
 from tasks.contracts.training import BaseLanguageModel, Start
 from tasks.core.ensuring import AlreadyThereError, ensure
-from tasks.core.errors import ClosedQuestionError, NothingToGoBackToError, RegistryError
+from tasks.core.errors import ClosedQuestionError, NotAnApproverError, NothingToGoBackToError, RegistryError
 from tasks.core.pages import artifact_key
 from tasks.core.stage import stage, stage_progress
 from tasks.core.storage import open_store, run_store
+from tasks.core.typed_text import NAME_CHARACTERS, cut
 from tasks.registry.approval import Answer, ApprovalTerms
 from tasks.registry.config import RegistryConfig
 from tasks.registry.page import alias_table, describe_outcome, describe_tick, tick_table
@@ -174,8 +175,16 @@ def register_candidate(config: RegistryConfig, findings: RunFindings) -> Registe
 
 
 @_champion_stage()
-def promote_champion(config: RegistryConfig, candidate: RegisteredVersion, decision: PromotionDecision) -> PromotionRecord:
+def promote_champion(
+    config: RegistryConfig, candidate: RegisteredVersion, decision: PromotionDecision, started_by: str | None = None
+) -> PromotionRecord:
     """Makes the candidate champion when the decision says so, else records the decision and moves no alias.
+
+    Args:
+        config: Which registered model, and the terms of an approval.
+        candidate: The version that was evaluated.
+        decision: The gate's decision.
+        started_by: Who started the run, if a person did.
 
     Raises:
         RegistryError: The champion is no longer the one that the candidate was compared with, or MLflow refuses.
@@ -183,7 +192,13 @@ def promote_champion(config: RegistryConfig, candidate: RegisteredVersion, decis
     from tasks.registry.aliases import promote
 
     terms = ApprovalTerms(
-        when=config.approval, timeout_hours=config.approval_timeout_hours, flow_run_id=runtime.flow_run.id or None
+        when=config.approval,
+        timeout_hours=config.approval_timeout_hours,
+        flow_run_id=runtime.flow_run.id or None,
+        approvers=config.approvers,
+        required=config.required_approvals,
+        excluded=config.excluded(started_by),
+        verified=config.identity is not None,
     )
     with _lock(config):
         record = promote(connect(), config.registered_name, candidate, decision, _now(), terms, config.rollout)
@@ -215,7 +230,7 @@ def answer_approval(
     with _lock(config):
         try:
             record = record_answer(client, name, candidate, compared_with, answer, _now(), config.rollout)
-        except ClosedQuestionError as error:
+        except (ClosedQuestionError, NotAnApproverError) as error:
             logger.warning("registry: an answer by %s, %s, was not accepted: %s", answer.name, answer.verdict, error)
             record = current_record(client, name, candidate).model_copy(update={"late": str(error)})
     resume_answered_runs(config)
@@ -341,12 +356,11 @@ def read_rollback_plan(config: RegistryConfig, to: str | None = None) -> Rollbac
         return plan_rollback(connect(), config.registered_name, to)
 
 
-def pending_approval(config: RegistryConfig, candidate: RegisteredVersion) -> Approval | None:
-    """The open request for approval of a candidate; None where there is none. A plain function."""
+def present_approval(config: RegistryConfig, candidate: RegisteredVersion) -> Approval | None:
+    """The request for approval of a candidate, open or answered; None where there is none. A plain function."""
     from tasks.registry.aliases import current_record
 
-    approval = current_record(connect(), config.registered_name, candidate).approval
-    return approval if approval is not None and approval.verdict is None else None
+    return current_record(connect(), config.registered_name, candidate).approval
 
 
 @stage(
@@ -439,7 +453,7 @@ def resume_answered_runs(config: RegistryConfig) -> None:
         # The form requires an answer; the run reads the one in the registry, which counts.
         form = {
             "answer": "approve" if approval.verdict == "approve" else "reject",
-            "name": approval.by or "nobody",
+            "name": cut(approval.by or "nobody", NAME_CHARACTERS),
             "reason": approval.reason or "The request is closed.",
         }
         with suppress(ObjectNotFound, NotPausedError, FlowPauseTimeout):

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
 
 from flows.support.outcomes import OUTCOMES
 from perennial.operations import embedded
@@ -113,6 +115,32 @@ def test_a_run_suspends_and_goes_on_with_the_form_or_the_command(own_home: Path)
             assert refused.approval is not None
             assert (refused.approval.verdict, refused.approval.by) == ("reject", "Bo")
             assert aliases_of(connect(), "support-desk") == {"champion": "1", "challenger": "2"}
+
+            # Four eyes: an answer that does not count, and the first of two approvals, each bring the form back.
+            (own_home / "adapter").mkdir()
+            (own_home / "adapter" / "adapter_config.json").write_text('{"r": 3}')
+            sft = first.sft.model_copy(update={"adapter": open_store(store).add_folder(own_home / "adapter")})
+            third = second.model_copy(update={"run_name": "support-desk-third", "sft": sft, "started_by": "Dee"})
+            terms = {"required_approvals": 2, "approvers": ["Ann Lee", "Bo", "Dee"], "approval": "always"}
+            strict = RegistryConfig.model_validate({"model_name": "support-desk", **terms})
+            asked = hand_over(str(store), third, strict, page)
+            assert asked is not None
+            third_id = run_called(api, asked.promoted_by)
+            shown = []
+            for who in ("Dee", "Ann Lee", "Bo"):
+                assert state_of(api, third_id, until={"Suspended"}) == "Suspended"
+                keys = ask(f"/flow_runs/{third_id}")["state"]["state_details"]["run_input_keyset"]
+                with get_client(sync_client=True) as client:
+                    shown.append(str(client.read_flow_run_input(UUID(third_id), keys["description"])))
+                form = {"answer": "approve", "name": who, "reason": "Fine."}
+                assert ask(f"/flow_runs/{third_id}/resume", {"run_input": form})["status"] == "ACCEPT"
+            assert "0 of 2 approvals; may answer: Ann Lee, Bo, Dee" in shown[0].replace("\\n", " ")
+            assert "an approval by Dee, who started the run" in shown[1]
+            assert "1 of 2 approvals: Ann Lee (typed)" in shown[2]
+            assert state_of(api, third_id, until=ENDS) == "Promoted"
+            both = RunEvidence.model_validate(read_record(str(store), third.run_name)).promotion.approval
+            assert both is not None
+            assert both.by == "Ann Lee (typed) and Bo (typed)"
         finally:
             stop_group(worker)
 
@@ -166,7 +194,7 @@ def test_the_first_answer_counts_outdated_questions_end_and_a_rollback_shows_its
         # No worker is there to send the run on: its form is answered, and the registry does not know it yet.
         form = {"answer": "reject", "name": "Ann Lee", "reason": "Too terse."}
         assert ask(f"/flow_runs/{rejected}/resume", {"run_input": form})["status"] == "ACCEPT"
-        with pytest.raises(ClosedQuestionError, match=r"Rejected by Ann Lee on .*: Too terse"):
+        with pytest.raises(ClosedQuestionError, match=r"Rejected by Ann Lee \(typed\) on .*: Too terse"):
             answer_run(str(store), one.run_name, read_answer("approve", "Bo", "Fine."))
         assert aliases_of(connect(), "support-desk") == {"challenger": "1"}
         with worker_of(api):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRunInput
 from typer.testing import CliRunner
 
-from flows.support.approvals import answer_run, read_answer, should_wait
+from flows.support.approvals import answer_run, answers_on_pages, read_answer, should_wait
 from perennial.cli.app import app
+from perennial.operations.champion_history import history_blocks
 from perennial.operations.rollout import read_metrics
 from tasks.contracts.registry import PromotionRecord
 from tasks.contracts.run import RunEvidence
-from tasks.core.errors import InputError
+from tasks.core.errors import InputError, NotAnApproverError
 from tasks.core.storage import run_store
 from tasks.dossier import DossierConfig, write_dossier
 from tasks.dossier.summary import read_record
@@ -24,6 +30,7 @@ from tasks.registry.store_origin import unknown_registry_reason
 from tasks.registry.versions import aliases_of
 from tasks.tracking import connect
 from tests.support.evidence import make_evidence
+from tests.tasks.registry.test_identity import CLAIMS, SECRET, token
 
 CONFIG = RegistryConfig(model_name="support-desk", rollout={"at_promotion": True})  # type: ignore[arg-type]
 
@@ -85,6 +92,68 @@ def test_a_no_is_told_in_the_dossier(asked: RunEvidence, tmp_path: Path) -> None
     assert "Too terse." in page
 
 
+def test_two_listed_people_approve_with_tokens_and_others_are_refused_by_name(
+    asked: RunEvidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four eyes from the command: the terms stand in the run's settings, and who answered in record, page and history."""
+    monkeypatch.setenv("PERENNIAL_IDENTITY_KEY", SECRET)
+    identity = {"algorithm": "HS256"}
+    people = {"approvers": ("ann@example.com", "bo@example.com"), "required_approvals": 2, "identity": identity}
+    config = RegistryConfig.model_validate({"model_name": "support-desk", **people})
+    settings = {**asked.settings, "registry": config.model_dump(mode="json")}
+    evidence = asked.model_copy(update={"settings": settings, "started_by": "bo@example.com"})
+    promoted = promote_champion.fn(config, evidence.candidate, evidence.decision, evidence.started_by)
+    evidence = evidence.model_copy(update={"promotion": promoted})
+    write_dossier.fn(evidence, DossierConfig())
+    store = str(tmp_path / "store")
+
+    def answer(name: str, claimed: str | None) -> Any:
+        future = {"aud": "perennial", "exp": time.time() + 60}
+        signed = token({**CLAIMS, **future, "email": claimed}) if claimed else ""
+        return answer_run(store, evidence.run_name, read_answer("approve", name, f"{name} read it."), signed)[0]
+
+    refusals = {
+        ("ann@example.com", None): "a name that was typed",
+        ("ann@example.com", "eve@example.com"): "ann@example.com, bo@example.com",
+        ("ann@example.com", "bo@example.com"): "who started the run",
+    }
+    for (name, claimed), words in refusals.items():
+        with pytest.raises(NotAnApproverError, match=words):
+            answer(name, claimed)
+    assert not answer("somebody", "ann@example.com").promoted, "the token's name counts, and one approval is missing"
+    page = tmp_path / "store" / "dossiers" / evidence.run_name / "dossier.html"
+    assert "1 of 2 approvals, approved by ann@example.com (signed token)" in page.read_text()
+    wider = config.model_copy(update={"approvers": (*config.approvers, "cy@example.com")})
+    promote_champion.fn(wider, evidence.candidate, evidence.decision, evidence.started_by)
+    assert answer("somebody", "cy@example.com").promoted
+    who = "ann@example.com (signed token) and cy@example.com (signed token)"
+    assert f"approved by {who}" in page.read_text()
+    assert dict(history_blocks(config)[-1][1])["promoted"] == f"by {who}"
+
+
+def test_answers_in_forms_count_in_the_order_in_which_they_were_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [str(uuid4()), str(uuid4()), str(uuid4())]
+    sent = {runs[0]: [(30, "Cy", "approval-2"), (10, "Ann", "approval")], runs[1]: [(20, "Bo", "approval")]}
+
+    class Client:
+        def filter_flow_run_input(self, run: UUID, prefix: str, limit: int, exclude: set[str]) -> list[FlowRunInput]:
+            forms = [
+                FlowRunInput(
+                    flow_run_id=run,
+                    key=f"suspended-{key}-response",
+                    value=json.dumps({"answer": "approve", "name": name, "reason": "Fine."}),
+                    created=datetime.fromtimestamp(moment, UTC),
+                )
+                for moment, name, key in sent.get(str(run), [])
+            ]
+            schema = FlowRunInput(flow_run_id=run, key="suspended-approval-schema", value="{}", created=datetime.now(UTC))
+            return [schema, *forms]
+
+    monkeypatch.setattr("flows.support.approvals.get_client", lambda sync_client: nullcontext(Client()))
+    answers = answers_on_pages(runs, CONFIG)
+    assert [(answer.name, answer.identity) for answer in answers] == [("Ann", "typed"), ("Bo", "typed"), ("Cy", "typed")]
+
+
 @pytest.mark.parametrize(("name", "reason"), [("", "why"), ("Ann", "  "), ("A" * 101, "why")])
 def test_an_answer_needs_a_name_and_a_reason(name: str, reason: str) -> None:
     with pytest.raises(InputError, match="State both"):
@@ -107,7 +176,7 @@ def test_history_and_rollout_in_the_terminal(asked: RunEvidence, tmp_path: Path,
     assert "no champion" in perennial("rollout", "status", code=2)
     answer_run(str(tmp_path / "store"), asked.run_name, read_answer("approve", "Ann Lee", "Read twenty replies."))
     told = perennial("history")
-    assert "Ann Lee" in told
+    assert "Ann Lee (typed)" in told
     assert asked.run_name in told
     assert "all traffic" in perennial("rollout", "status")
     assert "It has all the traffic already" in perennial("rollout", "start", code=3)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.support.config import load_config
+from flows.support.config import RetrainConfig, load_config
 from tasks.core.errors import ConfigError
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
@@ -107,3 +107,22 @@ def test_the_fit_verdict_is_about_the_gate_s_metric_unless_told_otherwise(tmp_pa
 def test_what_is_empty_misspelt_or_written_twice_is_told_as_a_person_would(tmp_path: Path, text: str, found: str) -> None:
     with pytest.raises(ConfigError, match=found):
         load_config(written(tmp_path, text))
+
+
+def test_approvers_of_the_model_are_those_of_its_registry(tmp_path: Path) -> None:
+    def load(text: str) -> RetrainConfig:
+        (tmp_path / "c.yaml").write_text("name: desk\nexamples: {path: rows.jsonl}\n" + text)
+        return load_config(tmp_path / "c.yaml")
+
+    config = load("operate: {approvers: [Ann Lee, Bo]}\nregistry: {required_approvals: 2}\n")
+    assert (config.registry.approvers, config.registry.registered_name) == (("Ann Lee", "Bo"), "desk")
+    assert (config.registry.excluded("Dee"), load("").registry.excluded("Dee")) == ("Dee", None)
+    assert load("registry: {starter_may_approve: false}\n").registry.excluded("Dee") == "Dee"
+    faults = {
+        "operate: {approvers: [Ann Lee]}\nregistry: {required_approvals: 2}\n": "more than there are approvers",
+        "operate: {approvers: [Ann Lee]}\nregistry: {approvers: [Bo]}\n": "differ; keep one of them",
+        "registry: {approvers: [Bo], required_approvals: 2}\n": "more than there are approvers",
+    }
+    for text, words in faults.items():
+        with pytest.raises(ConfigError, match=words):
+            load(text)

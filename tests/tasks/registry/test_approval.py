@@ -9,9 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.contracts.registry import Approval, ChampionEvent, RegisteredVersion
-from tasks.core.errors import ClosedQuestionError, InputError
+from tasks.core.errors import ClosedQuestionError, InputError, NotAnApproverError
 from tasks.registry.aliases import promote, record_answer, roll_back
-from tasks.registry.approval import Answer, ApprovalTerms, approval_in, fault_of_answer, request_approval
+from tasks.registry.approval import (
+    Answer,
+    ApprovalTerms,
+    approval_in,
+    describe_approval,
+    fault_of_answer,
+    request_approval,
+)
 from tasks.registry.champion_history import champion_tenures, tenures
 from tasks.registry.journal import champion_events, complete_pending_change
 from tests.support.candidates import decide
@@ -255,6 +262,128 @@ def test_a_kill_between_any_two_steps_of_an_approval_is_completed_by_the_next_ca
     assert death > 7
 
 
+# ------------------------------------------------------------------------------------------------------------ who may answer
+
+CY = Answer(verdict="approve", name="Cy", reason="Read ten more.", identity="token")
+FOUR_EYES = UNSURE.model_copy(update={"required": 2, "excluded": "Dee"})
+LISTED = UNSURE.model_copy(update={"approvers": ("Ann Lee", "Cy")})
+
+
+def test_two_people_approve_and_both_stand_in_record_tag_and_history(
+    client: Any, name: str, versions: list[RegisteredVersion]
+) -> None:
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, FOUR_EYES)
+    before = aliases(client, name)
+    first = record_answer(client, name, versions[1], "1", YES, LATER)
+    assert (first.promoted, aliases(client, name)) == (False, before)
+    assert "1 of 2 approvals: Ann Lee (typed); not by Dee, who started the run" in first.reason
+    again = record_answer(client, name, versions[1], "1", YES.model_copy(update={"name": " ann  LEE "}), LATER)
+    assert again.approval is not None
+    assert (again.promoted, len(again.approval.votes)) == (False, 1), "one person counts once, however the name is written"
+    assert record_answer(client, name, versions[1], "1", CY, LATER).promoted
+    found = tag(client, name, "2")
+    assert found is not None
+    assert (found.verdict, found.by) == ("approve", "Ann Lee (typed) and Cy (signed token)")
+    assert [(vote.by, vote.identity, vote.reason) for vote in found.votes] == [
+        ("Ann Lee", "typed", "Read twenty replies."),
+        ("Cy", "token", "Read ten more."),
+    ]
+    assert champion_tenures(client, name)[-1].by == "Ann Lee (typed) and Cy (signed token)"
+    assert "Ann Lee (typed) and Cy (signed token)" in client.get_model_version(name, "2").tags["perennial.promotion"]
+
+
+def test_one_rejection_of_two_people_suffices(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, FOUR_EYES)
+    record_answer(client, name, versions[1], "1", YES, LATER)
+    record = record_answer(client, name, versions[1], "1", NO, LATER)
+    assert record.approval is not None
+    assert (record.promoted, record.approval.verdict, record.approval.by) == (False, "reject", "Bo")
+    with pytest.raises(ClosedQuestionError):
+        record_answer(client, name, versions[1], "1", CY, LATER)
+
+
+@pytest.mark.parametrize(
+    ("terms", "answer", "found", "expected"),
+    [
+        (LISTED, Answer(verdict="approve", name="Eve", reason="x"), "an answer by Eve", "one of Ann Lee, Cy"),
+        (LISTED, Answer(verdict="reject", name="Eve", reason="x"), "an answer by Eve", "one of Ann Lee, Cy"),
+        (FOUR_EYES, Answer(verdict="approve", name="DEE", reason="x"), "who started the run", "anybody else"),
+        (UNSURE.model_copy(update={"excluded": "Ann Lee"}), YES, "who started the run", "anybody else"),
+        (UNSURE.model_copy(update={"verified": True}), YES, "a name that was typed", "a token or a proxy"),
+    ],
+)
+def test_an_answer_of_somebody_who_may_not_give_it_leaves_the_request_open(
+    client: Any,
+    name: str,
+    versions: list[RegisteredVersion],
+    terms: ApprovalTerms,
+    answer: Answer,
+    found: str,
+    expected: str,
+) -> None:
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, terms)
+    before = tag(client, name, "2")
+    with pytest.raises(NotAnApproverError) as raised:
+        record_answer(client, name, versions[1], "1", answer, LATER)
+    assert found in raised.value.found
+    assert expected in raised.value.expected
+    assert tag(client, name, "2") == before
+    assert record_answer(client, name, versions[1], "1", CY, LATER).approval is not None, "another may still answer"
+
+
+def test_whoever_started_the_run_may_reject_it(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, FOUR_EYES)
+    dee = Answer(verdict="reject", name="Dee", reason="The wrong rows.")
+    assert record_answer(client, name, versions[1], "1", dee, LATER).approval.verdict == "reject"  # type: ignore[union-attr]
+
+
+def test_the_terms_of_the_last_request_hold_and_a_vote_that_they_do_not_allow_is_dropped() -> None:
+    decision = decide("NEEDS_HUMAN", "1")
+    first = request_approval(decision, FOUR_EYES, None, NOW)
+    assert first is not None
+    voted = YES.apply_to(first, LATER)
+    kept = request_approval(decision, FOUR_EYES.model_copy(update={"approvers": ("Ann Lee", "Cy")}), voted, LATER)
+    dropped = request_approval(decision, FOUR_EYES.model_copy(update={"approvers": ("Bo", "Cy")}), voted, LATER)
+    assert kept is not None
+    assert dropped is not None
+    assert ([vote.by for vote in kept.votes], dropped.votes) == (["Ann Lee"], ())
+
+
+def test_a_kill_between_any_two_steps_of_a_second_approval_is_completed(client: Any, name: str) -> None:
+    survived, death = False, 0
+    while not survived:
+        death += 1
+        model = f"{name}-two-{death}"
+        client.create_registered_model(model)
+        for alias in ("champion", "challenger"):
+            client.set_registered_model_alias(model, alias, client.create_model_version(model, "somewhere").version)
+        candidate = RegisteredVersion(name=model, version="2", run_id="", source_uri="somewhere")
+        promote(client, model, candidate, decide("NEEDS_HUMAN", champion="1"), NOW, FOUR_EYES)
+        record_answer(client, model, candidate, "1", YES, LATER)
+        try:
+            record_answer(Mortal(client, death), model, candidate, "1", CY, LATER)
+            survived = True
+        except _KilledError:
+            pass
+        record = record_answer(client, model, candidate, "1", CY, LATER)  # the person tries once more
+        found = tag(client, model, "2")
+        assert found is not None
+        assert (record.champion_version, found.verdict) == ("2", "approve")
+        assert found.by == "Ann Lee (typed) and Cy (signed token)"
+        assert len(champion_events(client, model)) == 1
+    assert death > 7
+
+
+def test_an_older_record_without_an_identity_is_shown_as_it_is() -> None:
+    old = Approval(
+        outcome="PROMOTE", champion_version=None, requested_at=NOW, verdict="approve", by="Ann", answered_at=LATER
+    )
+    assert describe_approval(old).startswith("Approved by Ann on")
+    assert describe_approval(old.model_copy(update={"identity": "proxy"})).startswith(
+        "Approved by Ann (authenticating proxy)"
+    )
+
+
 # ----------------------------------------------------------------------------------------------------------------- history
 
 
@@ -267,7 +396,7 @@ def test_champions_over_time(client: Any, name: str, versions: list[RegisteredVe
     first, second, third = champion_tenures(client, name)
     assert (first.version, first.by, first.ended) == ("1", "the gate", "replaced by version 2")
     assert (second.by, second.run_name, second.since, second.until) == (
-        "Ann Lee",
+        "Ann Lee (typed)",
         "desk-20261101-020000",
         LATER,
         MUCH_LATER,

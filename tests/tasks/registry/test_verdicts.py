@@ -72,7 +72,7 @@ def test_history_names_the_run_that_promoted_and_every_verdict(
     answer = Answer(verdict="approve", name="Ann Lee", reason="Checked by hand.")
     assert record_answer(client, name, record.candidate, None, answer, NOW).promoted
     [tenure] = champion_tenures(client, name)
-    assert (tenure.run_name, tenure.by) == ("desk-2", "Ann Lee")
+    assert (tenure.run_name, tenure.by) == ("desk-2", "Ann Lee (typed)")
     assert tenure.scores == {"base.chrf": "+0.3000 [+0.2000, +0.4000] n=250"}
     monkeypatch.setattr("tasks.tracking.connect", lambda: client)
     [(_, lines)] = champion_history.history_blocks(RegistryConfig(model_name=name))
