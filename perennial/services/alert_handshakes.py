@@ -52,7 +52,7 @@ async def answer_sns(request: Received, rule: AcceptRule, visiting: Visit) -> Re
         return None
     if not is_required(rule, request, message):
         todo = "Subscribe a topic that the rule allows."
-        raise RequestRejectedError(422, "body", "a subscription", f"one that fulfils `require` of {rule.sender}", todo)
+        raise RequestRejectedError(422, "body", "a subscription", f"one that fulfils `{rule.require}`", todo)
     if not url:
         expected = "an https address of sns.REGION.amazonaws.com"
         raise RequestRejectedError(422, "body.SubscribeURL", "another address", expected, "Nothing was visited.")

@@ -183,6 +183,7 @@ def read_presets() -> Mapping[str, Mapping[str, Any]]:
     return presets
 
 
+@functools.cache
 def rule_of(preset: str) -> AcceptRule:
     """A preset as a rule."""
     return AcceptRule.model_validate(preset)

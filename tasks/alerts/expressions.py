@@ -4,7 +4,7 @@
 |---|---|
 | `label(value, 'model')` | a label, in any form: a mapping, `name:value` or `name=value` texts, lists of pairs |
 | `capture(text, 'pattern')` | the first group of a regular expression, or the whole match |
-| `json(text)` | the value of JSON inside a text |
+| `json(text)`, `base64(text)` | the value of JSON inside a text, the text in base64 |
 | `header('ce-type')`, `query('model')` | a header, a parameter of the address |
 | `body()` | the whole body, from inside one of its alerts |
 | `received()` | the time of receipt |
@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,13 @@ class _Functions(functions.Functions):  # type: ignore[misc]  # jmespath has no 
     def _func_json(self, text: Any) -> Any:
         try:
             return from_json(text) if isinstance(text, str) else None
+        except ValueError:
+            return None
+
+    @functions.signature({"types": []})  # type: ignore[untyped-decorator]
+    def _func_base64(self, text: Any) -> str | None:
+        try:
+            return base64.b64decode(text, validate=True).decode() if isinstance(text, str) else None
         except ValueError:
             return None
 

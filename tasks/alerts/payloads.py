@@ -90,11 +90,11 @@ def parse_alerts(request: Received, rule: AcceptRule | None, served: Served) -> 
         rule = _usual_rule(document)
     evaluate = Evaluator(request, document)
     if not is_required(rule, request, document):
-        fault = Fault("body", _kind_of(document), f"one that fulfils `require` of {rule.sender}")
+        fault = Fault("body", _kind_of(document), f"one that fulfils `{rule.require}`")
         return Parsed(rule.sender, faults=(fault,))
     found = evaluate(rule.each, document)
     items = found if isinstance(found, list) else [found]
-    place = "body" if rule.each == "@" else rule.each if _PATH.fullmatch(rule.each) else f"body ({rule.each})"
+    place = "body" if rule.each == "@" else _field_of(rule.each, document, evaluate) or f"body ({rule.each})"
     if found is None or not 1 <= len(items) <= MAX_ALERTS:
         kind = f"nothing in {_kind_of(document)}" if found is None else _kind_of(found)
         return Parsed(rule.sender, faults=(Fault(place, kind, f"1 to {MAX_ALERTS:,} alerts"),))
@@ -264,7 +264,20 @@ class _Reader:
 
     def _place(self, key: str) -> str:
         expression = str(getattr(self._rule, key))
-        return f"{self.where}.{expression}" if _PATH.fullmatch(expression) else f"{self.where}.{key} ({expression})"
+        field = _field_of(expression, self._item, self._evaluate)
+        return f"{self.where}.{field}" if field else f"{self.where}.{key} ({expression})"
+
+
+def _field_of(expression: str, value: Any, evaluate: Evaluator) -> str | None:
+    """The field that an expression takes its result from, where it is a field or a choice of fields; else None."""
+    if _PATH.fullmatch(expression):
+        return expression
+    for choice in map(str.strip, expression.split("||")):
+        if not _PATH.fullmatch(choice):
+            return None
+        if evaluate(choice, value) not in (None, "", [], {}, False):
+            return choice
+    return None
 
 
 def parse_moment(value: Any, time_format: str | None = None, timezone: str | None = None) -> datetime | None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,10 +15,12 @@ import pytest
 from prefect.client.schemas.objects import FlowRunInput
 from typer.testing import CliRunner
 
+from flows.on_alert import reason_of_alert
 from flows.support.approvals import answer_run, answers_on_pages, read_answer, should_wait
 from perennial.cli.app import app
 from perennial.operations.champion_history import history_blocks
 from perennial.operations.rollout import read_metrics
+from tasks.contracts.alerts import Alert
 from tasks.contracts.registry import PromotionRecord
 from tasks.contracts.run import RunEvidence
 from tasks.core.errors import InputError, NotAnApproverError
@@ -33,6 +35,19 @@ from tests.support.evidence import make_evidence
 from tests.tasks.registry.test_identity import CLAIMS, SECRET, token
 
 CONFIG = RegistryConfig(model_name="support-desk", rollout={"at_promotion": True})  # type: ignore[arg-type]
+
+
+START = datetime(2026, 6, 30, 21, tzinfo=UTC)
+ALERT = Alert(
+    fingerprint="PFQZPSY",
+    model="support-desk",
+    name="Thumbs down",
+    signal="feedback",
+    sender="pagerduty",
+    starts_at=START,
+    window_start=START - timedelta(hours=24),
+    window_end=START + timedelta(hours=1),
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +68,7 @@ def asked(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> RunE
     monkeypatch.setattr("tasks.registry.task._lock", lambda config: nullcontext())
     evidence = make_evidence(tmp_path / "store", "NEEDS_HUMAN")
     settings = {**evidence.settings, "registry": CONFIG.model_dump(mode="json")}
-    evidence = evidence.model_copy(update={"settings": settings})
+    evidence = evidence.model_copy(update={"settings": settings, "reason": reason_of_alert(ALERT)})
     candidate = register_candidate.fn(CONFIG, evidence)
     record = promote_champion.fn(CONFIG, candidate, evidence.decision)
     evidence = evidence.model_copy(update={"candidate": candidate, "promotion": record})
@@ -82,6 +97,14 @@ def test_an_embedded_run_ends_with_the_question_and_a_yes_later_does_the_rest(as
     with pytest.raises(InputError, match="The first answer counts"):
         answer_run(store, asked.run_name, read_answer("reject", "Bo", "Too terse."))
     assert PromotionRecord.model_validate(read_record(store, asked.run_name)["promotion"]).promoted
+
+
+def test_the_alert_that_started_the_run_stands_in_dossier_and_tags(asked: RunEvidence, tmp_path: Path) -> None:
+    page = tmp_path / "store" / "dossiers" / asked.run_name / "dossier.html"
+    tag = connect().get_model_version("support-desk", "1").tags["perennial.reason"]
+    for text in ("Alert Thumbs down on feedback since 2026-06-30 21:00 UTC", "sent by pagerduty as PFQZPSY"):
+        assert text in page.read_text()
+        assert text in tag
 
 
 def test_a_no_is_told_in_the_dossier(asked: RunEvidence, tmp_path: Path) -> None:

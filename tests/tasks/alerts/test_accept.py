@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -17,7 +21,19 @@ from tasks.alerts.accept import AcceptRule, read_presets, rule_of
 from tasks.alerts.expressions import Received
 from tasks.alerts.payloads import Parsed, Served, parse_alerts, parse_moment
 from tasks.core.errors import ConfigError
-from tests.support.alert_samples import AZURE, CLOUD_EVENT, EVIDENTLY, FIRED, MS, PROMETHEUS, SAMPLES, SECONDS, Sample
+from tests.support.alert_samples import (
+    AZURE,
+    BINARY,
+    CLOUD_EVENT,
+    EVIDENTLY,
+    FIRED,
+    GOOGLE,
+    MS,
+    PROMETHEUS,
+    SAMPLES,
+    SECONDS,
+    Sample,
+)
 
 NOW = FIRED + timedelta(minutes=1)
 
@@ -188,10 +204,60 @@ def test_several_alerts_of_one_body_each_count() -> None:
     assert len({alert.fingerprint for alert in batch.alerts}) == 2
 
 
+# Other forms of the same senders, as their documentation shows them too.
+DRIFT = {"metric": "DatasetDriftMetric", "result": {"dataset_drift": True, "drift_share": 0.5}}
+PUSHED = {"message": {"data": base64.b64encode(json.dumps(GOOGLE).encode()).decode(), "messageId": "1"}, "subscription": "s"}
+COMPOSITE = {
+    "AlarmName": "desk is worse",
+    "AlarmDescription": "model=desk",
+    "AlarmRule": "ALARM(thumbs-down)",
+    "NewStateValue": "ALARM",
+    "StateChangeTime": "2026-05-01T06:00:00.000+0000",
+    "AlarmArn": "arn:aws:cloudwatch:eu-central-1:1:alarm:desk",
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "body", "headers", "name"),
+    [
+        ("evidently", {"timestamp": "2026-05-01 06:00:00", "model": "desk", "metrics": [DRIFT]}, {}, "DatasetDriftMetric"),
+        ("google-cloud", PUSHED, {}, "thumbs-down"),
+        ("sns", COMPOSITE, {}, "desk is worse"),
+        (
+            "arize",
+            {"monitor_name": "Drift", "monitor_status": "Triggered", "model_name": "desk", "timestamp": MS},
+            {},
+            "Drift",
+        ),
+        ("datadog", {"title": "[Triggered] Down", "date_posix": SECONDS, "tags": ["model:desk"], "id": 7}, {}, "Down"),
+        ("cloudevents", {**CLOUD_EVENT, "data": {"model": "desk"}}, {}, "com.example.drift.detected"),
+        ("cloudevents", {"value": 1}, {**BINARY, "ce-subject": "desk"}, "com.example.drift.detected"),
+    ],
+)
+def test_other_forms_of_a_sender_are_read_too(preset: str, body: Any, headers: dict[str, str], name: str) -> None:
+    parsed = parse(rule_of(preset), body, headers=headers)
+    assert parsed.faults == ()
+    assert [(alert.model, alert.name, alert.starts_at) for alert in parsed.alerts] == [("desk", name, FIRED)]
+
+
+def test_a_cloudevent_whose_type_says_that_it_is_over_starts_nothing() -> None:
+    over = {**CLOUD_EVENT, "type": "com.example.drift.resolved", "data": {}}
+    assert parse(rule_of("cloudevents"), over).num_resolved == 1
+    assert parse(rule_of("cloudevents"), {**over, "type": "com.example.book.ordered"}).num_resolved == 0
+    assert parse(rule_of("evidently"), {"metrics": [{**DRIFT, "result": {"dataset_drift": False}}]}).num_resolved == 1
+
+
+def test_the_rules_in_the_documentation_load() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operating.md").read_text()
+    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "accept:" in block]
+    configs = [BridgeConfig.model_validate({"deployments": {"desk": "a/b"}, **yaml.safe_load(block)}) for block in blocks]
+    assert {rule.sender for config in configs for rule in config.accept} == {"pagerduty", "sns", "datadog", "zabbix"}
+
+
 def test_a_body_that_does_not_fulfil_what_is_required_is_refused() -> None:
     parsed = parse(rule_of("azure"), {**AZURE, "schemaId": "other"})
     assert (parsed.alerts, parsed.faults[0].where) == ((), "body")
-    assert "require" in parsed.faults[0].expected
+    assert "schemaId == 'azureMonitorCommonAlertSchema'" in parsed.faults[0].expected
 
 
 def test_alertmanager_through_its_own_address_is_the_same_alert() -> None:
