@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from flows.on_alert import reason_of_alert
 from flows.support.approvals import answer_run, answers_on_pages, read_answer, should_wait
 from perennial.cli.app import app
-from perennial.operations.champion_history import history_blocks
+from perennial.operations.champion_history import history_block
 from perennial.operations.rollout import read_metrics
 from tasks.contracts.alerts import Alert
 from tasks.contracts.registry import PromotionRecord
@@ -28,6 +28,7 @@ from tasks.core.storage import run_store
 from tasks.dossier import DossierConfig, write_dossier
 from tasks.dossier.summary import read_record
 from tasks.registry import RegistryConfig, promote_champion, register_candidate
+from tasks.registry.champion_history import champion_tenures
 from tasks.registry.store_origin import unknown_registry_reason
 from tasks.registry.versions import aliases_of
 from tasks.tracking import connect
@@ -151,7 +152,8 @@ def test_two_listed_people_approve_with_tokens_and_others_are_refused_by_name(
     assert answer("somebody", "cy@example.com").promoted
     who = "ann@example.com (signed token) and cy@example.com (signed token)"
     assert f"approved by {who}" in page.read_text()
-    assert dict(history_blocks(config)[-1][1])["promoted"] == f"by {who}"
+    tenure = champion_tenures(connect(), config.registered_name)[-1]
+    assert dict(history_block(tenure)[1])["promoted"] == f"by {who}"
 
 
 def test_answers_in_forms_count_in_the_order_in_which_they_were_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from perennial.cli.json_output import JsonOption, print_json
 from perennial.cli.shared import console
 from tasks.contracts.registry import RegisteredVersion
 
-SERVERS = {"server", "alert-bridge", "notify", "serve", "guard"}
+SERVERS = {"server", "alert-bridge", "notify", "serve", "guard", "approvals"}
 """They run until they are stopped, or answer line by line."""
 WRITERS = {"rollout render"}
 """It prints the document of another program."""

@@ -11,7 +11,7 @@ import pytest
 from perennial.operations import champion_history
 from tasks.contracts.evaluation import PromotionDecision
 from tasks.core.storage import Store
-from tasks.registry import Answer, RegistryConfig
+from tasks.registry import Answer
 from tasks.registry.aliases import promote, record_answer, roll_back
 from tasks.registry.approval import ApprovalTerms
 from tasks.registry.champion_history import champion_tenures
@@ -64,7 +64,7 @@ def test_another_metric_after_a_refusal_needs_a_person(
 
 
 def test_history_names_the_run_that_promoted_and_every_verdict(
-    client: Any, name: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Any, name: str, store: Store, tmp_path: Path
 ) -> None:
     candidate = make_candidate(store, tmp_path)
     run_gate(client, name, in_run(candidate, "desk-1", "rouge_l", "HOLD"))
@@ -74,8 +74,7 @@ def test_history_names_the_run_that_promoted_and_every_verdict(
     [tenure] = champion_tenures(client, name)
     assert (tenure.run_name, tenure.by) == ("desk-2", "Ann Lee (typed)")
     assert tenure.scores == {"base.chrf": "+0.3000 [+0.2000, +0.4000] n=250"}
-    monkeypatch.setattr("tasks.tracking.connect", lambda: client)
-    [(_, lines)] = champion_history.history_blocks(RegistryConfig(model_name=name))
+    _, lines = champion_history.history_block(tenure)
     assert ("run", "desk-2") in lines
     assert [line[1] for line in lines if line[0] == "verdict"] == [
         "HOLD by rouge_l in desk-1",
