@@ -28,7 +28,7 @@ def check_production(config: RetrainConfig, until: datetime | None = None) -> Ch
         until: End of the window; None takes the last full hour before the scheduled time of the run, less the delay.
     """
     config = sent_to_prefect(config)
-    settings, store = _monitoring_of(config), open_store(config.store).uri
+    settings, store = monitoring_of(config), open_store(config.store).uri
     start, end = window_of(settings, until or runtime.flow_run.scheduled_start_time)
 
     # 1. Read the figures of every request, and the texts of a sample. The texts go through the stages of training rows.
@@ -79,7 +79,12 @@ def _scrubbed(window: LogWindow, config: RetrainConfig) -> DatasetRef | None:
     return scrub_dataset(filtered.dataset, stages.pii.model_copy(update={"max_quarantined_share": 1.0})).dataset
 
 
-def _monitoring_of(config: RetrainConfig) -> MonitoringConfig:
+def monitoring_of(config: RetrainConfig) -> MonitoringConfig:
+    """The section ``monitoring``.
+
+    Raises:
+        ConfigError: There is none.
+    """
     if config.monitoring is None:
         raise ConfigError(
             "monitoring", "nothing", "a section that names the production log", "See examples/monitoring.yaml."

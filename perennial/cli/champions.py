@@ -17,6 +17,7 @@ from perennial.cli.shared import (
     StoreOption,
     console,
     explained_errors,
+    find_record,
     load,
     print_pairs,
     say,
@@ -60,11 +61,13 @@ def _answer(run: str, verdict: Literal["approve", "reject"], name: str, reason: 
         from perennial.operations import embedded
 
         embedded.prepare_environment()
-        with embedded.prefect_api(say):
-            from flows.support.approvals import answer_run, read_answer
+        from flows.support.approvals import answer_run, read_answer
 
+        answer = read_answer(verdict, name, reason)
+        find_record(store, run)
+        with embedded.prefect_api(say):
             token = os.environ.get("PERENNIAL_IDENTITY_TOKEN", "")
-            record, resumed = answer_run(store, run, read_answer(verdict, name, reason), token)
+            record, resumed = answer_run(store, run, answer, token)
         if as_json:
             print_json({"promotion": record, "resumed": resumed})
             return
@@ -116,7 +119,7 @@ def rollback(
             from tasks.registry.task import read_rollback_plan
 
             plan = read_rollback_plan(settings.registry, to)
-            console.print(describe_plan(plan), highlight=False, soft_wrap=True)
+            console.print(describe_plan(plan), highlight=False)
             if plan.already:
                 if as_json:
                     print_json({"plan": plan, "promotion": None})
@@ -160,7 +163,7 @@ def fetch(
         if as_json:
             print_json({"name": settings.registry.registered_name, "version": version, "folder": out})
             return
-        console.print(f"Version {version} of {settings.registry.registered_name} is in {out}.", soft_wrap=True)
+        console.print(f"Version {version} of {settings.registry.registered_name} is in {out}.")
 
 
 @rollout_app.command("start")
@@ -187,11 +190,11 @@ def rollout_advance(
     with explained_errors():
         settings = load(config)
         from perennial.operations import embedded
+        from perennial.operations.rollout import advance_rollout, is_aborted, read_metrics
 
+        live = read_metrics(metrics, metric or [])
         with embedded.prefect_api(say):
-            from perennial.operations.rollout import advance_rollout, is_aborted, read_metrics
-
-            traffic = advance_rollout(settings.registry, read_metrics(metrics, metric or []))
+            traffic = advance_rollout(settings.registry, live)
         _print_traffic(settings.registry.registered_name, traffic, as_json)
         if is_aborted(traffic):
             sys.exit(3)
@@ -207,11 +210,12 @@ def rollout_tick(
     with explained_errors():
         settings = load(config)
         from perennial.operations import embedded
+        from perennial.operations.rollout import tick_lines
+        from tasks.registry.live_signals import read_windows
+        from tasks.registry.task import look_at_rollout
 
+        read_windows(signals)  # a file that cannot be read is refused before a server starts
         with embedded.prefect_api(say):
-            from perennial.operations.rollout import tick_lines
-            from tasks.registry.task import look_at_rollout
-
             tick = look_at_rollout(settings.registry, signals)
         if as_json:
             print_json(tick)
@@ -230,6 +234,7 @@ def rollout_abort(
     """Returns all traffic from the version under rollout to the champion."""
     with explained_errors():
         settings = load(config)
+        reason = check_text(reason, "--reason", 400)
         from perennial.operations import embedded
 
         with embedded.prefect_api(say):

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from perennial.cli.json_output import JsonOption, print_json
-from perennial.cli.shared import console, explained_errors
+from perennial.cli.shared import console, explained_errors, print_table
 
 app = typer.Typer()
 
@@ -48,7 +48,7 @@ def status(
         for model in fleet.models:
             cells = cells_of(model, fleet.written_at)
             table.add_row(*(escape(cell.text) + (f"\n[dim]{escape(cell.note)}[/]" if cell.note else "") for cell in cells))
-        console.print(table, highlight=False)
+        print_table(table)
         for model in fleet.models:
             for concern in model.concerns:
-                console.print(f"[yellow]{escape(model.name)}[/]: {escape(concern)}", highlight=False, soft_wrap=True)
+                console.print(f"[yellow]{escape(model.name)}[/]: {escape(concern)}", highlight=False)

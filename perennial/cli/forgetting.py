@@ -54,7 +54,7 @@ def forget(
         versions = ", ".join(certificate.marked_versions) or "none"
         console.print(f"Versions that learned from a removed row: {versions}. Weights cannot be searched: retrain.")
         for note in certificate.notes:
-            console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+            console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
         if apply:
             uri = without_secrets(f"{store.uri}/certificates/{certificate.name}.json")
-            console.print(f"Certificate: {escape(uri)}. The source itself is yours to correct.", soft_wrap=True)
+            console.print(f"Certificate: {escape(uri)}. The source itself is yours to correct.")

@@ -80,7 +80,7 @@ def deploy(
         if dry_run:
             console.print("Dry run: these changes would be made; nothing is written.", highlight=False)
         for action, subject in changes:
-            console.print(f"{action:<9} {subject}", highlight=False, soft_wrap=True)
+            console.print(f"{action:<9} {subject}", highlight=False)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def doctor(
                 continue
             todo = f"  [dim]{escape(finding.todo)}[/]" if finding.todo else ""
             line = f"{signs[finding.status]} {finding.check:<12} {escape(finding.found)}{todo}"
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False)
         if as_json:
             print_json(findings)
         if any(finding.status == "fault" for finding in findings):
@@ -140,8 +140,8 @@ def init(
         console.print(f"{num_rows} rows of the format {found}.", highlight=False)
         for setting, reason in guess.reasons.items():
             line = f"  {setting}: {escape(str(guess.settings[setting]))}  [dim]{escape(reason)}[/]"
-            console.print(line, highlight=False, soft_wrap=True)
-        console.print(f"Written to {out}. Look at it, then: perennial plan --config {out}", highlight=False, soft_wrap=True)
+            console.print(line, highlight=False)
+        console.print(f"Written to {out}. Look at it, then: perennial plan --config {out}", highlight=False)
 
 
 @app.command()
@@ -158,4 +158,4 @@ def canaries(
         if as_json:
             print_json({"file": out, "canaries": count})
             return
-        console.print(f"{count} canaries in {out}. Add them to the raw rows; the scrubber must remove them.", soft_wrap=True)
+        console.print(f"{count} canaries in {out}. Add them to the raw rows; the scrubber must remove them.")

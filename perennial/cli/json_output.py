@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
-from collections.abc import Iterable
-from contextlib import redirect_stdout
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Annotated, Any, TextIO
 
@@ -20,10 +21,30 @@ _stdout: ContextVar[TextIO] = ContextVar("stdout")
 def _divert(context: typer.Context, requested: bool) -> bool:
     """Sends to standard error, until the command ends, whatever would be printed beside the document."""
     if requested:
-        token = _stdout.set(sys.stdout)
+        token = _stdout.set(context.with_resource(_only_for_the_document()))
         context.call_on_close(lambda: _stdout.reset(token))
-        context.with_resource(redirect_stdout(sys.stderr))
     return requested
+
+
+@contextmanager
+def _only_for_the_document() -> Iterator[TextIO]:
+    """The standard output; what Python, a library or a child process writes to it goes to standard error meanwhile."""
+    stdout = sys.stdout
+    stdout.flush()
+    try:
+        number = stdout.fileno()
+    except (OSError, ValueError):  # a stream in memory has no descriptor that a child could write to
+        with redirect_stdout(sys.stderr):
+            yield stdout
+        return
+    kept = os.dup(number)
+    os.dup2(sys.stderr.fileno(), number)
+    try:
+        with redirect_stdout(sys.stderr), open(kept, "w", encoding="utf-8", closefd=False) as out:
+            yield out
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
 
 
 JsonOption = Annotated[

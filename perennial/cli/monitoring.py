@@ -34,14 +34,13 @@ def check(
     """Checks a window of production; exit code 0 if it is healthy or has too few requests, 3 if an alert was raised."""
     with explained_errors():
         settings = load_for_flow(config)
+        from flows.monitor import check_production, monitoring_of
         from perennial.cli.terminal import StageLines
         from perennial.operations import embedded
 
-        with embedded.prefect_api(say):
-            from flows.monitor import check_production
-
-            with StageLines(console).showing():
-                outcome = check_production(settings, until)
+        monitoring_of(settings)
+        with embedded.prefect_api(say), StageLines(console).showing():
+            outcome = check_production(settings, until)
         if as_json:
             print_json(outcome)
         else:
@@ -65,6 +64,5 @@ def _print_check(outcome: CheckOutcome, store_uri: str) -> None:
     if outcome.pairs:
         console.print(
             f"{outcome.num_pairs} preference pairs to confirm: {without_secrets(store.uri_of(outcome.pairs))}",
-            soft_wrap=True,
         )
-    console.print(f"page  {without_secrets(store.uri_of(outcome.page))}", soft_wrap=True)
+    console.print(f"page  {without_secrets(store.uri_of(outcome.page))}")

@@ -35,7 +35,7 @@ def review_export(
         if as_json:
             print_json({"rows": count, "files": written})
             return
-        console.print(f"{count} rows await a decision: {', '.join(map(str, written)) or 'nothing to write'}", soft_wrap=True)
+        console.print(f"{count} rows await a decision: {', '.join(map(str, written)) or 'nothing to write'}")
 
 
 @review_app.command("import")

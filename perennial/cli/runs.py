@@ -104,17 +104,15 @@ def search(
     """Tries settings, and base models if several are named, on the rows of `retrain`; writes the best as a configuration."""
     with explained_errors():
         settings = load_for_flow(config)
+        from flows.search import base_lines, check_out, trial_lines, write_winner
+        from flows.search import search as search_flow
         from perennial.cli.terminal import StageLines
         from perennial.operations import embedded
 
         study_uri = f"sqlite:///{embedded.home() / 'search.db'}"
-        with embedded.prefect_api(say):
-            from flows.search import base_lines, check_out, trial_lines, write_winner
-            from flows.search import search as search_flow
-
-            check_out(out)
-            with StageLines(console).showing():
-                report = search_flow(settings, trials, study_uri)
+        check_out(out)
+        with embedded.prefect_api(say), StageLines(console).showing():
+            report = search_flow(settings, trials, study_uri)
         write_winner(config, out, report)
         if as_json:
             print_json({"out": out, **report.model_dump()})
@@ -124,7 +122,7 @@ def search(
             print_pairs(f"{len(report.bases)} base models, on the validation rows", base_lines(report))
         for note in report.notes:
             console.print(note, highlight=False)
-        console.print(f"The best settings are in {out}.", highlight=False, soft_wrap=True)
+        console.print(f"The best settings are in {out}.", highlight=False)
 
 
 @app.command()
@@ -212,4 +210,4 @@ def compare(
         for block in blocks:
             print_pairs(*block)
         if html:
-            console.print(f"\npage  {html}", soft_wrap=True)
+            console.print(f"\npage  {html}")

@@ -36,7 +36,7 @@ def server(
         with embedded.servers(port, mlflow_port, say) as (prefect_url, mlflow_url):
             credential = read_credential(embedded.home())
             lines = [f"Prefect  {prefect_url}", f"MLflow   {mlflow_url}", f"Login    {credential}", "Ctrl-C stops both."]
-            console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+            console.print("\n".join(lines), highlight=False, markup=False)
             embedded.wait_for_interrupt()
 
 
@@ -178,7 +178,7 @@ def guard(
         rules = choose_policy(config, policy)
         if export is not None:
             export_policy(rules, export)
-            console.print(f"The policy is in {export}.", soft_wrap=True)
+            console.print(f"The policy is in {export}.")
             return
         for line in filter_lines(rules, sys.stdin.buffer, "input" if direction == "input" else "output"):
             sys.stdout.buffer.write(f"{line}\n".encode())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,8 +17,9 @@ from rich.table import Table
 from tasks.core.addresses import without_secrets
 from tasks.core.errors import PerennialError
 
-console = Console()
-errors = Console(stderr=True)
+# The terminal wraps long lines itself, so that a path or an address stays one word to select.
+console = Console(soft_wrap=True)
+errors = Console(stderr=True, soft_wrap=True)
 
 StoreOption = Annotated[str, typer.Option(help="The store that the run wrote to.")]
 NameOption = Annotated[str, typer.Option(help="Who decides; recorded as written.")]
@@ -61,12 +63,20 @@ def print_pairs(title: str, lines: list[tuple[str, ...]], num_text_columns: int 
     """Prints a titled block whose lines are aligned columns: text to the left, figures to the right."""
     table = Table(show_header=False, box=None, pad_edge=False)
     for index in range(max((len(line) for line in lines), default=0)):
-        table.add_column(justify="left" if index < num_text_columns or len(lines[0]) <= 2 else "right", overflow="fold")
+        table.add_column(justify="left" if index < num_text_columns or len(lines[0]) <= 2 else "right")
     for line in lines:
         table.add_row(*(escape(without_secrets(cell)) for cell in line))
     console.print()
-    console.print(escape(title), style="bold", highlight=False, soft_wrap=True)  # a table's own title wraps at its width
-    console.print(table, highlight=False)
+    console.print(escape(title), style="bold", highlight=False)
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table that breaks lines between words alone; a word as long as a path makes it wider than the terminal."""
+    for column in table.columns:
+        words = (word for cell in column.cells for word in console.render_str(str(cell)).plain.split())
+        column.min_width = max(map(cell_len, words), default=0)
+    console.print(table, highlight=False, soft_wrap=False, crop=False)
 
 
 def say(line: str) -> None:
@@ -94,7 +104,7 @@ def explained_errors() -> Iterator[None]:
 
 
 def _exit_with(error: PerennialError) -> NoReturn:
-    errors.print(f"[red bold]{type(error).__name__}[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    errors.print(f"[red bold]{type(error).__name__}[/] {escape(str(error))}", highlight=False)
     sys.exit(error.exit_code)
 
 

@@ -46,12 +46,12 @@ def verify(config: ConfigOption, as_json: JsonOption = False) -> None:
         signs, place = {"note": "[yellow]note[/] ", "fault": "[red]fault[/]"}, escape(without_secrets(store.uri))
         for finding in report.findings:
             line = f"{signs[finding.severity]} {escape(finding.name)}: {escape(finding.what)}"
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False)
         if report.faults:
             console.print(f"{len(report.faults)} faults in {place}. Restore what is missing or altered from a backup.")
             raise typer.Exit(1)
         size = f"{report.size_bytes / 1e6:,.1f} MB"
-        console.print(f"{place} holds {size}, all of it unaltered.", highlight=False, soft_wrap=True)
+        console.print(f"{place} holds {size}, all of it unaltered.", highlight=False)
 
 
 @app.command()
@@ -82,7 +82,7 @@ def prune(
         ]
         if shown:
             print_pairs(f"Largest of {report.num_items}", shown, num_text_columns=2)
-            console.print(f"all   {without_secrets(store.uri_of(report.listing))}", soft_wrap=True)
+            console.print(f"all   {without_secrets(store.uri_of(report.listing))}")
         if report.note:
             console.print(f"Only work folders and unfinished writes: {report.note}.", highlight=False, markup=False)
         verb = "Removed" if report.removed else "Would remove"

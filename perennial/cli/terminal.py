@@ -59,9 +59,7 @@ class StageLines:
             seconds = f"{time.monotonic() - started:6.1f} s"
         if not state.detail:  # a stage without a summary, such as the note of a snapshot, is no line
             return
-        self._console.print(
-            f"[green]✓[/] {state.stage:<22} {seconds}  {escape(state.detail)}", highlight=False, soft_wrap=True
-        )
+        self._console.print(f"[green]✓[/] {state.stage:<22} {seconds}  {escape(state.detail)}", highlight=False)
 
     @contextmanager
     def showing(self) -> Iterator[None]:

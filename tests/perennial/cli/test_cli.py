@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner, Result
 
+from perennial.cli import shared
 from perennial.cli.app import app
 
 
@@ -103,3 +106,52 @@ def test_a_bridge_that_cannot_start_says_why(
         monkeypatch.setenv(name, value)
     (workplace / "config.yaml").write_text(yaml.safe_dump(settings))
     assert words in explained(CliRunner().invoke(app, ["alert-bridge", "--config", "config.yaml"]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("approve", "no-such-run", "--name", "Ann", "--reason", "why", "--store", "store"),
+        ("reject", "latest", "--name", "Ann", "--reason", " ", "--store", "store"),
+        ("rollout", "tick", "--config", "config.yaml", "--signals", "absent.jsonl"),
+        ("rollout", "advance", "--config", "config.yaml", "--metric", "rate=high"),
+        ("rollout", "abort", "--config", "config.yaml", "--reason", " "),
+        ("search", "--config", "config.yaml", "--trials", "2", "--out", "config.yaml"),
+        ("check", "--config", "config.yaml"),
+        ("retrain", "--config", "absent.yaml"),
+        ("prune", "--config", "absent.yaml"),
+    ],
+)
+def test_no_server_starts_for_a_wrong_argument(
+    workplace: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object) -> None:
+        raise AssertionError("a server was started")
+
+    (workplace / "config.yaml").write_text("name: desk\nstore: store\nexamples: {path: rows.jsonl}\n")
+    monkeypatch.setattr("perennial.operations.embedded.prefect_api", start)
+    explained(CliRunner().invoke(app, list(arguments)))
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_no_path_is_broken_by_a_narrow_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shared.console, "_width", width)
+    path = "/srv/perennial/" + "a-long-folder/" * 10 + "dossier.html"
+    shared.print_pairs(
+        f"A title with {path}", [("dossier", path), ("note", f"Many words stand before {path} and after it.")]
+    )
+    shared.print_pairs("Three", [("x", path, "1"), ("many words in a cell", "/tmp/y", "2")], num_text_columns=2)
+    assert capsys.readouterr().out.count(path) == 4
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_has_help(option: str) -> None:
+    group: Any = typer.main.get_command(app)
+    names = [[name] for name in group.commands]
+    names += [[name, each] for name, command in group.commands.items() for each in getattr(command, "commands", ())]
+    for name in names:
+        result = CliRunner().invoke(app, [*name, option])
+        assert (result.exit_code, "Usage" in result.stdout) == (0, True), name
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("perennial ")

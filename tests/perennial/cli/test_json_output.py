@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,3 +98,24 @@ def test_the_document_stands_alone_and_holds_no_password(other: typer.Typer) -> 
     assert {"Reading ...", "a library's line"} <= set(result.stderr.splitlines())
     plain = CliRunner().invoke(other, [])
     assert plain.stdout.splitlines() == ["Reading ...", "a library's line"]
+
+
+_NOISY = """
+import os, subprocess, typer
+from perennial.cli.json_output import JsonOption, print_json
+app = typer.Typer()
+
+@app.command()
+def report(as_json: JsonOption = False):
+    print("python"); os.write(1, b"library"); subprocess.run(["echo", "child"])
+    print_json({"text": "caf\\u00e9 \\udc80"})
+    print("after")
+
+app()
+"""
+
+
+def test_what_libraries_and_children_print_goes_to_standard_error() -> None:
+    done = subprocess.run([sys.executable, "-c", _NOISY, "--json"], capture_output=True, check=True)
+    assert json.loads(done.stdout)["text"].startswith("café")
+    assert all(word in done.stderr for word in (b"python", b"library", b"child", b"after"))
