@@ -113,11 +113,12 @@ def doctor(
 
 @app.command()
 def init(
-    data: Annotated[str | None, typer.Argument(help="A file, folder, pattern or URL of rows.")] = None,
+    data: Annotated[str | None, typer.Argument(help="A file, folder, pattern, URL or database of rows.")] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Configuration to write; an existing file is not overwritten.")
     ] = Path("config.yaml"),
     name: Annotated[str | None, typer.Option(help="Name of the model; unset: that of the data.")] = None,
+    query: Annotated[str | None, typer.Option(help="Of a database: a table, or one SELECT statement.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a configuration, for editors.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -133,7 +134,7 @@ def init(
             return
         if data is None:
             raise ConfigError("perennial init", "no data", "a file of rows, or --schema", "Name the file.")
-        guess, num_rows, found = initial.write_initial(data, out, name)
+        guess, num_rows, found = initial.write_initial(data, out, name, query)
         if as_json:
             print_json({"file": out, "rows": num_rows, "format": found, **asdict(guess)})
             return

@@ -79,13 +79,14 @@ class Guess:
         self.settings[name], self.reasons[name] = value, reason
 
 
-def write_initial(data: str, out: Path, name: str | None = None) -> tuple[Guess, int, str]:
+def write_initial(data: str, out: Path, name: str | None = None, query: str | None = None) -> tuple[Guess, int, str]:
     """Writes a configuration for a source; returns the guess, the number of rows that it reads and their format.
 
     Args:
-        data: The source: a file, a folder, a pattern or a URL.
+        data: The source: a file, a folder, a pattern, a URL or the address of a database.
         out: The YAML file, which must not exist.
         name: The model's name; None: made of the source's.
+        query: Of a database: a table, or a statement that selects; None: the only table.
 
     Raises:
         InputError: The source cannot be read, or no format fits it; or ``out`` exists.
@@ -94,7 +95,7 @@ def write_initial(data: str, out: Path, name: str | None = None) -> tuple[Guess,
     from tasks.ingest.reading import read_configured
     from tasks.ingest.snapshot import make_snapshot
 
-    guess = guess_settings(data)
+    guess = guess_settings(data, query)
     source = SourceConfig(**guess.settings)
     result = make_snapshot(read_configured(source), source)
     guess.settings["format"] = result.input_format
@@ -113,7 +114,7 @@ def write_initial(data: str, out: Path, name: str | None = None) -> tuple[Guess,
     return guess, len(result.rows), result.input_format
 
 
-def guess_settings(data: str) -> Guess:
+def guess_settings(data: str, query: str | None = None) -> Guess:
     """The settings of a source, guessed from the names of its columns and from a sample of their values.
 
     Raises:
@@ -122,8 +123,8 @@ def guess_settings(data: str) -> Guess:
     from tasks.ingest.formats import nested_paths
     from tasks.ingest.reading import read_source
 
-    guess = Guess({"path": data})
-    source = read_source(data)
+    guess = Guess({"path": data} if query is None else {"path": data, "query": query})
+    source = read_source(data, query=query)
     records = [record.fields for record in islice(source.records, _SAMPLE) if record.fault is None]
     if len(records) == 1 and (lists := {path: len(v) for path, v in nested_paths(records[0]) if isinstance(v, list)}):
         path = max(lists, key=lambda path: lists[path])

@@ -10,7 +10,9 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tasks.contracts.base import FrozenModel
+from tasks.core.errors import ConfigError
 from tasks.core.timestamps import ensure_utc
+from tasks.ingest.kinds import DATABASE_URL, check_no_password
 
 InputFormat = Literal["alpaca", "prompt_completion", "chat", "classification", "tickets", "preferences"]
 ColumnRole = Literal[
@@ -41,7 +43,14 @@ class SourceConfig(FrozenModel):
         min_length=1,
         description="A JSONL, JSON, CSV, TSV, Parquet, Arrow or Excel file, also packed (gzip, bzip2, xz, zstd, zip), local "
         "or a URL such as s3://...; a folder or pattern (`part-*.jsonl`) of such parts; a folder written by "
-        "`datasets.save_to_disk`; or a hub id such as PolyAI/banking77 (needs internet).",
+        "`datasets.save_to_disk`; a database, as SQLAlchemy writes its address, such as "
+        "`postgresql://reader:${DB_PASSWORD}@host/desk` with the name of an environment variable for the password; or a hub "
+        "id such as PolyAI/banking77 (needs internet).",
+    )
+    query: str | None = Field(
+        None,
+        min_length=1,
+        description="What is read from a database: a table, or one SELECT statement; none: the only table.",
     )
     records: str | None = Field(
         None,
@@ -126,6 +135,17 @@ class SourceConfig(FrozenModel):
     @classmethod
     def _with_zone(cls, value: datetime | None) -> datetime | None:
         return ensure_utc(value) if value else None
+
+    @model_validator(mode="after")
+    def _check_database(self) -> Self:
+        if DATABASE_URL.match(self.path):
+            try:
+                check_no_password(self.path)
+            except ConfigError as error:
+                raise ValueError(f"path: holds {error.found}. {error.todo}") from None
+        elif self.query is not None:
+            raise ValueError("query is for a database, and path names none; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

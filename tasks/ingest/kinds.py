@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import Literal
+from urllib.parse import unquote
 
-from tasks.core.errors import InputError
+from tasks.core.errors import ConfigError, InputError
 
 Kind = Literal["parquet", "arrow", "excel", "text"]
 
@@ -23,7 +24,7 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
         "an old Office document (.xls or .doc)",
         "Save the sheet as .xlsx or CSV (UTF-8).",
     ),
-    (b"SQLite format 3\0", "an SQLite database", "Export the table: `sqlite3 -json FILE 'SELECT ...' > rows.json`."),
+    (b"SQLite format 3\0", "an SQLite database", "Name it as sqlite:///FILE, and the table as `query`."),
     (b"FEA1", "a Feather file of version 1", "Write it again with `pyarrow.feather.write_feather(..., version=2)`."),
     (b"Obj\x01", "an Avro file", _EXPORT),
     (b"ORC", "an ORC file", "Write it as Parquet."),
@@ -51,6 +52,12 @@ DATABASE_URL = re.compile(
     r"(postgres(ql)?|mysql|mariadb|sqlite|mssql|oracle|snowflake|bigquery|duckdb|redshift|trino|presto|clickhouse|databricks|"
     r"mongodb)(\+\w+)*://",
     re.IGNORECASE,
+)
+"""Addresses of databases, as SQLAlchemy writes them."""
+PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
+"""An environment variable in the address of a database."""
+_SECRET_OPTION = re.compile(
+    r"(?:password|passwd|pwd|secret|token|api_?key|access_?key|credential)[^=&]*=([^&]*)", re.IGNORECASE
 )
 BYTE_ORDER_MARKS = (
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -101,17 +108,20 @@ def _foreign(path: str, found: str, remedy: str) -> InputError:
     return InputError(path, found, "JSONL, JSON, CSV, TSV, Parquet, Arrow or Excel (also packed)", remedy)
 
 
-def check_no_database(path: str) -> None:
-    """Checks that a source is no database.
+def check_no_password(url: str) -> None:
+    """Checks that the address of a database holds no password: settings are kept in records, which others read.
 
     Raises:
-        InputError: It is; the error says what to export. A password in the URL is not repeated.
+        ConfigError: It does; the error does not repeat it.
     """
-    if match := DATABASE_URL.match(path):
-        raise InputError(
-            f"{match.group(1)}://...",
-            "the address of a database",
-            "a file, a folder, a bucket or a hub id",
-            "Export the rows and name the file, such as `psql -c \"\\copy (SELECT ...) TO 'rows.csv' CSV HEADER\"`, "
-            "`mysql --batch -e 'SELECT ...' > rows.tsv`, or `UNLOAD`/`EXPORT` to Parquet in a bucket.",
+    kind, _, rest = url.partition("://")
+    address, _, options = rest.partition("?")
+    password = "" if kind.startswith("sqlite") else address.rpartition("@")[0].partition(":")[2]
+    values = [password, *(match[1] for match in _SECRET_OPTION.finditer(unquote(options)))]
+    if any(value and not PLACEHOLDER.fullmatch(value) for value in values):
+        raise ConfigError(
+            url,
+            "a password",
+            "the name of an environment variable in its place",
+            "Write `${DB_PASSWORD}` in its place, and set the variable DB_PASSWORD where the run executes.",
         )

@@ -1,4 +1,4 @@
-"""Reads raw records from a source: a file, a folder or pattern of parts, a saved or a hub data set.
+"""Reads raw records from a source: a file, a folder or pattern of parts, a database, a saved or a hub data set.
 
 A source is never modified. It is streamed anew on each iteration. A line that cannot be read becomes a record with a fault
 and keeps its raw text; a file that cannot be read as a whole is an error. What a file is, its bytes say.
@@ -23,7 +23,7 @@ from tasks.ingest.config import Ceilings, SourceConfig
 from tasks.ingest.containers import Container, too_many
 from tasks.ingest.exchanges import with_conversations
 from tasks.ingest.json_text import read_json
-from tasks.ingest.kinds import START_BYTES, check_no_database, kind_of_file
+from tasks.ingest.kinds import DATABASE_URL, START_BYTES, kind_of_file
 from tasks.ingest.parts import DATA_SUFFIXES, Part, is_pattern, parts_of_folder, parts_of_pattern
 from tasks.ingest.records import Record, Records, Source
 from tasks.ingest.tables import batch_records, check_columns, read_arrow, read_csv, read_excel, read_parquet
@@ -48,6 +48,7 @@ def read_configured(source: SourceConfig) -> Source:
         encoding=source.encoding,
         records=source.records,
         sheet=source.sheet,
+        query=source.query,
         hub_split=source.hub_split,
         hub_revision=source.hub_revision,
         ceilings=source.ceilings,
@@ -61,27 +62,33 @@ def read_source(
     encoding: str = "utf-8",
     records: str | None = None,
     sheet: str | None = None,
+    query: str | None = None,
     hub_split: str = "train",
     hub_revision: str | None = None,
     ceilings: Ceilings | None = None,
 ) -> Source:
-    """The raw records of a file, folder or hub data set.
+    """The raw records of a file, folder, database or hub data set.
 
     Args:
-        path: A file, a URL, a folder, a pattern such as ``part-*.jsonl``, or a hub id.
+        path: A file, a URL, a folder, a pattern such as ``part-*.jsonl``, the address of a database, or a hub id.
         encoding: Of text files.
         records: Where the rows stand in a JSON document; None: the file is the rows.
         sheet: The sheet of a workbook; None: the only one with rows.
+        query: Of a database: a table, or a statement that selects; None: the only table.
         hub_split: The split of a saved or hub data set.
         hub_revision: The revision of a hub data set.
         ceilings: How much may be in it; the usual when None.
 
     Raises:
+        ConfigError: The address of a database holds a password, or names a variable that is not set.
         InputError: There is no such source, it is empty, above a ceiling, or it cannot be read as a whole.
-        MissingDependencyError: A saved or hub data set is named and `datasets` is not installed.
+        MissingDependencyError: The package that reads a saved or hub data set or this database is not installed.
     """
-    check_no_database(path)
     ceilings, reading = ceilings or Ceilings(), Reading(encoding, records, sheet)
+    if DATABASE_URL.match(path):
+        from tasks.ingest.databases import read_database
+
+        return read_database(path, query, ceilings)
     local = Path(path).expanduser()
     if "://" not in path and local.is_dir():
         return _read_folder(local, hub_split, ceilings, reading)
