@@ -248,7 +248,7 @@ def places() -> Iterator[Case]:
     yield Case("place", "no_match", lambda place: place / "nothing-*.jsonl", None, "no file that the pattern names")
     yield Case("place", "absent", lambda place: place / "absent.jsonl", None, "no such file")
     for url, says in (
-        ("postgresql://me:hunter2@h/db", "environment variable"), ("mysql+pymysql://h/db", "pymysql"), ("sqlite:///a.db", "no such file"),
+        ("postgresql://me:hunter2@h/db", "DB_PASSWORD"), ("mysql+pymysql://h/db", "pymysql"), ("sqlite:///a.db", "no such file"),
         ("snowflake://h/db", "snowflake-sqlalchemy"), ("nothing://a/b.jsonl", "no known kind"), ("gs://bucket/a.jsonl", "gcsfs|bucket"),
     ):  # fmt: skip
         yield Case("place", url, lambda place, url=url: url, None, says)  # type: ignore[misc]

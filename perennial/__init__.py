@@ -1,1 +1,3 @@
 """The product around the flows: command line, services, operations."""
+
+import tasks as tasks  # before Prefect, whose telemetry it turns off

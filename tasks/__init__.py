@@ -13,6 +13,15 @@ On two cores that other processes want too, the base model's answers to 32 examp
 and 12 with sleeping ones; the audit of 163 rows took 32 and 19.
 """
 
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""Libraries that report on their use send nothing, whoever imports this package, unless the user set it otherwise."""
+
 # Here, because the libraries read it once, when they are loaded, and this module comes before any of them.
-for _name, _value in WAITING_THREADS.items():
+for _name, _value in (WAITING_THREADS | TELEMETRY_OFF).items():
     os.environ.setdefault(_name, _value)

@@ -25,6 +25,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.concurrency.sync import concurrency
+from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelling
@@ -101,8 +102,12 @@ def on_gpu_pool_if(condition: bool, stage: Flow[P, R], *args: P.args, **kwargs: 
 def gpu_slot() -> Iterator[None]:
     """Holds one of the server's GPU slots from the first stage in the block that is not cached to the end of the block.
 
-    A block whose stages are all cached takes no slot. Without the limit on the server there is no waiting.
+    A block whose stages are all cached takes no slot. Without the limit on the server there is no waiting. Outside a run the
+    block holds nothing.
     """
+    if FlowRunContext.get() is None:
+        yield
+        return
     with ExitStack() as held:
         is_taken, flow_context = False, copy_context()
 

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 
 from perennial.operations.credential import read_credential
 from perennial.operations.loopback import CREDENTIAL_VARIABLE, NONCE_HEADER, PROOF_PATH, proof_of
+from tasks import TELEMETRY_OFF
 from tasks.core.errors import ConfigError, PerennialError, StoreError
 from tasks.core.processes import start_guarded, stop_group
 from tasks.core.scratch import sweep_scratch
@@ -70,9 +71,9 @@ def prepare_environment() -> None:
         ) from error
     sweep_scratch()
     defaults = {
+        **TELEMETRY_OFF,
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # With Prefect's default, memory, a restarted server loses its leases: slots and locks stay taken, and runs whose
         # deployment has a limit crash at the next renewal of their lease (benchmarks/failure_matrix.py).
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -83,11 +84,7 @@ def prepare_environment() -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_CLI_COLORS": "false",
-        "DO_NOT_TRACK": "1",
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "GX_ANALYTICS_ENABLED": "false",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -27,7 +27,7 @@ from prefect import State, Task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import INPUTS, RUN_ID, CachePolicy
 from prefect.client.schemas.objects import TaskRun
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from pydantic import BaseModel
 
 from tasks.contracts.references import DatasetRef
@@ -190,8 +190,18 @@ def once_a_run(name: str) -> CachePolicy:
     return INPUTS + RUN_ID + _StageName(stage=name)
 
 
+class Stage(Task[P, R]):
+    """A Prefect task that is the plain function outside a run: without a server, and without reuse of earlier results."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The function's result."""
+        if FlowRunContext.get() is None and TaskRunContext.get() is None:
+            return self.fn(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+
 def _as_task(function: Callable[P, R], name: str, file: Path, *, cached: bool, patient: bool) -> Task[P, R]:
-    return Task(
+    return Stage(
         fn=function,
         name=name,
         retries=len(OUTAGE_DELAYS_SECONDS) if patient else 0,
