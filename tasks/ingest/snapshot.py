@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow.compute as pc
+
 from tasks.contracts.base import DatasetKind
 from tasks.core.errors import InputError
 from tasks.core.quarantine import quarantine_row
@@ -108,9 +110,24 @@ def make_snapshot(
         raise _nothing_left(source, result.quarantined_rows, config)
     if config.prompt_template != "{text}" and result.input_format != "classification":
         result.notes.append(f"prompt_template is for classification and was not applied to {result.input_format} rows")
+    result.notes += _doubtful_labels(result, config)
     result.notes += [f"{count} conversations {change}" for change, count in sorted(changes.items())]
     on_progress(len(source.records), len(source.records))
     return result
+
+
+def _doubtful_labels(result: Ingested, config: SourceConfig) -> list[str]:
+    """A note where the labels beside replies are true and false, or 1 and 0: a verdict on the reply is written so too."""
+    if result.input_format not in ("prompt_completion", "chat", "alpaca") or config.label_column:
+        return []
+    labels = {label for label in pc.unique(result.rows.table["label"]).to_pylist() if label is not None}
+    if len(labels) < 2 or not {label.lower() for label in labels} <= {"true", "false", "1", "0", "-1"}:
+        return []
+    shown = " and ".join(f"`{label}`" for label in sorted(labels))
+    return [
+        f"the column `label` holds {shown} alone and is read as a class, so that every reply is learned: if it says whether "
+        "the reply is good, write it as true and false and set `feedback_column: label`; if not, set `label_column: label`"
+    ]
 
 
 def require_kind(input_format: InputFormat, kind: DatasetKind, where: str) -> None:

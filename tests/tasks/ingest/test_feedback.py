@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
 from tasks.core.storage import run_store
 from tasks.ingest import LogConfig, SourceConfig, take_log, take_snapshot
+from tasks.ingest.reading import read_configured
+from tasks.ingest.snapshot import make_snapshot
 
 RECORDS = [
     {"id": "liked", "feedback": "up"},
@@ -58,3 +65,62 @@ def test_a_window_may_be_empty(tmp_path: Path) -> None:
     times = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
     window = take_log.fn(LogConfig(path=write(tmp_path)), *times, str(tmp_path / "store"))
     assert (window.dataset.num_rows, window.lines.num_rows) == (0, 0)
+
+
+def kto(folder: Path, form: str) -> str:
+    """TRL's KTO rows, every third of them disliked, in one of the forms in which they are kept."""
+    rows = [{"prompt": f"What is {n}?", "completion": f"It is {n}.", "label": n % 3 > 0} for n in range(30)]
+    path = folder / f"rows.{form}"
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif form == "csv":
+        path.write_text("prompt,completion,label\n" + "".join(f"{','.join(map(str, row.values()))}\n" for row in rows))
+    elif form == "db":
+        with sqlite3.connect(path) as connection:
+            connection.execute("create table rows (prompt text, completion text, label text)")
+            values = [(row["prompt"], row["completion"], str(row["label"]).upper()) for row in rows]
+            connection.executemany("insert into rows values (?, ?, ?)", values)
+        return f"sqlite:///{path}"
+    else:
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "db"])
+def test_a_disliked_reply_of_kto_rows_is_not_learned_in_any_form(tmp_path: Path, form: str) -> None:
+    source = SourceConfig(path=kto(tmp_path, form))
+    result = make_snapshot(read_configured(source), source)
+    assert len(result.rows) == 20
+    assert {row["reason"] for row in result.quarantined_rows} == {"negative_feedback"}
+    assert all(row["label"] is None for row in result.rows)
+    named = SourceConfig(path=source.path, label_column="label")
+    assert {str(row["label"]).lower() for row in make_snapshot(read_configured(named), named).rows} == {"true", "false"}
+
+
+@pytest.mark.parametrize("values", [(True, False), (1, 0), ("1", "-1")])
+def test_a_label_that_may_be_a_verdict_is_said(tmp_path: Path, values: tuple[object, object]) -> None:
+    rows = [{"question": f"What is {n}?", "answer": f"It is {n}.", "label": values[n % 2]} for n in range(10)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    for settings, said in (({}, True), ({"label_column": "label"}, False)):
+        source = SourceConfig(path=str(tmp_path / "rows.jsonl"), **settings)
+        notes = make_snapshot(read_configured(source), source).notes
+        assert any("feedback_column: label" in note for note in notes) is said
+
+
+def test_openais_preference_format_is_read_as_pairs(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    given = {"developer": "Be brief.", "user": "Rain?"}
+    messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in given.items()]
+    pair = {
+        "input": {"messages": messages, "tools": [tool], "parallel_tool_calls": True},
+        "preferred_output": [{"role": "assistant", "content": "No."}],
+        "non_preferred_output": [{"role": "assistant", "content": "Perhaps it rains."}],
+    }
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    pq.write_table(pa.Table.from_pylist([pair]), tmp_path / "pairs.parquet")
+    for name in ("pairs.jsonl", "pairs.parquet"):
+        source = SourceConfig(path=str(tmp_path / name))
+        (row,) = make_snapshot(read_configured(source), source).rows
+        assert [(turn["role"], turn["content"]) for turn in row["prompt"]] == [("system", "Be brief."), ("user", "Rain?")]
+        assert [row[side][0]["content"] for side in ("chosen", "rejected")] == ["No.", "Perhaps it rains."]
+        assert len(row["tools"]) == 1
