@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from pathlib import Path
@@ -19,10 +18,10 @@ from perennial.cli.shared import (
     explained_errors,
     find_record,
     load,
+    login_name,
     print_pairs,
     say,
 )
-from tasks.core.errors import ConfigError
 from tasks.core.typed_text import check_text
 
 if TYPE_CHECKING:
@@ -40,7 +39,10 @@ def approve(
     store: StoreOption = ".perennial/store",
     as_json: JsonOption = False,
 ) -> None:
-    """Promotes the candidate of a run, unless the champion has changed since the candidate was evaluated."""
+    """Promotes the candidate of a run, unless the champion has changed since the candidate was evaluated.
+
+    Where names must come from tokens, PERENNIAL_IDENTITY_TOKEN holds yours, and the name in it counts.
+    """
     _answer(run, "approve", name, reason, store, as_json)
 
 
@@ -126,24 +128,12 @@ def rollback(
                 return
             if sys.stdin.isatty() and not yes:
                 typer.confirm("Continue?", abort=True)
-            record = rollback_flow(settings.registry, reason, name or _login(), plan)
+            record = rollback_flow(settings.registry, reason, name or login_name(), plan)
             assert isinstance(record, PromotionRecord)  # the plan was confirmed, so it is not cancelled
         if as_json:
             print_json({"plan": plan, "promotion": record})
             return
         console.print(f"Champion of {settings.name} is now version {record.champion_version}. {record.reason}")
-
-
-def _login() -> str:
-    """The login name of the user.
-
-    Raises:
-        ConfigError: There is none, as in a container.
-    """
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise ConfigError("--name", "no login", "who does it", "Set it.") from error
 
 
 @app.command()

@@ -17,6 +17,7 @@ from perennial.cli.shared import (
     find_record,
     load,
     load_for_flow,
+    login_name,
     print_pairs,
     print_record,
     say,
@@ -52,9 +53,13 @@ def retrain(
 
         with embedded.prefect_api(say):
             from flows.retrain import retrain as retrain_flow
+            from flows.support.requests import RunRequest
 
+            request = None
+            if settings.registry.excluded("whoever starts it"):  # four eyes: who that is must be on record
+                request = RunRequest(reason="Started by command.", name=login_name())
             with StageLines(console).showing():
-                outcome = retrain_flow(settings)
+                outcome = retrain_flow(settings, request)
         from flows.support.outcomes import name_of_outcome
 
         name = name_of_outcome(outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tasks.core.addresses import without_secrets
-from tasks.core.errors import PerennialError
+from tasks.core.errors import ConfigError, PerennialError
 
 # The terminal wraps long lines itself, so that a path or an address stays one word to select.
 console = Console(soft_wrap=True)
@@ -122,3 +123,15 @@ def _servers_error(error: BaseException | None) -> PerennialError | None:
         todo = "Check that it runs (`perennial doctor`), then run again: finished stages are kept."
         return PerennialError("a server", f"no response ({type(error).__name__})", "a response of Prefect or MLflow", todo)
     return None
+
+
+def login_name() -> str:
+    """The login name of the user.
+
+    Raises:
+        ConfigError: There is none, as in a container.
+    """
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise ConfigError("--name", "no login", "who does it", "Set it.") from error

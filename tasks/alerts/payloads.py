@@ -344,7 +344,7 @@ def _kind_of(value: Any) -> str:
         case int() | float():
             return "a number"
         case str():
-            return f"a text of {len(value):,} characters"
+            return f"a text of {len(value):,} character{'' if len(value) == 1 else 's'}"
         case list():
             return f"a list of {len(value):,}"
         case dict():

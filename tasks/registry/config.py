@@ -127,7 +127,8 @@ class IdentityConfig(FrozenModel):
     variable: str = Field(
         "PERENNIAL_IDENTITY_KEY",
         pattern=r"^[A-Z][A-Z0-9_]{0,99}$",
-        description="Environment variable with the key, where no block is named; workers and whoever answers need it.",
+        description="Environment variable with the key, where no block is named; workers and whoever answers need it. "
+        "Several public keys, one after another, hold while one is replaced.",
     )
     block: str | None = Field(None, min_length=1, max_length=200, description="Prefect Secret block with the key.")
     audience: str = Field("perennial", min_length=1, max_length=200, description="A token must be meant for this audience.")

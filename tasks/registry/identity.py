@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 from typing import Any
 
 from pydantic_core import from_json
@@ -20,6 +21,7 @@ from tasks.registry.config import IdentityConfig
 _LEEWAY_SECONDS = 60.0
 _MOST_CHARACTERS = 10_000
 _MIN_SECRET_LENGTH = 32
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.+?-----END [A-Z ]+-----", re.DOTALL)
 
 
 def name_in_token(token: str, config: IdentityConfig, now: float) -> str:
@@ -79,6 +81,11 @@ def _is_signed(signed: bytes, signature: bytes, key: str, config: IdentityConfig
         if len(key) < _MIN_SECRET_LENGTH:
             raise _bad_key(config, f"a secret of fewer than {_MIN_SECRET_LENGTH} characters")
         return hmac.compare_digest(hmac.new(key.encode(), signed, "sha256").digest(), signature)
+    return any([_is_signed_by(pem, signed, signature, config) for pem in _PEM.findall(key) or [key]])
+
+
+def _is_signed_by(pem: str, signed: bytes, signature: bytes, config: IdentityConfig) -> bool:
+    """Whether a signature is valid under one public key."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -86,7 +93,7 @@ def _is_signed(signed: bytes, signature: bytes, key: str, config: IdentityConfig
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        public = load_pem_public_key(key.encode())
+        public = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm):
         raise _bad_key(config, "no public key in PEM") from None
     try:

@@ -8,6 +8,7 @@ import time
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from flows.on_alert import reason_of_alert
 from flows.support.approvals import answer_run, answers_on_pages, read_answer, should_wait
+from flows.support.requests import RunRequest, starter_of
 from perennial.cli.app import app
 from perennial.operations.champion_history import history_block
 from perennial.operations.rollout import read_metrics
@@ -239,3 +241,22 @@ def test_two_quarters_side_by_side(asked: RunEvidence, tmp_path: Path) -> None:
         assert text in result.output
     assert page.read_text().startswith("<!doctype html>")
     assert "http" not in page.read_text().replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize(("terms", "starter"), [("{}", None), ("{required_approvals: 2}", "ann")])
+def test_a_command_records_who_starts_the_run_where_that_person_may_not_approve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terms: str, starter: str | None
+) -> None:
+    given: list[RunRequest | None] = []
+
+    def retrain(config: Any, request: RunRequest | None) -> Any:
+        given.append(request)
+        return SimpleNamespace(promoted_by="promote-x", decision=SimpleNamespace(outcome="PROMOTE"))
+
+    monkeypatch.setattr("perennial.operations.embedded.prefect_api", lambda say: nullcontext("nowhere"))
+    monkeypatch.setattr("flows.retrain.retrain", retrain)
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(f"name: desk\nexamples: {{path: rows.jsonl}}\nregistry: {terms}\n")
+    assert CliRunner().invoke(app, ["retrain", "--config", "config.yaml"]).exit_code == 0
+    assert [starter_of(request) for request in given] == [starter]

@@ -68,6 +68,12 @@ def test_a_token_names_a_person_and_no_change_of_it_does(algorithm: str, key: An
         assert "eve" not in str(raised.value)
 
 
+def test_two_public_keys_hold_while_one_is_replaced() -> None:
+    newer = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    for key in (RSA_KEY, newer):
+        assert name_of(token(CLAIMS, "RS256", key), key=pem(RSA_KEY) + pem(newer), algorithm="RS256") == "ann@example.com"
+
+
 def test_a_public_key_is_no_shared_secret() -> None:
     """The known attack: a token signed with HMAC, whose key is the public key."""
     public = pem(RSA_KEY)
