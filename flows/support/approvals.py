@@ -244,7 +244,8 @@ def answer_run(store_uri: str, run: str, answer: registry.Answer, token: str = "
             f"The first answer counts, and nothing was changed. In detail: {record.late}",
         )
     request = evidence.promotion.approval
-    resumed = request is not None and request.flow_run_id is not None and _will_resume(request.flow_run_id)
+    is_closed = record.approval is not None and record.approval.verdict is not None  # else more people must approve
+    resumed = is_closed and request is not None and request.flow_run_id is not None and _will_resume(request.flow_run_id)
     if not resumed:
         page = dossier.DossierConfig.model_validate(evidence.settings.get("dossier", {}))
         dossier.write_dossier.fn(evidence.model_copy(update={"promotion": record}), page, latest=False)

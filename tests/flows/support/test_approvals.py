@@ -136,7 +136,7 @@ def test_two_listed_people_approve_with_tokens_and_others_are_refused_by_name(
     def answer(name: str, claimed: str | None) -> Any:
         future = {"aud": "perennial", "exp": time.time() + 60}
         signed = token({**CLAIMS, **future, "email": claimed}) if claimed else ""
-        return answer_run(store, evidence.run_name, read_answer("approve", name, f"{name} read it."), signed)[0]
+        return answer_run(store, evidence.run_name, read_answer("approve", name, f"{name} read it."), signed)
 
     refusals = {
         ("ann@example.com", None): "a name that was typed",
@@ -146,12 +146,19 @@ def test_two_listed_people_approve_with_tokens_and_others_are_refused_by_name(
     for (name, claimed), words in refusals.items():
         with pytest.raises(NotAnApproverError, match=words):
             answer(name, claimed)
-    assert not answer("somebody", "ann@example.com").promoted, "the token's name counts, and one approval is missing"
+    waiting = promoted.approval
+    assert waiting is not None
+    suspended = promoted.model_copy(update={"approval": waiting.model_copy(update={"flow_run_id": str(uuid4())})})
+    write_dossier.fn(evidence.model_copy(update={"promotion": suspended}), DossierConfig())
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.support.approvals._will_resume", lambda run: True)
+        first, resumed = answer("somebody", "ann@example.com")
+    assert (first.promoted, resumed) == (False, False), "the token's name counts; a run that waits goes on after the last"
     page = tmp_path / "store" / "dossiers" / evidence.run_name / "dossier.html"
     assert "1 of 2 approvals, approved by ann@example.com (signed token)" in page.read_text()
     wider = config.model_copy(update={"approvers": (*config.approvers, "cy@example.com")})
     promote_champion.fn(wider, evidence.candidate, evidence.decision, evidence.started_by)
-    assert answer("somebody", "cy@example.com").promoted
+    assert answer("somebody", "cy@example.com")[0].promoted
     who = "ann@example.com (signed token) and cy@example.com (signed token)"
     assert f"approved by {who}" in page.read_text()
     tenure = champion_tenures(connect(), config.registered_name)[-1]
