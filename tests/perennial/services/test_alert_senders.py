@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 from fastapi.testclient import TestClient
+from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.sns.models import sns_backends
 
 from perennial.services.alert_bridge import create_app
 from tasks.alerts import BridgeConfig
@@ -233,6 +237,22 @@ def test_the_signature_of_sns_is_verified_without_fetching_anything(
     assert not has_sns_signature(body, [certificate], time.time() + 3 * 86_400, 10 * 86_400), "an expired certificate"
     for odd in (b"", b"[]", b"{}", b'{"Type": "Notification"}'):
         assert not has_sns_signature(odd, [certificate], time.time(), 3600)
+
+
+def test_a_message_that_another_implementation_signed_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        client = boto3.client("sns", region_name="eu-central-1")
+        topic = client.create_topic(Name="model-alarms")["TopicArn"]
+        client.subscribe(TopicArn=topic, Protocol="https", Endpoint="https://example.com/alerts/sns")
+        backend = sns_backends[DEFAULT_ACCOUNT_ID]["eu-central-1"]
+        (subscription,) = backend.subscriptions.values()
+        message = subscription.get_post_data(ENVELOPE["Message"], "22b80b92", None)
+        (certificate,) = backend._message_public_keys.values()
+    body, now = json.dumps(message).encode(), time.time() + 1
+    assert has_sns_signature(body, [certificate], now, 3600)
+    assert not has_sns_signature(body.replace(b"ALARM", b"alarm"), [certificate], now, 3600)
 
 
 def test_an_origin_of_cloudevents_is_permitted_where_a_rule_takes_them(make_bridge: Callable[..., Bridge]) -> None:

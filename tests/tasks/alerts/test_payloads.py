@@ -64,6 +64,14 @@ def test_plain_json_is_one_alert_and_its_fingerprint_covers_its_fields() -> None
     assert first.fingerprint == second.fingerprint != other.fingerprint
 
 
+def test_plain_json_has_no_other_fields() -> None:
+    plain = {"name": "Drift", "starts_at": "2026-05-01T06:00:00Z", "windowstart": SECRET, SECRET: 1}
+    assert {(fault.where, fault.expected) for fault in parse(plain).faults} == {
+        ("body.windowstart", "no such field"),
+        ("body.?", "no such field"),
+    }
+
+
 def test_resolved_alerts_are_counted_and_ignored() -> None:
     parsed = parse(webhook(webhook_alert(status="resolved"), webhook_alert(status="resolved", labels={})))
     assert (parsed.alerts, parsed.num_resolved, parsed.faults) == ((), 2, ())
