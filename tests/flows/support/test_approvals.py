@@ -259,7 +259,7 @@ def test_a_command_records_who_starts_the_run_where_that_person_may_not_approve(
 
     def retrain(config: Any, request: RunRequest | None) -> Any:
         given.append(request)
-        return SimpleNamespace(promoted_by="promote-x", decision=SimpleNamespace(outcome="PROMOTE"))
+        return SimpleNamespace(promotion=None, promoted_by="promote-x", decision=SimpleNamespace(outcome="PROMOTE"))
 
     monkeypatch.setattr("perennial.operations.embedded.prefect_api", lambda say: nullcontext("nowhere"))
     monkeypatch.setattr("flows.retrain.retrain", retrain)

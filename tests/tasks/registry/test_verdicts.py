@@ -63,9 +63,7 @@ def test_another_metric_after_a_refusal_needs_a_person(
     ]
 
 
-def test_history_names_the_run_that_promoted_and_every_verdict(
-    client: Any, name: str, store: Store, tmp_path: Path
-) -> None:
+def test_history_names_the_run_that_promoted_and_every_verdict(client: Any, name: str, store: Store, tmp_path: Path) -> None:
     candidate = make_candidate(store, tmp_path)
     run_gate(client, name, in_run(candidate, "desk-1", "rouge_l", "HOLD"))
     _, record = run_gate(client, name, in_run(candidate, "desk-2", "chrf", "PROMOTE"))
