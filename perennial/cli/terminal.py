@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,13 @@ from flows.support.output import outlive_readers
 from tasks.core.progress import Progress as StageState
 from tasks.core.progress import listening
 
+_SILENT_SECONDS = 30.0
+
 
 class StageLines:
     """Draws the progress of stages: finished ones as printed lines, the active one as a live bar.
 
-    Without a terminal (a log file, CI) only the printed lines appear.
+    Without a terminal (a log file, CI) a plain line every half minute takes the place of the bar.
 
     Args:
         console: The console to draw on.
@@ -38,23 +41,24 @@ class StageLines:
             console=console,
             transient=True,
         )
-        self._open: dict[str, tuple[TaskID, float]] = {}
+        self._open: dict[str, tuple[TaskID, float, StageState]] = {}
 
     def __call__(self, state: StageState, /) -> None:
         """Draws one state of one stage."""
         if state.finished:
             self._finish(state)
             return
-        if state.stage not in self._open:
-            bar = self._bars.add_task(state.stage, total=None, unit=state.unit, detail="")
-            self._open[state.stage] = (bar, time.monotonic())
-        bar, _ = self._open[state.stage]
+        if state.stage in self._open:
+            bar, started, _ = self._open[state.stage]
+        else:
+            bar, started = self._bars.add_task(state.stage, total=None, unit=state.unit, detail=""), time.monotonic()
+        self._open[state.stage] = bar, started, state
         self._bars.update(bar, completed=state.done, total=state.total or None, detail=escape(state.detail))
 
     def _finish(self, state: StageState) -> None:
         seconds = " " * 8
         if state.stage in self._open:
-            bar, started = self._open.pop(state.stage)
+            bar, started, _ = self._open.pop(state.stage)
             self._bars.remove_task(bar)
             seconds = f"{time.monotonic() - started:6.1f} s"
         if not state.detail:  # a stage without a summary, such as the note of a snapshot, is no line
@@ -70,4 +74,30 @@ class StageLines:
                 with Live(self._bars, console=self._console, refresh_per_second=4, transient=True):
                     yield
             else:
-                yield
+                with self._heard_from():
+                    yield
+
+    def print_active(self) -> None:
+        """Prints a line for each stage that runs: for how long, and how far it is."""
+        for _, started, state in list(self._open.values()):
+            counted = f"{state.done} of {state.total} {state.unit}" if state.total else ""
+            place = ", ".join(filter(None, (counted, state.detail)))
+            seconds = f"{time.monotonic() - started:6.0f} s"
+            self._console.print(f"… {state.stage:<22} {seconds}    {place}".rstrip(), highlight=False, markup=False)
+
+    @contextmanager
+    def _heard_from(self) -> Iterator[None]:
+        """Prints the active stages every half minute until the block ends."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_SILENT_SECONDS):
+                self.print_active()
+
+        watcher = threading.Thread(target=watch, name="stage-lines", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
