@@ -101,17 +101,23 @@ def training_speed(num_parameters: int, kind: str, flops_per_second: float, meth
 
 
 def measure_flops(device: str, *, size: int = 1024, seconds: float = 0.5) -> float:
-    """Floating-point operations a second of a large matrix product, in the precision that training would use."""
+    """Floating-point operations a second of a large matrix product, in the precision that training would use.
+
+    On a CPU it is that of an idle machine: the time that its threads computed counts, not that in which other processes had
+    the cores, so that an estimate does not depend on the load of the minute.
+    """
     hardware = find_hardware(device)
     dtype = torch.bfloat16 if hardware.supports_bfloat16 else torch.float32
     if hardware.device == "cuda":
         size = 8192
     left = torch.ones(size, size, device=hardware.device, dtype=dtype)
     left @ left  # the first product loads libraries
-    count, started = 0, time.perf_counter()
+    count, started, computed = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - started < seconds:
         left @ left
         if hardware.device == "cuda":
             torch.cuda.synchronize()
         count += 1
-    return 2 * size**3 * count / (time.perf_counter() - started)
+    on_cpu = hardware.device == "cpu"
+    taken = (time.process_time() - computed) / torch.get_num_threads() if on_cpu else time.perf_counter() - started
+    return 2 * size**3 * count / taken

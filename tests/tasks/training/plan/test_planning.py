@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from tasks.contracts.training import TrainingPlan
 from tasks.core.errors import BudgetError, ConfigError
 from tasks.modeling.profile import BaseProfile
 from tasks.training.config import BudgetConfig, DpoConfig, GrpoConfig, KtoConfig, SftConfig, TrainingConfig
+from tasks.training.plan import forecasting
 from tasks.training.plan.budget import BudgetUsed, check_budget, with_price
 from tasks.training.plan.hardware import Hardware
 from tasks.training.plan.memory import checkpoint_bytes, estimate_memory
@@ -364,3 +366,21 @@ def test_kto_never_sees_a_single_reply(effective: int, length: int, memory: int)
         assert plan.micro_batch_size >= 2
         lower = next_oom_fallback(plan, allow_shorter_length=True)
         plan = lower[0] if lower else None
+
+
+@pytest.mark.parametrize("load", [1.0, 3.0, 20.0])
+def test_the_speed_of_a_cpu_does_not_depend_on_other_processes(load: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        """Every look at it is a product later; a loaded machine takes longer for it, and computes as long."""
+
+        looks = 0
+
+        def perf_counter(self) -> float:
+            self.looks += 1
+            return self.looks * 0.01 * load
+
+        def process_time(self) -> float:
+            return float(self.looks * 0.01 * torch.get_num_threads())
+
+    monkeypatch.setattr(forecasting, "time", Clock())
+    assert forecasting.measure_flops("cpu", size=8, seconds=load) == pytest.approx(2 * 8**3 / 0.01, rel=0.05)
