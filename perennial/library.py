@@ -1,7 +1,7 @@
 """The stages as plain functions for programs and notebooks: without Prefect, MLflow's server or a registry.
 
 The same code decides as in `perennial retrain`, on the same store. What a run adds is left out: reuse of finished stages,
-registration, aliases, the dossier.
+the champion as an opponent, registration, aliases, the dossier; and sources other than `examples`.
 """
 
 from __future__ import annotations

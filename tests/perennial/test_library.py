@@ -75,6 +75,9 @@ def test_the_page_prepares_scores_and_decides(tmp_path: Path, tiny_model_dir: Pa
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     (code,) = (block for block in _BLOCKS if "library.prepare" in block)
+    notebook = json.loads((ROOT / "examples/library.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert "\n\n".join(cells) == code.rstrip()
     assert len(code.splitlines()) < 20
     told = run(tmp_path, code)
     assert re.search(r"\d+ rows to train on, \d+ frozen", told)
