@@ -68,6 +68,7 @@ class ColumnSurvey:
         labels = (config.label_column,) if config.label_column else LABEL_NAMES
         self._labels = {*labels, *config.annotation_columns}
         self._not_whole: set[str] = set()
+        self._may_be_truth = not (config.label_column or config.feedback_column)
 
     def watching(self, records: Iterable[Fields]) -> Iterator[Fields]:
         """The records as :meth:`resolved` gives them, counted as they pass."""
@@ -83,6 +84,8 @@ class ColumnSurvey:
                 value = fields.get(name)
                 if isinstance(value, str) and value.strip() and not _WHOLE_NUMBER.fullmatch(value.strip()):
                     self._not_whole.add(name)
+            label = fields.get("label")
+            self._may_be_truth &= label in (None, "") or isinstance(label, bool) or _truth_of(label) is not None
             yield fields
 
     def resolved(self, fields: Fields) -> Fields:
@@ -135,17 +138,24 @@ class ColumnSurvey:
         ]
 
     def prepared(self, fields: Fields) -> Fields:
-        """The record as :meth:`resolved`, with ``1.0`` for a label written as ``1`` where all labels are whole numbers.
+        """The record as :meth:`resolved`, with ``1`` for a label written as ``1.0`` where all labels are whole numbers.
 
         A table with a missing value writes whole numbers with a fraction, and the next one without: both are one label.
-        Where another label of the column is no whole number (``1.5``, a version ``2.10``), each stays as it stands.
+        Where another label of the column is no whole number (``1.5``, a version ``2.10``), each stays as it stands. Likewise
+        a table of text has ``True`` and ``False`` as words; where every label beside a completion is one, they are meant.
         """
         fields = self.resolved(fields)
+        if self._may_be_truth and "completion" in fields and (truth := _truth_of(fields.get("label"))) is not None:
+            fields = {**fields, "label": truth}
         for name in self._labels - self._not_whole:
             value = fields.get(name)
             if isinstance(value, str) and "." in value and _WHOLE_NUMBER.fullmatch(value.strip()):
                 fields = {**fields, name: value.strip().split(".")[0]}
         return fields
+
+
+def _truth_of(label: object) -> bool | None:
+    return {"true": True, "false": False}.get(label.strip().lower()) if isinstance(label, str) else None
 
 
 def named_columns(config: SourceConfig) -> dict[str, list[str]]:

@@ -62,7 +62,6 @@ _TICKET_VALUES = (
 )
 _UP = {"up", "thumbs_up", "thumbs-up", "positive", "good", "like", "yes", "true", "1", "1.0", "+1"}
 _DOWN = {"down", "thumbs_down", "thumbs-down", "negative", "bad", "dislike", "no", "false", "-1", "-1.0"}
-_TRUTH = {"true": True, "false": False}
 _NO_VERDICT = {"none", "null", "neutral"}
 
 
@@ -214,11 +213,11 @@ def feedback_of(fields: Fields, config: SourceConfig) -> Literal["up", "down"] |
 
 def _verdict_label(fields: Fields, config: SourceConfig) -> bool | None:
     """The label of an unpaired preference (TRL's KTO rows: prompt, completion, and true or false), which is a verdict."""
-    if config.label_column or config.feedback_column or "completion" not in fields:
-        return None
     label = fields.get("label")
-    # A table of text has the words.
-    return label if isinstance(label, bool) else _TRUTH.get(label.strip().lower()) if isinstance(label, str) else None
+    is_verdict = (
+        isinstance(label, bool) and not config.label_column and not config.feedback_column and "completion" in fields
+    )
+    return label if is_verdict else None
 
 
 def correction_of(fields: Fields, config: SourceConfig) -> str | None:

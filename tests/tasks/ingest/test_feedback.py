@@ -74,7 +74,8 @@ def kto(folder: Path, form: str) -> str:
     if form == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
     elif form == "csv":
-        path.write_text("prompt,completion,label\n" + "".join(f"{','.join(map(str, row.values()))}\n" for row in rows))
+        lines = [*(",".join(map(str, row.values())) for row in rows), "Is it rated?,It is not.,"]
+        path.write_text("\n".join(["prompt,completion,label", *lines]))
     elif form == "db":
         with sqlite3.connect(path) as connection:
             connection.execute("create table rows (prompt text, completion text, label text)")
@@ -90,11 +91,20 @@ def kto(folder: Path, form: str) -> str:
 def test_a_disliked_reply_of_kto_rows_is_not_learned_in_any_form(tmp_path: Path, form: str) -> None:
     source = SourceConfig(path=kto(tmp_path, form))
     result = make_snapshot(read_configured(source), source)
-    assert len(result.rows) == 20
+    assert len(result.rows) == 20 + (form == "csv")
     assert {row["reason"] for row in result.quarantined_rows} == {"negative_feedback"}
     assert all(row["label"] is None for row in result.rows)
     named = SourceConfig(path=source.path, label_column="label")
-    assert {str(row["label"]).lower() for row in make_snapshot(read_configured(named), named).rows} == {"true", "false"}
+    labels = {row["label"] for row in make_snapshot(read_configured(named), named).rows} - {None}
+    assert {str(label).lower() for label in labels} == {"true", "false"}
+
+
+def test_words_of_truth_among_other_labels_are_classes(tmp_path: Path) -> None:
+    labels = ("true", "false", "disputed")
+    rows = [{"prompt": f"Is {n} odd?", "completion": f"See {n}.", "label": labels[n % 3]} for n in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    source = SourceConfig(path=str(tmp_path / "rows.jsonl"))
+    assert [row["label"] for row in make_snapshot(read_configured(source), source).rows][:3] == list(labels)
 
 
 @pytest.mark.parametrize("values", [(True, False), (1, 0), ("1", "-1")])
