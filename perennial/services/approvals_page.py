@@ -12,7 +12,7 @@ import html
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import parse_qs
 
 import uvicorn
@@ -27,9 +27,11 @@ from tasks.contracts.registry import Approval, PromotionRecord
 from tasks.contracts.run import RunEvidence
 from tasks.core.errors import ConfigError, InputError, PerennialError, RegistryError
 from tasks.core.typed_text import NAME_CHARACTERS, check_text
-from tasks.dossier.verdict import approval_line, verdict_of
+from tasks.dossier.verdict import verdict_of
 from tasks.registry import Answer
-from tasks.registry.approval import progress_of
+from tasks.registry.approval import describe_approval, fault_of_person
+from tasks.registry.journal import open_requests
+from tasks.tracking import connect, registry_errors
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ _HEADERS = {
 }
 
 ReadRun = Callable[[str], tuple[RunEvidence, Approval | None]]
+ListOpen = Callable[[], Sequence[tuple[str, str, str, Approval]]]
 AnswerRun = Callable[[str, Answer], PromotionRecord]
 
 
@@ -66,73 +69,108 @@ def read_proxy_secret(environment: Mapping[str, str]) -> bytes:
     return secret.encode()
 
 
-def create_app(secret: bytes, name_header: str, read: ReadRun, answer: AnswerRun) -> FastAPI:
-    """The page.
+class ApprovalsPage:
+    """The pages and their form.
 
     Args:
         secret: What the proxy sends in :data:`SECRET_HEADER`.
         name_header: The header in which it sends the person's name.
+        waiting: Lists the open requests: model, version, run, request.
         read: Reads a run, and the present request for approval of its candidate.
         answer: Answers it.
     """
-    app = FastAPI(title="Perennial approvals", openapi_url=None)
 
-    def person_of(request: Request) -> str | None:
-        """The authenticated person; None for a request that did not come through the proxy."""
-        given = request.headers.get(SECRET_HEADER, "").encode("utf-8", "surrogateescape")
+    def __init__(self, secret: bytes, name_header: str, waiting: ListOpen, read: ReadRun, answer: AnswerRun) -> None:
+        self._secret = secret
+        self._name_header = name_header
+        self._waiting = waiting
+        self._read = read
+        self._answer = answer
+
+    async def show_all(self, request: Request) -> Response:
+        """The open requests, with those first that this person may answer."""
+        person = self._person_of(request)
+        if person is None:
+            return _REFUSED
         try:
-            name = check_text(_written(request.headers.get(name_header, "")), name_header, most=NAME_CHARACTERS)
-        except InputError:
-            name = ""
-        return name if hmac.compare_digest(given, secret) and name else None
+            requests = await run_in_threadpool(self._waiting)
+        except PerennialError as error:
+            return _fault(error)
+        return _page("What awaits approval", _list(requests, person))
 
-    def seal(person: str, run: str) -> str:
-        """Binds a form to a person and a run, so that no other site can send it."""
-        return hmac.new(secret, f"{person}\n{run}".encode(), hashlib.sha256).hexdigest()
-
-    @app.get("/runs/{run}")
-    async def show(request: Request, run: str) -> Response:
+    async def show(self, request: Request, run: str) -> Response:
         """The question, with a form while it is open."""
-        person = person_of(request)
+        person = self._person_of(request)
         if person is None or not _RUN.fullmatch(run):
-            return _REFUSED if person is None else _page("No such run", "", 404)
+            return _REFUSED if person is None else _NO_RUN
         try:
-            evidence, approval = await run_in_threadpool(read, run)
+            evidence, approval = await run_in_threadpool(self._read, run)
         except PerennialError as error:
             return _fault(error)
         title = f"{evidence.candidate.name}, version {evidence.candidate.version}"
-        return _page(title, _question(evidence, approval, person, seal(person, run)))
+        return _page(title, _question(evidence, approval, person, self._seal(person, run)))
 
-    @app.post("/runs/{run}")
-    async def take(request: Request, run: str) -> Response:
+    async def take(self, request: Request, run: str) -> Response:
         """Takes an answer."""
-        person = person_of(request)
+        person = self._person_of(request)
         if person is None or not _RUN.fullmatch(run):
-            return _REFUSED if person is None else _page("No such run", "", 404)
+            return _REFUSED if person is None else _NO_RUN
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > _MAX_BODY_BYTES:
                 return _page("Too long", "<p>The reason is too long.</p>", 413)
         fields = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
-        if not hmac.compare_digest(fields.get("seal", "").encode(), seal(person, run).encode()):
+        if not hmac.compare_digest(fields.get("seal", "").encode(), self._seal(person, run).encode()):
             return _page("Not accepted", "<p>The form is not of this page. Open the page again, and answer there.</p>", 403)
+        answer = {"verdict": fields.get("verdict"), "reason": fields.get("reason", "")}
         try:
-            given = Answer.model_validate(
-                {"verdict": fields.get("verdict"), "name": person, "reason": fields.get("reason", ""), "identity": "proxy"}
-            )
+            given = Answer.model_validate({**answer, "name": person, "identity": "proxy"})
         except ValidationError:
             return _page(
                 "Not accepted", "<p>Choose approve or reject, and give a reason of at most 1000 characters.</p>", 422
             )
         try:
-            record = await run_in_threadpool(answer, run, given)
+            record = await run_in_threadpool(self._answer, run, given)
         except PerennialError as error:
             return _fault(error)
         logger.info("approvals: %s was answered: %s", run, given.verdict)
         return _page("Recorded", f"<p>{html.escape(record.reason)}</p>")
 
+    def _person_of(self, request: Request) -> str | None:
+        """The authenticated person; None for a request that did not come through the proxy."""
+        given = request.headers.get(SECRET_HEADER, "").encode("utf-8", "surrogateescape")
+        try:
+            written = _written(request.headers.get(self._name_header, ""))
+            name = check_text(written, self._name_header, most=NAME_CHARACTERS)
+        except InputError:
+            name = ""
+        return name if hmac.compare_digest(given, self._secret) and name else None
+
+    def _seal(self, person: str, run: str) -> str:
+        """Binds a form to a person and a run, so that no other site can send it."""
+        return hmac.new(self._secret, f"{person}\n{run}".encode(), hashlib.sha256).hexdigest()
+
+
+def create_app(page: ApprovalsPage) -> FastAPI:
+    """The application that serves the pages."""
+    app = FastAPI(title="Perennial approvals", openapi_url=None)
+    app.get("/")(page.show_all)
+    app.get("/runs/{run}")(page.show)
+    app.post("/runs/{run}")(page.take)
     return app
+
+
+def _list(requests: Sequence[tuple[str, str, str, Approval]], person: str) -> str:
+    """The requests as a list; those that the person may approve come first and are links."""
+    lines: dict[bool, list[str]] = {True: [], False: []}
+    for model, version, run, approval in requests:
+        refusal = fault_of_person(approval, person, "proxy", "approve")
+        title = html.escape(f"{model}, version {version}")
+        link = f'<a href="runs/{html.escape(run)}">{title}</a>' if refusal is None and _RUN.fullmatch(run) else title
+        lines[refusal is None].append(f"<li>{link}: {html.escape(describe_approval(approval))}</li>")
+    listed = [*lines[True], *lines[False]]
+    return f"<ul>{''.join(listed)}</ul>" if listed else "<p>Nothing.</p>"
 
 
 def _written(header: str) -> str:
@@ -149,10 +187,7 @@ def _question(evidence: RunEvidence, approval: Approval | None, person: str, sea
     parts = [f"<p>{html.escape(verdict_of(evidence).sentence)}</p>", f"<ul>{reasons}</ul>"]
     if approval is None:
         return "".join([*parts, "<p>No approval is requested.</p>"])
-    state = [approval_line(approval)]
-    if approval.verdict is None and (progress := progress_of(approval)):
-        state.append(progress)
-    parts.append(f"<p>{html.escape('; '.join(state))}.</p>")
+    parts.append(f"<p>{html.escape(describe_approval(approval))}</p>")
     if approval.verdict is None:
         parts.append(_FORM.format(seal=seal, person=html.escape(person)))
     return "".join(parts)
@@ -198,13 +233,21 @@ def serve(secret: bytes, name_header: str, store: str, host: str, port: int) -> 
         )
     log_as_json()
     logger.info("listening on %s port %d for the approvers in %s", host, port, name_header)
-    app = create_app(
+    page = ApprovalsPage(
         secret,
         name_header,
+        _open_requests,
         lambda run: read_request(store, run),
         lambda run, given: answer_run(store, run, given)[0],
     )
-    uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, server_header=False)
+    uvicorn.run(create_app(page), host=host, port=port, access_log=False, log_config=None, server_header=False)
 
 
+def _open_requests() -> list[tuple[str, str, str, Approval]]:
+    client = connect()
+    with registry_errors("the registry"):
+        return list(open_requests(client))
+
+
+_NO_RUN = _page("No such run", "<p>This is no name of a run.</p>", 404)
 _REFUSED = _page("Not signed in", "<p>This page is reached through the proxy that authenticates people.</p>", 401)

@@ -134,6 +134,15 @@ def versions_with_approval(client: Any, name: str) -> Iterator[tuple[str, Approv
             yield str(version.version), approval
 
 
+def open_requests(client: Any) -> Iterator[tuple[str, str, str, Approval]]:
+    """The open requests of every registered model: its name, the version, the run that made it, and the request."""
+    for model in every_token(lambda limit, token: client.search_registered_models(max_results=limit, page_token=token)):
+        for version, approval in versions_with_approval(client, model.name):
+            if approval.verdict is None:
+                run = (tags_of(client, model.name, version) or {}).get("perennial.run_name", "")
+                yield str(model.name), version, run, approval
+
+
 def withdraw_approval(client: Any, name: str, version: str, approval: Approval, reason: str, now: str) -> None:
     """Closes a request without an answer; the version keeps its aliases."""
     client.set_model_version_tag(name, version, APPROVAL, withdrawn(approval, reason, now).model_dump_json())

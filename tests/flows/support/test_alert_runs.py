@@ -23,7 +23,7 @@ from tests.support.answering import answer, answering
 
 START = datetime(2026, 5, 1, 6, tzinfo=UTC)
 ALERT = Alert(
-    fingerprint="f", model="desk", name="a", signal="drift", sender="grafana", starts_at=START,
+    fingerprint="f", model="desk", name="a", signal="drift", sender="google-cloud", starts_at=START,
     window_start=START - timedelta(hours=6), window_end=START,
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from perennial.services.approvals_page import create_app, read_proxy_secret
+from perennial.services.approvals_page import ApprovalsPage, create_app, read_proxy_secret
 from tasks.contracts.registry import Approval, PromotionRecord
 from tasks.contracts.run import RunEvidence
 from tasks.core.errors import ConfigError, InputError, NotAnApproverError, RegistryOutageError
@@ -31,6 +31,7 @@ class Registry:
         self.approval: Approval | None = OPEN
         self.answers: list[tuple[str, Answer]] = []
         self.error: Exception | None = None
+        self.open: list[tuple[str, str, str, Approval]] = []
 
     def read(self, run: str) -> tuple[RunEvidence, Approval | None]:
         if run != self.evidence.run_name:
@@ -56,7 +57,8 @@ def registry(evidence: RunEvidence) -> Registry:
 
 @pytest.fixture
 def page(registry: Registry) -> TestClient:
-    app = create_app(SECRET.encode(), "X-Forwarded-Email", registry.read, registry.answer)
+    shown = ApprovalsPage(SECRET.encode(), "X-Forwarded-Email", lambda: registry.open, registry.read, registry.answer)
+    app = create_app(shown)
     return TestClient(app, headers=HEADERS)
 
 
@@ -113,6 +115,18 @@ def test_a_form_of_another_site_person_or_run_is_refused(page: TestClient, regis
     assert registry.answers == []
 
 
+def test_the_first_page_lists_what_waits_and_links_what_this_person_may_answer(page: TestClient, registry: Registry) -> None:
+    assert "Nothing." in page.get("/").text
+    listed = OPEN.model_copy(update={"approvers": ("Bo",), "excluded": None})
+    registry.open = [("bank", "7", "bank-1", listed), ("desk", "3", "desk-1", OPEN), ("desk", "4", "<odd>", OPEN)]
+    shown = page.get("/").text
+    assert shown.index('<a href="runs/desk-1">desk, version 3</a>') < shown.index("bank, version 7")
+    assert "may answer: Bo" in shown
+    assert 'href="runs/bank-1"' not in shown
+    assert "<odd>" not in shown
+    assert page.get("/", headers={"X-Perennial-Proxy": "x"}).status_code == 401
+
+
 def test_a_name_beyond_ascii_is_read_as_it_is(page: TestClient, registry: Registry) -> None:
     shown = page.get(f"/runs/{registry.evidence.run_name}", headers={"X-Forwarded-Email": "Zoë".encode()})
     assert "You answer as <strong>Zoë</strong>" in shown.text
@@ -146,7 +160,7 @@ def test_a_closed_request_has_no_form_and_an_unknown_run_is_explained(page: Test
     }
     registry.approval = OPEN.model_copy(update=closed)
     shown = page.get(f"/runs/{run}").text
-    assert "approved by Bo (signed token)" in shown
+    assert "Approved by Bo (signed token)" in shown
     assert "<form" not in shown
     registry.approval = None
     assert "No approval is requested" in page.get(f"/runs/{run}").text

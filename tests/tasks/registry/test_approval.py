@@ -20,7 +20,7 @@ from tasks.registry.approval import (
     request_approval,
 )
 from tasks.registry.champion_history import champion_tenures, tenures
-from tasks.registry.journal import champion_events, complete_pending_change
+from tasks.registry.journal import champion_events, complete_pending_change, open_requests
 from tests.support.candidates import decide
 from tests.tasks.registry.test_aliases import Mortal, _KilledError
 
@@ -290,6 +290,15 @@ def test_two_people_approve_and_both_stand_in_record_tag_and_history(
     ]
     assert champion_tenures(client, name)[-1].by == "Ann Lee (typed) and Cy (signed token)"
     assert "Ann Lee (typed) and Cy (signed token)" in client.get_model_version(name, "2").tags["perennial.promotion"]
+
+
+def test_open_requests_are_found_over_all_models(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
+    client.set_model_version_tag(name, "2", "perennial.run_name", "desk-1")
+    promote(client, name, versions[1], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
+    promote(client, name, versions[2], decide("NEEDS_HUMAN", champion="1"), NOW, UNSURE)
+    record_answer(client, name, versions[2], "1", NO, LATER)
+    found = [(version, run) for model, version, run, _ in open_requests(client) if model == name]
+    assert found == [("2", "desk-1")]
 
 
 def test_one_rejection_of_two_people_suffices(client: Any, name: str, versions: list[RegisteredVersion]) -> None:
