@@ -25,6 +25,7 @@ from tests.support.alert_samples import (
     AZURE,
     BINARY,
     CLOUD_EVENT,
+    ENVELOPE,
     EVIDENTLY,
     FIRED,
     GOOGLE,
@@ -190,7 +191,10 @@ def test_the_model_may_stand_in_the_address_and_a_hint_is_no_model() -> None:
     assert parse(rule_of("pagerduty"), body, ("desk",)).alerts[0].model == "desk", "the only model there is"
     named = sample.changed((("event.data.service.summary", "DESK"),))
     assert parse(rule_of("pagerduty"), named).alerts[0].model == "desk", "written in capitals"
-    labelled = sample.changed((("event.data.title", "Thumbs down, model: other"),))
+    titled = sample.changed((("event.data.title", "Model: worse, model: bank"), ("event.data.service.summary", "Payments")))
+    assert parse(rule_of("pagerduty"), titled, ("desk",)).alerts[0].model == "desk", "a title is text, not a label"
+    fields = [{"name": "model", "value": "other"}]
+    labelled = sample.changed((("event.data.custom_fields", fields),))
     assert parse(rule_of("pagerduty"), labelled, ("desk",)).faults[0].found == "a model that is not served"
 
 
@@ -215,6 +219,12 @@ COMPOSITE = {
     "StateChangeTime": "2026-05-01T06:00:00.000+0000",
     "AlarmArn": "arn:aws:cloudwatch:eu-central-1:1:alarm:desk",
 }
+METRICS = [
+    {"Expression": "a / b", "Id": "e"},
+    {"Id": "a", "MetricStat": {"Metric": {"Dimensions": [{"name": "model", "value": "desk"}], "MetricName": "Down"}}},
+]
+PLAIN_ALARM = {**COMPOSITE, "AlarmDescription": None}
+ATTRIBUTES = {"model": {"Type": "String", "Value": "desk"}}
 
 
 @pytest.mark.parametrize(
@@ -223,6 +233,8 @@ COMPOSITE = {
         ("evidently", {"timestamp": "2026-05-01 06:00:00", "model": "desk", "metrics": [DRIFT]}, {}, "DatasetDriftMetric"),
         ("google-cloud", PUSHED, {}, "thumbs-down"),
         ("sns", COMPOSITE, {}, "desk is worse"),
+        ("sns", {**COMPOSITE, "AlarmDescription": "", "Trigger": {"Metrics": METRICS}}, {}, "desk is worse"),
+        ("sns", {**ENVELOPE, "Message": json.dumps(PLAIN_ALARM), "MessageAttributes": ATTRIBUTES}, {}, "desk is worse"),
         (
             "arize",
             {"monitor_name": "Drift", "monitor_status": "Triggered", "model_name": "desk", "timestamp": MS},
