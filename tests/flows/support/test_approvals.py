@@ -102,20 +102,16 @@ def test_an_embedded_run_ends_with_the_question_and_a_yes_later_does_the_rest(as
     assert PromotionRecord.model_validate(read_record(store, asked.run_name)["promotion"]).promoted
 
 
-def test_the_alert_that_started_the_run_stands_in_dossier_and_tags(asked: RunEvidence, tmp_path: Path) -> None:
-    page = tmp_path / "store" / "dossiers" / asked.run_name / "dossier.html"
-    tag = connect().get_model_version("support-desk", "1").tags["perennial.reason"]
-    for text in ("Alert Thumbs down on feedback since 2026-06-30 21:00 UTC", "sent by pagerduty as PFQZPSY"):
-        assert text in page.read_text()
-        assert text in tag
-
-
 def test_a_no_is_told_in_the_dossier(asked: RunEvidence, tmp_path: Path) -> None:
     record, _ = answer_run(str(tmp_path / "store"), asked.run_name, read_answer("reject", "Bo", "Too terse."))
     assert not record.promoted
     page = (tmp_path / "store" / "dossiers" / asked.run_name / "dossier.html").read_text()
     assert "Bo rejected version 1" in page
     assert "Too terse." in page
+    tag = connect().get_model_version("support-desk", "1").tags["perennial.reason"]
+    for text in ("Alert Thumbs down on feedback since 2026-06-30 21:00 UTC", "sent by pagerduty as PFQZPSY"):
+        assert text in page, "the alert that started the run"
+        assert text in tag
 
 
 def test_two_listed_people_approve_with_tokens_and_others_are_refused_by_name(
