@@ -18,6 +18,10 @@ _SPELLED_EMAIL = re.compile(
     r"[\w-]{2,40}(?:\s{0,2}(?:[\[({<]\s?(?:dot|\.)\s?[\])}>]|\bdot\b|\.)\s{0,2}[A-Za-z]{2,12}){1,3}\b",
     re.IGNORECASE,
 )
+_SPACED_EMAIL = re.compile(
+    r"(?<!\S)(?:[\w.+-]\s){2,64}@(?:\s[\w.-]){4,64}(?!\S)"
+    r"|(?<!\S)[\w+-]{1,40}(?:\s?\.\s?[\w+-]{1,40}){0,3}\s@\s[\w-]{2,40}(?:\s\.\s[A-Za-z]{2,12}){1,3}(?!\S)"
+)
 _HANDLE = re.compile(r"(?<![\w@/.])@[A-Za-z_]\w{1,30}(?:\.\w{1,30})?")
 _USERNAME = re.compile(
     r"\b(?:user ?name|user id|login|screen ?name|handle|nick ?name|skype|telegram|discord|instagram|snapchat|twitter)"
@@ -159,10 +163,10 @@ CONTACT_RULES: tuple[PatternRule, ...] = (
         id="own.spaced_email",
         entity="EMAIL_ADDRESS",
         score=0.8,
-        pattern=re.compile(r"(?<!\S)(?:[\w.+-]\s){2,64}@(?:\s[\w.-]){4,64}(?!\S)"),
+        pattern=_SPACED_EMAIL,
         keywords=(" @ ",),
-        hits=("write to «j o @ c o r p . e x» now",),
-        misses=("meet @ 1 0 a m today",),
+        hits=("write to «j o @ c o r p . e x» now", "an «k . mueller @ beispiel . de» bitte"),
+        misses=("meet @ 1 0 a m today", "dinner @ the place . de facto"),
     ),
     Rule(
         id="own.username",

@@ -56,6 +56,8 @@ def _entity_of(value: str) -> str | None:
         steps = {int(after) - int(before) for before, after in pairwise(digits)}
         is_mixed = len(steps) > 1 and len(set(digits)) > 2
         return "ID_NUMBER" if is_even and len(digits) >= _MIN_SINGLE_DIGITS and is_mixed else None
+    if value.lstrip("(").startswith("+") and 9 <= len(digits) <= 15 and 3 <= max(sizes) and len(groups) <= 6:
+        return "PHONE_NUMBER" if is_even else None
     return _SHAPES.get(sizes) if is_even else None
 
 
@@ -104,12 +106,14 @@ DISGUISE_RULES: tuple[PatternRule, ...] = (
         hits=(
             "card «4111 - 1111 - 1111 - 1111» please",
             "call «415_555_2671» now",
+            "call «+141 - 5555 - 2671» now",
             "it is «536 , 22 , 1234».",
             "it is «4111<b>1111</b>1111<i>1111».",
             "dial «4·1·5·5·5·5·2·6·7·1» now",
         ),
         misses=(
             "Sort 10, 25, 30, 45, 60, 75",
+            "Add +10, 20, 30, 40 and 50",
             "Add 1 2 3 4 5 6 7 8 and 9",
             "0, 1, 0, 1, 0, 1, 0, 1",
             "from 10 to 2000, 350 and 1234",

@@ -37,11 +37,27 @@ _ESCAPE = re.compile(
     \\(?:[nrt](?:(?![a-z])|(?<=[\s.,;!?)\]"'>]\\[nrt])|(?<=\\[nrt]\\[nrt]))  # of JSON; in a path, small letters follow
         |u[0-9A-Fa-f]{4})
     | &(?:\#[0-9]{1,6}|\#[xX][0-9A-Fa-f]{1,5}|[A-Za-z]{2,8});  # of HTML
-    | %(?:40|2[BbEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])  # of addresses: letters, digits, @, + and a dot; a space stays
+    | <(?:(?<=\w<)|(?<=\d[.:-]<))/?(?:a|b|code|del|em|font|i|ins|mark|s|small|span|strong|sub|sup|tt|u|wbr)
+        (?:\s[^<>\n]{0,80})?/?>(?=\w|(?<=\w>)[.:@-]\w|(?<=>)[.@]\w)  # mark-up within a word
+    | %(?:40|2[BbDdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])  # of addresses: letters, digits, @, +, - and a dot
+    | %20(?=%[0-9A-Fa-f]{2})  # another space stays
+    | %[Cc][2-9A-Fa-f]%[89ABab][0-9A-Fa-f] | %[Dd][0-9A-Fa-f]%[89ABab][0-9A-Fa-f]
+    | \[[.:@]\] | \([.:@]\)  # of addresses that nobody is to follow
     """,
     re.VERBOSE,
 )
 """Each alternative begins with its sign, which lets the search skip all other characters."""
+_SPELLED = re.compile(
+    r"(?<![^\W_])(?<!\d[ .·_-])[A-ZÀ-ÖØ-Þ]"
+    r"(?:(?:[ .·_-][a-zß-öø-ÿ]){2,20}|(?:[ .·_-][A-ZÀ-ÖØ-Þ]){3,20})(?![^\W_]|[ .·_-]\d)"
+)
+"""``A.n.n``, ``K a r i n``: letters with a sign between each two. Capitals alone need four: ``U.S.A.``, ``J. R. R.``"""
+_LIKE_LATIN = str.maketrans(
+    "АВЕКМНОРСТХІЈЅаеорсухіјѕᴀΑΒΕΖΗΙΚΜΝΟΡΤΥΧαογικνρυχ",
+    "ABEKMHOPCTXIJSaeopcyxijsaABEZHIKMNOPTYXaoyiknpux",
+)
+_TWO_SCRIPTS = re.compile(r"(?=[^\W\d_]{0,40}[A-Za-z])(?=[^\W\d_]{0,40}[\u0370-\u03ff\u0400-\u04ff])[^\W\d_]{2,40}")
+"""A word of Latin letters and others that look like them."""
 _BRACKETED = re.compile(r"(?<=[<\[])[A-Z]+(?:_[A-Z]+)+(?=[>\]])")
 """``<MARIA_KELLER>``: two words."""
 _SENTENCE_END = re.compile(r"[.!?:;\n•*|…\"(\[{]")
@@ -63,7 +79,7 @@ class View:
 
 def make_view(text: str) -> View:
     """The plain copy: odd spaces, quotes, dashes and digits made plain, escapes undone, invisible characters dropped."""
-    if _ODD.search(text) is None and _ESCAPE.search(text) is None:
+    if _ODD.search(text) is None and _ESCAPE.search(text) is None and _SPELLED.search(text) is None:
         return View(_spaced(text))
     characters: list[str] = []
     places: list[tuple[int, int]] = []
@@ -73,27 +89,36 @@ def make_view(text: str) -> View:
             characters.append(plain)
             places.append((start, end))
     same_length = len(characters) == len(text)
-    return View(_spaced("".join(characters)), None if same_length else tuple(places))
+    plain = _TWO_SCRIPTS.sub(lambda match: match.group().translate(_LIKE_LATIN), "".join(characters))
+    return View(_spaced(plain), None if same_length else tuple(places))
 
 
 def _characters(text: str) -> Iterator[tuple[str, int, int]]:
     """Each character with its start and end; an escape is the character that it stands for."""
+    dividers = {at for match in _SPELLED.finditer(text) for at in range(match.start() + 1, match.end(), 2)}
     position = 0
     for match in _ESCAPE.finditer(text):
-        yield from ((text[at], at, at + 1) for at in range(position, match.start()))
+        yield from ((text[at], at, at + 1) for at in range(position, match.start()) if at not in dividers)
         position = match.start()
         character = _unescaped(match.group())
-        if len(character) == 1:
-            yield character, match.start(), match.end()
+        if len(character) <= 1:
+            if character:
+                yield character, match.start(), match.end()
             position = match.end()
-    yield from ((text[at], at, at + 1) for at in range(position, len(text)))
+    yield from ((text[at], at, at + 1) for at in range(position, len(text)) if at not in dividers)
 
 
 def _unescaped(escape: str) -> str:
-    if escape.startswith("&"):
-        return html.unescape(escape)
-    if escape.startswith("%"):
-        return chr(int(escape[1:], 16))
+    """What an escape stands for: a character, or nothing where it is mark-up."""
+    match escape[0]:
+        case "<":
+            return ""
+        case "&":
+            return html.unescape(escape)
+        case "%":
+            return bytes.fromhex(escape.replace("%", "")).decode()
+        case "[" | "(":
+            return escape[1]
     return chr(int(escape[2:], 16)) if escape[1] == "u" else "\n"
 
 
