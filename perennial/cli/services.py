@@ -145,6 +145,11 @@ def serve(
         Path | None, typer.Option(help="File to append counts to, for `perennial rollout tick`; nothing is counted without.")
     ] = None,
     guarded: Annotated[bool, typer.Option("--guard", help="Filter requests and replies by the configuration.")] = False,
+    log: Annotated[
+        Path | None, typer.Option(help="Folder to log requests to, scrubbed, for `monitoring.log`; none is logged without.")
+    ] = None,
+    log_share: Annotated[float, typer.Option(min=0, max=1, help="Share of the requests whose texts are logged.")] = 1.0,
+    log_days: Annotated[int, typer.Option(min=1, max=3_650, help="Logs of earlier days are removed.")] = 30,
 ) -> None:
     """Serves the champion, and the version under rollout at its share, over OpenAI's chat API, until Ctrl-C.
 
@@ -154,7 +159,8 @@ def serve(
         settings = load(config)
         from perennial.services.serving_start import run
 
-        run(settings, host, port, live_signals, guarded=guarded, say=typer.echo)
+        requests = None if log is None else (log, log_share, log_days)
+        run(settings, host, port, live_signals, guarded=guarded, log=requests, say=typer.echo)
 
 
 @app.command()

@@ -12,9 +12,11 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -22,13 +24,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from perennial.services.serving_counts import LiveCounts
-from perennial.services.serving_versions import Versions
+from perennial.services.serving_log import RequestLog
+from perennial.services.serving_versions import Engine, Versions
 from tasks.alerts.authentication import Secrets, has_token
 
 if TYPE_CHECKING:
     from tasks.guard.filtering import Guard
 
 logger = logging.getLogger(__name__)
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 POLL_SECONDS = 10.0
 MAX_BODY_BYTES = 1 << 20
@@ -45,6 +50,14 @@ class _Turn(BaseModel):
     content: str
 
 
+class _Verdict(BaseModel):
+    """What a user thinks of a reply, by the id of its response."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: str = Field(pattern=r"^chatcmpl-[0-9a-f]{32}$")
+    feedback: Literal["up", "down"]
+
+
 class _Question(BaseModel):
     """What is read of a request; sampling parameters are ignored, since replies are greedy."""
 
@@ -57,7 +70,14 @@ class _Question(BaseModel):
     user: str | None = Field(None, max_length=1_000)
 
 
-def create_app(name: str, versions: Versions, counts: LiveCounts, token: str, guard: Guard | None = None) -> FastAPI:
+def create_app(
+    name: str,
+    versions: Versions,
+    counts: LiveCounts,
+    token: str,
+    guard: Guard | None = None,
+    log: RequestLog | None = None,
+) -> FastAPI:
     """The server of one registered model.
 
     Args:
@@ -66,6 +86,7 @@ def create_app(name: str, versions: Versions, counts: LiveCounts, token: str, gu
         counts: Where requests are counted.
         token: What clients send as ``Authorization: Bearer``.
         guard: Filters every message and the reply; None filters nothing.
+        log: Where requests and verdicts are written; None writes none.
     """
     waiting = asyncio.Semaphore(MAX_WAITING)
     one_at_a_time = asyncio.Lock()
@@ -100,62 +121,101 @@ def create_app(name: str, versions: Versions, counts: LiveCounts, token: str, gu
     async def complete(request: Request) -> Response:
         if denied := _denied(request, token):
             return denied
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                return _fault(413, f"a body of more than {MAX_BODY_BYTES:,} bytes")
-        try:
-            question = _Question.model_validate_json(body)
-        except ValidationError as error:
-            fault = error.errors(include_input=False, include_url=False)[0]
-            return _fault(422, f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}")
+        question = await _read(request, _Question)
+        if isinstance(question, Response):
+            return question
         table = versions.table
         if table is None:
             return _fault(503, "no version is loaded")
         if waiting.locked():
             return _fault(429, f"{MAX_WAITING} requests wait already")
-        version = table.choose(question.user)
+        version, at, name_of_reply = table.choose(question.user), _now(), f"chatcmpl-{uuid.uuid4().hex}"
         start = time.perf_counter()
-        failed, guarded, reply, reason = True, False, "", "stop"
-        try:
-            async with waiting, one_at_a_time:
-                work = _answer(question, table.engines[version], guard)
-                reply, reason, guarded = await run_in_threadpool(work)
-            failed = False
-        except Exception as error:  # a reply that fails is counted, and never quoted
-            logger.error("serving: version %s failed: %s", version, type(error).__name__)
-        counts.add(version, 1_000 * (time.perf_counter() - start), failed=failed, guarded=guarded)
-        if failed:
+        async with waiting, one_at_a_time:
+            outcome = await run_in_threadpool(_answer, question, version, table.engines[version], guard)
+        milliseconds = 1_000 * (time.perf_counter() - start)
+        counts.add(version, milliseconds, failed=outcome.failed, guarded=outcome.guarded)
+        if log is not None:
+            messages = [{"role": turn.role, "content": turn.content} for turn in question.messages]
+            line = partial(log.add, name_of_reply, version, messages, outcome.reply, at=at, milliseconds=milliseconds)
+            await run_in_threadpool(line)
+        if outcome.reply is None:
             return _fault(500, "the reply failed", version)
-        return _response(f"{name}@{version}", reply, reason, version, stream=question.stream)
+        head = {"id": name_of_reply, "created": int(at.timestamp()), "model": f"{name}@{version}"}
+        return _response(head, outcome.reply, outcome.reason, version, stream=question.stream)
 
+    _take_verdicts(app, log, token)
     return app
 
 
-def _answer(question: _Question, engine: Any, guard: Guard | None) -> Any:
-    """The work of one request: its reply, why that ends, and whether the guard blocked it, or masked anything new in it."""
+def _take_verdicts(app: FastAPI, log: RequestLog | None, token: str) -> None:
+    @app.post("/v1/feedback")
+    async def take_verdict(request: Request) -> Response:
+        if denied := _denied(request, token):
+            return denied
+        if log is None:
+            return _fault(404, "no log is written; start the server with --log")
+        verdict = await _read(request, _Verdict)
+        if isinstance(verdict, Response):
+            return verdict
+        await run_in_threadpool(partial(log.add_verdict, verdict.id, verdict.feedback, at=_now()))
+        return JSONResponse({"id": verdict.id, "feedback": verdict.feedback})
 
-    def work() -> tuple[str, str, bool]:
-        messages = [{"role": turn.role, "content": turn.content} for turn in question.messages]
-        limit = question.max_completion_tokens or question.max_tokens or 256
-        entering = None
-        if guard is not None:
-            for message in messages:  # a client sends its earlier turns as it wrote them, or others
-                entering = guard.check(message["content"], "input")
-                if entering.text is None:
-                    return guard.blocked_reply, "content_filter", True
-                message["content"] = entering.text
-        reply, is_cut = engine(messages, limit)
-        reason = "length" if is_cut else "stop"
-        if guard is None or entering is None:
-            return reply, reason, False
-        leaving = guard.check(reply, "output")
-        if leaving.text is None:
-            return guard.blocked_reply, "content_filter", True
-        return leaving.text, reason, (entering.action, leaving.action) != ("passed", "passed")
 
-    return work
+async def _read(request: Request, kind: type[BodyT]) -> BodyT | Response:
+    """The body of a request, or the answer to one that is too long or of another form."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return _fault(413, f"a body of more than {MAX_BODY_BYTES:,} bytes")
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        return _fault(422, f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}")
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A reply, None where it failed; why it ends, and whether the guard blocked it, or masked anything new in it."""
+
+    reply: str | None
+    reason: str = "stop"
+    guarded: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return self.reply is None
+
+
+def _answer(question: _Question, version: str, engine: Engine, guard: Guard | None) -> _Outcome:
+    """The work of one request; an error of the engine is logged by its kind, and never quoted."""
+    try:
+        return _guarded_reply(question, engine, guard)
+    except Exception as error:
+        logger.error("serving: version %s failed: %s", version, type(error).__name__)
+        return _Outcome(None)
+
+
+def _guarded_reply(question: _Question, engine: Engine, guard: Guard | None) -> _Outcome:
+    messages = [{"role": turn.role, "content": turn.content} for turn in question.messages]
+    limit = question.max_completion_tokens or question.max_tokens or 256
+    entering = None
+    if guard is not None:
+        for message in messages:  # a client sends its earlier turns as it wrote them, or others
+            entering = guard.check(message["content"], "input")
+            if entering.text is None:
+                return _Outcome(guard.blocked_reply, "content_filter", True)
+            message["content"] = entering.text
+    reply, is_cut = engine(messages, limit)
+    reason = "length" if is_cut else "stop"
+    if guard is None or entering is None:
+        return _Outcome(reply, reason)
+    leaving = guard.check(reply, "output")
+    if leaving.text is None:
+        return _Outcome(guard.blocked_reply, "content_filter", True)
+    return _Outcome(leaving.text, reason, (entering.action, leaving.action) != ("passed", "passed"))
 
 
 async def _follow(versions: Versions, counts: LiveCounts) -> None:
@@ -179,8 +239,7 @@ def _fault(status: int, message: str, version: str | None = None) -> Response:
     return JSONResponse({"error": {"message": message, "type": "perennial", "code": status}}, status, headers)
 
 
-def _response(model: str, reply: str, reason: str, version: str, *, stream: bool) -> Response:
-    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+def _response(head: Mapping[str, Any], reply: str, reason: str, version: str, *, stream: bool) -> Response:
     headers = {VERSION_HEADER: version}
     if not stream:
         message = {"role": "assistant", "content": reply}

@@ -12,6 +12,7 @@ import uvicorn
 
 from perennial.services.serving import create_app
 from perennial.services.serving_counts import LiveCounts
+from perennial.services.serving_log import RequestLog, log_scrubber
 from perennial.services.serving_versions import Versions, load_from_registry
 from tasks.alerts.authentication import MIN_SECRET_LENGTH
 from tasks.core.errors import ConfigError
@@ -31,12 +32,13 @@ def run(
     live_signals: Path | None,
     *,
     guarded: bool,
+    log: tuple[Path, float, int] | None,
     say: Callable[[str], None],
 ) -> None:
     """Serves until SIGTERM or Ctrl-C; requests that are being answered are finished first.
 
     Raises:
-        ConfigError: The token is short.
+        ConfigError: The token is short, or the log cannot be written.
         IntegrityError: A file of a version is not the registered one.
         InputError: There is no champion.
         RegistryError: MLflow does not answer.
@@ -51,6 +53,7 @@ def run(
         from tasks.guard.filtering import Guard
 
         guard = Guard(policy_of(settings))
+    requests = RequestLog(log[0], log_scrubber(settings), share=log[1], days=log[2]) if log else None
     client, name = connect(), settings.registry.registered_name
 
     def read() -> live.Traffic:
@@ -63,7 +66,7 @@ def run(
     if not token:
         token = secrets.token_hex(16)
         say(f"Token {token}")
-    app = create_app(name, versions, LiveCounts(live_signals, guarded=guarded), token, guard)
+    app = create_app(name, versions, LiveCounts(live_signals, guarded=guarded), token, guard, requests)
     uvicorn.Server(
         uvicorn.Config(app, host=host, port=port, access_log=False, server_header=False, ws="none", log_level="warning")
     ).run()

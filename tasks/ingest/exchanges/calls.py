@@ -211,6 +211,11 @@ def is_verdict(fields: Mapping[str, Any]) -> bool:
     return has_target and has_score and not is_exchange
 
 
+def is_plain_verdict(fields: Mapping[str, Any]) -> bool:
+    """Whether a record of a flat log is a verdict and nothing else."""
+    return {"trace_id", "feedback"} <= fields.keys() <= {"trace_id", "feedback", "created_at", "comment"}
+
+
 def verdict_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Of a score: the trace or span that it is about, its name, and its value."""
     tree = nested({name: decoded(value) for name, value in fields.items()})

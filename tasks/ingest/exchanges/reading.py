@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from tasks.core.errors import InputError
-from tasks.ingest.config import SourceConfig
+from tasks.ingest.config import LogConfig, SourceConfig
 from tasks.ingest.exchanges import calls, spans
 from tasks.ingest.exchanges.messages import Message
 from tasks.ingest.exchanges.spans import Exchange
@@ -56,7 +56,7 @@ def with_conversations(source: Source, config: SourceConfig) -> Source:
     """
     readable = (record.fields for record in source.records if record.fault is None)
     if config.format not in ("auto", "chat") or not any(map(_shape_of, islice(readable, _NUM_LOOKED_AT))):
-        return source
+        return _with_verdicts(source, config)
     survey = _look(source, config)
     records = Records(partial(_conversations, source, config, survey), source.name, config.ceilings)
     found = ", ".join(f"{count} {shape}" for shape, count in survey.shapes.items())
@@ -178,6 +178,37 @@ def _fields_of(exchange: Exchange, config: SourceConfig, survey: _Survey) -> dic
         "session_id": exchange.session,
         "model_version": exchange.version,
     }
+
+
+def _with_verdicts(source: Source, config: SourceConfig) -> Source:
+    """A log of flat records, with the verdicts that stand in records of their own, such as `perennial serve` writes them."""
+    verdicts: dict[str, Any] = {}
+    for record in source.records if isinstance(config, LogConfig) else ():
+        if calls.is_plain_verdict(record.fields):
+            verdicts[str(record.fields["trace_id"])] = record.fields["feedback"]
+    if not verdicts:
+        return source
+    column, taken = config.feedback_column or "feedback", set()
+
+    def joined() -> Iterator[Record]:
+        for record in source.records:
+            if calls.is_plain_verdict(record.fields):
+                continue
+            trace = str(record.fields.get("trace_id"))
+            if trace in verdicts and not record.fields.get(column):
+                taken.add(trace)
+                yield replace(record, fields={**record.fields, column: verdicts[trace]})
+            else:
+                yield record
+
+    records = Records(joined, source.name, config.ceilings)
+    note = f"{len(taken)} verdicts joined by trace"
+    missing = len(verdicts) - len(taken)
+    return replace(
+        source,
+        records=records,
+        notes=(*source.notes, note, *([f"{missing} {_UNJOINED}"] if missing else [])),
+    )
 
 
 def _verdict(value: Any) -> Any:

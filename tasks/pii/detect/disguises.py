@@ -56,7 +56,7 @@ def _entity_of(value: str) -> str | None:
         steps = {int(after) - int(before) for before, after in pairwise(digits)}
         is_mixed = len(steps) > 1 and len(set(digits)) > 2
         return "ID_NUMBER" if is_even and len(digits) >= _MIN_SINGLE_DIGITS and is_mixed else None
-    if value.lstrip("(").startswith("+") and 9 <= len(digits) <= 15 and 3 <= max(sizes) and len(groups) <= 6:
+    if value.lstrip("(").startswith("+") and 9 <= len(digits) <= 15 and max(sizes) >= 3 and len(groups) <= 6:
         return "PHONE_NUMBER" if is_even else None
     return _SHAPES.get(sizes) if is_even else None
 
