@@ -28,7 +28,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Running
 from pydantic import BaseModel, TypeAdapter
 
 from tasks.core.errors import HandOverError
@@ -40,6 +40,7 @@ R = TypeVar("R")
 
 GPU_SLOTS = "gpu-slots"
 """Prefect's global concurrency limit, equal to the number of GPUs; `perennial deploy` creates it."""
+WAITING = "WaitingForGpu"
 LEASE_SECONDS = 300.0
 """How long the slot of a killed run stays taken. A lease is renewed at three quarters of it; if the server is unavailable
 then, the run loses its slot and its process. A shorter lease would free the GPU sooner and survive fewer outages."""
@@ -124,18 +125,36 @@ def gpu_slot() -> Iterator[None]:
 
 @contextmanager
 def _slot() -> Iterator[None]:
-    """Holds a slot; logs if it has to wait for one."""
+    """Holds a slot; while it has to wait for one, the run's state says so by its name."""
     try:
         with get_client(sync_client=True) as client:
             limit = client.read_global_concurrency_limit_by_name(GPU_SLOTS)
     except ObjectNotFound:
         yield
         return
-    if limit.active_slots >= limit.limit:
-        get_run_logger().info("Waits for a GPU: %d of %d slots are taken", limit.active_slots, limit.limit)
+    if waits := limit.active_slots >= limit.limit:
+        message = f"{limit.active_slots} of {limit.limit} GPU slots are taken"
+        get_run_logger().info("Waits for a GPU: %s", message)
+        _show_state(Running(name=WAITING, message=message))
     with concurrency(GPU_SLOTS, occupy=1, strict=True, lease_duration=LEASE_SECONDS):
         get_run_logger().info("Holds a GPU slot")
+        if waits:
+            _show_state(Running())
         yield
+
+
+def _show_state(state: State[Any]) -> None:
+    """Shows a state of the current run on Prefect's pages, unless it is being cancelled; the work does not depend on it."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            now = client.read_flow_run(context.flow_run.id).state
+            if now is not None and now.is_running():
+                client.set_flow_run_state(context.flow_run.id, state, force=True)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("The state %s is not shown: %s", state.name, type(error).__name__)
 
 
 def cancel_children(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -29,11 +29,11 @@ app = typer.Typer()
 class ExitOn(StrEnum):
     """Outcomes of a retrain that may have an exit code of their own."""
 
-    HELD = "held"
+    HOLD = "hold"
     WAITING = "waiting"
 
 
-_EXIT_CODES = {"Held": (ExitOn.HELD, 4), "Rejected": (ExitOn.HELD, 4), "Asked": (ExitOn.WAITING, 5)}
+_EXIT_CODES = {"Held": (ExitOn.HOLD, 4), "Rejected": (ExitOn.HOLD, 4), "Asked": (ExitOn.WAITING, 5)}
 
 
 @app.command()

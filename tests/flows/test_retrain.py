@@ -101,7 +101,7 @@ def test_nothing_that_was_planted_is_found_in_anything_left_behind(workplace: Wo
 @pytest.mark.timeout(1500)
 def test_the_job_repeats_for_free(workplace: Workplace) -> None:
     record = workplace.record()
-    code, printed = workplace.attempt("retrain", "--config", "config.yaml", "--exit-on", "held", "--exit-on", "waiting")
+    code, printed = workplace.attempt("retrain", "--config", "config.yaml", "--exit-on", "hold", "--exit-on", "waiting")
     assert code == {"PROMOTE": 0, "HOLD": 4, "NEEDS_HUMAN": 5}[record["decision"]["outcome"]]
     again = stages(printed)
     assert not worked(again) & (PREPARED | {"train_sft", "train_dpo"}), again

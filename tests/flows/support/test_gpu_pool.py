@@ -78,8 +78,11 @@ def test_what_is_kept_waits_for_no_gpu(tmp_path: Path) -> None:
                 waiting.join(timeout=8)
                 assert waiting.is_alive(), "a stage that has to work waits"
                 assert len(worked) == 2
+                (run,) = (one for one in client.read_flow_runs() if one.name == "trained" and not one.state.is_final())
+                assert (run.state.name, run.state.message) == ("WaitingForGpu", "1 of 1 GPU slots are taken")
             waiting.join(timeout=120)
             assert len(worked) == 3
+            assert client.read_flow_run(run.id).state.name == "Completed"
         finally:
             client.delete_global_concurrency_limit_by_name("gpu-slots")
 
