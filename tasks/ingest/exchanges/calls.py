@@ -32,6 +32,7 @@ _LATENCIES = (
 )
 _ERRORS = ("error.type", "error.code", "error", "response.error.code", "response.error", "response.body.error.code")
 _FEEDBACK = ("feedback", "user_feedback", "thumbs", "rating")
+_TRACE_KEYS = {"sessionId", "session_id", "projectId", "project_id", "htmlPath"}
 _OBSERVED = {"GENERATION", "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL"}
 
 
@@ -41,9 +42,19 @@ def is_call(fields: Mapping[str, Any]) -> bool:
         request, response = decoded(fields.get(sent)), decoded(fields.get(received))
         if _is_body(request) and isinstance(response, Mapping | str):
             return True
-    return ("choices" in fields and ("messages" in fields or _is_body(fields))) or (
-        isinstance(fields.get("messages"), list) and isinstance(decoded(fields.get("response")), Mapping)
-    )
+    if _is_response(fields):  # a stored completion
+        return "messages" in fields or _is_body(fields)
+    return isinstance(fields.get("messages"), list) and _is_response(decoded(fields.get("response")))
+
+
+def _is_response(value: Any) -> bool:
+    """Whether a value is a response of an API; a question's ``choices`` are texts, and those of a response objects."""
+    value = _body_of(value)
+    if not isinstance(value, Mapping):
+        return False
+    choice = next(iter(value.get("choices") or value.get("candidates") or ()), None)
+    is_reply = value.get("role") == "assistant" and value.get("content")
+    return isinstance(choice, Mapping) or bool(is_reply) or isinstance(value.get("output"), list)
 
 
 def _is_body(value: Any) -> bool:
@@ -108,8 +119,10 @@ def is_langfuse(fields: Mapping[str, Any]) -> bool:
     """Whether a record is an observation of Langfuse, or a trace with its observations or scores."""
     if _of(fields, "traceId", "trace_id") and fields.get("type") in _OBSERVED and ("input" in fields or "output" in fields):
         return True
-    is_trace = isinstance(decoded(fields.get("observations")), list) or isinstance(decoded(fields.get("scores")), list)
-    return is_trace and ("input" in fields or "output" in fields)
+    observations, scores = decoded(fields.get("observations")), decoded(fields.get("scores"))
+    named = [isinstance(score, Mapping) and "name" in score for score in scores] if isinstance(scores, list) else [False]
+    is_trace = isinstance(observations, list) or (all(named) and not _TRACE_KEYS.isdisjoint(fields))
+    return bool(is_trace) and ("input" in fields or "output" in fields)
 
 
 def exchanges_of_langfuse(fields: Mapping[str, Any]) -> Iterator[Exchange]:

@@ -28,6 +28,11 @@ _SHAPES: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Read], ...] = (
     ("requests with responses", calls.is_call, lambda fields: [calls.exchange_of_call(fields)]),
 )
 _NUM_LOOKED_AT = 50
+_CONTENTS = {
+    "request", "response", "request_body", "response_body", "input", "output", "inputs", "outputs", "messages", "choices",
+    "prompt", "completion", "spans", "trace", "data", "info", "events", "observations", "scores", "attributes",
+}  # fmt: skip
+"""What an exchange is read from; the other fields of its record stay, for columns of groups, labels and known values."""
 _VERDICT_NAMES = {"feedback", "userfeedback", "thumbs", "thumbsup", "userscore", "userrating"}
 
 
@@ -158,7 +163,9 @@ def _conversations(source: Source, config: SourceConfig, survey: _Survey) -> Ite
         for number, exchange in enumerate(found):
             if _fate(exchange, survey) in ("with messages", _NO_MESSAGES):
                 place = record.place if len(found) == 1 else f"{record.place}.{number}"
-                yield Record(place, _fields_of(exchange, config, survey))
+                others = record.fields if len(found) == 1 else {}
+                kept = {name: value for name, value in others.items() if name not in _CONTENTS}
+                yield Record(place, kept | _fields_of(exchange, config, survey))
 
 
 def _fields_of(exchange: Exchange, config: SourceConfig, survey: _Survey) -> dict[str, Any]:

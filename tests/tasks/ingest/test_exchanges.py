@@ -350,7 +350,7 @@ def test_ordinary_rows_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["[1, 2] is a list?", '[{"a": 1}]', "[1, 2]", "{'a': 'b'}"])
 def test_a_question_that_looks_like_data_stays_a_question(tmp_path: Path, text: str) -> None:
     request = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
-    traced = {"id": "t", "input": text, "output": REPLY, "scores": [], "timestamp": ISO[0]}
+    traced = {"id": "t", "input": text, "output": REPLY, "scores": [], "timestamp": ISO[0], "sessionId": None}
     for record in ({**openai_bodies()[0], "request": request}, traced):
         assert talks(read(tmp_path, [record]))[0][0]["content"] == text
 
@@ -363,3 +363,31 @@ def test_a_table_of_objects_written_as_csv_is_read_as_the_objects(tmp_path: Path
         writer.writerow({"id": "r1", "created_at": ISO[0], "request": str(REQUEST), "response": str(RESPONSE)})
     config = LogConfig(path=str(path))
     assert talks(read_log(read_configured(config), config, DAY)) == [CHAT]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Sort.", "input": "b, a", "output": "a, b", "scores": [4, 5]},
+        {"question": "Which?", "answer": "B", "choices": ["A", "B"], "request_id": "r1", "label": "x"},
+        {"messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "B"}], "choices": ["A", "B"]},
+        {"text": "Where is it?", "label": "parcel", "trace_id": "t1", "attributes": {"tone": "calm"}},
+        {"prompt": "Hi", "completion": "Hello", "model": "a", "score": 1, "trace_id": "t"},
+        {"request": "Where is it?", "response": "On its way."},
+    ],
+)
+def test_data_sets_with_similar_columns_are_no_telemetry(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (record,) = read_configured(SourceConfig(path=str(path))).records
+    assert record.fields == row
+
+
+def test_the_other_fields_of_a_record_stay_for_groups_and_known_values(tmp_path: Path) -> None:
+    (record,) = openai_bodies()
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({**record, "region": "north", "metadata": {"customer": "Ann Bell"}}) + "\n")
+    source = SourceConfig(path=str(path), group_columns=("region",), known_value_columns=("metadata.customer",))
+    (row,) = make_snapshot(read_configured(source), source).rows
+    assert row["groups"] == [{"name": "region", "value": "north"}]
+    assert row["known_values"] == ["Ann Bell"]
