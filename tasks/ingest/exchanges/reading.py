@@ -64,7 +64,7 @@ def with_conversations(source: Source, config: SourceConfig) -> Source:
         return _with_verdicts(source, config)
     survey = _look(source, config)
     records = Records(partial(_conversations, source, config, survey), source.name, config.ceilings)
-    found = ", ".join(f"{count} {shape}" for shape, count in survey.shapes.items())
+    found = ", ".join(f"{count} {shape}" for shape, count in survey.shapes.items() if count)
     if not len(records) or not survey.counts["with messages"]:
         raise InputError(
             source.name,
